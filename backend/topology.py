@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a head mesh is: counts, fingerprint, named face points, parts; similarity fit.
+
+A *topology* knows the vertex numbers of the face points of one mesh, whatever its positions.
+A *head* is one mesh of a known topology. Positions are in the head's own space, in any unit and
+any orientation: whoever needs millimetres or a face's axes asks :func:`face_frame`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.mesh import (
+    connected_components,
+    fingerprint,
+    read_face_points,
+    read_head,
+    triangulate,
+)
+from backend.protocol import JobError
+
+__all__ = [
+    "FACE_POINT_NAMES",
+    "FaceFrame",
+    "Head",
+    "Part",
+    "Similarity",
+    "Topology",
+    "face_frame",
+    "fingerprint",
+    "identify",
+    "load_topology",
+    "read_face_points",
+    "read_head",
+    "shipped_topologies",
+    "similarity_fit",
+]
+
+TOPOLOGY_DIR = Path(__file__).parent / "topologies"
+INTEROCULAR_MM = 62.0  # heads are compared at this distance between the eyes' centres
+
+
+def _face_point_names() -> tuple[str, ...]:
+    sides = ("left", "right")
+    names = [f"lip_corner_{s}" for s in sides]
+    for lip in ("upper", "lower"):
+        for ring in ("outer", "inner"):
+            names.append(f"lip_{lip}_{ring}_center")
+            names += [f"lip_{lip}_{ring}_{s}_{i}" for s in sides for i in (1, 2, 3)]
+    names += ["nose_root", "nose_bridge", "nose_tip", "nose_base"]
+    names += [f"{n}_{s}" for n in ("nostril", "nose_side") for s in sides]
+    names += ["chin_crease", "chin", "chin_bottom", "chin_left", "chin_right"]
+    names += [f"jaw_line_{s}_{i}" for s in sides for i in (1, 2, 3, 4)]
+    names += [f"jaw_hinge_{s}" for s in sides]
+    names += [f"eye_{n}_{s}" for n in ("inner", "outer") for s in sides]
+    for lid in ("upper", "lower"):
+        names += [f"lid_{lid}_{s}_{i}" for s in sides for i in (1, 2, 3, 4, 5)]
+    names += ["brow_center"] + [f"brow_{s}_{i}" for s in sides for i in (1, 2, 3, 4, 5)]
+    for n in ("cheek", "cheekbone", "cheek_hollow", "smile_fold"):
+        names += [f"{n}_{s}" for s in sides]
+    names += ["forehead_center"] + [f"{n}_{s}" for n in ("forehead", "temple") for s in sides]
+    names += [f"{n}_{s}" for n in ("ear_top", "ear_lobe") for s in sides]
+    names += ["crown", "head_back", "neck_front", "neck_back", "neck_left", "neck_right"]
+    return tuple(names)
+
+
+FACE_POINT_NAMES = _face_point_names()
+"""The 111 face points. Left is the subject's left; ``_1`` is nearest the centre line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the mesh with a role: ``skin``, ``eye_left``, ``teeth_lower``, ``tongue``, ….
+
+    Attributes:
+        role: What the part is.
+        vertices: One vertex of it, then the part is all that is connected to that vertex; or all
+            of its vertices.
+    """
+
+    role: str
+    vertices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Vertex numbers of a mesh; no positions.
+
+    Attributes:
+        name: ``flame``, ``demo``, or ``custom`` for a head whose points an artist marked.
+        num_vertices: Number of vertices.
+        fingerprint: See :func:`fingerprint`.
+        face_points: Name to vertex number, all of ``FACE_POINT_NAMES``.
+        parts: Parts by role; empty when nobody said (then they are guessed by position).
+        mirror: Optional vertex number of each vertex's mirror image.
+    """
+
+    name: str
+    num_vertices: int
+    fingerprint: str
+    face_points: dict[str, int]
+    parts: tuple[Part, ...] = ()
+    mirror: tuple[int, ...] | None = None
+
+    @property
+    def face_point_vertices(self) -> NDArray[np.int64]:
+        """Vertex numbers of the face points in the order of ``FACE_POINT_NAMES``, ``(111,)``."""
+        return np.array([self.face_points[name] for name in FACE_POINT_NAMES], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One mesh of a known topology.
+
+    Attributes:
+        vertices: ``(V, 3)`` float64, the head's own space.
+        corners: ``(C,)`` int32, vertex numbers of the polygons' corners.
+        sizes: ``(F,)`` int32, corners per polygon.
+        topology: Names of its vertices.
+    """
+
+    vertices: NDArray[np.float64]
+    corners: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+    topology: Topology
+
+    @cached_property
+    def triangles(self) -> NDArray[np.int64]:
+        """Polygons as fans of triangles, ``(N, 3)``."""
+        return triangulate(self.corners, self.sizes)
+
+    @cached_property
+    def components(self) -> NDArray[np.int32]:
+        """Number of the connected part that each vertex belongs to, ``(V,)``."""
+        return connected_components(self.corners, self.sizes, len(self.vertices))
+
+    def point(self, name: str) -> NDArray[np.float64]:
+        """Position of a face point, ``(3,)``."""
+        return self.vertices[self.topology.face_points[name]]
+
+    def part(self, role: str) -> NDArray[np.int64]:
+        """Vertex numbers of a part, ascending; empty where the topology names no such part."""
+        found: list[NDArray[np.int64]] = []
+        for part in self.topology.parts:
+            if part.role != role:
+                continue
+            if len(part.vertices) == 1:
+                same = self.components == self.components[part.vertices[0]]
+                found.append(np.flatnonzero(same))
+            else:
+                found.append(np.array(part.vertices, dtype=np.int64))
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceFrame:
+    """A face's own axes and size.
+
+    Attributes:
+        origin: Midpoint of the eyes, ``(3,)``.
+        axes: Rows x = subject's left, y = up, z = out of the face; orthonormal, ``(3, 3)``.
+        interocular: Distance of the eyes' centres in the head's unit.
+    """
+
+    origin: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    interocular: float
+
+    @property
+    def unit_mm(self) -> float:
+        """One millimetre of a head with 62 mm between the eyes, in the head's unit."""
+        return self.interocular / INTEROCULAR_MM
+
+    def to_face_mm(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Positions ``(..., 3)`` in the face's axes, in millimetres from the eyes' midpoint."""
+        return (points - self.origin) @ self.axes.T / self.unit_mm
+
+    def from_face_mm(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The inverse of :meth:`to_face_mm`."""
+        return np.asarray(points) @ self.axes * self.unit_mm + self.origin
+
+    def offsets_to_face_mm(self, offsets: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Displacements ``(..., 3)`` in the face's axes, in millimetres."""
+        return np.asarray(offsets @ self.axes.T / self.unit_mm, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """``scale * rotation @ point + translation``; the rotation has determinant 1."""
+
+    scale: float
+    rotation: NDArray[np.float64]
+    translation: NDArray[np.float64]
+
+    def apply(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Positions ``(..., 3)`` moved by this similarity."""
+        return np.asarray(self.scale * points @ self.rotation.T + self.translation)
+
+    def apply_to_offsets(self, offsets: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Displacements ``(..., 3)`` turned and scaled, not moved."""
+        return np.asarray(self.scale * offsets @ self.rotation.T)
+
+
+def face_frame(head: Head) -> FaceFrame:
+    """The face's axes and size, from its eye corners and lip corners."""
+    left = (head.point("eye_inner_left") + head.point("eye_outer_left")) / 2
+    right = (head.point("eye_inner_right") + head.point("eye_outer_right")) / 2
+    mouth = (head.point("lip_corner_left") + head.point("lip_corner_right")) / 2
+    interocular = float(np.linalg.norm(left - right))
+    if interocular == 0.0:
+        raise JobError(
+            "The face points of the two eyes lie at one place. Mark the eye corners again."
+        )
+    x = (left - right) / interocular
+    up = (left + right) / 2 - mouth
+    up = up - (up @ x) * x
+    length = float(np.linalg.norm(up))
+    if length < 0.05 * interocular:
+        raise JobError("The mouth's face points lie between the eyes. Mark the lip corners again.")
+    y = up / length
+    return FaceFrame((left + right) / 2, np.stack([x, y, np.cross(x, y)]), interocular)
+
+
+def similarity_fit(source: NDArray[np.floating], target: NDArray[np.floating]) -> Similarity:
+    """Least-squares scale, rotation and translation that bring source to target.
+
+    Source: Umeyama 1991, "Least-squares estimation of transformation parameters between two
+    point patterns".
+
+    Args:
+        source: ``(N, 3)`` positions.
+        target: ``(N, 3)`` positions in the same order.
+
+    Raises:
+        ValueError: The shapes differ, or source has no extent.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
+        raise ValueError(f"source {source.shape} and target {target.shape} must be equal (N, 3)")
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    centred = source - source_mean
+    variance = float((centred**2).sum())
+    if variance == 0.0:
+        raise ValueError("all source points lie at one place")
+    u, singular, vt = np.linalg.svd((target - target_mean).T @ centred)
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * signs) @ vt
+    scale = float((singular * signs).sum() / variance)
+    return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
+
+
+def shipped_topologies() -> tuple[str, ...]:
+    """Names of the topologies that come with the backend."""
+    return tuple(sorted(path.stem for path in TOPOLOGY_DIR.glob("*.json")))
+
+
+def load_topology(name_or_path: str | Path) -> Topology:
+    """A shipped topology by its name, or one from a JSON file.
+
+    Raises:
+        JobError: There is no such topology, or the file is not one.
+    """
+    name = str(name_or_path)
+    path = TOPOLOGY_DIR / f"{name}.json" if name in shipped_topologies() else Path(name)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        mirror = data.get("mirror")
+        topology = Topology(
+            name=str(data["name"]),
+            num_vertices=int(data["num_vertices"]),
+            fingerprint=str(data["fingerprint"]),
+            face_points={str(k): int(v) for k, v in data["face_points"].items()},
+            parts=tuple(_parse_part(part) for part in data.get("parts", ())),
+            mirror=None if mirror is None else tuple(int(i) for i in mirror),
+        )
+    except OSError as error:
+        known = ", ".join(shipped_topologies())
+        raise JobError(
+            f"There is no head topology '{name}'. Choose one of: auto, {known}; or a JSON file."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(
+            f"{path.name} is not a head topology ({error}). Choose another file."
+        ) from error
+    check_face_points(topology.face_points, topology.num_vertices)
+    return topology
+
+
+def _parse_part(data: dict[str, object]) -> Part:
+    vertices = data["vertices"] if "vertices" in data else [data["seed"]]
+    if not isinstance(vertices, list) or not vertices:
+        raise ValueError(f"part {data['role']!r} has no vertices")
+    return Part(str(data["role"]), tuple(int(v) for v in vertices))
+
+
+def check_face_points(face_points: dict[str, int], num_vertices: int) -> None:
+    """All 111 points are there, in range, and no vertex has two names.
+
+    Raises:
+        JobError: They are not; the message names the points.
+    """
+    missing = [name for name in FACE_POINT_NAMES if name not in face_points]
+    if missing:
+        raise JobError(
+            f"{len(missing)} of {len(FACE_POINT_NAMES)} face points are not marked: "
+            f"{_some(missing)}. Mark them on the head."
+        )
+    outside = [n for n in FACE_POINT_NAMES if not 0 <= face_points[n] < num_vertices]
+    if outside:
+        raise JobError(
+            f"Face points name vertices that the head does not have (it has {num_vertices}): "
+            f"{_some(outside)}. Mark them again."
+        )
+    first: dict[int, str] = {}
+    for name in FACE_POINT_NAMES:
+        other = first.setdefault(face_points[name], name)
+        if other != name:
+            raise JobError(
+                f"The face points {other} and {name} are the same vertex "
+                f"({face_points[name]}). Each needs a vertex of its own: mark one of them again."
+            )
+
+
+def identify(
+    vertices: NDArray[np.floating],
+    corners: NDArray[np.integer],
+    sizes: NDArray[np.integer],
+    *,
+    topology: str = "auto",
+    face_points: dict[str, int] | None = None,
+) -> Head:
+    """Find out which topology a mesh has and check that it is plausible.
+
+    Args:
+        vertices: ``(V, 3)`` in any unit and orientation.
+        corners: ``(C,)`` vertex numbers of the polygons' corners.
+        sizes: ``(F,)`` corners per polygon.
+        topology: ``auto``, a shipped topology's name, or a JSON file.
+        face_points: Points marked on this very mesh; they win over ``auto``.
+
+    Raises:
+        JobError: The mesh is not such a head; the message says why and what to do.
+    """
+    vertices = np.asarray(vertices, dtype=np.float64)
+    if not np.isfinite(vertices).all():
+        bad = int((~np.isfinite(vertices)).any(axis=1).sum())
+        raise JobError(
+            f"{bad} vertices of the head have no valid position (NaN or infinity). Repair the mesh."
+        )
+    mark = fingerprint(corners, sizes, len(vertices))
+    if face_points and topology == "auto":
+        check_face_points(face_points, len(vertices))
+        known = _known(len(vertices), mark)
+        found = Topology(
+            "custom", len(vertices), mark, dict(face_points), known.parts if known else ()
+        )
+    elif topology == "auto":
+        found = _search(len(vertices), mark)
+    else:
+        found = load_topology(topology)
+        if (found.num_vertices, found.fingerprint) != (len(vertices), mark):
+            raise JobError(_mismatch(found, len(vertices)))
+    head = Head(vertices, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
+    check_plausible(head)
+    return head
+
+
+def _known(num_vertices: int, mark: str) -> Topology | None:
+    for name in shipped_topologies():
+        topology = load_topology(name)
+        if (topology.num_vertices, topology.fingerprint) == (num_vertices, mark):
+            return topology
+    return None
+
+
+def _search(num_vertices: int, mark: str) -> Topology:
+    found = _known(num_vertices, mark)
+    if found is not None:
+        return found
+    known = [load_topology(name) for name in shipped_topologies()]
+    for topology in known:
+        if topology.num_vertices == num_vertices:
+            raise JobError(_mismatch(topology, num_vertices))
+    names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
+    raise JobError(
+        f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
+        "Mark its face points, or choose the head that speaks."
+    )
+
+
+def _mismatch(topology: Topology, num_vertices: int) -> str:
+    if topology.num_vertices != num_vertices:
+        return (
+            f"The head has {num_vertices} vertices; the topology '{topology.name}' has "
+            f"{topology.num_vertices}. Vertices were added, removed or merged, or it is another "
+            "head: import it again unchanged, or mark its face points."
+        )
+    return (
+        f"The head has {num_vertices} vertices like '{topology.name}', but its faces join other "
+        "vertices: they were reordered, for example by an OBJ import. Import it again with the "
+        "vertex order kept, or mark its face points."
+    )
+
+
+def check_plausible(head: Head) -> None:
+    """Eyes above the nose above the lips above the chin, in a head-sized box.
+
+    Raises:
+        JobError: The positions are not those of a face.
+    """
+    frame = face_frame(head)
+    place = {n: frame.to_face_mm(head.point(n)) for n in FACE_POINT_NAMES}
+    problems: list[str] = []
+    if place["nose_tip"][2] <= place["nose_root"][2]:
+        problems.append("the nose points into the head (left and right are swapped?)")
+    order = ["nose_tip", "lip_upper_outer_center", "lip_lower_outer_center", "chin"]
+    for above, below in itertools.pairwise(order):
+        if place[above][1] <= place[below][1]:
+            problems.append(f"{above} is not above {below}")
+    if place["nose_tip"][1] >= 0.0:
+        problems.append("the nose's tip is not below the eyes")
+    for n in ("lip_corner", "eye_inner", "eye_outer", "jaw_hinge", "brow_{}_3", "cheek"):
+        left, right = (n.format(s) if "{}" in n else f"{n}_{s}" for s in ("left", "right"))
+        if place[left][0] <= place[right][0]:
+            problems.append(f"{left} is not to the subject's left of {right}")
+    points = np.stack(list(place.values()))
+    extent = np.ptp(points, axis=0)  # an adult's face and neck: 150 x 260 x 190 mm
+    if extent.max() > 700.0 or extent.min() < 40.0:
+        size = " x ".join(f"{e:.0f}" for e in extent)
+        problems.append(f"the face points span {size} mm at 62 mm between the eyes")
+    if problems:
+        raise JobError(
+            f"This does not look like a face: {_some(problems)}. Check that the right object is "
+            "chosen and its face points are where they should be."
+        )
+
+
+def _some(items: list[str]) -> str:
+    return ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")
