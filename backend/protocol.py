@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pipe between the add-on and the backend, the backend's half: requests in, messages out.
+
+One JSON object per line, UTF-8. The other half is ``ptalker_blender/protocol.py``;
+tests/test_protocol_contract.py holds the two together.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from types import NoneType
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+MAX_LINE_BYTES: Final = 1 << 20
+"""A longer line is refused: arrays travel as .npz files, never in messages."""
+
+
+class JobError(Exception):
+    """A job failed for a reason that the user can act on; the text is one sentence for them."""
+
+
+class ProtocolError(ValueError):
+    """A line that is not a message of this protocol: a bug or a foreign program."""
+
+    def __init__(self, text: str, *, job: str = "") -> None:
+        super().__init__(text)
+        self.job = job
+
+
+class MessageType(StrEnum):
+    """Every message name of the protocol, both directions."""
+
+    GENERATE = "generate"
+    STYLE = "style"
+    CANCEL = "cancel"
+    HELLO = "hello"
+    STATUS = "status"
+    PROGRESS = "progress"
+    WARNING = "warning"
+    RESULT = "result"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+FINAL_TYPES: Final = frozenset({MessageType.RESULT, MessageType.CANCELLED, MessageType.ERROR})
+"""Exactly one message of these types ends a job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """Animate a head to a stretch of a sound file and write ``motion.npz``.
+
+    Attributes:
+        job: Id that every message about this job carries.
+        head: Head file: .npz as the add-on writes it, .ply or .obj.
+        audio: Sound or video file.
+        out: ``motion.npz`` to write; it appears complete or not at all.
+        fps_numerator: With ``fps_denominator`` the frame rate, e.g. 24000 / 1001.
+        fps_denominator: See ``fps_numerator``.
+        topology: ``auto``, the name of a shipped topology, or the path of a topology file.
+        start_seconds: Where in the file frame 0 lies, 0 or more.
+        duration_seconds: How much of the file to animate; None means up to its end.
+        gain: Linear volume by which the sound is multiplied first.
+        checkpoint: Name of a bundled checkpoint, or the path of a checkpoint folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        decoder: ``parallel`` or ``autoregressive``.
+        listen: ``auto``, ``words`` or ``sound``.
+        text: The words that are spoken, where known; empty otherwise.
+        style: ``neutral``, a style's name, or the path of a .json style code or .npz exemplar.
+        style_strength: 0 is neutral, 1 the style, more exaggerates it.
+    """
+
+    job: str
+    head: str
+    audio: str
+    out: str
+    fps_numerator: int
+    fps_denominator: int
+    topology: str = "auto"
+    start_seconds: float = 0.0
+    duration_seconds: float | None = None
+    gain: float = 1.0
+    checkpoint: str = "base"
+    device: str = "auto"
+    decoder: str = "parallel"
+    listen: str = "auto"
+    text: str = ""
+    style: str = "neutral"
+    style_strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleRequest:
+    """Turn the animation in ``exemplar`` (.npz) into a style code in ``out`` (.json)."""
+
+    job: str
+    exemplar: str
+    out: str
+    checkpoint: str = "base"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequest:
+    """Stop the job; its ``cancelled`` message follows unless it has just ended another way."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """The backend's first message, sent before anything slow is loaded."""
+
+    protocol_version: int
+    backend_version: str
+    python: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the job is doing, as a phrase to show."""
+
+    job: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the job's present stage is.
+
+    Attributes:
+        job: Id of the job.
+        stage: Phrase to show, e.g. ``Recognising words``.
+        done: Work done in this stage, 0 to ``total``.
+        total: Work in this stage, above 0.
+        unit: What ``done`` and ``total`` count, e.g. ``s`` or ``frames``.
+        seconds_left: Estimate for the whole job; None while unknown.
+    """
+
+    job: str
+    stage: str
+    done: float
+    total: float
+    unit: str
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWarning:
+    """Something the user should know; the job goes on."""
+
+    job: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The job is done: ``path`` is complete. ``report`` is what motion.npz holds as JSON."""
+
+    job: str
+    path: str
+    report: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The job ended because it was cancelled; nothing was written."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """The job failed: ``message`` is one sentence for the user, ``detail`` is for the log."""
+
+    job: str
+    message: str
+    detail: str = ""
+
+
+Request = GenerateRequest | StyleRequest | CancelRequest
+Message = Hello | Status | Progress | JobWarning | Result | Cancelled | Error
+
+_REQUESTS: Final[dict[str, type[Request]]] = {
+    MessageType.GENERATE: GenerateRequest,
+    MessageType.STYLE: StyleRequest,
+    MessageType.CANCEL: CancelRequest,
+}
+_MESSAGES: Final[dict[str, type[Message]]] = {
+    MessageType.HELLO: Hello,
+    MessageType.STATUS: Status,
+    MessageType.PROGRESS: Progress,
+    MessageType.WARNING: JobWarning,
+    MessageType.RESULT: Result,
+    MessageType.CANCELLED: Cancelled,
+    MessageType.ERROR: Error,
+}
+_ACCEPTED: Final[dict[str, tuple[type, ...]]] = {  # by the annotation's text
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "float | None": (float, int, NoneType),
+    "dict[str, object]": (dict,),
+}
+
+
+def encode(message: Message) -> str:
+    """One line of JSON, in ASCII and with its line feed.
+
+    Raises:
+        ProtocolError: The line is too long, or holds NaN or what JSON cannot say.
+    """
+    names = {kind: name for name, kind in _MESSAGES.items()}
+    values = {f.name: getattr(message, f.name) for f in fields(message)}
+    try:
+        line = json.dumps({"type": names[type(message)], **values}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"{type(message).__name__} cannot be sent: {error}") from error
+    if len(line) > MAX_LINE_BYTES:
+        raise ProtocolError(f"message has {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
+    return line + "\n"
+
+
+def parse(line: str | bytes) -> Request:
+    """The request on one line of JSON.
+
+    Raises:
+        ProtocolError: Not a request of this protocol; its ``job`` is the line's, where it has one.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise ProtocolError(f"line has {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
+    try:
+        values = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not a line of JSON ({error}): {line[:80]!r}") from error
+    if not isinstance(values, dict):
+        raise ProtocolError(f"not a JSON object: {line[:80]!r}")
+    found = values.get("job")
+    job = found if isinstance(found, str) else ""
+    name = values.pop("type", None)
+    kind = _REQUESTS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ProtocolError(f"unknown message type {name!r}, expected {sorted(_REQUESTS)}", job=job)
+    _check_fields(kind, values, job=job)
+    return kind(**values)
+
+
+def _check_fields(kind: type[Request], values: dict[str, object], *, job: str) -> None:
+    known = {f.name: f for f in fields(kind)}
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ProtocolError(f"{kind.__name__} has unknown fields {unknown}", job=job)
+    for name, field in known.items():
+        if name not in values:
+            if field.default is MISSING:
+                raise ProtocolError(f"{kind.__name__} lacks the field {name!r}", job=job)
+            continue
+        value, expected = values[name], str(field.type)
+        right = isinstance(value, _ACCEPTED[expected]) and not isinstance(value, bool)
+        if right and expected.startswith("float") and isinstance(value, float | int):
+            right = abs(value) < 1e300  # JSON's 1e999 is read as infinity
+        if not right:
+            text = f"{kind.__name__}.{name} is {str(value)[:80]!r}, expected {expected}"
+            raise ProtocolError(text, job=job)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")

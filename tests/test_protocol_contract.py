@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both halves of the protocol against each other, and the fake backend against both."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _half(folder):
+    path = ROOT / folder / "protocol.py"
+    spec = importlib.util.spec_from_file_location(f"{folder}_protocol", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+addon, backend = _half("ptalker_blender"), _half("backend")
+
+REQUESTS = [
+    (
+        "GenerateRequest",
+        {
+            "job": "1",
+            "head": "h.npz",
+            "audio": "ä \udcff.wav",
+            "out": "m.npz",
+            "fps_numerator": 24000,
+            "fps_denominator": 1001,
+        },
+    ),
+    (
+        "GenerateRequest",
+        {
+            "job": "2",
+            "head": "h",
+            "audio": "a",
+            "out": "o",
+            "fps_numerator": 25,
+            "fps_denominator": 1,
+            "duration_seconds": 2.5,
+            "text": 'say "hi"\n日本',
+        },
+    ),
+    ("StyleRequest", {"job": "3", "exemplar": "e.npz", "out": "s.json"}),
+    ("CancelRequest", {"job": "1"}),
+]
+MESSAGES = [
+    ("Hello", {"protocol_version": 1, "backend_version": "0.1.0", "python": "3.11", "pid": 7}),
+    ("Status", {"job": "1", "text": "Loading"}),
+    ("Progress", {"job": "1", "stage": "Animating", "done": 1.5, "total": 3, "unit": "s"}),
+    ("Progress", {"job": "1", "stage": "x", "done": 0, "total": 1, "unit": "s", "seconds_left": 4}),
+    ("JobWarning", {"job": "1", "text": "silence"}),
+    ("Result", {"job": "1", "path": "m.npz", "report": {"warnings": [], "seconds": 1.0}}),
+    ("Cancelled", {"job": "1"}),
+    ("Error", {"job": "", "message": "No.", "detail": "Traceback\n"}),
+]  # fmt: skip
+
+
+def test_both_halves_have_the_same_version_and_names():
+    assert addon.PROTOCOL_VERSION == backend.PROTOCOL_VERSION
+    assert addon.MAX_LINE_BYTES == backend.MAX_LINE_BYTES
+    assert {m.name: m.value for m in addon.MessageType} == {
+        m.name: m.value for m in backend.MessageType
+    }
+    assert set(addon.FINAL_TYPES) == set(backend.FINAL_TYPES)
+
+
+def test_both_halves_have_the_same_fields():
+    for name, _ in REQUESTS + MESSAGES:
+        here, there = (
+            [
+                (f.name, f.type, "none" if f.default is dataclasses.MISSING else f.default)
+                for f in dataclasses.fields(getattr(half, name))
+            ]
+            for half in (addon, backend)
+        )
+        assert here == there, name
+
+
+def test_every_message_name_has_an_example_here():
+    named = {name for name, _ in REQUESTS + MESSAGES}
+    for half in (addon, backend):
+        kinds = [*half._REQUESTS.values(), *half._MESSAGES.values()]
+        assert {kind.__name__ for kind in kinds} == named
+        assert {*half._REQUESTS, *half._MESSAGES} == set(half.MessageType)
+
+
+@pytest.mark.parametrize(("name", "values"), REQUESTS)
+def test_backend_reads_what_the_addon_sends(name, values):
+    sent = getattr(addon, name)(**values)
+    line = addon.encode(sent)
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    read = backend.parse(line.encode("utf-8"))
+    assert type(read).__name__ == name
+    assert dataclasses.asdict(read) == dataclasses.asdict(sent)
+
+
+@pytest.mark.parametrize(("name", "values"), MESSAGES)
+def test_addon_reads_what_the_backend_sends(name, values):
+    sent = getattr(backend, name)(**values)
+    line = backend.encode(sent)
+    read = addon.parse(line)
+    assert type(read).__name__ == name
+    assert dataclasses.asdict(read) == dataclasses.asdict(sent)
+
+
+GOOD = {"type": "cancel", "job": "9"}
+
+
+@pytest.mark.parametrize(
+    ("line", "job"),
+    [
+        ("", ""),
+        ("{", ""),
+        ("[]", ""),
+        ("null", ""),
+        ("[" * 100_000, ""),
+        (json.dumps({**GOOD, "type": "kancel"}), "9"),
+        (json.dumps({**GOOD, "type": ["cancel"]}), "9"),
+        (json.dumps({**GOOD, "type": "hello"}), "9"),
+        (json.dumps({**GOOD, "extra": 1}), "9"),
+        (json.dumps({"type": "cancel"}), ""),
+        (json.dumps({**GOOD, "job": 9}), ""),
+        ('{"type": "cancel", "job": NaN}', ""),
+        (json.dumps({**GOOD, "job": "x" * (1 << 20)}), ""),
+        (b"\xff\xfe{}", ""),
+    ],
+)
+def test_backend_refuses_what_is_no_request(line, job):
+    with pytest.raises(backend.ProtocolError) as caught:
+        backend.parse(line)
+    assert caught.value.job == job
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start_seconds": "0"},
+        {"start_seconds": True},
+        {"start_seconds": None},
+        {"fps_numerator": 23.976},
+        {"fps_numerator": None},
+        {"head": None},
+        {"gain": [1.0]},
+    ],
+)
+def test_backend_refuses_values_of_the_wrong_type(change):
+    values = {"type": "generate", **REQUESTS[0][1], **change}
+    with pytest.raises(backend.ProtocolError, match=next(iter(change))):
+        backend.parse(json.dumps(values))
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "1" + "0" * 400])
+def test_backend_refuses_numbers_that_are_not_finite(number):
+    values = json.dumps({"type": "generate", **REQUESTS[0][1]})
+    with pytest.raises(backend.ProtocolError):
+        backend.parse(values[:-1] + f', "style_strength": {number}}}')
+
+
+def test_addon_refuses_a_line_that_is_no_message():
+    for line in ("", "Traceback (most recent call last):", '{"type": "generate"}', '{"type": 3}'):
+        with pytest.raises(addon.ProtocolError):
+            addon.parse(line)
+
+
+def test_what_json_cannot_say_is_not_sent():
+    with pytest.raises(backend.ProtocolError, match="JSON"):
+        backend.encode(backend.Result(job="1", path="m", report={"loss": float("nan")}))
+    with pytest.raises(backend.ProtocolError, match="cannot be sent"):
+        backend.encode(backend.Result(job="1", path="m", report={"path": Path()}))
+    with pytest.raises(addon.ProtocolError, match="bytes"):
+        addon.encode(addon.CancelRequest(job="x" * (1 << 20)))
+
+
+def _fake(tmp_path, mode, *, lines=1, timeout=20):
+    np = pytest.importorskip("numpy")
+    head = tmp_path / "head.npz"
+    vertices = np.random.default_rng(0).normal(0, 0.1, (50, 3)).astype(np.float32)
+    np.savez(head, vertices=vertices)
+    request = addon.GenerateRequest(
+        job="job 1", head=str(head), audio="a.wav", out=str(tmp_path / "motion.npz"),
+        fps_numerator=25, fps_denominator=1, duration_seconds=1.0,
+    )  # fmt: skip
+    command = [sys.executable, str(ROOT / "tests" / "fake_backend.py"), "--mode", mode, "serve"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdin.write(addon.encode(request).encode() * lines)
+        process.stdin.flush()
+        messages = []
+        while line := process.stdout.readline():
+            messages.append(addon.parse(line))
+            if isinstance(messages[-1], addon.Result | addon.Cancelled | addon.Error):
+                break
+            if mode == "slow":
+                process.stdin.write(addon.encode(addon.CancelRequest(job="job 1")).encode())
+                process.stdin.flush()
+        process.stdin.close()
+        process.wait(timeout)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    return messages
+
+
+def test_fake_backend_speaks_the_protocol(tmp_path):
+    messages = _fake(tmp_path, "ok")
+    assert isinstance(messages[0], addon.Hello)
+    assert messages[0].protocol_version == addon.PROTOCOL_VERSION
+    assert isinstance(messages[-1], addon.Result)
+    assert any(isinstance(m, addon.Progress) for m in messages)
+    np = pytest.importorskip("numpy")
+    with np.load(tmp_path / "motion.npz") as motion:
+        assert motion["weights"].shape == (25, len(motion["names"]))
+        assert motion["shapes"].shape == (len(motion["names"]), 50, 3)
+        assert json.loads(str(motion["report"]))["warnings"] == []
+
+
+def test_fake_backend_fails_as_told(tmp_path):
+    assert isinstance(_fake(tmp_path, "error")[-1], addon.Error)
+    assert isinstance(_fake(tmp_path, "cancelled")[-1], addon.Cancelled)
+    assert isinstance(_fake(tmp_path, "slow")[-1], addon.Cancelled)
+    assert _fake(tmp_path, "version")[0].protocol_version != addon.PROTOCOL_VERSION
+    assert not isinstance(_fake(tmp_path, "crash")[-1], addon.Error)
+    with pytest.raises(addon.ProtocolError):
+        _fake(tmp_path, "garbage")
+    with pytest.raises(addon.ProtocolError):
+        _fake(tmp_path, "midline")
