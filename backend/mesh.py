@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Meshes as plain arrays: read from npz, PLY and OBJ files, triangles, edges, connected parts.
+"""Meshes as plain arrays: read from npz, PLY and OBJ files, edges, connected parts, fits.
 
 A file's vertex order is kept: it is what a topology goes by.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -288,3 +289,48 @@ def fingerprint(corners: NDArray[np.integer], sizes: NDArray[np.integer], num_ve
     digest = hashlib.sha256(np.array([num_vertices], dtype="<i4").tobytes())
     digest.update(np.ascontiguousarray(polygon_edges(corners, sizes), dtype="<i4").tobytes())
     return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """``scale * rotation @ point + translation``; the rotation has determinant 1."""
+
+    scale: float
+    rotation: NDArray[np.float64]
+    translation: NDArray[np.float64]
+
+    def apply(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Positions ``(..., 3)`` moved by this similarity."""
+        return np.asarray(self.scale * points @ self.rotation.T + self.translation)
+
+    def apply_to_offsets(self, offsets: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Displacements ``(..., 3)`` turned and scaled, not moved."""
+        return np.asarray(self.scale * offsets @ self.rotation.T)
+
+
+def similarity_fit(source: NDArray[np.floating], target: NDArray[np.floating]) -> Similarity:
+    """Least-squares scale, rotation and translation that bring source to target.
+
+    Source: Umeyama 1991, "Least-squares estimation of transformation parameters between two
+    point patterns".
+
+    Args:
+        source: ``(N, 3)`` positions.
+        target: ``(N, 3)`` positions in the same order.
+
+    Raises:
+        ValueError: The shapes differ, or source has no extent.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
+        raise ValueError(f"source {source.shape} and target {target.shape} must be equal (N, 3)")
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    centred = source - source_mean
+    variance = float((centred**2).sum())
+    if variance == 0.0:
+        raise ValueError("all source points lie at one place")
+    u, singular, vt = np.linalg.svd((target - target_mean).T @ centred)
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * signs) @ vt
+    scale = float((singular * signs).sum() / variance)
+    return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)

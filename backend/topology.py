@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.mesh import (
+    Similarity,
     connected_components,
     fingerprint,
     read_face_points,
     read_head,
+    similarity_fit,
     triangulate,
 )
 from backend.protocol import JobError
@@ -143,7 +145,7 @@ class Head:
 
     def point(self, name: str) -> NDArray[np.float64]:
         """Position of a face point, ``(3,)``."""
-        return self.vertices[self.topology.face_points[name]]
+        return np.asarray(self.vertices[self.topology.face_points[name]])
 
     def part(self, role: str) -> NDArray[np.int64]:
         """Vertex numbers of a part, ascending; empty where the topology names no such part."""
@@ -180,7 +182,7 @@ class FaceFrame:
 
     def to_face_mm(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Positions ``(..., 3)`` in the face's axes, in millimetres from the eyes' midpoint."""
-        return (points - self.origin) @ self.axes.T / self.unit_mm
+        return np.asarray((points - self.origin) @ self.axes.T / self.unit_mm)
 
     def from_face_mm(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """The inverse of :meth:`to_face_mm`."""
@@ -189,23 +191,6 @@ class FaceFrame:
     def offsets_to_face_mm(self, offsets: NDArray[np.floating]) -> NDArray[np.float64]:
         """Displacements ``(..., 3)`` in the face's axes, in millimetres."""
         return np.asarray(offsets @ self.axes.T / self.unit_mm, dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Similarity:
-    """``scale * rotation @ point + translation``; the rotation has determinant 1."""
-
-    scale: float
-    rotation: NDArray[np.float64]
-    translation: NDArray[np.float64]
-
-    def apply(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Positions ``(..., 3)`` moved by this similarity."""
-        return np.asarray(self.scale * points @ self.rotation.T + self.translation)
-
-    def apply_to_offsets(self, offsets: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Displacements ``(..., 3)`` turned and scaled, not moved."""
-        return np.asarray(self.scale * offsets @ self.rotation.T)
 
 
 def face_frame(head: Head) -> FaceFrame:
@@ -226,34 +211,6 @@ def face_frame(head: Head) -> FaceFrame:
         raise JobError("The mouth's face points lie between the eyes. Mark the lip corners again.")
     y = up / length
     return FaceFrame((left + right) / 2, np.stack([x, y, np.cross(x, y)]), interocular)
-
-
-def similarity_fit(source: NDArray[np.floating], target: NDArray[np.floating]) -> Similarity:
-    """Least-squares scale, rotation and translation that bring source to target.
-
-    Source: Umeyama 1991, "Least-squares estimation of transformation parameters between two
-    point patterns".
-
-    Args:
-        source: ``(N, 3)`` positions.
-        target: ``(N, 3)`` positions in the same order.
-
-    Raises:
-        ValueError: The shapes differ, or source has no extent.
-    """
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
-        raise ValueError(f"source {source.shape} and target {target.shape} must be equal (N, 3)")
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centred = source - source_mean
-    variance = float((centred**2).sum())
-    if variance == 0.0:
-        raise ValueError("all source points lie at one place")
-    u, singular, vt = np.linalg.svd((target - target_mean).T @ centred)
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * signs) @ vt
-    scale = float((singular * signs).sum() / variance)
-    return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 
 def shipped_topologies() -> tuple[str, ...]:
@@ -348,9 +305,9 @@ def identify(
     Raises:
         JobError: The mesh is not such a head; the message says why and what to do.
     """
-    vertices = np.asarray(vertices, dtype=np.float64)
-    if not np.isfinite(vertices).all():
-        bad = int((~np.isfinite(vertices)).any(axis=1).sum())
+    positions: NDArray[np.float64] = np.asarray(vertices, dtype=np.float64)
+    if not np.isfinite(positions).all():
+        bad = int((~np.isfinite(positions)).any(axis=1).sum())
         raise JobError(
             f"{bad} vertices of the head have no valid position (NaN or infinity). Repair the mesh."
         )
@@ -367,7 +324,7 @@ def identify(
         found = load_topology(topology)
         if (found.num_vertices, found.fingerprint) != (len(vertices), mark):
             raise JobError(_mismatch(found, len(vertices)))
-    head = Head(vertices, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
+    head = Head(positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
     check_plausible(head)
     return head
 
