@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From phones and prosody to the 52 articulation weights, in any speaking style.
+
+What a speaker's face does is worked out in four steps:
+
+1. *Targets.* Every phone has targets for a dozen articulator channels (``targets.py``); diphthongs
+   have two, one after the other.
+2. *Coarticulation.* The channels follow the dominance-weighted mean of the targets (Cohen and
+   Massaro 1993), each group of articulators with its own reach: rounding reaches far ahead (Benguerel
+   and Cowan 1974), spreading less. A smoothing kernel per group stands for the inertia of jaw and
+   lips, so that fast speech undershoots (Lindblom 1963).
+3. *Gestures that must arrive.* Averages never close a mouth for certain. Lip closures (p b m) and
+   the lower lip at the upper teeth (f v) are gestures in the sense of articulatory phonology (Browman
+   and Goldstein 1992) with a plateau that is reached at any rate of speech and in any style; JALI
+   (Edwards et al. 2016) states the same as a rule for animators.
+4. *The face around it* (``upper_face.py``): brows on pitch accents, blinks at phrase ends; and here
+   breath before phrases and rest in silence.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from backend.data.styles import PRESETS, STYLE_DIM, STYLE_NAMES, Style, style_for_voice
+from backend.data.targets import CHANNELS, GROUPS, PHONE_TARGETS
+from backend.data.upper_face import blink_weights, upper_face_weights
+from backend.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
+from backend.solved_shapes import ARKIT_NAMES
+
+__all__ = ["PRESETS", "STYLE_DIM", "STYLE_NAMES", "Style", "articulate", "style_for_voice"]
+
+MAX_WEIGHT = 1.3
+_LEAD_SECONDS = 0.040
+_CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves that least
+_CHUNK_FRAMES = 256
+_REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
+
+# Time constants in seconds of each group's dominance before and after the phone, and its inertia.
+_BEFORE = dict(jaw=0.055, rounding=0.120, spread=0.080, parting=0.055, tongue=0.040)
+_AFTER = dict(jaw=0.055, rounding=0.075, spread=0.065, parting=0.050, tongue=0.040)
+_INERTIA = dict(jaw=0.026, rounding=0.024, spread=0.024, parting=0.018, tongue=0.014)
+_PLATEAU_SHARE = 0.28  # of a phone's duration to either side of its middle
+_PAUSE_SECONDS = 0.18  # shorter pauses do not bring the mouth to rest
+
+_CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
+_WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Segments:
+    """Targets in time, a diphthong's two apart: all arrays have one entry per segment."""
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    jaw_scales: NDArray[np.float64]
+    silent: NDArray[np.bool_]
+
+
+def articulate(
+    phones: Sequence[Phone],
+    *,
+    style: Style,
+    num_frames: int,
+    fps: float,
+    energy: NDArray[np.float32] | None = None,
+    f0: NDArray[np.float32] | None = None,
+    seed: int = 0,
+    blinks: bool = True,
+) -> NDArray[np.float32]:
+    """Moves a face as a speaker of that style would who says these phones.
+
+    Args:
+        phones: In order of time, without overlaps; gaps count as silence.
+        style: The speaker's style; dimensions beyond ``STYLE_LIMIT`` are brought back to it.
+        num_frames: Length ``T``; frame ``i`` is at ``i / fps`` seconds.
+        fps: Frames per second.
+        energy: Root mean square of the sound per frame on any linear scale, shape ``(T,)``; without
+            it stress comes from durations alone.
+        f0: Fundamental frequency in hertz per frame, 0 where unvoiced, shape ``(T,)``; without it
+            brows follow prominent vowels.
+        seed: Chooses among equally good times of blinks; nothing else depends on chance.
+        blinks: Whether the eyes blink.
+
+    Returns:
+        Weights of ``ARKIT_NAMES``, shape ``(T, 52)``, from 0 to ``MAX_WEIGHT``.
+
+    Raises:
+        ValueError: A phone is not in the table, times are not in order, or a curve has another length.
+    """
+    _check(phones, num_frames=num_frames, fps=fps, curves=(energy, f0))
+    style = style.limited()
+    weights = np.zeros((num_frames, len(ARKIT_NAMES)), dtype=np.float32)
+    times = np.arange(num_frames) / fps
+    phones = _with_silences(phones, num_frames / fps)
+    segments = _segments(phones, style=style, fps=fps, energy=energy)
+    lead = _LEAD_SECONDS * style.lead
+    channels = _coarticulate(segments, times + lead, fps=fps, style=style)  # (T, C)
+    activity = _activity(phones, times + lead)
+    channels *= activity[:, None]
+    closure = _gesture(phones, BILABIALS, times + _CLOSURE_LEAD * lead, fps=fps, style=style)
+    labiodental = _gesture(phones, LABIODENTALS, times + _CLOSURE_LEAD * lead, fps=fps, style=style)
+    breath = _breath(phones, times)
+    _mouth(weights, channels, activity, breath, closure, labiodental, style=style)
+    upper_face_weights(weights, phones, times, fps=fps, style=style, energy=energy, f0=f0)
+    if blinks:
+        weights[:, [_WEIGHT["eyeBlinkLeft"], _WEIGHT["eyeBlinkRight"]]] = blink_weights(
+            phones, num_frames=num_frames, fps=fps, blink_rate=style.blink_rate, seed=seed
+        )[:, None]
+    return np.clip(weights, 0.0, MAX_WEIGHT, out=weights)
+
+
+def _check(
+    phones: Sequence[Phone],
+    *,
+    num_frames: int,
+    fps: float,
+    curves: tuple[NDArray[np.float32] | None, ...],
+) -> None:
+    if num_frames < 0 or not fps > 0.0:
+        raise ValueError(f"{num_frames} frames at {fps} a second; expected 0 or more, above 0")
+    for curve in curves:
+        if curve is not None and curve.shape != (num_frames,):
+            raise ValueError(f"energy or f0 has shape {curve.shape}, expected ({num_frames},)")
+    before = -math.inf
+    for phone in phones:
+        if phone.symbol not in PHONE_IDS:
+            raise ValueError(f"{phone.symbol!r} is not in the phone table")
+        if not before - 1e-6 <= phone.start_seconds <= phone.end_seconds:
+            raise ValueError(f"{phone} overlaps its predecessor, which ends at {before} s")
+        before = phone.end_seconds
+
+
+def _with_silences(phones: Sequence[Phone], seconds: float) -> list[Phone]:
+    """Fills gaps with silence, joins neighbouring silences, and pads both ends."""
+    filled: list[Phone] = []
+
+    def silence_until(moment: float) -> None:
+        start = filled[-1].end_seconds if filled else min(0.0, moment) - 1.0
+        if filled and filled[-1].symbol == SILENCE:
+            filled[-1] = Phone(SILENCE, filled[-1].start_seconds, moment)
+        elif moment > start + 1e-6:
+            filled.append(Phone(SILENCE, start, moment))
+
+    for phone in phones:
+        if phone.symbol == SILENCE:
+            silence_until(phone.end_seconds)
+        elif phone.end_seconds > phone.start_seconds:
+            silence_until(phone.start_seconds)
+            filled.append(phone)
+    silence_until(max(seconds, filled[-1].end_seconds if filled else 0.0) + 1.0)
+    return filled
+
+
+def _segments(
+    phones: list[Phone], *, style: Style, fps: float, energy: NDArray[np.float32] | None
+) -> _Segments:
+    index = np.array([PHONE_IDS[phone.symbol] - 1 for phone in phones])
+    starts = np.array([phone.start_seconds for phone in phones])
+    ends = np.array([phone.end_seconds for phone in phones])
+    vowel = np.array([phone.symbol in VOWELS for phone in phones])
+    scales = np.where(vowel, _stress(starts, ends, vowel, style=style, fps=fps, energy=energy), 1.0)
+    middles = starts + PHONE_TARGETS.first_share[index] * (ends - starts)
+    second = PHONE_TARGETS.second_row[index]
+    double = second >= 0
+    order = np.argsort(np.concatenate([starts, middles[double]]), kind="stable")
+    return _Segments(
+        starts=np.concatenate([starts, middles[double]])[order],
+        ends=np.concatenate([middles, ends[double]])[order],
+        rows=np.concatenate([PHONE_TARGETS.first_row[index], second[double]])[order],
+        jaw_scales=np.concatenate([scales, scales[double]])[order],
+        silent=np.concatenate([index == 0, index[double] == 0])[order],
+    )
+
+
+def _stress(
+    starts: NDArray[np.float64],
+    ends: NDArray[np.float64],
+    vowel: NDArray[np.bool_],
+    *,
+    style: Style,
+    fps: float,
+    energy: NDArray[np.float32] | None,
+) -> NDArray[np.float64]:
+    """How far each vowel opens the jaw against its target: longer and louder ones further.
+
+    Stressed vowels are longer, louder and more open (de Jong 1995); reduction shortens and closes.
+    """
+    durations = np.log(np.maximum(ends - starts, 0.02) / 0.095)
+    scale = 1.0 + 0.16 * np.clip(durations, -1.2, 1.0)
+    if energy is None or not vowel.any() or not len(energy):
+        return scale
+    total = np.concatenate([[0.0], np.cumsum(energy, dtype=np.float64)])
+    first = np.clip(np.round(starts * fps).astype(np.int64), 0, len(energy) - 1)
+    last = np.clip(np.round(ends * fps).astype(np.int64), first + 1, len(energy))
+    level = 20.0 * np.log10((total[last] - total[first]) / (last - first) + 1e-5)
+    louder = np.clip((level - np.median(level[vowel])) / 10.0, -1.2, 1.0)
+    return np.maximum(scale + 0.28 * (1.0 + style.loudness) * louder, 0.25)
+
+
+def _coarticulate(
+    segments: _Segments, times: NDArray[np.float64], *, fps: float, style: Style
+) -> NDArray[np.float64]:
+    """Dominance-weighted mean of the targets, then inertia; shape ``(T, channels)``."""
+    blended = np.empty((len(times), len(CHANNELS)))
+    for begin in range(0, len(times), _CHUNK_FRAMES):
+        chunk = times[begin : begin + _CHUNK_FRAMES]
+        near = (segments.ends > chunk[0] - _REACH_SECONDS) & (
+            segments.starts < chunk[-1] + _REACH_SECONDS
+        )
+        blended[begin : begin + _CHUNK_FRAMES] = _blend(segments, near, chunk, style=style)
+    slowness = math.exp(0.35 * style.smoothness - 0.25 * style.articulation)
+    for group, names in GROUPS.items():
+        columns = slice(_CHANNEL[names[0]], _CHANNEL[names[-1]] + 1)
+        blended[:, columns] = gaussian_filter1d(
+            blended[:, columns], _INERTIA[group] * slowness * fps, axis=0, mode="nearest"
+        )
+    return blended
+
+
+def _blend(
+    segments: _Segments, near: NDArray[np.bool_], times: NDArray[np.float64], *, style: Style
+) -> NDArray[np.float64]:
+    starts, ends, rows = segments.starts[near], segments.ends[near], segments.rows[near]
+    lengths = ends - starts
+    half = np.where(
+        segments.silent[near], np.maximum(0.5 * lengths - 0.05, 0.0), _PLATEAU_SHARE * lengths
+    )
+    distance = times[None, :] - 0.5 * (starts + ends)[:, None]  # (N, T)
+    before = distance < 0.0
+    distance = np.maximum(np.abs(distance) - half[:, None], 0.0)
+    targets = PHONE_TARGETS.targets[rows].astype(np.float64)
+    targets[:, 0] *= segments.jaw_scales[near]
+    strengths = PHONE_TARGETS.strengths[rows] * np.where(
+        segments.silent[near], np.minimum(lengths / _PAUSE_SECONDS, 1.0), 1.0
+    )[:, None]  # fmt: skip
+    reach = math.exp(0.25 * style.smoothness - 0.3 * style.articulation)
+    blended = np.empty((len(times), len(CHANNELS)))
+    for column, (group, names) in enumerate(GROUPS.items()):
+        rate = np.where(before, 1.0 / _BEFORE[group], 1.0 / _AFTER[group]) / reach
+        dominance = np.exp(-distance * rate) * strengths[:, column : column + 1]  # (N, T)
+        columns = slice(_CHANNEL[names[0]], _CHANNEL[names[-1]] + 1)
+        blended[:, columns] = (dominance.T @ targets[:, columns]) / (
+            dominance.sum(axis=0)[:, None] + 1e-12
+        )
+    return blended
+
+
+def _spoken_stretches(phones: list[Phone]) -> NDArray[np.float64]:
+    """Start and end of each stretch of speech, short pauses inside it; shape ``(n, 2)``."""
+    stretches: list[list[float]] = []
+    for phone in phones:
+        if phone.symbol == SILENCE:
+            continue
+        if stretches and phone.start_seconds - stretches[-1][1] < _PAUSE_SECONDS:
+            stretches[-1][1] = phone.end_seconds
+        else:
+            stretches.append([phone.start_seconds, phone.end_seconds])
+    return np.array(stretches).reshape(-1, 2)
+
+
+def _ramp(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The minimum-jerk step from 0 to 1 while ``values`` go from 0 to 1 (Flash and Hogan 1985)."""
+    x = np.clip(values, 0.0, 1.0)
+    return x**3 * (10.0 - 15.0 * x + 6.0 * x**2)
+
+
+def _activity(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 while speaking, 0 at rest: the mouth gets ready 0.2 s before and relaxes within 0.26 s."""
+    activity = np.zeros(len(times))
+    for start, end in _spoken_stretches(phones):
+        rise = _ramp((times - (start - 0.2)) / 0.19)
+        fall = 1.0 - _ramp((times - end) / 0.26)
+        np.maximum(activity, np.minimum(rise, fall), out=activity)
+    return activity
+
+
+def _breath(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intake of breath before phrases that follow a pause of half a second or more, 0 to 1."""
+    breath = np.zeros(len(times))
+    for silence, phone in zip(phones, phones[1:], strict=False):
+        if silence.symbol == SILENCE and phone.start_seconds - silence.start_seconds >= 0.5:
+            end = phone.start_seconds
+            bump = _ramp((times - (end - 0.46)) / 0.2) * (
+                1.0 - _ramp((times - (end - 0.18)) / 0.16)
+            )
+            np.maximum(breath, bump, out=breath)
+    return breath
+
+
+def _gesture(
+    phones: list[Phone],
+    symbols: frozenset[str],
+    times: NDArray[np.float64],
+    *,
+    fps: float,
+    style: Style,
+) -> NDArray[np.float64]:
+    """Activation, 0 to 1, of a constriction that is reached at any rate of speech; shape ``(T,)``.
+
+    The plateau is never shorter than a frame, so that a frame lies on it at any frame rate. Ramps
+    shrink where two constrictions are close, so that the mouth opens for the vowel in between.
+    """
+    plateaus = _plateaus(phones, symbols, shortest=max(0.042, 1.02 / fps))
+    activation = np.zeros(len(times))
+    if not len(plateaus):
+        return activation
+    gaps = np.concatenate([[np.inf], plateaus[1:, 0] - plateaus[:-1, 1], [np.inf]])
+    pace = math.exp(0.2 * style.smoothness - 0.15 * style.articulation)
+    attacks = np.maximum(np.minimum(0.075 * pace, 0.55 * gaps[:-1]), 0.01)
+    releases = np.maximum(np.minimum(0.060 * pace, 0.55 * gaps[1:]), 0.01)
+    for (start, end), attack, release in zip(plateaus, attacks, releases, strict=True):
+        first, last = np.searchsorted(times, [start - attack, end + release])
+        near = times[first:last]
+        bump = np.minimum(_ramp((near - start) / attack + 1.0), 1.0 - _ramp((near - end) / release))
+        np.maximum(activation[first:last], bump, out=activation[first:last])
+    return activation
+
+
+def _plateaus(
+    phones: list[Phone], symbols: frozenset[str], *, shortest: float
+) -> NDArray[np.float64]:
+    """When each run of these phones holds its constriction; shape ``(n, 2)``, seconds.
+
+    A stop's label includes its burst and aspiration, during which the lips are already apart.
+    """
+    plateaus: list[list[float]] = []
+    previous = SILENCE
+    for phone in phones:
+        if phone.symbol in symbols:
+            length = phone.end_seconds - phone.start_seconds
+            early = {"P": min(0.4 * length, 0.05), "B": min(0.2 * length, 0.025)}.get(
+                phone.symbol, 0.08 * length
+            )
+            start, end = phone.start_seconds + min(0.1 * length, 0.01), phone.end_seconds - early
+            missing = max(shortest - (end - start), 0.0)
+            start, end = start - 0.4 * missing, end + 0.6 * missing
+            if previous in symbols:
+                plateaus[-1][1] = max(end, plateaus[-1][1])
+            else:
+                plateaus.append([start, end])
+        previous = phone.symbol
+    return np.array(plateaus).reshape(-1, 2)
+
+
+def _gain(unit: float, per_unit: float, articulation: float) -> float:
+    return math.exp(per_unit * unit + 0.3 * articulation)
+
+
+def _mouth(
+    weights: NDArray[np.float32],
+    channels: NDArray[np.float64],
+    activity: NDArray[np.float64],
+    breath: NDArray[np.float64],
+    closure: NDArray[np.float64],
+    labiodental: NDArray[np.float64],
+    *,
+    style: Style,
+) -> None:
+    """Turns channels and gestures into the weights of mouth and jaw, in place."""
+    value = {name: channels[:, index] for name, index in _CHANNEL.items()}
+    free = 1.0 - closure
+    lips = free * (1.0 - labiodental)
+    rounding = _gain(style.rounding, 0.45, style.articulation)
+    pushed = 0.14 * style.protrusion * activity
+    jaw = value["jaw"] * _gain(style.jaw, 0.45, style.articulation)
+    jaw = np.maximum(jaw + 0.05 * style.lip_part * activity, 0.0) + 0.045 * breath
+    jaw += labiodental * (0.10 - jaw) * 0.6
+    close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * activity, 0.0, 0.8)
+    close += labiodental * (0.45 - close)
+    spread = _gain(style.spread, 0.5, style.articulation)
+    parted = 0.08 * style.lip_part * activity
+    lower = lips * np.maximum(
+        value["lower_down"] * _gain(style.lower_lip, 0.5, style.articulation)
+        + parted
+        + 0.05 * breath,
+        0.0,
+    )
+    upper = (
+        value["upper_up"] * _gain(style.upper_lip, 0.5, style.articulation) + parted + 0.03 * breath
+    )
+    upper = free * np.maximum(upper, 0.0) + 0.1 * labiodental * free
+    smile = value["smile"] * spread + 0.3 * max(style.smile, 0.0) * (0.6 + 0.4 * activity)
+    stretch = value["stretch"] * spread + np.maximum(-pushed, 0.0)
+    firm = math.exp(0.5 * style.press) * closure
+    columns = {
+        "jawOpen": jaw,
+        "jawForward": value["forward"] * rounding + 0.2 * max(style.jaw_forward, 0.0) * activity,
+        "jawLeft": 0.45 * max(style.jaw_side, 0.0) * jaw,
+        "jawRight": 0.45 * max(-style.jaw_side, 0.0) * jaw,
+        "mouthLeft": 0.16 * max(style.mouth_side, 0.0) * activity,
+        "mouthRight": 0.16 * max(-style.mouth_side, 0.0) * activity,
+        "mouthClose": jaw * (close + closure * (1.0 - close)),
+        "mouthFunnel": np.maximum(value["funnel"] * rounding + 0.5 * pushed, 0.0) * free * (1.0 - 0.6 * labiodental),
+        "mouthPucker": np.maximum(value["pucker"] * rounding + pushed, 0.0) * (1.0 - 0.5 * closure) * (1.0 - 0.6 * labiodental),
+        "mouthRollLower": value["roll_lower"] * free * (1.0 - labiodental) + 0.55 * labiodental * free
+        + 0.12 * firm + 0.15 * max(-style.jaw_forward, 0.0) * activity * lips,
+        "mouthRollUpper": 0.12 * firm,
+        "mouthShrugLower": 0.12 * labiodental * free,
+        "mouthPressLeft": 0.28 * firm,
+        "mouthPressRight": 0.28 * firm,
+        "tongueOut": value["tongue"] * lips,
+        "cheekPuff": 0.04 * firm,
+    }  # fmt: skip
+    for name, curve in columns.items():
+        weights[:, _WEIGHT[name]] = curve
+    frown = 0.35 * max(-style.smile, 0.0) * (0.6 + 0.4 * activity)
+    for side, sign in (("Left", 1.0), ("Right", -1.0)):
+        tilt = 1.0 + 0.4 * sign * style.asymmetry
+        weights[:, _WEIGHT[f"mouthSmile{side}"]] = smile * tilt
+        weights[:, _WEIGHT[f"mouthFrown{side}"]] = frown * tilt
+        weights[:, _WEIGHT[f"mouthStretch{side}"]] = stretch * tilt * (1.0 - 0.3 * closure)
+        weights[:, _WEIGHT[f"mouthLowerDown{side}"]] = lower * tilt
+        weights[:, _WEIGHT[f"mouthUpperUp{side}"]] = upper * tilt
+        weights[:, _WEIGHT[f"noseSneer{side}"]] = 0.2 * upper * tilt
