@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo head: a pleasant mannequin made from formulas, with a mouth that can speak.
+
+``python -m backend.data.demo_head`` writes it anew to ``backend/demo/head.npz`` and its topology
+to ``backend/topologies/demo.json``. Nothing is imported or measured from another head.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.data import demo_head_layout as layout
+from backend.data.demo_head_parts import add_eyeball, add_teeth, add_tongue
+from backend.data.demo_head_shape import ROW_GUIDES, place_skin
+from backend.topology import FACE_POINT_NAMES, fingerprint
+
+BACKEND_DIR = Path(__file__).parent.parent
+HEAD_PATH = BACKEND_DIR / "demo" / "head.npz"
+TOPOLOGY_PATH = BACKEND_DIR / "topologies" / "demo.json"
+
+# Linear RGB.
+MATERIALS: dict[str, tuple[float, float, float]] = {
+    "skin": (0.80, 0.56, 0.45),
+    "lips": (0.66, 0.30, 0.28),
+    "eye white": (0.90, 0.90, 0.88),
+    "iris": (0.18, 0.32, 0.42),
+    "pupil": (0.01, 0.01, 0.01),
+    "brows": (0.16, 0.09, 0.06),
+    "teeth": (0.90, 0.87, 0.80),
+    "tongue": (0.62, 0.25, 0.25),
+    "mouth inside": (0.28, 0.07, 0.07),
+}
+
+# Face points on the grid, by row and column; those off the middle line are the left ones.
+GRID_POINTS = {
+    "nose_root": (29, 0),
+    "nose_bridge": (25, 0),
+    "nose_tip": (23, 0),
+    "nose_base": (20, 0),
+    "nostril": (21, 2),
+    "nose_side": (21, 4),
+    "chin_crease": (11, 0),
+    "chin": (10, 0),
+    "chin_bottom": (9, 0),
+    "chin_side": (10, 3),
+    "jaw_line_1": (9, 6),
+    "jaw_line_2": (9, 11),
+    "jaw_line_3": (11, 15),
+    "jaw_line_4": (14, 18),
+    "jaw_hinge": (24, 16),
+    "brow_center": (34, 0),
+    "cheek": (23, 9),
+    "cheekbone": (25, 14),
+    "cheek_hollow": (16, 12),
+    "smile_fold": (20, 9),
+    "forehead_center": (38, 0),
+    "forehead": (37, 7),
+    "temple": (32, 15),
+    "head_back": (33, 28),
+    "neck_front": (3, 0),
+    "neck_back": (3, 28),
+    "neck": (3, 19),
+}
+LIP_COLUMNS = {"lower": (0, 4, 8, 11), "upper": (28, 24, 20, 17)}  # middle, _1, _2, _3
+LID_COLUMNS = {"upper": (25, 22, 19, 17, 14), "lower": (29, 2, 5, 7, 10)}  # _1 to _5
+EYE_CORNER_COLUMNS = {"inner": 27, "outer": 12}
+BROW_POINT_COLUMNS = (3, 5, 7, 9, 12)
+
+
+@dataclass(frozen=True)
+class DemoHead:
+    """The whole head.
+
+    Attributes:
+        vertices: ``(V, 3)`` float64 in metres, z up, facing -y, the neck's lower edge at ``z = 0``.
+        corners: ``(C,)`` int32, vertex numbers of the polygons' corners.
+        sizes: ``(F,)`` int32, corners per polygon.
+        face_points: Name to vertex number, all of ``FACE_POINT_NAMES``.
+        parts: Role to one vertex of a connected part, or to all vertices of a region.
+        mirror: ``(V,)`` int32, the vertex at each vertex's mirror image.
+        face_materials: ``(F,)`` int32 into ``MATERIALS``.
+    """
+
+    vertices: NDArray[np.float64]
+    corners: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+    face_points: dict[str, int]
+    parts: dict[str, list[int]]
+    mirror: NDArray[np.int32]
+    face_materials: NDArray[np.int32]
+
+
+def build() -> DemoHead:
+    """The demo head from its formulas; takes about a second."""
+    mesh = layout.HalfMesh()
+    skin = layout.lay_out_skin(mesh)
+    points = [place_skin(skin, mesh)]
+    eye, placed = add_eyeball(mesh)
+    points.append(placed)
+    loose = {}
+    for role in ("teeth_upper", "teeth_lower"):
+        loose[role], placed = add_teeth(mesh, is_upper=role == "teeth_upper")
+        points.append(placed)
+    loose["tongue"], placed = add_tongue(mesh)
+    points.append(placed)
+    whole = mesh.mirrored(np.concatenate(points))
+
+    vertices = whole.vertices - (0.0, 0.0, ROW_GUIDES[0, 2])
+    names = list(MATERIALS)
+    return DemoHead(
+        vertices=vertices / 1000.0,
+        corners=np.concatenate([np.array(face, dtype=np.int32) for face in whole.faces]),
+        sizes=np.array([len(face) for face in whole.faces], dtype=np.int32),
+        face_points=_face_points(skin, whole.mirror),
+        parts=_parts(skin, eye, loose, whole.mirror),
+        mirror=whole.mirror,
+        face_materials=np.array([names.index(name) for name in whole.materials], dtype=np.int32),
+    )
+
+
+def write(head: DemoHead) -> None:
+    """Write the two files that are in the repository."""
+    HEAD_PATH.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        HEAD_PATH,
+        vertices=head.vertices,
+        face_corners=head.corners,
+        face_sizes=head.sizes,
+        face_point_names=np.array(list(head.face_points)),
+        face_point_indices=np.array(list(head.face_points.values()), dtype=np.int32),
+        material_names=np.array(list(MATERIALS)),
+        material_colors=np.array(list(MATERIALS.values()), dtype=np.float32),
+        face_materials=head.face_materials,
+    )
+    TOPOLOGY_PATH.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f" {json.dumps(k)}: {json.dumps(v)}" for k, v in topology_data(head).items()]
+    TOPOLOGY_PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def topology_data(head: DemoHead) -> dict[str, object]:
+    """What ``backend/topologies/demo.json`` holds: numbers only, no position."""
+    parts: list[dict[str, object]] = []
+    for role, vertices in head.parts.items():
+        only_seed = len(vertices) == 1
+        value = {"seed": vertices[0]} if only_seed else {"vertices": vertices}
+        parts.append({"role": role, **value})
+    return {
+        "name": "demo",
+        "num_vertices": len(head.vertices),
+        "fingerprint": fingerprint(head.corners, head.sizes, len(head.vertices)),
+        "face_points": head.face_points,
+        "parts": parts,
+        "mirror": head.mirror.tolist(),
+    }
+
+
+def _face_points(skin: layout.SkinLayout, mirror: layout.Ints) -> dict[str, int]:
+    """All face points in the order of ``FACE_POINT_NAMES``."""
+    crown_row = skin.crown.shape[0] * 2 // 3
+    left = {name: int(skin.grid[place]) for name, place in GRID_POINTS.items()}
+    left["crown"] = int(skin.crown[crown_row, 0])
+    left["lip_corner"] = int(skin.mouth[layout.CONTACT_RING, layout.MOUTH_CORNER])
+    for lip, columns in LIP_COLUMNS.items():
+        rings = (("outer", layout.BORDER_RING), ("inner", layout.CONTACT_RING))
+        for edge, ring in rings:
+            for number, column in enumerate(columns):
+                suffix = f"_{number}" if number else "_center"
+                left[f"lip_{lip}_{edge}{suffix}"] = int(skin.mouth[ring, column])
+    margin = skin.eye[layout.MARGIN_RING]
+    for corner, column in EYE_CORNER_COLUMNS.items():
+        left[f"eye_{corner}"] = int(margin[column])
+    for lid, columns in LID_COLUMNS.items():
+        for number, column in enumerate(columns, start=1):
+            left[f"lid_{lid}_{number}"] = int(margin[column])
+    brow = skin.grid[layout.BROW_ROWS[0] + 1]
+    for number, column in enumerate(BROW_POINT_COLUMNS, start=1):
+        left[f"brow_{number}"] = int(brow[column])
+    ear = skin.ear[layout.EAR_RIM_RING]
+    left["ear_top"], left["ear_lobe"] = int(ear[16]), int(ear[2])
+    left["chin_left"] = left["chin_side"]
+    points = {}
+    for name in FACE_POINT_NAMES:
+        if name in left:
+            points[name] = left[name]
+        elif "_left" in name:
+            points[name] = left[name.replace("_left", "")]
+        else:
+            points[name] = int(mirror[points[name.replace("_right", "_left")]])
+    return points
+
+
+def _parts(
+    skin: layout.SkinLayout, eye: layout.Ints, loose: dict[str, layout.Ints], mirror: layout.Ints
+) -> dict[str, list[int]]:
+    """Connected parts by one vertex of each; regions of the skin by all their vertices."""
+    parts = {"skin": [int(skin.grid[0, 0])]}
+    parts["eye_left"], parts["eye_right"] = [int(eye[0])], [int(mirror[eye[0]])]
+    parts.update({role: [int(numbers[0])] for role, numbers in loose.items()})
+    bag = np.concatenate([skin.mouth[layout.CONTACT_RING + 1 :].ravel(), skin.mouth_back.ravel()])
+    parts["mouth_inside"] = np.unique(np.concatenate([bag, mirror[bag]])).tolist()
+    socket = skin.eye[layout.NUM_LID_RINGS + 1 :].ravel()
+    socket = np.unique(np.concatenate([socket, skin.socket_back.ravel()]))
+    parts["socket_left"], parts["socket_right"] = socket.tolist(), np.sort(mirror[socket]).tolist()
+    return parts
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    demo_head = build()
+    write(demo_head)
+    logging.info(
+        "%d vertices, %d faces -> %s, %s",
+        len(demo_head.vertices), len(demo_head.sizes), HEAD_PATH, TOPOLOGY_PATH,
+    )  # fmt: skip

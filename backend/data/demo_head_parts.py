@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo head's loose parts: eyeballs, teeth and tongue, each a closed body of its own.
+
+A file of its own because these are whole bodies, drawn and placed at once, unlike the skin.
+Millimetres, axes as in ``demo_head_surface``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.data.demo_head_layout import HalfMesh, Ints
+from backend.data.demo_head_surface import EYE_CENTER, EYE_RADIUS
+
+Floats = NDArray[np.float64]
+
+PUPIL_RADIUS, IRIS_RADIUS = 2.6, 6.2
+TEETH_PER_SIDE = 6
+
+
+def add_eyeball(mesh: HalfMesh) -> tuple[Ints, Floats]:
+    """A sphere with its pole in front, its rings cut at the edges of pupil and iris."""
+    segments = 20
+    pupil, iris = np.arcsin(PUPIL_RADIUS / EYE_RADIUS), np.arcsin(IRIS_RADIUS / EYE_RADIUS)
+    polar = [pupil, (pupil + iris) / 2, iris, *np.radians([44, 62, 84, 108, 134, 160])]
+    materials = ["iris", "iris"] + ["eye white"] * 6
+    numbers = mesh.add_vertices(len(polar) * segments + 2)
+    rings = numbers[2:].reshape(len(polar), segments)
+    way = np.arange(segments) * (2 * np.pi / segments)
+    ball = [np.array([[0.0, -1.0, 0.0], [0.0, 1.0, 0.0]])]
+    for angle in polar:
+        circle = np.stack([np.cos(way), np.zeros(segments), np.sin(way)], axis=1) * np.sin(angle)
+        ball.append(circle - (0.0, np.cos(angle), 0.0))
+    for ring, material in enumerate(materials):
+        mesh.add_grid(rings[ring : ring + 2][::-1], material, "eye", closed=True)
+    for i in range(segments):
+        j = (i + 1) % segments
+        mesh.add_face((numbers[0], rings[0, i], rings[0, j]), "pupil", "eye")
+        mesh.add_face((numbers[1], rings[-1, j], rings[-1, i]), "eye white", "eye")
+    return numbers, EYE_CENTER + EYE_RADIUS * np.concatenate(ball)
+
+
+def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
+    """One row of teeth with its gum, a bent band with a bulge for each tooth."""
+    columns_per_tooth = 2
+    columns = TEETH_PER_SIDE * columns_per_tooth + 1
+    role = "teeth_upper" if is_upper else "teeth_lower"
+    sign = 1.0 if is_upper else -1.0
+    front_y, half_width, tip_z = (-88.5, 25.0, -71.5) if is_upper else (-85.8, 23.0, -70.6)
+    share = np.linspace(0.0, 1.0, columns)
+    bend = np.radians(82.0) * share
+    depth = 40.0
+    center = np.stack([half_width * np.sin(bend), front_y + depth * (1 - np.cos(bend))], axis=1)
+    outward = np.stack([np.sin(bend) / half_width, -np.cos(bend) / depth], axis=1)
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    bulge = np.arange(columns) % columns_per_tooth * 1.0  # 0 between two teeth, 1 amid one
+    # Around the band: how far out, how far from the tips, how much of the tooth's bulge.
+    profile = (
+        (0.6, 0.0, 0.0), (1.6, 1.5, 0.7), (2.0, 4.5, 0.8), (1.6, 8.0, 0.2), (1.6, 11.0, 0.0),
+        (-2.0, 11.0, 0.0), (-2.2, 5.0, 0.0), (-0.8, 0.3, 0.0),
+    )  # fmt: skip
+    numbers = mesh.add_vertices(len(profile), columns)
+    points = np.zeros((*numbers.shape, 3))
+    for row, (out, rise, swell) in enumerate(profile):
+        reach = out + 0.7 * swell * (bulge - 0.6)
+        points[row, :, :2] = center + reach[:, None] * outward
+        points[row, :, 2] = tip_z + sign * (rise + (0.5 * (1 - bulge) if row in (0, 7) else 0.0))
+    points[:, 0, 0] = 0.0
+    around = np.vstack([numbers, numbers[:1]])
+    rows = around if is_upper else around[::-1]
+    names = ["teeth"] * 3 + ["mouth inside"] * 3 + ["teeth"] * 2
+    for row, material in enumerate(names if is_upper else names[::-1]):
+        mesh.add_grid(rows[row : row + 2], material, role)
+    end = numbers[:, -1] if is_upper else numbers[::-1, -1]
+    mesh.add_grid(np.stack([end[:4], end[:3:-1]]).T, "teeth", role)
+    return numbers.ravel(), points.reshape(-1, 3)
+
+
+def add_tongue(mesh: HalfMesh) -> tuple[Ints, Floats]:
+    """A flattened drop, its tip behind the lower teeth."""
+    half_circle, length = 8, 11
+    role = "tongue"
+    numbers = mesh.add_vertices(length, half_circle + 1)
+    along = np.linspace(0.06, 0.97, length)[:, None]
+    way = np.linspace(0.0, np.pi, half_circle + 1)[None]  # from the underside to the back
+    width = 17.5 * np.sin(np.pi * along**0.75) ** 0.5
+    rise = 5.0 * np.sin(np.pi * along**0.8) ** 0.5
+    height = -80.0 + 8.0 * np.sin(np.pi / 2 * along) - rise * np.cos(way)
+    groove = 1.5 * np.exp(-(((way - np.pi) / 0.4) ** 2)) * np.sin(np.pi * along)
+    y = np.broadcast_to(-82.0 + 36.0 * along, height.shape)
+    points = np.stack([width * np.sin(way), y, height - groove], axis=-1)
+    points[:, [0, -1], 0] = 0.0
+    mesh.add_grid(numbers.T, "tongue", role)
+    poles = mesh.add_vertices(2)
+    tips = np.array([[0.0, -82.6, -79.0], [0.0, -45.6, -73.0]])
+    for i in range(half_circle):
+        mesh.add_face((poles[0], numbers[0, i + 1], numbers[0, i]), "tongue", role)
+        mesh.add_face((poles[1], numbers[-1, i], numbers[-1, i + 1]), "tongue", role)
+    return (
+        np.concatenate([numbers.ravel(), poles]),
+        np.concatenate([points.reshape(-1, 3), tips]),
+    )

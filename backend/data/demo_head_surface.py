@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo head's outer form: an implicit surface, a smooth union of rounded bodies.
+
+Units are millimetres, the eyes' centres lie at ``z = 0``, the face looks to ``-y`` and the
+subject's left is ``+x``. The proportions are those that drawing books teach (eyes at half the
+head's height, five eye widths across, nose and mouth at thirds), not those of any person or scan.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+EYE_CENTER = np.array([31.0, -67.0, 0.0])
+EYE_RADIUS = 13.0
+
+# Rounded bodies: centre, radii, width of the smooth blend with what comes before.
+ELLIPSOIDS = (
+    ((0.0, 8.0, 30.0), (74.0, 95.0, 82.0), 1.0),  # cranium
+    ((0.0, -24.0, 34.0), (61.0, 67.0, 60.0), 20.0),  # forehead
+    ((0.0, -34.0, -30.0), (58.0, 57.0, 62.0), 20.0),  # middle of the face
+    ((0.0, -38.0, -72.0), (46.0, 48.0, 40.0), 20.0),  # jaw
+    ((0.0, -64.0, -68.0), (30.0, 32.0, 26.0), 16.0),  # arch of the teeth
+    ((0.0, -79.0, -99.0), (19.0, 14.0, 13.0), 14.0),  # chin
+    ((46.0, -52.0, -25.0), (18.0, 24.0, 14.0), 16.0),  # cheekbone
+)
+# Capsules with round ends: end, end, radius at each, width of the smooth blend.
+CAPSULES = (
+    ((51.0, -2.0, -68.0), (15.0, -76.0, -101.0), 11.0, 10.0, 18.0),  # jaw bone
+    ((0.0, 26.0, -100.0), (0.0, 36.0, -215.0), 53.0, 55.0, 16.0),  # neck
+    ((0.0, -83.0, 3.0), (0.0, -105.0, -37.0), 6.5, 9.0, 7.0),  # ridge of the nose
+    ((10.0, -95.0, -44.0), (11.0, -93.0, -43.0), 6.5, 6.5, 5.0),  # wing of the nose
+)
+# Raised (or, below zero, sunken) places: centre, spread along x, y, z, height.
+BUMPS = (
+    ((22.0, -92.0, 18.0), (16.0, 14.0, 6.0), 2.5),  # ridge of the brow
+    ((0.0, -95.0, -88.0), (16.0, 16.0, 5.0), -2.5),  # crease over the chin
+)
+
+
+def signed_distance(points: Floats) -> Floats:
+    """About the distance from the surface, below zero inside; ``points`` (N, 3) -> (N,)."""
+    p = points * (1.0, 1.0, 1.0)
+    p[:, 0] = np.abs(p[:, 0])
+    distance = np.full(len(p), 1e3)
+    for center, radii, blend in ELLIPSOIDS:
+        distance = _smooth_union(distance, _ellipsoid(p, center, radii), blend)
+    for first, last, first_radius, last_radius, blend in CAPSULES:
+        body = _capsule(p, first, last, first_radius, last_radius)
+        distance = _smooth_union(distance, body, blend)
+    socket = _ellipsoid(p, (31.0, -92.0, -1.0), (20.0, 15.0, 13.0))
+    distance = -_smooth_union(-distance, socket, 8.0)
+    eyeball = np.linalg.norm(p - EYE_CENTER, axis=1) - (EYE_RADIUS + 1.6)
+    distance = _smooth_union(distance, eyeball, 3.0)
+    for center, spread, height in BUMPS:
+        distance = distance - height * np.exp(-(((p - center) / spread) ** 2).sum(axis=1))
+    return distance
+
+
+def gradient(points: Floats) -> Floats:
+    """Gradient of :func:`signed_distance` by central differences, (N, 3)."""
+    step = 0.05
+    columns = []
+    for axis in np.eye(3) * step:
+        columns.append(signed_distance(points + axis) - signed_distance(points - axis))
+    return np.stack(columns, axis=1) / (2.0 * step)
+
+
+def project(points: Floats, *, direction: Floats | None = None, num_steps: int = 8) -> Floats:
+    """Move points onto the surface, along its gradient or along ``direction`` (3,) or (N, 3)."""
+    p = points.copy()
+    for _ in range(num_steps):
+        slope = gradient(p)
+        way = slope if direction is None else np.broadcast_to(direction, p.shape)
+        along = (slope * way).sum(axis=1)
+        along = np.where(np.abs(along) < 0.2, np.copysign(0.2, along), along)
+        step = np.clip(signed_distance(p) / along, -6.0, 6.0)
+        p -= step[:, None] * way
+    return p
+
+
+def _smooth_union(first: Floats, second: Floats, blend: float) -> Floats:
+    """Lesser of two distances, rounded where they differ by less than ``blend``."""
+    share = np.clip(0.5 + 0.5 * (second - first) / blend, 0.0, 1.0)
+    return second * (1.0 - share) + first * share - blend * share * (1.0 - share)
+
+
+def _ellipsoid(
+    p: Floats, center: tuple[float, float, float], radii: tuple[float, float, float]
+) -> Floats:
+    scaled = (p - center) / radii
+    length = np.linalg.norm(scaled, axis=1)
+    slope = np.linalg.norm(scaled / radii, axis=1)
+    return length * (length - 1.0) / np.maximum(slope, 1e-9)
+
+
+def _capsule(
+    p: Floats,
+    first: tuple[float, float, float],
+    last: tuple[float, float, float],
+    first_radius: float,
+    last_radius: float,
+) -> Floats:
+    axis = np.subtract(last, first)
+    share = np.clip(((p - first) @ axis) / (axis @ axis), 0.0, 1.0)
+    nearest = np.asarray(first) + share[:, None] * axis
+    radius = first_radius + share * (last_radius - first_radius)
+    return np.linalg.norm(p - nearest, axis=1) - radius
