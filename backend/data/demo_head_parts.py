@@ -95,8 +95,8 @@ def add_tongue(mesh: HalfMesh) -> tuple[Ints, Floats]:
     poles = mesh.add_vertices(2)
     tips = np.array([[0.0, -82.6, -79.0], [0.0, -45.6, -73.0]])
     for i in range(half_circle):
-        mesh.add_face((poles[0], numbers[0, i + 1], numbers[0, i]), "tongue", role)
-        mesh.add_face((poles[1], numbers[-1, i], numbers[-1, i + 1]), "tongue", role)
+        mesh.add_face((poles[0], numbers[0, i], numbers[0, i + 1]), "tongue", role)
+        mesh.add_face((poles[1], numbers[-1, i + 1], numbers[-1, i]), "tongue", role)
     return (
         np.concatenate([numbers.ravel(), poles]),
         np.concatenate([points.reshape(-1, 3), tips]),
