@@ -56,9 +56,10 @@ def place_skin(skin: layout.SkinLayout, mesh: layout.HalfMesh) -> Floats:
     points = np.zeros((mesh.num_vertices, 3))
     points[skin.grid[skin.grid >= 0]] = _initial_grid()[skin.grid >= 0]
     fixed = np.zeros(mesh.num_vertices, dtype=bool)
-    for place in (_place_mouth, _place_eye, _place_ear):
+    for place in (_place_mouth, _place_eye, _place_ear, _place_brow, _place_profile):
         place(skin, points)
-    for rings in (skin.mouth, skin.mouth_back, skin.eye, skin.socket_back, skin.ear, skin.ear_floor):
+    brow = skin.grid[_BROW]
+    for rings in (skin.mouth, skin.mouth_back, skin.eye, skin.socket_back, skin.ear, skin.ear_floor, brow, skin.grid[PROFILE_ROWS,0]):
         fixed[rings] = True
     inner = skin.crown[1:-1, :-1]
     points[inner] = _initial_crown(points[skin.crown])
@@ -289,6 +290,34 @@ def _place_socket(skin: layout.SkinLayout, points: Floats) -> None:
     away = points[inner] - EYE_CENTER
     away *= (EYE_RADIUS + 1.0) / np.linalg.norm(away, axis=-1, keepdims=True)
     points[inner] = EYE_CENTER + away
+
+
+PROFILE_ROWS = slice(layout.MOUTH_ROWS[1], layout.EYE_ROWS[0] + 1)
+_BROW = (
+    slice(layout.BROW_ROWS[0], layout.BROW_ROWS[1] + 1),
+    slice(layout.BROW_COLUMNS[0], layout.BROW_COLUMNS[1] + 1),
+)
+
+
+def _place_profile(skin: layout.SkinLayout, points: Floats) -> None:
+    """The middle line of the nose, kept at the heights of the guide points."""
+    line = skin.grid[PROFILE_ROWS, 0]
+    points[line] = project(points[line], direction=FORWARD)
+
+
+def _place_brow(skin: layout.SkinLayout, points: Floats) -> None:
+    """The brow, three rows of vertices from its head to its tail."""
+    share = np.linspace(0.0, 1.0, layout.BROW_COLUMNS[1] - layout.BROW_COLUMNS[0] + 1)
+    x = 11.5 + 42.5 * share
+    arch = 17.5 + 8.0 * np.sin(np.pi * np.clip(0.05 + 0.72 * share, 0, 1)) - 1.5 * share
+    thickness = 6.5 * (1.0 - share**2.2) + 1.6
+    thickness[0] *= 0.8
+    for row, (level, relief) in enumerate(((-0.5, 0.1), (0.0, 0.9), (0.5, 0.1))):
+        flat = np.stack([x + 0.12 * level * thickness, np.zeros_like(x), arch + level * thickness], axis=1)
+        flat[:, 1] = -92.0 + 0.012 * x**2
+        placed = project(flat, direction=FORWARD)
+        placed[:, 1] -= relief
+        points[skin.grid[_BROW][row]] = placed
 
 
 # Rings of the ear from the head to its hollow: reach to the front, back, top and bottom, and how
