@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One pure function per metric: what is measured, in which unit, by whose definition.
+
+Two families. *Speech metrics* judge curves of the mouth against phones with times, for which no
+captured face is
+needed. *Mesh metrics* are those of the field (LVE, FDD, ...), for data sets with captured
+vertices; a number of
+theirs may only be compared within one protocol (regions, split, pooling).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+Array = NDArray[np.floating]
+Interval = tuple[float, float]
+
+CLOSURE_TOLERANCE_SECONDS = 0.05
+MAX_LAG_SECONDS = 0.06
+
+
+# --- closures and curves of the mouth -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClosureCounts:
+    """How many lip closures were found; counts add up over clips, rates do not.
+
+    Attributes:
+        hits: Closures of the reference that a prediction met.
+        missed: Closures of the reference without one.
+        extra: Predictions that met none and do not lie mostly in silence.
+    """
+
+    hits: int = 0
+    missed: int = 0
+    extra: int = 0
+
+    def __add__(self, other: "ClosureCounts") -> "ClosureCounts":
+        """Pools two clips."""
+        return ClosureCounts(
+            self.hits + other.hits, self.missed + other.missed, self.extra + other.extra
+        )
+
+    @property
+    def precision(self) -> float:
+        """Share of the predictions that are right; 1 where nothing was predicted."""
+        found = self.hits + self.extra
+        return self.hits / found if found else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the reference that was found; 1 where there is nothing to find."""
+        wanted = self.hits + self.missed
+        return self.hits / wanted if wanted else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        total = 2 * self.hits + self.missed + self.extra
+        return 2 * self.hits / total if total else 1.0
+
+
+def closed_intervals(opening_mm: Array, fps: float, threshold_mm: float) -> list[Interval]:
+    """Stretches of time in which the lips are closed.
+
+    Args:
+        opening_mm: Distance of the lips, shape ``(T,)``; frame ``i`` stands for ``[i, i + 1) /
+            fps``.
+        fps: Frames per second.
+        threshold_mm: Closed means strictly below it.
+
+    Returns:
+        ``(start, end)`` in seconds, in order, one per run of closed frames.
+    """
+    closed = np.concatenate([[0], (np.asarray(opening_mm) < threshold_mm).astype(np.int8), [0]])
+    steps = np.diff(closed)
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    return [(float(s) / fps, float(e) / fps) for s, e in zip(starts, ends, strict=True)]
+
+
+def runs_of(phones: Sequence[tuple[str, float, float]], symbols: frozenset[str]) -> list[Interval]:
+    """Times of the runs of neighbouring phones that belong to a set.
+
+    Args:
+        phones: ``(symbol, start, end)`` in order of time.
+        symbols: The set, such as P, B, M.
+
+    Returns:
+        ``(start, end)`` in seconds; "m" before "b" in "lumber" is one run.
+    """
+    runs: list[Interval] = []
+    before = False
+    for symbol, start, end in phones:
+        inside = symbol in symbols
+        if inside and before:
+            runs[-1] = (runs[-1][0], end)
+        elif inside:
+            runs.append((start, end))
+        before = inside
+    return runs
+
+
+def match_closures(
+    reference: Sequence[Interval],
+    predicted: Sequence[Interval],
+    *,
+    silences: Sequence[Interval] = (),
+    tolerance_seconds: float = CLOSURE_TOLERANCE_SECONDS,
+) -> ClosureCounts:
+    """Matches closures one to one where the intervals overlap when widened by the tolerance.
+
+    Both lists are in order and free of overlaps, so taking the earliest possible partner is
+    optimal. A
+    prediction of which more than half lies in silence counts neither for nor against, unless it
+    met a closure.
+
+    Args:
+        reference: Closures that should be there, seconds.
+        predicted: Closures that are there, seconds.
+        silences: Stretches without speech, seconds.
+        tolerance_seconds: Gap that still counts as meeting.
+
+    Returns:
+        Counts of one clip.
+    """
+    hits = extra = position = 0
+    unmatched: list[Interval] = []
+    for start, end in predicted:
+        while position < len(reference) and reference[position][1] + tolerance_seconds <= start:
+            position += 1
+        if position < len(reference) and reference[position][0] - tolerance_seconds < end:
+            hits += 1
+            position += 1
+        else:
+            unmatched.append((start, end))
+    for start, end in unmatched:
+        silent = sum(max(0.0, min(end, stop) - max(start, begin)) for begin, stop in silences)
+        extra += silent <= 0.5 * (end - start)
+    return ClosureCounts(hits, len(reference) - hits, extra)
+
+
+def lagged_correlation(
+    predicted: Array, reference: Array, fps: float, *, max_lag_seconds: float = MAX_LAG_SECONDS
+) -> tuple[float, float]:
+    """Pearson correlation at the best lag, and that lag.
+
+    Args:
+        predicted: Curve, shape ``(T,)``.
+        reference: Curve, shape ``(T,)``.
+        fps: Frames per second of both.
+        max_lag_seconds: Largest shift tried, either way.
+
+    Returns:
+        Correlation, 0 where a curve is constant, and lag in seconds, positive where the prediction
+        is late.
+    """
+    best, best_lag = -np.inf, 0
+    most = round(max_lag_seconds * fps)
+    for lag in sorted(range(-most, most + 1), key=abs):
+        count = len(reference) - abs(lag)
+        if count < 2:
+            continue
+        ahead = np.asarray(predicted, np.float64)[max(lag, 0) : max(lag, 0) + count]
+        behind = np.asarray(reference, np.float64)[max(-lag, 0) : max(-lag, 0) + count]
+        value = _pearson(ahead, behind)
+        if value > best + 1e-9:
+            best, best_lag = value, lag
+    return (float(best) if np.isfinite(best) else 0.0), best_lag / fps
+
+
+def _pearson(first: Array, second: Array) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    scale = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum()) / scale if scale > 1e-12 else 0.0
+
+
+def share_above(values: Array, threshold: float) -> float:
+    """Share of the frames above a threshold; 0 for no frames (motion in silence)."""
+    values = np.asarray(values)
+    return float((values > threshold).mean()) if values.size else 0.0
+
+
+def jerk_ratio(predicted: Array, reference: Array) -> float:
+    """Mean absolute third difference of a curve over that of the reference; 1 is as smooth as it.
+
+    Args:
+        predicted: Curve or curves, time first.
+        reference: The same shape.
+
+    Returns:
+        The ratio; ``inf`` where the reference has no jerk but the prediction has.
+    """
+    ours = float(np.abs(np.diff(predicted, 3, axis=0)).mean())
+    theirs = float(np.abs(np.diff(reference, 3, axis=0)).mean())
+    return ours / theirs if theirs > 0 else (np.inf if ours > 0 else 1.0)
+
+
+# --- style --------------------------------------------------------------------------------------
+
+
+def style_error_ratio(predicted: Array, truth: Array, neutral: Array) -> float:
+    """Error to the true answer in a style, over the error of ignoring the style.
+
+    Args:
+        predicted: Motion made with the style, any shape.
+        truth: The true motion in that style.
+        neutral: The motion in the neutral style.
+
+    Returns:
+        ``|predicted - truth| / |neutral - truth|`` by root mean squares: 0 is perfect, 1 is no
+        style at all.
+    """
+    ours = float(np.sqrt(np.mean((np.asarray(predicted) - truth) ** 2)))
+    ignored = float(np.sqrt(np.mean((np.asarray(neutral) - truth) ** 2)))
+    return ours / ignored if ignored > 0 else (0.0 if ours == 0 else np.inf)
+
+
+def retrieval_accuracy(queries: Array, gallery: Array) -> float:
+    """Share of the queries whose nearest neighbour in the gallery, by cosine, has the same index.
+
+    Args:
+        queries: Embeddings, shape ``(N, D)``.
+        gallery: Embeddings of the same N styles, shape ``(N, D)``.
+
+    Returns:
+        Top-1 accuracy; chance is ``1 / N``.
+    """
+    first = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    second = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    return float(((first @ second.T).argmax(1) == np.arange(len(first))).mean())
+
+
+# --- mesh metrics (ptalker.md, section 3.1) -----------------------------------------------------
+
+
+def lip_vertex_error_squared(predicted: Array, truth: Array, lips: NDArray[np.integer]) -> float:
+    """LVE as the field prints it: the mean over frames of the largest *squared* lip error.
+
+    Source: CodeTalker's script (Xing et al. 2023); torchmetrics ``LipVertexError``.
+
+    Args:
+        predicted: Vertices, shape ``(T, V, 3)``.
+        truth: Vertices, the same shape.
+        lips: Vertex indices.
+
+    Returns:
+        Squared unit of the vertices.
+    """
+    return float(((predicted[:, lips] - truth[:, lips]) ** 2).sum(-1).max(-1).mean())
+
+
+def lip_vertex_error(predicted: Array, truth: Array, lips: NDArray[np.integer]) -> float:
+    """LVE as a distance: the mean over frames of the largest lip error, unit of the vertices."""
+    return float(np.linalg.norm(predicted[:, lips] - truth[:, lips], axis=-1).max(-1).mean())
+
+
+def upper_face_dynamics_deviation(
+    predicted: Array, truth: Array, template: Array, upper_face: NDArray[np.integer]
+) -> float:
+    """FDD of one sequence, signed: positive where the prediction is too still.
+
+    ``mean_i [std_t |v(t,i) - v0|^2 - std_t |v^(t,i) - v0|^2]`` with the population standard
+    deviation.
+
+    Args:
+        predicted: Vertices, shape ``(T, V, 3)``.
+        truth: Vertices, the same shape.
+        template: Neutral face, shape ``(V, 3)``.
+        upper_face: Vertex indices.
+
+    Returns:
+        Squared unit of the vertices.
+    """
+
+    def dynamics(vertices: Array) -> Array:
+        return ((vertices[:, upper_face] - template[upper_face]) ** 2).sum(-1).std(0)
+
+    return float((dynamics(truth) - dynamics(predicted)).mean())
+
+
+def mean_vertex_error(predicted: Array, truth: Array) -> float:
+    """MVE: mean distance over frames and vertices, unit of the vertices."""
+    return float(np.linalg.norm(predicted - truth, axis=-1).mean())
+
+
+def mouth_opening_difference(
+    predicted: Array, truth: Array, lips: NDArray[np.integer], *, up_axis: int = 1
+) -> float:
+    """MOD: mean difference of the mouth's height, the largest minus the smallest lip coordinate.
+
+    No paper states a formula; this is the usable reconstruction of ptalker.md.
+    """
+
+    def height(vertices: Array) -> Array:
+        return np.ptp(vertices[:, lips, up_axis], axis=1)
+
+    return float(np.abs(height(predicted) - height(truth)).mean())
+
+
+def lip_dtw(predicted: Array, truth: Array, lips: NDArray[np.integer]) -> float:
+    """LDTW: dynamic time warping distance of the lip trajectories, per frame of the reference.
+
+    Args:
+        predicted: Vertices, shape ``(T, V, 3)``.
+        truth: Vertices, shape ``(S, V, 3)``; lengths may differ.
+        lips: Vertex indices.
+
+    Returns:
+        Mean lip distance along the cheapest path, divided by ``S``.
+    """
+    cost = np.stack(
+        [np.linalg.norm(frame[lips] - truth[:, lips], axis=-1).mean(-1) for frame in predicted]
+    )
+    return float(_dtw(cost)[0] / cost.shape[1])
+
+
+def mouth_timing_error_ms(predicted_mm: Array, truth_mm: Array, fps: float) -> float:
+    """MTM: mean time between matching extrema of the lip distance.
+
+    Curves are smoothed with a Gaussian of two frames, matched by derivative DTW; each extremum of
+    the truth meets
+    the extremum of its kind nearest to where the path leads. Source: arXiv 2503.20308.
+
+    Args:
+        predicted_mm: Lip distance, shape ``(T,)``.
+        truth_mm: Lip distance, shape ``(T,)``.
+        fps: Frames per second.
+
+    Returns:
+        Milliseconds; ``nan`` where a curve has no extrema.
+    """
+    ours, theirs = gaussian_filter1d(predicted_mm, 2.0), gaussian_filter1d(truth_mm, 2.0)
+    cost = (np.gradient(ours)[:, None] - np.gradient(theirs)[None]) ** 2
+    path = _dtw(cost)[1]
+    led_to = {j: i for i, j in path}
+    gaps: list[float] = []
+    for sign in (1.0, -1.0):
+        found = _peaks(sign * ours)
+        for j in _peaks(sign * theirs) if len(found) else ():
+            partner = found[np.abs(found - led_to[int(j)]).argmin()]
+            gaps.append(abs(float(partner - j)))
+    return float(np.mean(gaps)) * 1000 / fps if gaps else float("nan")
+
+
+def _peaks(curve: Array) -> NDArray[np.int64]:
+    rise = np.sign(np.diff(curve))
+    return np.flatnonzero((rise[:-1] > 0) & (rise[1:] <= 0)).astype(np.int64) + 1
+
+
+def _dtw(cost: Array) -> tuple[float, list[tuple[int, int]]]:
+    rows, columns = cost.shape
+    total = np.full((rows + 1, columns + 1), np.inf)
+    total[0, 0] = 0.0
+    for i in range(rows):
+        for j in range(columns):
+            total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
+    i, j = rows, columns
+    path: list[tuple[int, int]] = []
+    while i > 0 and j > 0:
+        path.append((i - 1, j - 1))
+        steps = (
+            (total[i - 1, j - 1], i - 1, j - 1),
+            (total[i - 1, j], i - 1, j),
+            (total[i, j - 1], i, j - 1),
+        )
+        _, i, j = min(steps)
+    return float(total[rows, columns]), path[::-1]
+
+
+def speech_lip_correlation(speech_rms: Array, lip_intensity: Array) -> float:
+    """SLCC: Pearson over clips of loudness and strength of lip motion (arXiv 2503.20308)."""
+    return _pearson(np.asarray(speech_rms, np.float64), np.asarray(lip_intensity, np.float64))
+
+
+def diversity(samples: Sequence[Array]) -> float:
+    """Mean vertex distance between paired samples of two halves, in their unit (ProbTalk3D)."""
+    half = len(samples) // 2
+    return float(
+        np.mean(
+            [mean_vertex_error(a, b) for a, b in zip(samples[:half], samples[half:], strict=False)]
+        )
+    )
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Interval of a mean over sequences, by drawing sequences with replacement.
+
+    Args:
+        values: One number per sequence.
+        level: Coverage.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper end.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    means = data[rng.integers(0, len(data), (draws, len(data)))].mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each metric against numbers worked by hand."""
+
+import numpy as np
+import pytest
+
+from backend import metrics
+
+FPS = 50.0
+
+
+def test_closed_intervals_are_runs_below_the_threshold():
+    opening = np.array([0.1, 0.2, 3.0, 0.4, 0.5, 0.1])
+    assert metrics.closed_intervals(opening, 10.0, 0.5) == [(0.0, 0.2), (0.3, 0.4), (0.5, 0.6)]
+
+
+def test_runs_join_neighbouring_phones_of_the_set():
+    phones = [("M", 0.0, 0.1), ("B", 0.1, 0.2), ("AH", 0.2, 0.3), ("P", 0.3, 0.4)]
+    assert metrics.runs_of(phones, frozenset("PBM")) == [(0.0, 0.2), (0.3, 0.4)]
+
+
+def test_closures_meet_within_the_tolerance_and_one_to_one():
+    reference = [(0.0, 0.1), (0.5, 0.6), (0.7, 0.8)]
+    predicted = [(0.14, 0.2), (0.45, 0.85), (1.0, 1.1)]
+    counts = metrics.match_closures(reference, predicted)
+    assert counts == metrics.ClosureCounts(hits=2, missed=1, extra=1)
+    assert counts.precision == pytest.approx(2 / 3)
+    assert counts.recall == pytest.approx(2 / 3)
+    assert counts.f1 == pytest.approx(2 / 3)
+
+
+def test_closures_farther_apart_than_the_tolerance_do_not_meet():
+    assert metrics.match_closures([(0.0, 0.1)], [(0.16, 0.2)]).hits == 0
+
+
+def test_predictions_mostly_in_silence_do_not_count():
+    predicted = [(0.0, 0.4), (1.0, 1.1)]
+    counts = metrics.match_closures([], predicted, silences=[(0.0, 0.3), (1.06, 1.1)])
+    assert counts == metrics.ClosureCounts(hits=0, missed=0, extra=1)
+
+
+def test_counts_of_clips_add_up():
+    total = metrics.ClosureCounts(1, 2, 3) + metrics.ClosureCounts(4, 0, 1)
+    assert total == metrics.ClosureCounts(5, 2, 4)
+
+
+def test_rates_of_nothing_to_find_are_one():
+    assert metrics.ClosureCounts().f1 == 1.0
+
+
+def test_correlation_finds_a_late_prediction():
+    reference = np.sin(np.arange(200) / 7.0)
+    late = np.roll(reference, 2)
+    value, lag = metrics.lagged_correlation(late, reference, FPS)
+    assert value == pytest.approx(1.0, abs=1e-6)
+    assert lag == pytest.approx(0.04)
+
+
+def test_correlation_of_a_constant_is_zero():
+    assert metrics.lagged_correlation(np.ones(50), np.arange(50.0), FPS)[0] == 0.0
+
+
+def test_style_error_ratio_is_one_for_a_neutral_answer_and_zero_for_the_truth():
+    truth, neutral = np.array([1.0, 3.0]), np.array([0.0, 1.0])
+    assert metrics.style_error_ratio(neutral, truth, neutral) == 1.0
+    assert metrics.style_error_ratio(truth, truth, neutral) == 0.0
+    assert metrics.style_error_ratio((truth + neutral) / 2, truth, neutral) == pytest.approx(0.5)
+
+
+def test_retrieval_counts_nearest_by_cosine():
+    gallery = np.eye(3)
+    queries = np.array([[5.0, 0.1, 0.0], [0.0, 1.0, 0.2], [0.9, 0.0, 0.1]])
+    assert metrics.retrieval_accuracy(queries, gallery) == pytest.approx(2 / 3)
+
+
+def test_lip_errors_take_the_worst_lip_vertex_of_each_frame():
+    truth = np.zeros((2, 3, 3))
+    predicted = truth.copy()
+    predicted[0, 0, 0] = 3.0
+    predicted[0, 1, 1] = 4.0
+    predicted[1, 1, 2] = 2.0
+    predicted[:, 2] = 99.0
+    lips = np.array([0, 1])
+    assert metrics.lip_vertex_error_squared(predicted, truth, lips) == pytest.approx((16 + 4) / 2)
+    assert metrics.lip_vertex_error(predicted, truth, lips) == pytest.approx((4 + 2) / 2)
+
+
+def test_lip_error_agrees_with_torchmetrics():
+    multimodal = pytest.importorskip(
+        "torchmetrics.multimodal", reason="torchmetrics is not installed"
+    )
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    predicted, truth = rng.normal(size=(2, 5, 7, 3))
+    metric = multimodal.LipVertexError(mouth_map=[1, 2, 5])
+    theirs = metric(torch.tensor(predicted), torch.tensor(truth))
+    ours = metrics.lip_vertex_error_squared(predicted, truth, np.array([1, 2, 5]))
+    assert ours == pytest.approx(float(theirs))
+
+
+def test_dynamics_deviation_is_positive_for_a_still_prediction():
+    template = np.zeros((1, 3))
+    truth = np.zeros((2, 1, 3))
+    truth[1, 0, 0] = 2.0  # squared displacement 0 and 4: standard deviation 2
+    value = metrics.upper_face_dynamics_deviation(
+        np.zeros((2, 1, 3)), truth, template, np.array([0])
+    )
+    assert value == pytest.approx(2.0)
+
+
+def test_mean_vertex_error_and_opening_difference():
+    truth = np.zeros((1, 2, 3))
+    predicted = truth.copy()
+    predicted[0, 1] = [3.0, 4.0, 0.0]
+    assert metrics.mean_vertex_error(predicted, truth) == pytest.approx(2.5)
+    assert metrics.mouth_opening_difference(predicted, truth, np.array([0, 1])) == pytest.approx(
+        4.0
+    )
+
+
+def test_time_warping_forgives_a_pause_but_not_another_place():
+    truth = np.zeros((3, 1, 3))
+    truth[:, 0, 0] = [0.0, 1.0, 2.0]
+    slow = truth[[0, 0, 1, 2]]
+    lips = np.array([0])
+    assert metrics.lip_dtw(slow, truth, lips) == 0.0
+    assert metrics.lip_dtw(truth + np.array([0.0, 1.0, 0.0]), truth, lips) == pytest.approx(1.0)
+
+
+def test_mouth_timing_error_of_a_shifted_curve_is_the_shift():
+    curve = np.sin(np.arange(120) / 6.0)
+    early = np.sin((np.arange(120) + 2) / 6.0)
+    assert metrics.mouth_timing_error_ms(curve, curve, FPS) == 0.0
+    assert metrics.mouth_timing_error_ms(early, curve, FPS) == pytest.approx(40.0, abs=12.0)
+
+
+def test_jerk_ratio_and_share_above():
+    reference = np.array([0.0, 1.0, 0.0, 1.0, 0.0])
+    assert metrics.jerk_ratio(2 * reference, reference) == pytest.approx(2.0)
+    assert metrics.share_above(np.array([0.1, 0.9, 0.2, 0.3]), 0.25) == 0.5
+
+
+def test_speech_lip_correlation_and_diversity():
+    loud = np.array([1.0, 2.0, 3.0])
+    assert metrics.speech_lip_correlation(loud, 5 * loud + 1) == pytest.approx(1.0)
+    still, moved = np.zeros((2, 1, 3)), np.full((2, 1, 3), 2.0)
+    assert metrics.diversity([still, moved]) == pytest.approx(np.sqrt(12.0))
+
+
+def test_bootstrap_interval_holds_the_mean_and_narrows_to_a_constant():
+    low, high = metrics.bootstrap_interval([1.0, 2.0, 3.0, 4.0])
+    assert low < 2.5 < high
+    assert metrics.bootstrap_interval([3.0, 3.0]) == (3.0, 3.0)
