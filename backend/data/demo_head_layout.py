@@ -148,6 +148,7 @@ def lay_out_skin(mesh: HalfMesh) -> SkinLayout:
     eye = np.vstack([eye_edge[None], mesh.add_vertices(NUM_LID_RINGS + NUM_SOCKET_RINGS, 30)])
     mesh.add_grid(eye[: NUM_LID_RINGS + 2], "skin", "skin", closed=True)
     mesh.add_grid(eye[NUM_LID_RINGS + 1 :], "mouth inside", "skin", closed=True)
+    mesh.paint(eye[MARGIN_RING : NUM_LID_RINGS + 1, 12:28], "brows")  # the upper lashes
     socket_back = _cap(mesh, eye[-1], 9, 6, "mouth inside")
 
     ear_edge = hole_edge(grid, EAR_COLUMNS, EAR_ROWS)

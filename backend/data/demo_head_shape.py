@@ -23,7 +23,7 @@ CONTACT_GAP = 0.1  # between the lips at rest; not zero, lest their faces flicke
 # Guide points of the grid's rows: row, then y and z in front, x, y and z at the side, y, z behind.
 ROW_GUIDES = np.array(
     [
-        (0, -20, -195, 55, 35, -195, 90, -195),
+        (0, -20, -186, 55, 35, -186, 90, -186),
         (5, -27, -130, 54, 26, -128, 82, -140),
         (6, -42, -124, 54, 20, -121, 82, -132),
         (7, -58, -117, 54, 15, -113, 82, -124),
@@ -59,8 +59,11 @@ def place_skin(skin: layout.SkinLayout, mesh: layout.HalfMesh) -> Floats:
     for place in (_place_mouth, _place_eye, _place_ear, _place_brow, _place_profile):
         place(skin, points)
     brow = skin.grid[_BROW]
-    for rings in (skin.mouth, skin.mouth_back, skin.eye, skin.socket_back, skin.ear, skin.ear_floor, brow, skin.grid[PROFILE_ROWS,0]):
-        fixed[rings] = True
+    profile = skin.grid[PROFILE_ROWS, 0]
+    for drawn in (skin.mouth[2:], skin.mouth_back, skin.eye[2:], skin.socket_back, skin.ear[1:]):
+        fixed[drawn] = True
+    for drawn in (skin.ear_floor, brow, profile):
+        fixed[drawn] = True
     inner = skin.crown[1:-1, :-1]
     points[inner] = _initial_crown(points[skin.crown])
     _relax(points, skin, mesh, fixed)
@@ -111,7 +114,12 @@ def _relax(
     degree = np.bincount(np.concatenate([first, second]), minlength=len(points))
     free = ~fixed & (degree > 0)
     middle = np.concatenate(
-        [skin.grid[:, 0][skin.grid[:, 0] >= 0], skin.grid[:, -1], skin.crown[:, 0]]
+        [
+            skin.grid[:, 0][skin.grid[:, 0] >= 0],
+            skin.grid[:, -1],
+            skin.crown[:, 0],
+            skin.mouth[:2, [0, -1]].ravel(),
+        ]
     )
     rim = skin.grid[0]
     rim_z = points[rim, 2].copy()
@@ -269,7 +277,12 @@ def _place_eye(skin: layout.SkinLayout, points: Floats) -> None:
         if ring == layout.MARGIN_RING - 1:
             placed[:, 1] = np.minimum(placed[:, 1], _on_eye_sphere(flat, EYE_RADIUS + 1.8)[:, 1])
         points[skin.eye[ring]] = placed
-    points[skin.eye[layout.NUM_LID_RINGS]] = _on_eye_sphere(margin * 0.96, EYE_RADIUS + 0.55)
+    fold = np.exp(-(((columns - 18.5) / 5.5) ** 2)) * is_upper
+    points[skin.eye[LID_FOLD_RING], 1] += 1.3 * fold
+    points[skin.eye[LID_FOLD_RING - 1], 1] -= 0.5 * fold
+    pulled = 0.96 - 0.1 * np.exp(-(((columns - 27) / 1.2) ** 2))  # the inner corner's flesh
+    inner_edge = _on_eye_sphere(margin * pulled[:, None], EYE_RADIUS + 0.55)
+    points[skin.eye[layout.NUM_LID_RINGS]] = inner_edge
     _place_socket(skin, points)
 
 
@@ -292,6 +305,7 @@ def _place_socket(skin: layout.SkinLayout, points: Floats) -> None:
     points[inner] = EYE_CENTER + away
 
 
+LID_FOLD_RING = 4
 PROFILE_ROWS = slice(layout.MOUTH_ROWS[1], layout.EYE_ROWS[0] + 1)
 _BROW = (
     slice(layout.BROW_ROWS[0], layout.BROW_ROWS[1] + 1),
@@ -321,17 +335,17 @@ def _place_brow(skin: layout.SkinLayout, points: Floats) -> None:
 
 
 # Rings of the ear from the head to its hollow: reach to the front, back, top and bottom, and how
-# far it stands out in front and behind.
+# far it stands out in front, behind and, where it differs there from behind, at the lobe.
 EAR_RINGS = (
-    (17.0, 18.0, 33.0, 33.0, 0.0, 0.0),
-    (14.5, 12.0, 28.0, 28.0, 0.8, 1.5),
-    (13.5, 15.0, 30.0, 29.0, 2.0, 9.0),
-    (12.8, 20.0, 33.0, 30.5, 3.5, 16.0),
-    (11.8, 19.0, 32.0, 29.5, 5.0, 18.5),
-    (10.5, 15.5, 28.0, 26.5, 4.5, 16.0),
-    (9.0, 11.5, 21.0, 20.0, 3.5, 15.0),
-    (6.5, 8.0, 12.0, 14.0, 0.5, 8.0),
-    (4.0, 4.5, 6.0, 9.0, -3.0, 1.0),
+    (17.0, 18.0, 33.0, 33.0, 0.0, 0.0, 0.0),
+    (14.5, 10.0, 26.0, 25.0, 0.6, 1.0, 1.0),
+    (13.5, 13.0, 29.0, 28.5, 1.2, 6.0, 2.5),
+    (12.8, 18.5, 32.5, 31.0, 2.2, 13.0, 4.0),
+    (11.8, 18.0, 32.0, 30.5, 3.4, 15.5, 6.0),
+    (10.6, 14.0, 27.5, 26.0, 3.0, 12.0, 6.8),
+    (9.2, 10.5, 21.0, 19.0, 3.0, 13.0, 6.5),
+    (6.6, 7.5, 12.0, 14.0, 1.0, 6.5, 4.5),
+    (4.0, 4.5, 6.0, 9.0, -3.5, -1.0, -1.0),
 )
 EAR_CENTER = np.array([70.0, 13.0, -18.0])
 
@@ -340,15 +354,21 @@ def _place_ear(skin: layout.SkinLayout, points: Floats) -> None:
     """The ear as rings that leave the head, turn over at the rim and sink into the hollow."""
     columns = np.arange(28)
     angle = np.radians(np.interp(columns, (0, 5, 14, 19, 28), (-122, -55, 55, 122, 238)))
+    behind, up = np.cos(angle), np.sin(angle)
+    lobe = np.clip(-up, 0.0, 1.0) ** 2
     tilt = np.radians(9.0)
-    for ring, (front, back, top, bottom, out_front, out_back) in enumerate(EAR_RINGS):
-        behind, up = np.cos(angle), np.sin(angle)
-        a = behind * np.where(behind > 0, back, front)
+    sideways = np.array([1.0, 0.0, 0.0])
+    for ring, (front, back, top, bottom, out_front, out_back, out_lobe) in enumerate(EAR_RINGS):
+        a = behind * np.where(behind > 0, back * (1.0 + 0.12 * up), front)
         b = up * np.where(up > 0, top, bottom)
         y = a * np.cos(tilt) + b * np.sin(tilt)
         z = b * np.cos(tilt) - a * np.sin(tilt)
         start = np.stack([np.zeros(28), y, z], axis=1) + EAR_CENTER
-        placed = project(start, direction=np.array([1.0, 0.0, 0.0]))
-        placed[:, 0] += out_front + (out_back - out_front) * (0.5 + 0.5 * behind)
+        placed = project(start, direction=sideways)
+        if ring >= 2:  # the ear is flatter than the head: it goes on from where it grows in front
+            in_front = start * (1.0, 0.0, 1.0)
+            placed[:, 0] = project(in_front, direction=sideways)[:, 0]
+        out = out_front + (out_back - out_front) * (0.5 + 0.5 * behind)
+        placed[:, 0] += out + lobe * (out_lobe - out)
         points[skin.ear[ring]] = placed
     _fill_cap(points, skin.ear_floor, 0.0)

@@ -22,7 +22,7 @@ ELLIPSOIDS = (
     ((0.0, -24.0, 34.0), (60.0, 67.0, 60.0), 20.0),  # forehead
     ((0.0, -34.0, -30.0), (57.0, 57.0, 62.0), 20.0),  # middle of the face
     ((0.0, -36.0, -66.0), (50.0, 48.0, 42.0), 20.0),  # jaw
-    ((44.0, -20.0, -48.0), (16.0, 30.0, 34.0), 20.0),  # chewing muscle
+    ((42.0, -18.0, -46.0), (15.0, 28.0, 32.0), 20.0),  # chewing muscle
     ((0.0, -64.0, -68.0), (30.0, 32.0, 26.0), 16.0),  # arch of the teeth
     ((0.0, -78.0, -99.0), (17.0, 14.0, 13.0), 16.0),  # chin
     ((46.0, -52.0, -24.0), (17.0, 22.0, 14.0), 18.0),  # cheekbone
@@ -31,7 +31,7 @@ ELLIPSOIDS = (
 )
 # Capsules with round ends: end, end, radius at each, width of the smooth blend.
 CAPSULES = (
-    ((46.0, -4.0, -66.0), (14.0, -74.0, -101.0), 10.0, 9.0, 20.0),  # jaw bone
+    ((44.0, -3.0, -65.0), (11.0, -75.0, -101.0), 10.0, 9.0, 20.0),  # jaw bone
     ((0.0, 18.0, -60.0), (0.0, 32.0, -220.0), 47.0, 52.0, 22.0),  # neck
     ((0.0, -83.0, 3.0), (0.0, -105.0, -37.0), 6.0, 8.5, 7.0),  # ridge of the nose
     ((10.0, -95.0, -44.0), (11.0, -93.0, -43.0), 6.0, 6.0, 5.0),  # wing of the nose
@@ -40,6 +40,9 @@ CAPSULES = (
 BUMPS = (
     ((22.0, -92.0, 18.0), (16.0, 14.0, 6.0), 2.0),  # ridge of the brow
     ((0.0, -95.0, -88.0), (16.0, 16.0, 5.0), -2.5),  # crease over the chin
+    ((0.0, -98.0, -56.0), (2.8, 8.0, 6.0), -1.2),  # groove under the nose
+    ((6.0, -103.0, -48.5), (3.2, 5.0, 3.0), -4.0),  # nostril
+    ((17.5, -94.0, -43.0), (2.6, 8.0, 6.0), -1.5),  # crease behind the wing of the nose
 )
 
 
@@ -49,14 +52,14 @@ def signed_distance(points: Floats) -> Floats:
     p[:, 0] = np.abs(p[:, 0])
     distance = np.full(len(p), 1e3)
     for center, radii, blend in ELLIPSOIDS:
-        distance = _smooth_union(distance, _ellipsoid(p, center, radii), blend)
+        distance = _smooth_union(distance, _ellipsoid(p, center, radii), 1.5 * blend)
     for first, last, first_radius, last_radius, blend in CAPSULES:
         body = _capsule(p, first, last, first_radius, last_radius)
-        distance = _smooth_union(distance, body, blend)
+        distance = _smooth_union(distance, body, 1.5 * blend)
     socket = _ellipsoid(p, (31.0, -92.0, -1.0), (20.0, 15.0, 13.0))
-    distance = -_smooth_union(-distance, socket, 8.0)
+    distance = -_smooth_union(-distance, socket, 13.0)
     eyeball = np.linalg.norm(p - EYE_CENTER, axis=1) - (EYE_RADIUS + 1.6)
-    distance = _smooth_union(distance, eyeball, 3.0)
+    distance = _smooth_union(distance, eyeball, 4.5)
     for center, spread, height in BUMPS:
         distance = distance - height * np.exp(-(((p - center) / spread) ** 2).sum(axis=1))
     return distance
@@ -85,9 +88,12 @@ def project(points: Floats, *, direction: Floats | None = None, num_steps: int =
 
 
 def _smooth_union(first: Floats, second: Floats, blend: float) -> Floats:
-    """Lesser of two distances, rounded where they differ by less than ``blend``."""
-    share = np.clip(0.5 + 0.5 * (second - first) / blend, 0.0, 1.0)
-    return second * (1.0 - share) + first * share - blend * share * (1.0 - share)
+    """Lesser of two distances, rounded where they differ by less than ``blend``.
+
+    The cubic form, whose curvature is continuous: a jump of it would show in the shading.
+    """
+    overlap = np.maximum(blend - np.abs(first - second), 0.0) / blend
+    return np.minimum(first, second) - overlap**3 * blend / 6.0
 
 
 def _ellipsoid(
