@@ -40,9 +40,9 @@ _CHUNK_FRAMES = 256
 _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 
 # Time constants in seconds of each group's dominance before and after the phone, and its inertia.
-_BEFORE = dict(jaw=0.055, rounding=0.120, spread=0.080, parting=0.055, tongue=0.040)
-_AFTER = dict(jaw=0.055, rounding=0.075, spread=0.065, parting=0.050, tongue=0.040)
-_INERTIA = dict(jaw=0.026, rounding=0.024, spread=0.024, parting=0.018, tongue=0.014)
+_BEFORE = {"jaw": 0.048, "rounding": 0.095, "spread": 0.07, "parting": 0.05, "tongue": 0.04}
+_AFTER = {"jaw": 0.048, "rounding": 0.065, "spread": 0.06, "parting": 0.045, "tongue": 0.04}
+_INERTIA = {"jaw": 0.024, "rounding": 0.022, "spread": 0.022, "parting": 0.018, "tongue": 0.014}
 _PLATEAU_SHARE = 0.28  # of a phone's duration to either side of its middle
 _PAUSE_SECONDS = 0.18  # shorter pauses do not bring the mouth to rest
 

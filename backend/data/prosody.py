@@ -81,15 +81,21 @@ def measure_prosody(
     correlation = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, size)
     taper = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(length), size)) ** 2, size)
     shortest, longest = int(rate / _PITCH_MAX_HZ), int(rate / _PITCH_MIN_HZ)
-    normal = correlation[:, 1:2] * 0.0 + correlation[:, :1] + 1e-9
-    scores = correlation[:, shortest:longest] / normal / (taper[shortest:longest] / taper[0])
+    scores = correlation[:, shortest - 1 : longest + 1] / (correlation[:, :1] + 1e-9)
+    scores /= taper[shortest - 1 : longest + 1] / taper[0]  # (T, lags + 2)
+    inner = scores[:, 1:-1]
+    is_peak = (inner >= scores[:, :-2]) & (inner >= scores[:, 2:])
     lags = np.arange(shortest, longest)
-    best = np.argmax(scores - 0.1 * lags / longest, axis=1)
-    strength = scores[np.arange(num_frames), best]
+    best = np.argmax(np.where(is_peak, inner - 0.1 * lags / longest, -1.0), axis=1)
+    rows = np.arange(num_frames)
+    strength = np.where(is_peak[rows, best], inner[rows, best], 0.0)
+    before, after = scores[rows, best], scores[rows, best + 2]
+    bend = np.minimum(before + after - 2.0 * inner[rows, best], -1e-6)
+    period = lags[best] + np.clip(0.5 * (before - after) / bend, -0.5, 0.5)
     voiced = (strength > _VOICED_CORRELATION) & (
         energy > 0.05 * max(float(energy.max(initial=0.0)), 1e-6)
     )
-    f0 = np.where(voiced, rate / lags[best], 0.0)
+    f0 = np.where(voiced, rate / period, 0.0)
     return Prosody(energy.astype(np.float32), f0.astype(np.float32))
 
 

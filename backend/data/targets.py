@@ -83,7 +83,7 @@ _TARGETS: dict[str, _Row] = {
     "NG": ((0.3, 0.08, 0.1, 0.25, 0.3), {"jaw": 0.15, "lower_down": 0.08, "upper_up": 0.04}),
     "HH": ((0.12, 0.05, 0.08, 0.12, 0.1), {"jaw": 0.2, "lower_down": 0.06, "upper_up": 0.04}),
     "R": ((0.6, 1.0, 0.5, 0.5, 0.5), {"jaw": 0.14, "close": 0.08, "funnel": 0.34, "pucker": 0.22, "lower_down": 0.06}),
-    "W": ((0.9, 2.0, 1.2, 1.0, 0.5), {"jaw": 0.09, "close": 0.45, "funnel": 0.16, "pucker": 0.74}),
+    "W": ((0.9, 1.5, 1.2, 1.0, 0.5), {"jaw": 0.09, "close": 0.45, "funnel": 0.16, "pucker": 0.74}),
     "Y": ((0.6, 0.3, 0.7, 0.5, 0.5), {"jaw": 0.10, "stretch": 0.24, "smile": 0.16, "lower_down": 0.16, "upper_up": 0.08}),
 }  # fmt: skip
 _DIPHTHONGS: dict[str, tuple[str, str, float]] = {
