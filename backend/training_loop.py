@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One loop for every stage of training: optimisers, averaging, validation, logs, exact resume.
+
+Apart from ``train.py`` because it knows neither speech nor faces. A batch and the chance in it
+depend on the seed and the step alone, so a run that is stopped and started again ends with the same
+weights as one that was not. Nothing in a run folder is deleted.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+_log = logging.getLogger(__name__)
+_WARM_UP_STEPS = 100
+_LAST_RATE = 0.02
+_LOG_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the loop needs to know of a stage.
+
+    Attributes:
+        name: Of its files in the run folder.
+        module: What is trained.
+        terms: Makes batch ``number`` and returns its loss terms, already weighted.
+        validate: Judges a module on held-out speech: named figures, of which the highest ``score``
+            decides.
+        num_steps: Length of the stage.
+        learning_rate: At its peak.
+        num_validations: How often it is judged.
+    """
+
+    name: str
+    module: nn.Module
+    terms: Callable[[nn.Module, int], Mapping[str, Tensor]]
+    validate: Callable[[nn.Module], Mapping[str, float]]
+    num_steps: int
+    learning_rate: float
+    num_validations: int = 8
+
+
+def learning_rate_share(step: int, num_steps: int) -> float:
+    """Warm-up, then half a cosine down to 2 % of the peak; 0 to 1."""
+    warm_up = min(_WARM_UP_STEPS, max(1, num_steps // 10))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, num_steps - warm_up)
+    return _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def run_stage(
+    stage: Stage, accelerator: Accelerator, *, folder: Path, seed: int, stop_at: int | None = None
+) -> dict[str, float]:
+    """Trains a stage, or what is left of it, and loads its best weights into the module.
+
+    Args:
+        stage: The stage.
+        accelerator: Device, precision and processes.
+        folder: Of the run; gets ``NAME-state.pt`` to go on from, ``NAME-best.pt``,
+            ``NAME-log.jsonl`` and TensorBoard's events.
+        seed: Of the run.
+        stop_at: Stop after so many steps as if interrupted.
+
+    Returns:
+        The figures of the best weights, with ``step`` and the ``seconds`` that training took.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(stage, accelerator, folder)
+    every = max(1, stage.num_steps // stage.num_validations)
+    last = min(stage.num_steps, stop_at or stage.num_steps)
+    with _Scalars(folder, stage.name) as scalars:
+        while run.step < last:
+            started = time.monotonic()
+            run.train_one(seed, scalars)
+            if run.step % every == 0 or run.step == stage.num_steps:
+                figures = run.validate()
+                scalars.write(run.step, figures)
+                _log.info(
+                    "%s step %d of %d: %s", stage.name, run.step, stage.num_steps, _line(figures)
+                )
+            run.seconds += time.monotonic() - started
+            if run.step % every == 0 or run.step == last:
+                run.save()
+    stage.module.load_state_dict(torch.load(run.best_path, weights_only=True))
+    return {**run.best, "seconds": run.seconds}
+
+
+class _Run:
+    """The state of a stage under way."""
+
+    def __init__(self, stage: Stage, accelerator: Accelerator, folder: Path) -> None:
+        self.stage = stage
+        self.accelerator = accelerator
+        self.state_path = folder / f"{stage.name}-state.pt"
+        self.best_path = folder / f"{stage.name}-best.pt"
+        self.step = 0
+        self.seconds = 0.0
+        self.best: dict[str, float] = {"score": -math.inf}
+        optimizers = _optimizers(stage.module, stage.learning_rate)
+        self.module, *self.optimizers = accelerator.prepare(stage.module, *optimizers)
+        weights = stage.module.state_dict()
+        self.average = {name: value.detach().clone() for name, value in weights.items()}
+        if self.state_path.exists():
+            self._resume()
+
+    def train_one(self, seed: int, scalars: "_Scalars") -> None:
+        """One step: batch, loss, gradients, weights, their average."""
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        number = self.step * processes + rank
+        torch.manual_seed(seed * 1_000_003 + number)
+        rate = self.stage.learning_rate * learning_rate_share(self.step, self.stage.num_steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad()
+        self.module.train()
+        with self.accelerator.autocast():
+            terms = self.stage.terms(self.module, number)
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        self.accelerator.backward(total)
+        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self._update_average()
+        self.step += 1
+        if self.step % _LOG_EVERY == 0 and self.accelerator.is_main_process:
+            scalars.write(
+                self.step,
+                {"loss": total.item(), "gradient_norm": float(norm), "learning_rate": rate}
+                | {name: term.item() for name, term in terms.items()},
+            )
+
+    def validate(self) -> dict[str, float]:
+        """Judges the averaged weights and keeps them if they are the best so far."""
+        module = self.stage.module
+        trained = {name: value.clone() for name, value in module.state_dict().items()}
+        module.load_state_dict(self.average)
+        module.eval()
+        with torch.no_grad():
+            figures = dict(self.stage.validate(module))
+        module.load_state_dict(trained)
+        if figures["score"] > self.best["score"]:
+            self.best = {**figures, "step": float(self.step)}
+            _save(self.average, self.best_path)
+        return figures
+
+    def save(self) -> None:
+        """Writes all that is needed to go on, under its name only when complete."""
+        if not self.best_path.exists():
+            _save(self.average, self.best_path)
+        state = {
+            "weights": self.stage.module.state_dict(),
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+        }
+        if self.accelerator.is_main_process:
+            _save(state, self.state_path)
+
+    def _resume(self) -> None:
+        state = torch.load(self.state_path, map_location=self.accelerator.device, weights_only=True)
+        self.stage.module.load_state_dict(state["weights"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.average = state["average"]
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        _log.info("%s goes on at step %d", self.stage.name, self.step)
+
+    def _update_average(self) -> None:
+        share = 1.0 - min(0.998, (self.step + 1.0) / (self.step + 20.0))
+        with torch.no_grad():
+            for name, value in self.stage.module.state_dict().items():
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, share)
+                else:
+                    self.average[name].copy_(value)
+
+
+class _Scalars:
+    """Figures of a stage, as JSON lines and, where TensorBoard is installed, for it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._name = name
+        self._file = (folder / f"{name}-log.jsonl").open("a", encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._board: Any = None
+        else:
+            self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def __enter__(self) -> "_Scalars":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Notes the figures of a step."""
+        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in figures.items():
+                self._board.add_scalar(f"{self._name}/{name}", value, step)
+
+
+def _optimizers(module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside, AdamW for all else.
+
+    Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; with its steps scaled to the
+    size of AdamW's, one learning rate serves both. Embeddings and what touches the outside stay
+    with AdamW, as its authors advise.
+    """
+    outside = ("embed", "projection", "head", "shapes", "classifier")
+    inner: list[Tensor] = []
+    outer: list[Tensor] = []
+    for name, value in module.named_parameters():
+        if value.requires_grad:
+            is_inner = value.ndim == 2 and not any(word in name for word in outside)
+            (inner if is_inner else outer).append(value)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(outer, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
+    ]
+    if inner:
+        muon = torch.optim.Muon(
+            inner, lr=learning_rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
+        )
+        optimizers.append(muon)
+    return optimizers
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    unfinished = path.with_suffix(".partial")
+    torch.save(state, unfinished)
+    unfinished.replace(path)
+
+
+def _line(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
