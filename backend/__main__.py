@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of the backend: ``python -m backend COMMAND``. Parses arguments, no more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from backend import version
+from backend.protocol import JobCancelled, JobError, StyleRequest
+from backend.serve import describe, serve
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+
+    Returns:
+        Exit status: 0 all done, 1 a job failed, 2 wrong usage, 130 interrupted.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command != "serve":
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    try:
+        return int(options.run(options))
+    except (KeyboardInterrupt, JobCancelled):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (JobError, MemoryError, ImportError) as error:
+        print(f"error: {describe(error)}", file=sys.stderr)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m backend",
+        description="PTalker's backend: turns speech into the animation of a head.",
+    )
+    parser.add_argument("--version", action="version", version=version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    _add_generate(add("generate", _generate, "Animate a head to speech and write motion.npz."))
+    _add_style(add("style", _style, "Turn an exemplar animation into a style code to keep."))
+    _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
+    _add_info(add("info", _info, "Say what is installed: version, checkpoints, devices, styles."))
+    return parser
+
+
+def _add_model_flags(command: argparse.ArgumentParser, *, checkpoint: str = "base") -> None:
+    command.add_argument(
+        "--checkpoint",
+        default=checkpoint,
+        metavar="DIR|NAME",
+        help="a checkpoint folder or a bundled one's name (default: base)",
+    )
+    command.add_argument(
+        "--device",
+        default="auto",
+        choices=["auto", "cpu", "cuda", "mps"],
+        help="where the model runs (default: auto, the fastest there is)",
+    )
+
+
+def _add_generate(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--audio", metavar="FILE", help="sound or video file")
+    add("--head", metavar="FILE", help="the head: .npz, .ply or .obj")
+    add("--out", metavar="FILE", help="motion.npz to write")
+    add(
+        "--topology",
+        default="auto",
+        metavar="NAME|FILE",
+        help="flame, demo or a topology file (default: auto, by the head's faces)",
+    )
+    add(
+        "--style",
+        default="neutral",
+        metavar="NAME|FILE",
+        help="a style's name, a .json style code or an .npz exemplar (default: neutral)",
+    )
+    add(
+        "--style-strength",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="0 neutral, 1 the style, above 1 exaggerated (default: 1)",
+    )
+    add(
+        "--fps",
+        default="30",
+        metavar="N[/D]",
+        help="frames a second, e.g. 24000/1001 (default: 30)",
+    )
+    add("--start", type=float, default=0.0, metavar="S", help="start in the file, in seconds")
+    add("--end", type=float, metavar="S", help="end in the file, in seconds (default: its end)")
+    add("--gain", type=float, default=1.0, metavar="X", help="volume (default: 1)")
+    add(
+        "--decoder",
+        default="parallel",
+        choices=["parallel", "autoregressive"],
+        help="one pass (default), or frame after frame",
+    )
+    add(
+        "--listen",
+        default="auto",
+        choices=["auto", "words", "sound"],
+        help="recognise English words, go by the sound alone, or choose (default: auto)",
+    )
+    words = command.add_mutually_exclusive_group()
+    words.add_argument("--text", default="", metavar="WORDS", help="the words that are spoken")
+    words.add_argument("--text-file", metavar="FILE", help="a UTF-8 file with them")
+    add(
+        "--jobs",
+        metavar="FILE.json",
+        help="many jobs: a list of objects with these flags as keys, e.g. "
+        '[{"audio": "a.wav", "head": "h.ply", "out": "a.npz", "fps": "24"}]; what a job '
+        "does not say, the flags given here say",
+    )
+    _add_model_flags(command)
+
+
+def _add_style(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--exemplar",
+        required=True,
+        metavar="FILE.npz",
+        help="vertices (T, V, 3), template (V, 3), fps, topology",
+    )
+    command.add_argument("--out", required=True, metavar="FILE.json", help="style code to write")
+    _add_model_flags(command)
+
+
+def _add_serve(command: argparse.ArgumentParser) -> None:
+    _add_model_flags(command, checkpoint="")
+
+
+def _add_info(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from backend import job_requests, jobs  # brings torch, which --help can do without
+
+    flags = {
+        key: getattr(options, key)
+        for key in ("audio", "head", "out", "topology", "style", "style_strength", "fps", "start",
+                    "end", "gain", "decoder", "listen", "text", "text_file", "checkpoint", "device")
+    }  # fmt: skip
+    voice = _TerminalVoice()
+    if options.jobs is not None:
+        failed = jobs.generate_many(Path(options.jobs), defaults=flags, voice=voice)
+        voice.close()
+        for name, reason in failed:
+            print(f"error: {name}: {reason}", file=sys.stderr)
+        return FAILED if failed else DONE
+    try:
+        request = job_requests.request_from_flags("generate", job_requests.anchored(flags, Path()))
+        job_requests.check(request)
+    except JobError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    report = jobs.Worker().run(request, voice)
+    voice.close()
+    print(json.dumps(report, indent=1))
+    return DONE
+
+
+def _style(options: argparse.Namespace) -> int:
+    from backend import jobs  # brings torch
+
+    request = StyleRequest(
+        job="style",
+        exemplar=options.exemplar,
+        out=options.out,
+        checkpoint=options.checkpoint,
+        device=options.device,
+    )
+    voice = _TerminalVoice()
+    report = jobs.Worker().run(request, voice)
+    voice.close()
+    print(json.dumps(report, indent=1))
+    return DONE
+
+
+def _serve(options: argparse.Namespace) -> int:
+    serve(checkpoint=options.checkpoint, device=options.device)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from backend import info
+
+    found = info.collect()
+    print(json.dumps(found, indent=1) if options.json else info.as_text(found))
+    return DONE
+
+
+class _TerminalVoice:
+    """Progress on a terminal's one line, warnings on lines of their own, all on stderr."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._width = 0
+
+    def status(self, text: str) -> None:
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        self.close()
+        print(f"warning: {text}", file=sys.stderr)
+
+    def progress(
+        self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
+    ) -> None:
+        left = "" if seconds_left is None else f", {seconds_left:.0f} s left"
+        self._line(f"{stage}: {done:.0f} of {total:.0f} {unit}{left}")
+
+    def is_cancelled(self) -> bool:
+        return False  # Ctrl-C raises KeyboardInterrupt
+
+    def close(self) -> None:
+        if self._width:
+            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
+        self._width = 0
+
+    def _line(self, text: str) -> None:
+        if self._is_terminal:
+            print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
+            self._width = len(text)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main())

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The request loop: requests on stdin, messages on stdout, one job at a time, the model kept warm.
+
+File descriptor 1 is duplicated for the messages and then points to stderr, so that nothing that a
+library prints can get between them. One thread reads stdin: it takes cancels at once, queues the
+other requests, and ends the process when stdin closes, whatever the main thread is doing then.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import multiprocessing
+import os
+import platform
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from backend import version
+from backend.protocol import (
+    MAX_LINE_BYTES,
+    PROTOCOL_VERSION,
+    Cancelled,
+    CancelRequest,
+    Error,
+    GenerateRequest,
+    Hello,
+    JobCancelled,
+    JobError,
+    JobWarning,
+    Message,
+    Progress,
+    ProtocolError,
+    Request,
+    Result,
+    Status,
+    StyleRequest,
+    encode,
+    parse,
+)
+
+if TYPE_CHECKING:
+    from backend.jobs import Worker
+
+MAX_WAITING: Final = 1000
+_PROGRESS_SECONDS: Final = 0.1
+_UNWIND_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+_NO_MEMORY: Final = (
+    "There is not enough memory for this job. Close other programs, or animate a shorter stretch."
+)
+_BUG: Final = "Something unforeseen went wrong in the backend; its log says what."
+
+
+class Outbox:
+    """Writes messages to the pipe, whole lines only, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        """Send one message; ends the process when nobody listens any more."""
+        data = encode(message).encode("ascii")
+        try:
+            with self._lock:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            leave(1)
+
+
+class Inbox:
+    """Requests that wait, and which jobs are to stop. Filled by `listen` on a thread of its own."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._waiting: queue.Queue[GenerateRequest | StyleRequest] = queue.Queue(MAX_WAITING)
+        self._open_jobs: list[str] = []  # waiting or running, oldest first
+        self._cancelled: set[str] = set()
+        self._lock = threading.Lock()
+        self._closing = False
+
+    def take(self) -> GenerateRequest | StyleRequest:
+        """The next request; waits for it."""
+        return self._waiting.get()
+
+    def is_cancelled(self, job: str) -> bool:
+        """Whether the job is to stop, because of a cancel or since stdin has closed."""
+        return self._closing or job in self._cancelled
+
+    def finish(self, job: str, final: Message) -> None:
+        """Send the message that ends a job, and forget the job."""
+        with self._lock:  # so that `_refuse` cannot end it a second time
+            self._outbox.send(final)
+            self._open_jobs.remove(job)
+            self._cancelled.discard(job)
+
+    def listen(self) -> NoReturn:
+        """Read stdin until it closes, then end the process."""
+        buffer, is_too_long = b"", False
+        while data := _read_stdin():
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                if is_too_long:
+                    is_too_long = False  # this is the rest of a line that was refused
+                elif line.strip():
+                    self._accept(line)
+            if len(buffer) > MAX_LINE_BYTES and not is_too_long:
+                is_too_long = True
+                self._refuse("", f"a line of more than {MAX_LINE_BYTES} bytes")
+            if is_too_long:
+                buffer = b""
+        _log.info("stdin closed")
+        self._closing = True
+        deadline = time.monotonic() + _UNWIND_SECONDS
+        while self._open_jobs and time.monotonic() < deadline:  # so that it removes what it wrote
+            time.sleep(0.01)
+        leave(0)
+
+    def _accept(self, line: bytes) -> None:
+        try:
+            request: Request = parse(line)
+        except ProtocolError as error:
+            self._refuse(error.job, str(error))
+            return
+        if isinstance(request, CancelRequest):
+            self._cancel(request.job)
+            return
+        with self._lock:
+            is_known, is_full = request.job in self._open_jobs, self._waiting.full()
+            if not (is_known or is_full):
+                self._open_jobs.append(request.job)
+                self._waiting.put_nowait(request)
+        if is_known:  # no error message: it would end the job that has the name
+            _log.error("job %r is already waiting or running; its second request is dropped",
+                       request.job)  # fmt: skip
+        elif is_full:
+            self._refuse(request.job, f"{MAX_WAITING} jobs are waiting already")
+
+    def _cancel(self, job: str) -> None:
+        with self._lock:
+            is_open = job in self._open_jobs
+            if is_open:
+                self._cancelled.add(job)
+        if not is_open:
+            _log.info("cancel of the job %r, which is not there (any more)", job)
+
+    def _refuse(self, job: str, reason: str) -> None:
+        _log.error("refused: %s", reason)
+        text = "The add-on and the backend do not understand each other. Set the backend up again."
+        with self._lock:
+            if job not in self._open_jobs:  # else the job's one final message is still to come
+                self._outbox.send(Error(job=job, message=text, detail=reason))
+
+
+def _read_stdin() -> bytes:
+    # Not sys.stdin: a thread inside its buffer makes Python abort at exit.
+    try:
+        return os.read(0, 1 << 16)
+    except OSError:
+        return b""
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, with its children, from any thread."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    logging.shutdown()
+    os._exit(status)
+
+
+class JobVoice:
+    """What a running job says: status, warnings, and progress, throttled and with the time left."""
+
+    def __init__(self, job: str, outbox: Outbox, is_cancelled: Callable[[str], bool]) -> None:
+        self._job = job
+        self._outbox = outbox
+        self._is_cancelled = is_cancelled
+        self._stage = ""
+        self._last_sent = 0.0
+
+    def status(self, text: str) -> None:
+        """Say what the job is doing."""
+        self._outbox.send(Status(job=self._job, text=text))
+
+    def warn(self, text: str) -> None:
+        """Say what the user should know."""
+        self._outbox.send(JobWarning(job=self._job, text=text))
+
+    def progress(
+        self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
+    ) -> None:
+        """Say how far the stage is, at most ten times a second."""
+        now = time.monotonic()
+        if stage == self._stage and now - self._last_sent < _PROGRESS_SECONDS and done < total:
+            return
+        self._stage, self._last_sent = stage, now
+        self._outbox.send(
+            Progress(
+                job=self._job,
+                stage=stage,
+                done=float(done),
+                total=float(total),
+                unit=unit,
+                seconds_left=seconds_left,
+            )
+        )
+
+    def is_cancelled(self) -> bool:
+        """Whether the job is to stop."""
+        return self._is_cancelled(self._job)
+
+
+def run_job(
+    request: GenerateRequest | StyleRequest, load: Callable[[], Worker], voice: JobVoice
+) -> Message:
+    """Do the job; whatever happens, this returns the one message that ends it."""
+    job = request.job
+    try:
+        if voice.is_cancelled():
+            return Cancelled(job=job)
+        final = Result(job=job, path=request.out, report=load().run(request, voice))
+        encode(final)
+    except BaseException as error:  # noqa: BLE001 - a library's exit too must end in a message
+        return _ending(job, error)
+    return final
+
+
+def _ending(job: str, error: BaseException) -> Message:
+    if isinstance(error, JobCancelled | KeyboardInterrupt):
+        return Cancelled(job=job)
+    _log.error("job %s failed", job, exc_info=error)
+    text = describe(error)
+    detail = "".join(traceback.format_exception(error))
+    return Error(job=job, message=text, detail=detail[-20_000:])
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong, in a sentence for the user."""
+    if isinstance(error, JobError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
+    if isinstance(error, ImportError):
+        return f"The backend's packages are incomplete ({error}). Repair the backend."
+    return _BUG
+
+
+def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
+    """Work off requests until stdin closes.
+
+    Args:
+        checkpoint: Loaded before the first request, so that this is quick; empty loads none.
+        device: Where that checkpoint is loaded.
+    """
+    outbox = Outbox(os.dup(1))
+    os.dup2(2, 1)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    hello = Hello(
+        protocol_version=PROTOCOL_VERSION,
+        backend_version=version(),
+        python=platform.python_version(),
+        pid=os.getpid(),
+    )
+    outbox.send(hello)
+    inbox = Inbox(outbox)
+    threading.Thread(target=inbox.listen, name="stdin", daemon=True).start()
+    load = functools.cache(_load_worker)
+    if checkpoint:
+        _load_ahead(load, checkpoint, device)
+    try:
+        while True:
+            request = inbox.take()
+            started = time.monotonic()
+            _log.info("job %s: %s", request.job, request)
+            final = run_job(request, load, JobVoice(request.job, outbox, inbox.is_cancelled))
+            inbox.finish(request.job, final)
+            seconds = time.monotonic() - started
+            _log.info("job %s: %s after %.2f s", request.job, type(final).__name__, seconds)
+    except KeyboardInterrupt:
+        leave(130)
+
+
+def _load_worker() -> Worker:
+    from backend.jobs import Worker  # brings torch, which takes seconds: hello comes first
+
+    return Worker()
+
+
+def _load_ahead(load: Callable[[], Worker], checkpoint: str, device: str) -> None:
+    try:
+        load().predictor(checkpoint, device)
+    except (JobError, ImportError):
+        _log.exception("%s is not loaded ahead", checkpoint)  # the first job will say so

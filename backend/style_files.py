@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that styles come from: exemplar animations (.npz) and style codes (.json).
+
+Apart from inference.py, which knows no files, and motion.py, whose files are results.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.mesh import read_face_points
+from backend.motion import read_arrays, write_whole
+from backend.protocol import JobError
+from backend.topology import Head, identify
+
+FORMAT: Final = "ptalker-style"
+FORMAT_VERSION: Final = 1
+EXEMPLAR_SECONDS: Final = (0.5, 40.0)
+"""Shorter exemplars are refused, of longer ones the first part is used."""
+
+_MAX_BYTES: Final = 16 << 20
+_STILL_POINTS: Final = (
+    "crown", "head_back", "ear_top_left", "ear_top_right", "temple_left", "temple_right",
+    "nose_root",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class StyleCode:
+    """A style as a model understands it.
+
+    Attributes:
+        code: Shape ``(n,)``.
+        model: Fingerprint of the model that it is for.
+        source: What it was made from, for people.
+    """
+
+    code: NDArray[np.float32]
+    model: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An animation whose style is wanted.
+
+    Attributes:
+        offsets: Displacements from the head at rest, the head held still, shape ``(T, V, 3)``.
+        head: The head at rest.
+        fps: Frames a second.
+    """
+
+    offsets: NDArray[np.float32]
+    head: Head
+    fps: float
+
+
+def write_style(path: Path, style: StyleCode) -> None:
+    """Write a style code.
+
+    Raises:
+        JobError: It cannot be written.
+    """
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "model": style.model,
+            "source": style.source,
+            "code": [round(float(value), 6) for value in style.code],
+        }
+    )
+
+    def save(file: IO[bytes]) -> None:
+        file.write(text.encode("utf-8"))
+
+    write_whole(path, save)
+
+
+def read_style(path: Path) -> StyleCode:
+    """Read a style code.
+
+    Raises:
+        JobError: Missing, damaged, too large, or not a style.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise JobError(f'"{path.name}" is too large for a style. Choose a style file.')
+        data = json.loads(path.read_text(encoding="utf-8"))
+        found = data["format"], data["format_version"]
+        code = np.array(data["code"], np.float32)
+        style = StyleCode(code, str(data["model"]), str(data.get("source", path.stem)))
+    except OSError as error:
+        raise JobError(f'The style "{path}" cannot be read: {error.strerror or error}.') from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise JobError(
+            f'"{path.name}" is no style file ({error!r:.200}). Choose a style saved by PTalker.'
+        ) from error
+    if found != (FORMAT, FORMAT_VERSION) or code.ndim != 1 or not np.isfinite(code).all():
+        raise JobError(
+            f'"{path.name}" has format {found[0]!r:.40} {found[1]!r:.40} and a code of shape '
+            f"{code.shape}, expected {FORMAT} {FORMAT_VERSION} and finite numbers. Make the style "
+            "again from its exemplar."
+        )
+    return style
+
+
+def read_exemplar(path: Path) -> Exemplar:
+    """Read an exemplar animation.
+
+    Raises:
+        JobError: Missing, damaged, too short, or no animation of a head that is known.
+    """
+    keys = ["vertices", "template", "fps", "face_corners", "face_sizes"]
+    small = read_arrays(path, keys[1:])
+    fps = float(small["fps"].astype(np.float64).reshape(-1)[0])
+    if not (np.isfinite(fps) and 1 <= fps <= 1000):
+        raise JobError(f'"{path.name}" has {fps} frames a second, expected 1 to 1000.')
+    rows = int(EXEMPLAR_SECONDS[1] * fps)
+    vertices = read_arrays(path, ["vertices"], max_rows=rows)["vertices"].astype(np.float32)
+    template = small["template"].astype(np.float64)
+    if vertices.ndim != 3 or vertices.shape[1:] != template.shape:
+        raise JobError(
+            f'"{path.name}" has vertices {vertices.shape} and template {template.shape}, expected '
+            "(T, V, 3) and (V, 3). Export it again."
+        )
+    if len(vertices) < EXEMPLAR_SECONDS[0] * fps:
+        raise JobError(
+            f"The exemplar is {len(vertices) / fps:.2g} s long; at least {EXEMPLAR_SECONDS[0]} s "
+            "is needed. Choose a longer animation."
+        )
+    if not np.isfinite(vertices).all():
+        raise JobError(f'"{path.name}" holds positions that are not numbers. Export it again.')
+    corners, sizes = (small[key].astype(np.int32) for key in ("face_corners", "face_sizes"))
+    head = identify(template, corners, sizes, face_points=read_face_points(path))
+    return Exemplar(_held_still(vertices, head), head, fps)
+
+
+def _held_still(vertices: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """Offsets from the head at rest, with each frame's rigid motion of the skull taken out."""
+    still = np.array([head.topology.face_points[name] for name in _STILL_POINTS])
+    target = head.vertices[still]
+    middle = target.mean(axis=0)
+    points = vertices[:, still].astype(np.float64)  # (T, n, 3)
+    middles = points.mean(axis=1, keepdims=True)
+    u, _, vt = np.linalg.svd(np.swapaxes(points - middles, 1, 2) @ (target - middle))
+    turn = np.ones((len(vertices), 1, 3))
+    turn[:, 0, 2] = np.sign(np.linalg.det(u @ vt))  # no mirroring
+    rotation = ((u * turn) @ vt).astype(np.float32)  # (T, 3, 3); points @ rotation
+    moved = (vertices - middles.astype(np.float32)) @ rotation
+    return np.asarray(moved + (middle - head.vertices).astype(np.float32), np.float32)
