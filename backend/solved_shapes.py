@@ -3,6 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from backend.anatomy import Anatomy, examine
+from backend.lid_shapes import lid_shapes
+from backend.mouth_shapes import mouth_and_brow_shapes
+from backend.topology import Head
+
 ARKIT_NAMES = (
     "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft",
     "eyeSquintLeft", "eyeWideLeft",
@@ -20,3 +31,45 @@ ARKIT_NAMES = (
     "tongueOut",
 )  # fmt: skip
 """In the order of Apple's documentation (ARFaceAnchor.BlendShapeLocation). Never reordered."""
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedShapes:
+    """The shapes of one head.
+
+    Attributes:
+        names: ``ARKIT_NAMES``.
+        offsets: ``(52, V, 3)`` float32, displacements at weight 1 in the head's own space.
+    """
+
+    names: tuple[str, ...]
+    offsets: NDArray[np.float32]
+
+
+def solve_shapes(head: Head) -> SolvedShapes:
+    """Compute the 52 shapes on a head.
+
+    Takes about a second for 5,000 vertices; the result depends on nothing but the head.
+
+    Raises:
+        JobError: The mesh does not let the face move; see :func:`backend.anatomy.examine`.
+    """
+    face = examine(head)
+    shapes = mouth_and_brow_shapes(face) | lid_shapes(face)
+    offsets = np.stack([shapes[name] for name in ARKIT_NAMES])
+    balls = np.concatenate([eye.ball for eye in face.eyes.values()])
+    is_still = face.still.copy()
+    is_still[np.concatenate([balls, *face.parts.values()])] = False
+    offsets[:, is_still] = 0.0
+    _attach(face, offsets)
+    own = offsets @ face.frame.axes * face.frame.unit_mm
+    return SolvedShapes(ARKIT_NAMES, own.astype(np.float32))
+
+
+def _attach(face: Anatomy, offsets: NDArray[np.float64]) -> None:
+    """Parts of no role (lashes, brow hair, a beard) follow the skin beneath them."""
+    attached = face.parts["attached"]
+    if len(attached):
+        outside = np.unique(face.skin_triangles)
+        _, nearest = cKDTree(face.points[outside]).query(face.points[attached])
+        offsets[:, attached] = offsets[:, outside[nearest]]

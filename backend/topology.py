@@ -47,6 +47,7 @@ __all__ = [
 
 TOPOLOGY_DIR = Path(__file__).parent / "topologies"
 INTEROCULAR_MM = 62.0  # heads are compared at this distance between the eyes' centres
+MOUTH_FORWARD_ANGLE = 0.2  # radians by which an upright face's lip corners lie before the eyes'
 
 
 def _face_point_names() -> tuple[str, ...]:
@@ -209,7 +210,9 @@ def face_frame(head: Head) -> FaceFrame:
     length = float(np.linalg.norm(up))
     if length < 0.05 * interocular:
         raise JobError("The mouth's face points lie between the eyes. Mark the lip corners again.")
-    y = up / length
+    forward = np.cross(x, up / length)
+    cos, sin = np.cos(MOUTH_FORWARD_ANGLE), np.sin(MOUTH_FORWARD_ANGLE)
+    y = cos * up / length + sin * forward
     return FaceFrame((left + right) / 2, np.stack([x, y, np.cross(x, y)]), interocular)
 
 

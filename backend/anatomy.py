@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads from a head's mesh and face points what the shape solver needs to know of it.
+
+Which vertices are lips, and how far along and across them; which lie inside the mouth and behind
+the lids; where the eyeballs are; what never moves. Positions are in the face's axes, in mm of a
+head with 62 mm between the eyes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+from scipy.spatial import cKDTree
+
+from backend.mesh import polygon_edges
+from backend.protocol import JobError
+from backend.topology import FACE_POINT_NAMES, FaceFrame, Head, face_frame
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_MAX_REST_GAP_MM = 8.0
+_LIDS = ("upper", "lower")
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """The lips as rows of vertices.
+
+    Attributes:
+        rows: ``upper`` and ``lower`` contact row, vertices from the right corner to the left one.
+        lips: All vertices between the outer borders, pocket excluded.
+        along: Position of each of ``lips`` along the lip, -1 right corner … +1 left corner.
+        across: Position of each of ``lips`` across it: 0 contact, 1 outer border; upper lip
+            positive, lower lip negative.
+        is_upper: Whether each of ``lips`` is of the upper lip; corners count as upper.
+        pocket: Vertices of the skin inside the mouth.
+        half_width: Half the distance of the corners.
+    """
+
+    rows: dict[str, Ints]
+    lips: Ints
+    along: Floats
+    across: Floats
+    is_upper: NDArray[np.bool_]
+    pocket: Ints
+    half_width: float
+
+
+@dataclass(frozen=True)
+class Eye:
+    """One eye.
+
+    Attributes:
+        rows: ``upper`` and ``lower`` lid margin, from the inner corner to the outer one.
+        pocket: Vertices of the skin behind the margins.
+        ball: Vertices of the eyeball; empty where the head has none.
+        centre: Centre of the ball.
+        radius: Its radius.
+    """
+
+    rows: dict[str, Ints]
+    pocket: Ints
+    ball: Ints
+    centre: Floats
+    radius: float
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What the solver knows of a head; all positions in the face's axes, in mm.
+
+    Attributes:
+        frame: The face's axes and size.
+        points: ``(V, 3)``.
+        triangles: All of the head's.
+        skin: Vertices of the part that has the face points.
+        skin_triangles: Triangles of the skin without the pockets.
+        pocket_triangles: Triangles of the skin's pockets.
+        normals: Unit normals of the skin, ``(V, 3)``.
+        still: Whether a vertex never moves: behind the jaw hinges, and the neck.
+        place: Vertex number of each face point.
+        mouth: The lips.
+        eyes: ``left`` and ``right``.
+        parts: Vertices of ``teeth_upper``, ``teeth_lower``, ``tongue`` and ``attached``.
+    """
+
+    frame: FaceFrame
+    points: Floats
+    triangles: Ints
+    skin: Ints
+    skin_triangles: Ints
+    pocket_triangles: Ints
+    normals: Floats
+    still: NDArray[np.bool_]
+    place: dict[str, int]
+    mouth: Mouth
+    eyes: dict[str, Eye]
+    parts: dict[str, Ints]
+
+
+def examine(head: Head) -> Anatomy:
+    """Find lips, lids, pockets and parts.
+
+    Raises:
+        JobError: The mesh does not let the face move: a face point is not connected with the
+            rest, the mouth is no slit, or it gapes.
+    """
+    frame = face_frame(head)
+    points = frame.to_face_mm(head.vertices)
+    place = head.topology.face_points
+    skin = _skin(head)
+    edges = polygon_edges(head.corners, head.sizes)
+    edges = edges[np.isin(edges[:, 0], skin)]
+    is_skin = np.zeros(len(points), dtype=bool)
+    is_skin[skin] = True
+    tracer = _Tracer(points, edges)
+
+    loops = {"mouth": _mouth_rows(tracer, place)}
+    for side in ("left", "right"):
+        loops[side] = _lid_rows(tracer, place, side)
+    on_loop = np.zeros(len(points), dtype=bool)
+    for rows in loops.values():
+        on_loop[np.concatenate(list(rows.values()))] = True
+    pockets = _pockets(edges, is_skin, on_loop, loops, place["nose_tip"])
+    _check_slit(points, edges, loops["mouth"], place)
+
+    is_pocket = np.zeros(len(points), dtype=bool)
+    is_pocket[np.concatenate(list(pockets.values()))] = True
+    skin_triangles = head.triangles[is_skin[head.triangles[:, 0]]]
+    inside = is_pocket[skin_triangles].any(axis=1)
+    facing = _orient(points, skin_triangles)
+    parts, balls = _parts(head, points, skin, place)
+    mouth = _mouth(tracer, place, loops["mouth"], pockets["mouth"], edges, is_skin & ~is_pocket)
+    eyes = {
+        side: _eye(points, place, side, loops[side], pockets[side], balls[side])
+        for side in ("left", "right")
+    }
+    return Anatomy(
+        frame=frame,
+        points=points,
+        triangles=head.triangles,
+        skin=skin,
+        skin_triangles=skin_triangles[~inside],
+        pocket_triangles=skin_triangles[inside],
+        normals=vertex_normals(points, skin_triangles) * facing,
+        still=_still(points, place),
+        place=place,
+        mouth=mouth,
+        eyes=eyes,
+        parts=parts,
+    )
+
+
+def vertex_normals(points: Floats, triangles: Ints) -> Floats:
+    """Area-weighted unit normals, ``(V, 3)``; zero for vertices of no triangle."""
+    a, b, c = (points[triangles[:, k]] for k in range(3))
+    face = np.cross(b - a, c - a)
+    normals = np.zeros_like(points)
+    for axis in range(3):
+        total = np.bincount(triangles.ravel(), np.repeat(face[:, axis], 3), minlength=len(points))
+        normals[:, axis] = total
+    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12))
+
+
+def _orient(points: Floats, triangles: Ints) -> float:
+    """-1 where the faces are wound so that their normals point into the head, else 1."""
+    a, b, c = (points[triangles[:, k]] - points.mean(axis=0) for k in range(3))
+    return 1.0 if np.einsum("ni,ni->", a, np.cross(b, c)) >= 0 else -1.0
+
+
+def _skin(head: Head) -> Ints:
+    components = head.components
+    home = components[head.topology.face_points["nose_tip"]]
+    numbers = head.topology.face_point_vertices
+    lost = [
+        name
+        for name, number in zip(FACE_POINT_NAMES, numbers, strict=True)
+        if components[number] != home
+    ]
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise JobError(
+            f"These face points are not connected with the nose by the head's faces: "
+            f"{', '.join(lost[:3])}{more}. Mark them on the face itself, or merge the mesh's "
+            "doubled vertices (Merge by Distance)."
+        )
+    return np.flatnonzero(components == home)
+
+
+class _Tracer:
+    """Shortest paths along edges near the face points."""
+
+    def __init__(self, points: Floats, edges: Ints) -> None:
+        self.points = points
+        self.edges = edges
+        length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+        graph = sparse.coo_matrix(
+            (np.maximum(length, 1e-9), (edges[:, 0], edges[:, 1])), shape=(len(points),) * 2
+        )
+        self._graph = (graph + graph.T).tocsr()
+
+    def path(self, stops: Sequence[int], *, avoid: Ints | None = None) -> Ints:
+        """Vertices of the shortest path through the stops, each once."""
+        near = self._near(stops)
+        if avoid is not None:
+            near = near[~np.isin(near, avoid) | np.isin(near, stops)]
+        graph = self._graph[near][:, near]
+        local = np.searchsorted(near, stops)
+        distance, before = csgraph.dijkstra(graph, indices=local[:-1], return_predecessors=True)
+        found = [int(stops[0])]
+        for leg, end in enumerate(local[1:]):
+            if not np.isfinite(distance[leg, end]):
+                raise JobError(
+                    "The mesh's edges do not join neighbouring face points of the lips or lids. "
+                    "Mark those points along one row of vertices."
+                )
+            steps = [int(end)]
+            while steps[-1] != local[leg]:
+                steps.append(int(before[leg, steps[-1]]))
+            found += [int(near[k]) for k in reversed(steps[:-1])]
+        return np.array(list(dict.fromkeys(found)), dtype=np.int64)
+
+    def _near(self, stops: Sequence[int]) -> Ints:
+        places = self.points[list(stops)]
+        reach = 0.6 * np.linalg.norm(np.diff(places, axis=0), axis=1).max() + 1.0
+        legs = np.concatenate([places, (places[1:] + places[:-1]) / 2])
+        distance, _ = cKDTree(legs).query(self.points, distance_upper_bound=2 * reach)
+        return np.union1d(np.flatnonzero(np.isfinite(distance)), np.asarray(stops))
+
+
+def _lip_stops(place: dict[str, int], lip: str, ring: str) -> list[int]:
+    names = [f"lip_{lip}_{ring}_right_{i}" for i in (3, 2, 1)] + [f"lip_{lip}_{ring}_center"]
+    names += [f"lip_{lip}_{ring}_left_{i}" for i in (1, 2, 3)]
+    return [place[n] for n in ("lip_corner_right", *names, "lip_corner_left")]
+
+
+def _mouth_rows(tracer: _Tracer, place: dict[str, int]) -> dict[str, Ints]:
+    upper_stops, lower_stops = (_lip_stops(place, lip, "inner") for lip in _LIDS)
+    upper = tracer.path(upper_stops, avoid=np.array(lower_stops[1:-1]))
+    lower = tracer.path(lower_stops, avoid=upper[1:-1])
+    return {"upper": upper, "lower": lower}
+
+
+def _lid_rows(tracer: _Tracer, place: dict[str, int], side: str) -> dict[str, Ints]:
+    stops = {
+        lid: [
+            place[f"eye_inner_{side}"],
+            *(place[f"lid_{lid}_{side}_{i}"] for i in range(1, 6)),
+            place[f"eye_outer_{side}"],
+        ]
+        for lid in _LIDS
+    }
+    upper = tracer.path(stops["upper"], avoid=np.array(stops["lower"][1:-1]))
+    return {"upper": upper, "lower": tracer.path(stops["lower"], avoid=upper[1:-1])}
+
+
+def _pieces(edges: Ints, keep: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Number of each vertex's connected piece among the kept vertices; -1 for the others."""
+    inside = edges[keep[edges].all(axis=1)]
+    graph = sparse.coo_matrix(
+        (np.ones(len(inside)), (inside[:, 0], inside[:, 1])), shape=(len(keep),) * 2
+    )
+    labels = np.asarray(csgraph.connected_components(graph, directed=False)[1])
+    return np.where(keep, labels, -1).astype(np.int32)
+
+
+def _touching(edges: Ints, labels: NDArray[np.int32], ring: Ints) -> set[int]:
+    """Numbers of the pieces that share an edge with a ring of vertices."""
+    on_ring = np.isin(edges, ring)
+    other = np.concatenate([edges[on_ring[:, 0], 1], edges[on_ring[:, 1], 0]])
+    return set(np.unique(labels[other]).tolist()) - {-1}
+
+
+def _pockets(
+    edges: Ints,
+    is_skin: NDArray[np.bool_],
+    on_loop: NDArray[np.bool_],
+    loops: dict[str, dict[str, Ints]],
+    nose: int,
+) -> dict[str, Ints]:
+    """What lies behind each loop: pieces that the loop cuts off from the nose."""
+    labels = _pieces(edges, is_skin & ~on_loop)
+    found = {}
+    for name, rows in loops.items():
+        cut_off = _touching(edges, labels, np.concatenate(list(rows.values()))) - {labels[nose]}
+        found[name] = np.flatnonzero(np.isin(labels, list(cut_off)))
+    return found
+
+
+def _check_slit(points: Floats, edges: Ints, rows: dict[str, Ints], place: dict[str, int]) -> None:
+    corners = points[[place["lip_corner_left"], place["lip_corner_right"]]]
+    near = 0.15 * np.linalg.norm(corners[0] - corners[1])
+    from_corner = np.linalg.norm(points[:, None] - corners[None], axis=2).min(axis=1)
+    upper, lower = (np.isin(edges, rows[lip][1:-1]) for lip in _LIDS)
+    joins = (upper[:, 0] & lower[:, 1]) | (upper[:, 1] & lower[:, 0])
+    joined = edges[joins & (from_corner[edges] > near).all(axis=1)]
+    if len(joined):
+        a, b = joined[0]
+        raise JobError(
+            f"The mouth is not a slit: {len(joined)} edges join the upper lip to the lower one "
+            f"(for example vertices {a} and {b}). Open the mesh between the lips, or mark the "
+            "inner lip points where the lips part."
+        )
+    middle = points[place["lip_upper_inner_center"]] - points[place["lip_lower_inner_center"]]
+    if abs(middle[1]) > _MAX_REST_GAP_MM:
+        raise JobError(
+            f"The mouth stands open by {abs(middle[1]):.0f} mm (at 62 mm between the eyes) in "
+            "the rest shape. Close it, or choose a shape where the lips touch."
+        )
+
+
+def _mouth(
+    tracer: _Tracer,
+    place: dict[str, int],
+    rows: dict[str, Ints],
+    pocket: Ints,
+    edges: Ints,
+    is_face: NDArray[np.bool_],
+) -> Mouth:
+    points = tracer.points
+    inner = np.concatenate([rows["upper"], rows["lower"]])
+    borders = {lip: tracer.path(_lip_stops(place, lip, "outer"), avoid=inner) for lip in _LIDS}
+    outer = np.concatenate(list(borders.values()))
+    keep = is_face.copy()
+    keep[inner] = keep[outer] = False
+    labels = _pieces(edges, keep)
+    vertices: list[Ints] = []
+    across: list[Floats] = []
+    for lip, sign in (("upper", 1.0), ("lower", -1.0)):
+        between = _touching(edges, labels, rows[lip][1:-1]) - {labels[place["nose_tip"]]}
+        band = np.flatnonzero(np.isin(labels, list(between)))
+        row, border = rows[lip], borders[lip][1:-1]
+        if lip == "lower":
+            row = row[1:-1]
+        to_row = _distance(points, band, rows[lip])
+        to_border = _distance(points, band, borders[lip])
+        vertices += [row, band, np.setdiff1d(border, row)]
+        share = to_row / np.maximum(to_row + to_border, 1e-9)
+        across += [np.zeros(len(row)), sign * share, np.full(len(vertices[-1]), sign)]
+    lips, first = np.unique(np.concatenate(vertices), return_index=True)
+    corners = points[[place["lip_corner_right"], place["lip_corner_left"]], 0]
+    middle = [place["lip_upper_inner_center"], place["lip_lower_inner_center"]]
+    centre = points[middle, 0].mean()
+    x = points[lips, 0]
+    along = np.interp(x, [corners[0], centre, corners[1]], [-1.0, 0.0, 1.0])
+    of_upper = np.concatenate([rows["upper"], *vertices[1:3]])
+    return Mouth(
+        rows=rows,
+        lips=lips,
+        along=along,
+        across=np.concatenate(across)[first],
+        is_upper=np.isin(lips, of_upper),
+        pocket=pocket,
+        half_width=float(corners[1] - corners[0]) / 2,
+    )
+
+
+def _distance(points: Floats, of: Ints, to_path: Ints) -> Floats:
+    """Distance of vertices to a path, sampled finely."""
+    steps = np.linspace(0.0, 1.0, 9)[:, None, None]
+    a, b = points[to_path[:-1]], points[to_path[1:]]
+    samples = (a + steps * (b - a)).reshape(-1, 3)
+    return np.asarray(cKDTree(samples).query(points[of])[0]) if len(of) else np.zeros(0)
+
+
+def _still(points: Floats, place: dict[str, int]) -> NDArray[np.bool_]:
+    hinge = (points[place["jaw_hinge_left"]] + points[place["jaw_hinge_right"]]) / 2
+    low = points[place["neck_front"]][1]
+    high = points[place["forehead_center"]][1] + 25.0
+    return np.asarray((points[:, 2] <= hinge[2]) | (points[:, 1] <= low) | (points[:, 1] >= high))
+
+
+def _eye(
+    points: Floats,
+    place: dict[str, int],
+    side: str,
+    rows: dict[str, Ints],
+    pocket: Ints,
+    ball: Ints,
+) -> Eye:
+    corners = points[[place[f"eye_inner_{side}"], place[f"eye_outer_{side}"]]]
+    width = np.linalg.norm(corners[0] - corners[1])
+    if len(ball) >= 4:
+        # Sphere through the ball's vertices: |p|^2 = 2 c.p + (r^2 - |c|^2), least squares.
+        p = points[ball]
+        system = np.concatenate([2 * p, np.ones((len(p), 1))], axis=1)
+        solution = np.linalg.lstsq(system, (p**2).sum(axis=1), rcond=None)[0]
+        centre = solution[:3]
+        radius = float(np.sqrt(max(solution[3] + centre @ centre, 1.0)))
+    else:
+        margin = points[np.concatenate([rows["upper"], rows["lower"]])].mean(axis=0)
+        radius = 0.45 * float(width)
+        centre = margin - np.array([0.0, 0.0, 0.9 * radius])
+    return Eye(rows, pocket, ball, centre, radius)
+
+
+def _parts(
+    head: Head, points: Floats, skin: Ints, place: dict[str, int]
+) -> tuple[dict[str, Ints], dict[str, Ints]]:
+    """Vertices by role of what is not skin: named by the topology, else guessed by position."""
+    roles = {part.role for part in head.topology.parts}
+    balls = {side: head.part(f"eye_{side}") for side in ("left", "right")}
+    parts = {role: head.part(role) for role in ("teeth_upper", "teeth_lower", "tongue")}
+    rest = np.ones(len(points), dtype=bool)
+    rest[skin] = False
+    for vertices in (*balls.values(), *parts.values()):
+        rest[vertices] = False
+    if not roles - {"skin"}:
+        for component in np.unique(head.components[rest]):
+            vertices = np.flatnonzero(head.components == component)
+            role = _guess(points, vertices, place)
+            if role in ("left", "right"):
+                balls[role] = np.union1d(balls[role], vertices)
+            elif role:
+                parts[role] = np.union1d(parts[role], vertices)
+            if role:
+                rest[vertices] = False
+    parts["attached"] = np.flatnonzero(rest)
+    return parts, balls
+
+
+def _guess(points: Floats, vertices: Ints, place: dict[str, int]) -> str:
+    middle = points[vertices].mean(axis=0)
+    extent = np.ptp(points[vertices], axis=0).max()
+    for side in ("left", "right"):
+        corners = points[[place[f"eye_inner_{side}"], place[f"eye_outer_{side}"]]]
+        width = float(np.linalg.norm(corners[0] - corners[1]))
+        away = np.linalg.norm((middle - corners.mean(axis=0))[:2])
+        if away < 0.35 * width and 0.5 * width < extent < 2.2 * width:
+            return side
+    lips = points[[place["lip_upper_inner_center"], place["lip_lower_inner_center"]]].mean(axis=0)
+    low, high = points[place["chin"]][1], points[place["nose_tip"]][1]
+    if abs(middle[0]) < 10.0 and low < middle[1] < high and middle[2] < lips[2] and extent < 80.0:
+        return "teeth_upper" if middle[1] > lips[1] else "teeth_lower"
+    return ""

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shapes of the eyes: lids that slide over the eyeball, eyeballs that turn.
+
+A lid's margin turns about the axis through the ball's centre and parallel to the line of the eye
+corners, so it follows the ball; shape keys move vertices along straight lines, so the closed lid
+keeps as much distance from the ball as the half-closed one needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from backend.anatomy import Anatomy, Eye
+from backend.laplacian import BiharmonicSolver, harmonic_weights
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_MEETING = 0.12  # of the opening, by which the lower lid rises in a blink
+_CLEARANCE_MM = 0.25
+_LOOK_DEGREES = {"In": 28.0, "Out": 28.0, "Up": 20.0, "Down": 26.0}
+
+
+@dataclass(frozen=True)
+class _Lid:
+    """Margin vertices in the cylinder coordinates of the eye's axis."""
+
+    row: Ints
+    along: Floats
+    angle: Floats
+    radius: Floats
+
+
+@dataclass(frozen=True)
+class _EyeFrame:
+    """The eye's axis (inner to outer corner), and two directions that span its plane."""
+
+    centre: Floats
+    axes: Floats  # rows: along the axis, up, out
+
+    def lid(self, points: Floats, row: Ints) -> _Lid:
+        local = (points[row] - self.centre) @ self.axes.T
+        angle = np.arctan2(local[:, 1], local[:, 2])
+        return _Lid(row, local[:, 0], angle, np.hypot(local[:, 1], local[:, 2]))
+
+    def position(self, along: Floats, angle: Floats, radius: Floats) -> Floats:
+        local = np.stack([along, radius * np.sin(angle), radius * np.cos(angle)], axis=1)
+        return np.asarray(local @ self.axes + self.centre)
+
+
+def lid_shapes(face: Anatomy) -> dict[str, Floats]:
+    """The fourteen shapes of the eyes, displacements ``(V, 3)`` in the face's axes, in mm."""
+    shapes: dict[str, Floats] = {}
+    for side in ("left", "right"):
+        eye = face.eyes[side]
+        ending = side.capitalize()
+        skin = _LidSolver(face, side)
+        shapes[f"eyeBlink{ending}"] = skin.solve(skin.closing(1.0))
+        shapes[f"eyeSquint{ending}"] = skin.solve(skin.turned(-0.13, 0.24))
+        shapes[f"eyeWide{ending}"] = skin.solve(skin.turned(0.24, -0.07))
+        outwards = 1.0 if side == "left" else -1.0
+        for name, degrees in _LOOK_DEGREES.items():
+            follow = {"Up": (0.20, 0.06), "Down": (-0.42, -0.12)}.get(name, (0.0, 0.0))
+            shape = skin.solve(skin.turned(*follow)) if any(follow) else np.zeros_like(face.points)
+            yaw = {"Out": outwards, "In": -outwards}.get(name, 0.0) * np.radians(degrees)
+            pitch = {"Up": -1.0, "Down": 1.0}.get(name, 0.0) * np.radians(degrees)
+            turn = _rotation(1, yaw) @ _rotation(0, pitch)
+            ball = face.points[eye.ball] - eye.centre
+            shape[eye.ball] = ball @ turn.T - ball
+            shapes[f"eyeLook{name}{ending}"] = shape
+    return shapes
+
+
+def _rotation(axis: int, angle: float) -> Floats:
+    turn = np.eye(3)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    turn[i, i] = turn[j, j] = np.cos(angle)
+    turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+    return turn
+
+
+class _LidSolver:
+    """The skin around one eye, with the lid margins as handles."""
+
+    def __init__(self, face: Anatomy, side: str) -> None:
+        self.face = face
+        self.eye: Eye = face.eyes[side]
+        points, place = face.points, face.place
+        inner, outer = points[place[f"eye_inner_{side}"]], points[place[f"eye_outer_{side}"]]
+        axis = (outer - inner) / np.linalg.norm(outer - inner)
+        up = np.array([0.0, 1.0, 0.0]) - axis[1] * axis
+        up /= np.linalg.norm(up)
+        out = np.cross(axis, up) * (1.0 if side == "left" else -1.0)
+        self.frame = _EyeFrame(self.eye.centre, np.stack([axis, up, out]))
+        self.lids = {k: self.frame.lid(points, row) for k, row in self.eye.rows.items()}
+        self.margin = np.unique(np.concatenate(list(self.eye.rows.values())))
+
+        free = self._zone(side)
+        self.handles = np.setdiff1d(np.unique(face.skin_triangles), free)
+        self.handles = np.union1d(self.handles, self.margin)
+        self.solver = BiharmonicSolver(points, face.skin_triangles, self.handles)
+        self.free = np.setdiff1d(free, self.margin)
+        near = np.isin(face.pocket_triangles, self.eye.pocket).any(axis=1)
+        weights = harmonic_weights(points, face.pocket_triangles[near], self.margin, reach=6.0)
+        self.pocket_weights = weights[self.eye.pocket]
+        self._ball = cKDTree(_directions(points[self.eye.ball] - self.eye.centre)[0])
+
+    def _zone(self, side: str) -> Ints:
+        """Skin that may move: an ellipse around the eye, up to the brow."""
+        points, place = self.face.points, self.face.place
+        middle = points[self.margin].mean(axis=0)
+        half = np.ptp(points[self.margin], axis=0)[0] / 2
+        away = points - middle
+        brow = points[place[f"brow_{side}_3"]][1] - middle[1]
+        height = np.where(away[:, 1] > 0, max(brow, 0.6 * half), 1.35 * half)
+        inside = (away[:, 0] / (1.75 * half)) ** 2 + (away[:, 1] / height) ** 2 < 1.0
+        inside &= (points[:, 0] * middle[0] > 0) & (away[:, 2] > -2.5 * half)
+        used = np.unique(self.face.skin_triangles)
+        return used[inside[used] & ~self.face.still[used]]
+
+    def closing(self, amount: float) -> Floats:
+        """Displacements of the margin that bring the lids together, ``(H, 3)``."""
+        upper, lower = self.lids["upper"], self.lids["lower"]
+        result = np.zeros_like(self.face.points)
+        for lid in (upper, lower):
+            across = [_at(other, lid.along) for other in (upper, lower)]
+            (up_angle, up_radius), (low_angle, low_radius) = across
+            meeting = low_angle + _MEETING * (up_angle - low_angle)
+            half_turn = np.cos((up_angle - meeting) / 2)
+            ball = self._ball_radius(lid.along, meeting) + _CLEARANCE_MM
+            needed = 2 * ball / np.maximum(half_turn, 0.5) - up_radius
+            radius = np.maximum(np.maximum(ball, low_radius), np.minimum(needed, ball + 2.0))
+            ends = np.minimum(1.0, 4.0 * (up_angle - low_angle) / max(np.ptp(up_angle), 1e-6))
+            radius = low_radius + (radius - low_radius) * np.clip(ends, 0.0, 1.0)
+            target = self.frame.position(lid.along, meeting, radius)
+            result[lid.row] = amount * (target - self.face.points[lid.row])
+        return result
+
+    def turned(self, upper: float, lower: float) -> Floats:
+        """Displacements of the margins by a share of the opening; positive is up, ``(V, 3)``."""
+        result = np.zeros_like(self.face.points)
+        for lid, share in ((self.lids["upper"], upper), (self.lids["lower"], lower)):
+            opening = np.maximum(
+                _at(self.lids["upper"], lid.along)[0] - _at(self.lids["lower"], lid.along)[0], 0.0
+            )
+            angle = lid.angle + share * opening
+            floor = self._ball_radius(lid.along, angle) + _CLEARANCE_MM
+            target = self.frame.position(lid.along, angle, np.maximum(lid.radius, floor))
+            result[lid.row] = np.where(
+                opening[:, None] > 0, target - self.face.points[lid.row], 0.0
+            )
+        return result
+
+    def solve(self, margin: Floats) -> Floats:
+        """The skin's displacements ``(V, 3)`` for those of the margins."""
+        shape = self.solver.solve(margin[self.handles])
+        self._keep_off_ball(shape)
+        shape[self.eye.pocket] = self.pocket_weights @ shape[self.margin]
+        return shape
+
+    def _keep_off_ball(self, shape: Floats) -> None:
+        """Push the lid's skin outwards where it would cut into the ball, halfway or at the end."""
+        points = self.face.points
+        rest, rest_distance = _directions(points[self.free] - self.eye.centre)
+        gap = np.minimum(rest_distance - self._surface(rest), 0.6)
+        for share in (0.5, 1.0, 0.5):
+            moved = points[self.free] + share * shape[self.free] - self.eye.centre
+            direction, distance = _directions(moved)
+            lacking = np.maximum(self._surface(direction) + gap - distance, 0.0)
+            shape[self.free] += direction * (lacking / share)[:, None]
+
+    def _surface(self, directions: Floats) -> Floats:
+        """The ball's radius in given directions: a cornea bulges."""
+        if not len(self.eye.ball):
+            return np.full(len(directions), self.eye.radius)
+        ball = np.linalg.norm(self.face.points[self.eye.ball] - self.eye.centre, axis=1)
+        _, nearest = self._ball.query(directions, k=min(3, len(ball)))
+        return np.asarray(ball[nearest].reshape(len(directions), -1).max(axis=1))
+
+    def _ball_radius(self, along: Floats, angle: Floats) -> Floats:
+        """Distance of the ball's surface from the eye's axis."""
+        guess = np.sqrt(np.maximum(self.eye.radius**2 - along**2, 1.0))
+        away = self.frame.position(along, angle, guess) - self.eye.centre
+        radius = self._surface(_directions(away)[0])
+        return np.asarray(np.sqrt(np.maximum(radius**2 - along**2, 0.0)))
+
+
+def _at(lid: _Lid, along: Floats) -> tuple[Floats, Floats]:
+    """Angle and radius of a margin at places along the axis."""
+    order = np.argsort(lid.along)
+    place = lid.along[order]
+    return np.interp(along, place, lid.angle[order]), np.interp(along, place, lid.radius[order])
+
+
+def _directions(vectors: Floats) -> tuple[Floats, Floats]:
+    length = np.linalg.norm(vectors, axis=1)
+    return vectors / np.maximum(length, 1e-9)[:, None], length
