@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that differs between Blender 4.2 and 5.2, found out by features, not by versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bpy
+import numpy as np
+
+if TYPE_CHECKING:
+    from .motion import Floats
+
+_LINEAR = 1  # keyframe interpolation: 0 constant, 1 linear, 2 Bezier
+
+
+def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene:
+    """5.0 and later: the workspace names the scene that its sequencer edits."""
+    return getattr(context, "sequencer_scene", None) or context.scene
+
+
+def all_strips(scene: bpy.types.Scene) -> list[Any]:
+    """Every strip of a scene, also those inside meta strips."""
+    editor = scene.sequence_editor
+    if editor is None:
+        return []
+    return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
+
+
+def active_strip(scene: bpy.types.Scene) -> Any:
+    """The strip that was last clicked in the scene's sequencer; None without one."""
+    editor = scene.sequence_editor
+    return editor.active_strip if editor is not None else None
+
+
+def _strip_value(strip: Any, new: str, old: str) -> float:
+    # 5.1 renamed these, 6.0 is going to drop the old names.
+    return float(getattr(strip, new if hasattr(strip, new) else old))
+
+
+def strip_frames(strip: Any) -> tuple[float, float, float]:
+    """First frame, end frame (exclusive) and the frame at which the strip's file starts."""
+    first = _strip_value(strip, "left_handle", "frame_final_start")
+    end = _strip_value(strip, "right_handle", "frame_final_end")
+    start = _strip_value(strip, "content_start", "frame_start")
+    trim = _strip_value(strip, "content_trim_start", "animation_offset_start")
+    return first, end, start - trim
+
+
+def is_retimed(strip: Any) -> bool:
+    """Whether the strip's speed was changed; 4.2 and 4.3 do not tell scripts."""
+    keys = getattr(strip, "retiming_keys", None)
+    return keys is not None and len(keys) > 0
+
+
+def remove_strip(scene: bpy.types.Scene, strip: Any) -> None:
+    """Take a top-level strip out of a scene's sequencer."""
+    editor = scene.sequence_editor
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    strips.remove(strip)
+
+
+def top_level_strips(scene: bpy.types.Scene) -> list[Any]:
+    """The strips of a scene that lie in no meta strip."""
+    editor = scene.sequence_editor
+    if editor is None:
+        return []
+    return list(editor.strips if hasattr(editor, "strips") else editor.sequences)
+
+
+def new_fcurves(id_block: bpy.types.ID, name: str) -> tuple[bpy.types.Action, Any]:
+    """A new action on a shape-key data-block; returns it and its empty F-curve collection."""
+    animation = id_block.animation_data or id_block.animation_data_create()
+    action = bpy.data.actions.new(name)
+    if hasattr(action, "slots"):  # 4.4 and later
+        slot = action.slots.new(id_type='KEY', name=id_block.name)
+        strip = action.layers.new("Layer").strips.new(type='KEYFRAME')
+        curves = strip.channelbag(slot, ensure=True).fcurves
+        animation.action = action
+        animation.action_slot = slot
+    else:
+        animation.action = action
+        curves = action.fcurves
+    return action, curves
+
+
+def assigned_action(id_block: bpy.types.ID) -> tuple[Any, Any]:
+    """The action and slot that animate a data-block; None for what there is not."""
+    animation = id_block.animation_data
+    if animation is None or animation.action is None:
+        return None, None
+    return animation.action, getattr(animation, "action_slot", None)
+
+
+def assign_action(id_block: bpy.types.ID, action: Any, slot: Any) -> None:
+    """Have an action animate a data-block; None takes the present one away."""
+    animation = id_block.animation_data
+    if animation is None:
+        return
+    animation.action = action
+    if action is not None and slot is not None:
+        animation.action_slot = slot
+
+
+def assigned_fcurves(id_block: bpy.types.ID) -> list[bpy.types.FCurve]:
+    """The F-curves that animate a data-block directly (no NLA, no drivers)."""
+    action, slot = assigned_action(id_block)
+    if action is None:
+        return []
+    if not hasattr(action, "slots"):
+        return list(action.fcurves)
+    if slot is None:
+        return []
+    for layer in action.layers:
+        for strip in layer.strips:
+            bag = strip.channelbag(slot)
+            if bag is not None:
+                return list(bag.fcurves)
+    return []
+
+
+def write_curve(curves: Any, data_path: str, frames: Sequence[int], values: Floats) -> None:
+    """One F-curve with a linear keyframe at each frame; frames must ascend."""
+    curve = curves.new(data_path)
+    points = curve.keyframe_points
+    points.add(len(frames))
+    co = np.empty((len(frames), 2), np.float32)
+    co[:, 0], co[:, 1] = frames, values
+    points.foreach_set("co", co.ravel())
+    points.foreach_set("interpolation", np.full(len(frames), _LINEAR, np.int32))
+    curve.update()  # without it the handles stay at (0, 0)
+
+
+def quit_handlers() -> list[Any] | None:
+    """Handlers that run before Blender quits: 5.1 and later."""
+    return getattr(bpy.app.handlers, "exit_pre", None)
+
+
+def new_sound_strip(scene: bpy.types.Scene, path: Path, *, frame: int) -> Any:
+    """A sound strip in the first free channel; None in a build without sound."""
+    if not bpy.app.build_options.audaspace:
+        return None
+    editor = scene.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    channel = 1 + max((strip.channel for strip in all_strips(scene)), default=0)
+    return strips.new_sound(path.stem, str(path), channel, frame)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Marking the named points of a head, one after the other."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import IntProperty
+
+from . import face_points, paths
+from .operators import Results
+from .protocol import JobError
+
+
+class PTALKER_OT_mark_face_point(bpy.types.Operator):
+    """Store the selected vertex as this face point and go on to the next. Left and right are the head's own"""  # noqa: E501
+
+    bl_idname = "ptalker.mark_face_point"
+    bl_label = "Mark Face Point"
+    bl_options = {'REGISTER', 'UNDO'}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        obj = context.active_object
+        if obj is None or obj.type != 'MESH' or obj.mode != 'EDIT':
+            cls.poll_message_set("Enter Edit Mode and select one vertex.")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> Results:
+        obj = context.active_object
+        try:
+            names = face_points.names(paths.backend_root())
+        except JobError as error:
+            self.report({'ERROR'}, str(error))
+            return {'CANCELLED'}
+        vertex = face_points.chosen_vertex(obj)
+        if vertex is None:
+            self.report({'ERROR'}, "Select one vertex.")
+            return {'CANCELLED'}
+        number = min(obj.ptalker.face_point, len(names) - 1)
+        face_points.mark(obj, names[number], vertex)
+        obj.ptalker.face_point = (number + 1) % len(names)
+        return {'FINISHED'}
+
+
+class PTALKER_OT_step_face_point(bpy.types.Operator):
+    """Go to another face point; in Edit Mode its vertex is selected"""
+
+    bl_idname = "ptalker.step_face_point"
+    bl_label = "Step to Face Point"
+    bl_options = {'INTERNAL', 'UNDO'}
+
+    step: IntProperty(default=1, options={'SKIP_SAVE'})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.active_object is not None and context.active_object.type == 'MESH'
+
+    def execute(self, context: bpy.types.Context) -> Results:
+        obj = context.active_object
+        try:
+            names = face_points.names(paths.backend_root())
+        except JobError as error:
+            self.report({'ERROR'}, str(error))
+            return {'CANCELLED'}
+        number = (obj.ptalker.face_point + self.step) % len(names)
+        obj.ptalker.face_point = number
+        if obj.mode == 'EDIT':
+            face_points.select(obj, names[number])
+        return {'FINISHED'}
+
+
+class PTALKER_OT_clear_face_points(bpy.types.Operator):
+    """Remove every marked face point of the head"""
+
+    bl_idname = "ptalker.clear_face_points"
+    bl_label = "Clear Face Points"
+    bl_options = {'REGISTER', 'UNDO'}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        obj = context.active_object
+        return obj is not None and obj.type == 'MESH' and bool(face_points.marked_names(obj))
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Results:
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, context: bpy.types.Context) -> Results:
+        face_points.clear(context.active_object)
+        context.active_object.ptalker.face_point = 0
+        return {'FINISHED'}
+
+
+_classes = (
+    PTALKER_OT_mark_face_point,
+    PTALKER_OT_step_face_point,
+    PTALKER_OT_clear_face_points,
+)
+register, unregister = bpy.utils.register_classes_factory(_classes)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Named points of a head, marked by the artist: each is a vertex group of one vertex.
+
+With all of them the backend knows any head. Their names are those of the shipped topologies.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import bmesh
+import bpy
+
+PREFIX: Final = "face_point."
+
+
+@cache
+def names(backend_root: Path) -> tuple[str, ...]:
+    """All names in the order in which they are marked."""
+    path = backend_root / "backend" / "topologies" / "demo.json"
+    return tuple(json.loads(path.read_text("utf-8"))["face_points"])
+
+
+def title(name: str) -> str:
+    """``lip_upper_outer_left_2`` as an artist reads it: ``Lip Upper Outer Left 2``."""
+    return name.replace("_", " ").title()
+
+
+def marked(obj: bpy.types.Object) -> dict[str, int]:
+    """Vertex number of each marked point; one whose vertex was deleted is left out."""
+    groups = {
+        group.index: group.name.removeprefix(PREFIX)
+        for group in obj.vertex_groups
+        if group.name.startswith(PREFIX)
+    }
+    if not groups:
+        return {}
+    found: dict[str, int] = {}
+    for vertex in obj.data.vertices:
+        for membership in vertex.groups:
+            name = groups.get(membership.group)
+            if name is not None:
+                found.setdefault(name, vertex.index)
+    return found
+
+
+def marked_names(obj: bpy.types.Object) -> set[str]:
+    """Names that have a vertex group; fast enough for drawing."""
+    return {g.name.removeprefix(PREFIX) for g in obj.vertex_groups if g.name.startswith(PREFIX)}
+
+
+def chosen_vertex(obj: bpy.types.Object) -> int | None:
+    """In edit mode: the only selected vertex, or the active one; None where neither is."""
+    edited = bmesh.from_edit_mesh(obj.data)
+    selected = [vertex for vertex in edited.verts if vertex.select]
+    if len(selected) == 1:
+        return selected[0].index
+    active = edited.select_history.active
+    return active.index if isinstance(active, bmesh.types.BMVert) else None
+
+
+def select(obj: bpy.types.Object, name: str) -> None:
+    """In edit mode: select the vertex of a marked point alone; nothing where it is not marked."""
+    group = obj.vertex_groups.get(PREFIX + name)
+    edited = bmesh.from_edit_mesh(obj.data)
+    layer = edited.verts.layers.deform.active
+    if group is None or layer is None:
+        return
+    for vertex in edited.verts:
+        vertex.select = group.index in vertex[layer]
+    edited.select_flush_mode()
+    bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
+
+
+def mark(obj: bpy.types.Object, name: str, vertex: int) -> None:
+    """Store a vertex as a face point in place of the one it was; in edit or object mode."""
+    group = obj.vertex_groups.get(PREFIX + name) or obj.vertex_groups.new(name=PREFIX + name)
+    if obj.mode != 'EDIT':
+        group.remove(list(range(len(obj.data.vertices))))
+        group.add([vertex], 1.0, 'REPLACE')
+        return
+    edited = bmesh.from_edit_mesh(obj.data)
+    layer = edited.verts.layers.deform.verify()
+    for other in edited.verts:
+        if group.index in other[layer]:
+            del other[layer][group.index]
+    edited.verts.ensure_lookup_table()
+    edited.verts[vertex][layer][group.index] = 1.0
+    bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
+
+
+def clear(obj: bpy.types.Object) -> None:
+    """Remove every marked point."""
+    for group in [g for g in obj.vertex_groups if g.name.startswith(PREFIX)]:
+        obj.vertex_groups.remove(group)

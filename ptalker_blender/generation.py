@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The main job: a head's inputs become a request, the backend's motion becomes shape keys."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from . import jobs, motion, paths, rig_mapping, scene_inputs, shape_keys
+from .jobs import BackendJob, Outcome
+from .motion import KeyedMotion, Motion
+from .preferences import Settings
+from .protocol import GenerateRequest, JobError, Result, StyleRequest
+from .scene_inputs import Exemplar, Head, SceneInputs
+
+logger = logging.getLogger(__name__)
+
+TITLE = "Generate Lip Sync"
+STILL = 0.002
+"""A face that moves less than this part of the head's size is said to stand still."""
+
+Finished = Callable[[Result], Outcome]
+
+
+def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
+    """Start the main job.
+
+    Raises:
+        JobError: There is no backend, or the job's files cannot be written.
+    """
+    command = paths.backend_command(settings.ready_python)
+    folder = jobs.new_job_folder()
+    choices = inputs.choices
+    try:
+        _write_head(folder / "template.npz", inputs.head)
+        style = choices.style
+        if inputs.exemplar is not None:
+            style = str(folder / "exemplar.npz")
+            write_exemplar(Path(style), inputs.exemplar)
+        audio = inputs.sound.path
+        if inputs.sound.packed is not None:
+            audio = folder / f"sound{audio.suffix}"
+            audio.write_bytes(inputs.sound.packed)
+        elif inputs.sound.is_temporary:
+            audio = audio.replace(folder / f"sound{audio.suffix}")
+    except OSError as error:
+        raise JobError(
+            f"The job's files cannot be written to {folder}: {error.strerror or error}."
+        ) from error
+    request = GenerateRequest(
+        job=folder.name,
+        head=str(folder / "template.npz"),
+        audio=str(audio),
+        out=str(folder / "motion.npz"),
+        fps_numerator=inputs.fps.numerator,
+        fps_denominator=inputs.fps.denominator,
+        topology=choices.topology,
+        start_seconds=inputs.start_seconds,
+        duration_seconds=inputs.duration_seconds,
+        gain=inputs.sound.gain,
+        checkpoint=choices.checkpoint,
+        device=choices.device,
+        decoder=choices.decoder,
+        listen=choices.listen,
+        text=choices.text,
+        style=style,
+        style_strength=choices.style_strength,
+    )
+
+    def apply(result: Result) -> Outcome:
+        found = motion.load(
+            Path(result.path), num_vertices=len(inputs.head.vertices), fps=inputs.fps
+        )
+        return write_motion(inputs, found)
+
+    return BackendJob(
+        TITLE,
+        request,
+        command=command,
+        folder=folder,
+        apply=apply,
+        keep_folder=settings.keep_job_files,
+    )
+
+
+def style_job(
+    exemplar: Exemplar, *, settings: Settings, finish: Callable[[Path], str]
+) -> BackendJob:
+    """Have the backend turn an exemplar into a style code.
+
+    Args:
+        exemplar: The animated head.
+        settings: The preferences.
+        finish: Given the style code's file; keeps it and says what was done.
+
+    Raises:
+        JobError: There is no backend.
+    """
+    command = paths.backend_command(settings.ready_python)
+    folder = jobs.new_job_folder()
+    write_exemplar(folder / "exemplar.npz", exemplar)
+    request = StyleRequest(
+        job=folder.name,
+        exemplar=str(folder / "exemplar.npz"),
+        out=str(folder / "style.json"),
+        checkpoint=settings.checkpoint,
+        device=settings.device,
+    )
+
+    def apply(result: Result) -> Outcome:
+        return Outcome('DONE', finish(Path(result.path)), _report_warnings(result.report))
+
+    return BackendJob("Save Style", request, command=command, folder=folder, apply=apply)
+
+
+def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
+    """Write a motion onto the head that it was made for.
+
+    Raises:
+        JobError: The head is gone or can no longer take it; nothing was changed.
+    """
+    obj = next((o for o in bpy.data.objects if o.session_uid == inputs.head.uid), None)
+    if obj is None:
+        raise JobError(f'The head "{inputs.head.name}" was deleted in the meantime.')
+    if problem := scene_inputs.head_problem(obj):
+        raise JobError(f"{problem} Then generate again.")
+    keyed = _keyed(obj, found, inputs.choices.key_target)
+    written = shape_keys.write(
+        obj, keyed, first_frame=inputs.first_frame, action_name=inputs.sound.name
+    )
+    num_frames = len(keyed.weights)
+    last_frame = inputs.first_frame + num_frames - 1
+    text = (
+        f"Keyed {written.num_keys} shape keys of {obj.name} from frame "
+        f"{inputs.first_frame} to {last_frame}"
+    )
+    if keyed.residual_mean > 0:
+        unit = 1000.0 * bpy.context.scene.unit_settings.scale_length * max(obj.scale)
+        text += (
+            f"; they miss the motion by {keyed.residual_mean * unit:.2f} mm on average, "
+            f"{keyed.residual_max * unit:.1f} mm at most"
+        )
+    warnings = [*_report_warnings(found.report), *written.warnings]
+    peak = np.abs(np.tensordot(found.weights[:: max(1, num_frames // 50)], found.shapes, 1)).max()
+    if float(peak) < STILL * float(np.ptp(found.template, axis=0).max()):
+        warnings.append("The face hardly moves. Check that the sound is speech and loud enough.")
+    scene = bpy.data.scenes.get(inputs.scene_name)
+    if scene is not None and last_frame > scene.frame_end:
+        warnings.append(
+            f"The animation goes on to frame {last_frame}, the scene ends at {scene.frame_end}."
+        )
+    return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE)
+
+
+def _keyed(obj: bpy.types.Object, found: Motion, key_target: str) -> KeyedMotion:
+    """The motion as new shape keys, or on those that the head has."""
+    if key_target != 'NEW' and obj.data.shape_keys is not None:
+        own = shape_keys.own_key_names(obj)
+        reference = obj.data.shape_keys.reference_key.name
+        foreign = [
+            block.name
+            for block in obj.data.shape_keys.key_blocks
+            if block.name not in own and block.name != reference
+        ]
+        rig = rig_mapping.find_rig(foreign, found.names)
+        if rig is not None:
+            return rig_mapping.drive(found, rig, shape_keys.read_offsets(obj, rig.names))
+    if key_target == 'EXISTING':
+        raise JobError(
+            f'"{obj.name}" has no ARKit, viseme or FLAME shape keys. '
+            "Set Shape Keys to New to have them made."
+        )
+    return motion.keyed_as_new(found, limit=shape_keys.VALUE_LIMIT)
+
+
+def _report_warnings(report: dict[str, object]) -> tuple[str, ...]:
+    warnings = report.get("warnings", [])
+    return tuple(map(str, warnings)) if isinstance(warnings, list) else ()
+
+
+def _head_arrays(head: Head) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "face_corners": head.face_corners,
+        "face_sizes": head.face_sizes,
+    }
+    if head.face_points:
+        arrays["face_point_names"] = np.array(list(head.face_points))
+        arrays["face_point_indices"] = np.array(list(head.face_points.values()), np.int32)
+    return arrays
+
+
+def _write_head(path: Path, head: Head) -> None:
+    np.savez(path, vertices=head.vertices, **_head_arrays(head))
+
+
+def write_exemplar(path: Path, exemplar: Exemplar) -> None:
+    """Write ``exemplar.npz``."""
+    np.savez(
+        path,
+        vertices=exemplar.vertices,
+        template=exemplar.head.vertices,
+        fps=np.float64(exemplar.fps),
+        topology=np.array("auto"),
+        **_head_arrays(exemplar.head),
+    )

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs one job at a time: polled by a timer in the window, to its end in the background.
+
+Not a modal operator: while one runs, Blender does not auto-save. :func:`_finish` is the only way
+out of a job, however it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from typing import Any, Final
+
+import bpy
+
+from . import compat, jobs
+from .jobs import Job, Outcome
+from .protocol import JobError
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.2
+_WAIT_SECONDS: Final = 0.2
+
+
+class _Running:
+    """The one running job, and what the panel shows of it."""
+
+    job: Job | None = None
+    shown: tuple[object, ...] = ()
+
+
+def is_running() -> bool:
+    """Whether a job runs."""
+    return _Running.job is not None
+
+
+def start(job: Job) -> None:
+    """Let a job run on, polled by a timer.
+
+    Raises:
+        JobError: Another job runs.
+    """
+    _begin(job)
+    bpy.app.timers.register(_tick, first_interval=0.05)
+
+
+def run(job: Job) -> Outcome:
+    """Run a job to its end; for scripts, tests and the command line.
+
+    Raises:
+        JobError: Another job runs.
+    """
+    _begin(job)
+    try:
+        while job.outcome is None:
+            job.poll(wait=_WAIT_SECONDS)
+    finally:
+        outcome = _finish()
+    return outcome
+
+
+def cancel() -> None:
+    """Ask the running job to end."""
+    if _Running.job is not None:
+        _Running.job.cancel()
+        _show(_Running.job)
+
+
+def _begin(job: Job) -> None:
+    if _Running.job is not None:
+        job.close()
+        raise JobError("Another job of PTalker is running. Wait for it or cancel it.")
+    _Running.job = job
+    _show(job)
+
+
+def _tick() -> float | None:
+    job = _Running.job
+    if job is None:
+        return None
+    try:
+        job.poll()
+    except Exception:  # a bug: it must not leave a job behind
+        logger.exception("A job of PTalker failed")
+        _finish()
+        return None
+    if job.outcome is not None:
+        _finish()
+        return None
+    _show(job)
+    return POLL_SECONDS
+
+
+def _finish() -> Outcome:
+    """Release the running job, push its undo step, and show how it ended."""
+    job, _Running.job = _Running.job, None
+    if job is None:
+        raise RuntimeError("no job is running")
+    bug = Outcome('FAILED', "Something went wrong inside the add-on. The system console has more.")
+    outcome = job.outcome or bug
+    job.close()
+    _show_outcome(outcome)
+    if outcome.undo_text and bpy.ops.ed.undo_push.poll():  # not in the background
+        bpy.ops.ed.undo_push(message=outcome.undo_text)
+    return outcome
+
+
+def _state() -> Any:
+    return bpy.context.window_manager.ptalker
+
+
+def _show(job: Job) -> None:
+    state = _state()
+    shown = (job.title, job.stage, job.fraction, job.seconds_left)
+    if state.is_running and shown == _Running.shown:
+        return
+    _Running.shown = shown
+    state.is_running = True
+    state.title, state.stage = job.title, job.stage
+    state.has_fraction = job.fraction is not None
+    state.fraction = job.fraction or 0.0
+    state.seconds_left = -1.0 if job.seconds_left is None else job.seconds_left
+    redraw()
+
+
+def _show_outcome(outcome: Outcome) -> None:
+    state = _state()
+    state.is_running = False
+    state.result_kind = outcome.kind
+    state.result_text = outcome.text
+    state.warnings.clear()
+    for text in outcome.warnings:
+        state.warnings.add().text = text
+    redraw()
+
+
+def redraw() -> None:
+    """Have the sidebars and the preferences drawn anew."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            for region in area.regions:
+                if (area.type, region.type) in {('VIEW_3D', 'UI'), ('PREFERENCES', 'WINDOW')}:
+                    region.tag_redraw()
+
+
+@bpy.app.handlers.persistent
+def _abandon(*_: object) -> None:
+    """A file is loaded, Blender quits, the add-on is disabled: end everything now."""
+    job, _Running.job = _Running.job, None
+    if job is not None:
+        job.close()
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+
+
+@bpy.app.handlers.persistent
+def _reset_state(*_: object) -> None:
+    """A file may hold the state of the Blender that saved it in the middle of a job."""
+    state = _state()
+    state.is_running = False
+    state.result_kind = 'NONE'
+    state.result_text = ""
+    state.warnings.clear()
+
+
+@bpy.app.handlers.persistent
+def _stop(*_: object) -> None:
+    _abandon()
+    jobs.release_backend()
+
+
+def register() -> None:
+    """Hook on everything that ends a job."""
+    bpy.app.handlers.load_pre.append(_abandon)
+    bpy.app.handlers.load_post.append(_reset_state)
+    if (quitting := compat.quit_handlers()) is not None:
+        quitting.append(_stop)
+    atexit.register(_stop_at_exit)
+
+
+def unregister() -> None:
+    """End the running job and the backend."""
+    _stop()
+    atexit.unregister(_stop_at_exit)
+    if (quitting := compat.quit_handlers()) is not None:
+        quitting.remove(_stop)
+    bpy.app.handlers.load_post.remove(_reset_state)
+    bpy.app.handlers.load_pre.remove(_abandon)
+
+
+def _stop_at_exit() -> None:
+    job, _Running.job = _Running.job, None
+    if job is not None:
+        job.close()
+    jobs.release_backend()

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs that take a while: how the runner sees them, and those that the backend does.
+
+The backend process outlives a job, so that its model stays warm; it ends with the add-on, with
+Blender, or after a failure, and the next job starts a new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from . import paths
+from .backend_process import BackendProcess
+from .protocol import (
+    Cancelled,
+    Error,
+    GenerateRequest,
+    JobError,
+    JobWarning,
+    Message,
+    Progress,
+    Result,
+    Status,
+    StyleRequest,
+)
+
+logger = logging.getLogger(__name__)
+
+CANCEL_SECONDS: Final = 3.0
+"""A backend that does not answer a cancel is killed after so long."""
+
+JobRequest = GenerateRequest | StyleRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        kind: ``DONE``, ``CANCELLED`` or ``FAILED``.
+        text: One sentence for the user.
+        warnings: What they should know besides.
+        undo_text: Name of the undo step where the scene was changed; else empty.
+    """
+
+    kind: Literal['DONE', 'CANCELLED', 'FAILED']
+    text: str
+    warnings: tuple[str, ...] = ()
+    undo_text: str = ""
+
+
+class Job(Protocol):
+    """What the runner needs of a job.
+
+    Attributes:
+        title: What it does, for the panel.
+        stage: What it is doing now.
+        fraction: How much of the stage is done, 0 to 1; None while unknown.
+        seconds_left: Estimate for the whole; None while unknown.
+        outcome: How it ended; None while it runs.
+    """
+
+    title: str
+    stage: str
+    fraction: float | None
+    seconds_left: float | None
+    outcome: Outcome | None
+
+    def poll(self, *, wait: float = 0.0) -> None:
+        """Do what there is to do, at most a few hundredths of a second."""
+
+    def cancel(self) -> None:
+        """Ask for the end; a later poll brings the outcome."""
+
+    def close(self) -> None:
+        """Release everything; end it where it still runs."""
+
+
+class _Warm:
+    """The backend process that is kept between jobs."""
+
+    process: BackendProcess | None = None
+
+
+def obtain_backend(command: list[str]) -> BackendProcess:
+    """The running backend, or a new one.
+
+    Raises:
+        JobError: It cannot be started.
+    """
+    if _Warm.process is not None:
+        if _Warm.process.is_running and _Warm.process.command == tuple(command):
+            return _Warm.process
+        release_backend()
+    _Warm.process = BackendProcess(command, cwd=paths.backend_root(), log_path=paths.backend_log())
+    return _Warm.process
+
+
+def release_backend(*, grace_seconds: float = 2.0) -> None:
+    """End the backend, if it runs."""
+    process, _Warm.process = _Warm.process, None
+    if process is not None:
+        process.stop(grace_seconds=grace_seconds)
+
+
+def new_job_folder() -> Path:
+    """An empty folder for one job's files; its name is the job's id."""
+    paths.remove_stale_jobs()
+    folder = paths.jobs_dir() / uuid.uuid4().hex[:12]
+    folder.mkdir(parents=True)
+    return folder
+
+
+class BackendJob:
+    """A request that the backend works on, and what is done with its result.
+
+    See :class:`Job` for the attributes.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        request: JobRequest,
+        *,
+        command: list[str],
+        folder: Path,
+        apply: Callable[[Result], Outcome],
+        keep_folder: bool = False,
+    ) -> None:
+        """Start the backend where needed and send the request.
+
+        Args:
+            title: What the job does, for the panel.
+            request: What to send.
+            command: Command line of the backend.
+            folder: The job's files, deleted in the end.
+            apply: Called once with the result, on the main thread; may raise JobError.
+            keep_folder: Leave the files where they are.
+
+        Raises:
+            JobError: The backend cannot be started.
+        """
+        self.title = title
+        self.stage = "Starting the backend"
+        self.fraction: float | None = None
+        self.seconds_left: float | None = None
+        self.outcome: Outcome | None = None
+        self._request = request
+        self._folder = folder
+        self._keep_folder = keep_folder
+        self._apply = apply
+        self._warnings: list[str] = []
+        self._kill_at: float | None = None
+        self._backend = obtain_backend(command)
+        self._backend.send(request)
+
+    def poll(self, *, wait: float = 0.0) -> None:
+        if self.outcome is not None:
+            return
+        try:
+            for message in self._backend.poll(wait=wait):
+                self._take(message)
+                if self.outcome is not None:
+                    return
+        except JobError as error:  # the process is gone
+            release_backend(grace_seconds=0)
+            self._end('CANCELLED' if self._kill_at else 'FAILED', str(error))
+            return
+        if self._kill_at is not None and time.monotonic() > self._kill_at:
+            logger.warning("The backend did not answer the cancel and was killed")
+            release_backend(grace_seconds=0)
+            self._end('CANCELLED', "")
+
+    def cancel(self) -> None:
+        if self.outcome is None and self._kill_at is None:
+            self.stage = "Cancelling"
+            self.fraction = self.seconds_left = None
+            self._kill_at = time.monotonic() + CANCEL_SECONDS
+            self._backend.cancel(self._request.job)
+
+    def close(self) -> None:
+        if self.outcome is None:
+            release_backend(grace_seconds=0)
+            self._end('CANCELLED', "")
+        if not self._keep_folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take(self, message: Message) -> None:
+        if getattr(message, "job", self._request.job) != self._request.job:
+            return  # left over from a job before
+        if isinstance(message, Status) and self._kill_at is None:
+            self.stage, self.fraction = message.text, None
+        elif isinstance(message, Progress) and self._kill_at is None:
+            self.stage = message.stage
+            self.fraction = min(1.0, max(0.0, message.done / max(message.total, 1e-9)))
+            self.seconds_left = message.seconds_left
+        elif isinstance(message, JobWarning):
+            self._warnings.append(message.text)
+        elif isinstance(message, Error):
+            logger.error("%s\n%s", message.message, message.detail)
+            self._end('FAILED', message.message)
+        elif isinstance(message, Cancelled):
+            self._end('CANCELLED', "")
+        elif isinstance(message, Result):
+            self._finish(message)
+
+    def _finish(self, result: Result) -> None:
+        if self._kill_at is not None:  # it came after the artist had cancelled
+            self._end('CANCELLED', "")
+            return
+        try:
+            outcome = self._apply(result)
+        except JobError as error:
+            self._end('FAILED', str(error))
+            return
+        warnings = tuple(dict.fromkeys((*self._warnings, *outcome.warnings)))
+        self.outcome = Outcome(outcome.kind, outcome.text, warnings, outcome.undo_text)
+
+    def _end(self, kind: Literal['CANCELLED', 'FAILED'], text: str) -> None:
+        if kind == 'CANCELLED':
+            text = f"{self.title} was cancelled. The scene is as it was."
+        self.outcome = Outcome(kind, text, tuple(self._warnings))

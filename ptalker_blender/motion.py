@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A job's result: loads ``motion.npz``, checks shapes, units and frame rate; seconds to frames."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .protocol import JobError
+
+Floats = NDArray[np.float32]
+
+MAX_BYTES: Final = 4 << 30
+"""A motion file that unpacks to more than this is refused before memory is taken."""
+FRAME_TOLERANCE: Final = 1e-4
+"""Part of a frame by which a time may miss a frame and still count as on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """``vertices(t) = template + weights[t] @ shapes``, as the backend computed it.
+
+    Attributes:
+        weights: ``(T, K)``, one row per scene frame.
+        shapes: ``(K, V, 3)`` offsets in the head's own space.
+        names: ``(K,)`` names of the shapes.
+        template: ``(V, 3)`` the neutral head.
+        fps: Frames per second, exact.
+        start_seconds: File time of frame 0.
+        report: What the backend says about the run: model, style, time taken, warnings.
+    """
+
+    weights: Floats
+    shapes: Floats
+    names: tuple[str, ...]
+    template: Floats
+    fps: Fraction
+    start_seconds: float
+    report: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedMotion:
+    """What is written into Blender: values over time for named shape keys.
+
+    Attributes:
+        names: ``(K,)`` names of the keys.
+        weights: ``(T, K)`` values, one row per scene frame.
+        shapes: ``(K, V, 3)`` offsets of the keys; None where keys that exist are driven.
+        residual_mean: Mean distance from the motion in the head's own unit (fitted keys only).
+        residual_max: Largest such distance.
+        warnings: What the artist should know about the mapping.
+    """
+
+    names: tuple[str, ...]
+    weights: Floats
+    shapes: Floats | None
+    residual_mean: float = 0.0
+    residual_max: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
+    """The motion in a file, checked against what was asked for.
+
+    Args:
+        path: ``motion.npz``.
+        num_vertices: Vertices of the head it must be for.
+        fps: Frame rate it must have.
+
+    Raises:
+        JobError: The file is missing, broken, or for another head or rate.
+    """
+    advice = "Repair the backend in the preferences and try again."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MAX_BYTES:
+            raise JobError(f"The backend's result is {size / 1e9:.1f} GB large. {advice}")
+        with np.load(path, allow_pickle=False) as data:
+            motion = Motion(
+                weights=np.ascontiguousarray(data["weights"], np.float32),
+                shapes=np.ascontiguousarray(data["shapes"], np.float32),
+                names=tuple(str(name) for name in data["names"]),
+                template=np.ascontiguousarray(data["template"], np.float32),
+                fps=Fraction(int(data["fps_numerator"]), int(data["fps_denominator"])),
+                start_seconds=float(data["start_seconds"]),
+                report=_report(str(data["report"])),
+            )
+    except (OSError, KeyError, ValueError, ZeroDivisionError, zipfile.BadZipFile) as error:
+        raise JobError(f"The backend's result cannot be read ({error}). {advice}") from error
+    if problem := _problem(motion, num_vertices=num_vertices, fps=fps):
+        raise JobError(f"The backend's result is wrong: {problem}. {advice}")
+    return motion
+
+
+def _report(text: str) -> dict[str, object]:
+    report = json.loads(text)
+    if not isinstance(report, dict):
+        raise TypeError(f"the report is a {type(report).__name__}, expected an object")
+    return report
+
+
+def _problem(motion: Motion, *, num_vertices: int, fps: Fraction) -> str:
+    """Why the motion cannot be used; empty where it can."""
+    expected = (len(motion.names), num_vertices, 3)
+    if motion.shapes.shape != expected:
+        return f"shapes has shape {motion.shapes.shape}, expected {expected}"
+    if motion.weights.ndim != 2 or motion.weights.shape[1] != len(motion.names):
+        return f"weights has shape {motion.weights.shape}, expected (frames, {len(motion.names)})"
+    if motion.template.shape != (num_vertices, 3):
+        return f"template has shape {motion.template.shape}, expected ({num_vertices}, 3)"
+    if len(motion.weights) == 0 or not motion.names:
+        return "it has no frames or no shapes"
+    if len(set(motion.names)) != len(motion.names) or "" in motion.names:
+        return "names of shapes are empty or occur twice"
+    for name in ("weights", "shapes", "template"):
+        if not np.isfinite(getattr(motion, name)).all():
+            return f"{name} holds values that are not finite"
+    if motion.fps != fps:
+        return f"its frame rate is {float(motion.fps):.3f}, expected {float(fps):.3f}"
+    return ""
+
+
+def keyed_as_new(motion: Motion, *, limit: float) -> KeyedMotion:
+    """The motion as new shape keys; weights beyond a key's range are moved into the shape.
+
+    Args:
+        motion: The motion.
+        limit: Largest magnitude that a key's value may have.
+    """
+    peaks = np.abs(motion.weights).max(axis=0)
+    scale = np.maximum(peaks / limit, 1.0).astype(np.float32)
+    return KeyedMotion(
+        names=motion.names,
+        weights=motion.weights / scale,
+        shapes=motion.shapes * scale[:, None, None],
+    )
+
+
+def frame_rate(fps: int, fps_base: float) -> Fraction:
+    """Blender's frame rate ``fps / fps_base`` as an exact fraction: 24 and 1.001 give 24000/1001.
+
+    Blender keeps ``fps_base`` in single precision, which 1.001 does not fit exactly.
+    """
+    return Fraction(fps) / Fraction(fps_base).limit_denominator(10000)
+
+
+def first_frame_at(seconds: float, *, fps: Fraction) -> int:
+    """The first whole scene frame at or after a time on the scene's clock (frame 0 is 0 s)."""
+    return math.ceil(seconds * fps - FRAME_TOLERANCE)
+
+
+def frame_seconds(frame: float, *, fps: Fraction) -> float:
+    """Time of a frame on the scene's clock."""
+    return float(Fraction(frame) / fps)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where things are: the backend's code, the user's folder, the Python that runs the backend."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import bpy
+
+from . import backend_process, backend_setup
+from .protocol import JobError
+
+PYTHON_VARIABLE: Final = "PTALKER_BACKEND_PYTHON"
+"""Environment variable that names the Python of a ready environment, for tests and developers."""
+_STALE_SECONDS: Final = 86_400
+
+
+def package_dir() -> Path:
+    """The add-on's own folder; never write into it."""
+    return Path(__file__).parent
+
+
+def backend_root() -> Path:
+    """The folder in which ``python -m backend`` works.
+
+    Raises:
+        JobError: The backend's code is missing.
+    """
+    return backend_process.find_backend_root(package_dir())
+
+
+def requirements() -> Path:
+    """The pinned requirements of the backend."""
+    return backend_root() / "backend" / "requirements.txt"
+
+
+def user_dir() -> Path:
+    """The folder for everything that the add-on writes."""
+    return Path(bpy.utils.extension_path_user(__package__, create=True))
+
+
+def jobs_dir() -> Path:
+    """The folder of the running jobs' files."""
+    return user_dir() / "jobs"
+
+
+def styles_dir() -> Path:
+    """The folder of saved styles."""
+    return user_dir() / "styles"
+
+
+def saved_style_names() -> list[str]:
+    """Names of the styles that were saved, sorted."""
+    return sorted((path.stem for path in styles_dir().glob("*.json")), key=str.casefold)
+
+
+def backend_log() -> Path:
+    """What the backend wrote on its standard error since it was started."""
+    return user_dir() / "backend.log"
+
+
+def setup_log() -> Path:
+    """What the last setup did."""
+    return user_dir() / "setup.log"
+
+
+def other_python(preference: str) -> Path | None:
+    """The Python of an environment that is not the add-on's own; None for the own one."""
+    named = os.environ.get(PYTHON_VARIABLE) or bpy.path.abspath(preference)
+    return Path(named) if named else None
+
+
+def base_python(preference: str) -> Path:
+    """The Python that the backend's environment is made from."""
+    return Path(bpy.path.abspath(preference) or sys.executable)
+
+
+def backend_python(preference: str) -> Path:
+    """The Python that runs the backend.
+
+    Args:
+        preference: Python of a ready environment as the preferences name it; may be empty.
+
+    Raises:
+        JobError: There is none yet.
+    """
+    other = other_python(preference)
+    if other is not None:
+        if not other.is_file():
+            raise JobError(f"The Python {other} for the backend does not exist. Choose another.")
+        return other
+    status = backend_setup.read_status(user_dir(), requirements())
+    if status.state != 'READY':
+        raise JobError(status.text)
+    return backend_setup.python_of(user_dir())
+
+
+def backend_command(preference: str) -> list[str]:
+    """The command line that starts the backend in :func:`backend_root`.
+
+    Raises:
+        JobError: There is no backend yet.
+    """
+    return [str(backend_python(preference)), "-m", "backend", "serve"]
+
+
+def remove_stale_jobs() -> None:
+    """Delete the files of jobs that a crash of Blender left."""
+    if not jobs_dir().is_dir():
+        return
+    for folder in jobs_dir().iterdir():
+        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The add-on's preferences: device, checkpoint, the backend's state and set-up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, StringProperty
+
+from . import backend_setup, paths
+from .protocol import JobError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The preferences as plain values; the defaults hold where Blender keeps none.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        checkpoint: Name or folder.
+        decoder: ``parallel`` or ``autoregressive``.
+        torch_build: ``AUTO``, ``CPU`` or ``CUDA``.
+        wheels: Folder of wheels; empty: download.
+        base_python: Python to make the environment from; empty: Blender's own.
+        ready_python: Python of another, ready environment; empty: the add-on's own.
+        keep_job_files: Whether a job's files are kept.
+    """
+
+    device: str = "auto"
+    checkpoint: str = "base"
+    decoder: str = "parallel"
+    torch_build: str = 'AUTO'
+    wheels: str = ""
+    base_python: str = ""
+    ready_python: str = ""
+    keep_job_files: bool = False
+
+
+class PTALKER_AP_preferences(bpy.types.AddonPreferences):
+    """Preferences of PTalker."""
+
+    bl_idname = __package__
+
+    device: EnumProperty(
+        name="Device",
+        description="Where the model runs",
+        items=(
+            ('AUTO', "Automatic", "The fastest that there is"),
+            ('CPU', "CPU", "The processor; works everywhere"),
+            ('CUDA', "CUDA", "An NVIDIA graphics card"),
+            ('MPS', "MPS", "The graphics processor of a Mac"),
+        ),
+        default='AUTO',
+    )
+    checkpoint_source: EnumProperty(
+        name="Model",
+        description="Which model speaks",
+        items=(
+            ('BUNDLED', "Bundled", "The model that comes with PTalker, for any head"),
+            ('FOLDER', "Folder", "A model of your own: the folder of its checkpoint"),
+        ),
+        default='BUNDLED',
+    )
+    checkpoint_folder: StringProperty(
+        name="Checkpoint",
+        description="Folder with config.json and model.safetensors",
+        subtype='DIR_PATH',
+    )
+    decoder: EnumProperty(
+        name="Decoder",
+        description="How the motion is computed",
+        items=(
+            ('PARALLEL', "Parallel", "All frames at once: fast"),
+            ('AUTOREGRESSIVE', "Autoregressive", "Frame after frame: slower"),
+        ),
+        default='PARALLEL',
+    )
+    torch_build: EnumProperty(
+        name="PyTorch",
+        description="Which build of PyTorch is installed",
+        items=(
+            ('AUTO', "Automatic", "CUDA where there is an NVIDIA card, otherwise CPU"),
+            ('CPU', "CPU", "The small build for the processor"),
+            ('CUDA', "CUDA", "The large build for NVIDIA graphics cards"),
+        ),
+        default='AUTO',
+    )
+    wheels: StringProperty(
+        name="Wheels",
+        description="Folder of wheels to install from without a network; empty: download",
+        subtype='DIR_PATH',
+    )
+    base_python: StringProperty(
+        name="Base Python",
+        description="Python 3.11 to 3.14 to make the backend from; empty: Blender's own",
+        subtype='FILE_PATH',
+    )
+    ready_python: StringProperty(
+        name="Own Environment",
+        description="Python of an environment that has all requirements already; empty: PTalker's",
+        subtype='FILE_PATH',
+    )
+    keep_job_files: BoolProperty(
+        name="Keep Job Files",
+        description="Keep the files of every run, to look for errors",
+        default=False,
+    )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        _draw_backend(layout, context, self)
+        layout.separator()
+        column = layout.column()
+        column.prop(self, "device")
+        column.prop(self, "checkpoint_source", expand=False)
+        if self.checkpoint_source == 'FOLDER':
+            column.prop(self, "checkpoint_folder")
+        header, body = layout.panel("ptalker_advanced", default_closed=True)
+        header.label(text="Advanced")
+        if body is not None:
+            for name in ("torch_build", "wheels", "base_python", "ready_python", "decoder",
+                         "keep_job_files"):  # fmt: skip
+                body.prop(self, name)
+
+
+def _draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context,
+                  preferences: PTALKER_AP_preferences) -> None:  # fmt: skip
+    """State of the backend and the buttons that change it."""
+    box = layout.box()
+    job = context.window_manager.ptalker
+    other = paths.other_python(preferences.ready_python)
+    if other is not None:
+        box.label(text=f"Uses the environment of {other}", icon='INFO')
+    else:
+        status = status_of_backend()
+        _draw_status(box, context, status)
+    if job.is_running:
+        row = box.row(align=True)
+        row.progress(factor=job.fraction, text=job.stage)
+        row.operator("ptalker.cancel", text="", icon='X')
+        return
+    if job.result_kind == 'FAILED':
+        box.label(text=job.result_text, icon='ERROR')
+    row = box.row()
+    if other is None:
+        if status.state != 'READY':
+            row.operator("ptalker.setup_backend", icon='IMPORT')
+        else:
+            row.operator("ptalker.check_backend")
+        if status.state != 'MISSING':
+            row.operator("ptalker.repair_backend")
+            row.operator("ptalker.remove_backend")
+    row.operator("ptalker.open_log")
+
+
+def _draw_status(box: bpy.types.UILayout, context: bpy.types.Context,
+                 status: backend_setup.Status) -> None:  # fmt: skip
+    """Whether the backend is ready, and what setting it up means where it is not."""
+    box.label(text=status.text, icon='CHECKMARK' if status.state == 'READY' else 'ERROR')
+    if status.details:
+        box.label(text="   ".join(status.details), icon='BLANK1')
+    if status.state == 'READY':
+        return
+    settings = read(context)
+    for line in backend_setup.describe(plan_of(settings)):
+        box.label(text=line, icon='BLANK1')
+    if not bpy.app.online_access and not settings.wheels:
+        text = "Allow Online Access (System > Network), or choose a folder of wheels below"
+        box.label(text=text, icon='INTERNET_OFFLINE')
+
+
+def status_of_backend() -> backend_setup.Status:
+    """Whether the add-on's own environment is ready."""
+    try:
+        return backend_setup.read_status(paths.user_dir(), paths.requirements())
+    except JobError as error:
+        return backend_setup.Status('BROKEN', str(error))
+
+
+def plan_of(settings: Settings, *, clear: bool = False) -> backend_setup.Plan:
+    """What setting up the backend means with these settings."""
+    return backend_setup.Plan(
+        user_dir=paths.user_dir(),
+        requirements=paths.requirements(),
+        base_python=paths.base_python(settings.base_python),
+        build=backend_setup.choose_build(settings.torch_build),
+        wheels=Path(bpy.path.abspath(settings.wheels)) if settings.wheels else None,
+        clear=clear,
+    )
+
+
+def read(context: bpy.types.Context) -> Settings:
+    """The preferences; the defaults where the add-on was enabled without an entry there."""
+    entry = context.preferences.addons.get(__package__)
+    values = entry.preferences if entry is not None else None
+    if values is None:
+        return Settings()
+    bundled = values.checkpoint_source == 'BUNDLED'
+    return Settings(
+        device=values.device.lower(),
+        checkpoint="base" if bundled else bpy.path.abspath(values.checkpoint_folder),
+        decoder=values.decoder.lower(),
+        torch_build=values.torch_build,
+        wheels=values.wheels,
+        base_python=values.base_python,
+        ready_python=values.ready_python,
+        keep_job_files=values.keep_job_files,
+    )
+
+
+_classes = (PTALKER_AP_preferences,)
+register, unregister = bpy.utils.register_classes_factory(_classes)

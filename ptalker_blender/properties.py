@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Property groups: choices on Scene and Object, the job's state on WindowManager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import bpy
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
+
+from . import paths, sound_strips
+
+
+def _is_mesh(_owner: bpy.types.ID, obj: bpy.types.Object) -> bool:
+    return obj.type == 'MESH'
+
+
+def _search_strips(_owner: bpy.types.PropertyGroup, context: bpy.types.Context,
+                   text: str) -> Iterator[str]:  # fmt: skip
+    for label, _, _ in sound_strips.labelled_strips(context):
+        if text.casefold() in label.casefold():
+            yield label
+
+
+def _search_styles(_owner: bpy.types.PropertyGroup, _context: bpy.types.Context,
+                   text: str) -> Iterator[str]:  # fmt: skip
+    for name in paths.saved_style_names():
+        if text.casefold() in name.casefold():
+            yield name
+
+
+class PTALKER_PG_head(bpy.types.PropertyGroup):
+    """What one head is to say, and how."""
+
+    sound_source: EnumProperty(
+        name="Sound",
+        description="Where the speech comes from",
+        items=(
+            ('STRIP', "Strip", "A sound strip of the Video Sequencer, as it is trimmed there"),
+            ('FILE', "File", "A sound or video file"),
+        ),
+        default='STRIP',
+    )
+    strip_name: StringProperty(
+        name="Strip",
+        description="Sound strip to speak; when empty, the active or the only one",
+        search=_search_strips,
+        search_options={'SORT'},
+    )
+    sound_file: StringProperty(
+        name="File",
+        description="Sound or video file to speak",
+        subtype='FILE_PATH',
+    )
+    sound_frame: IntProperty(
+        name="Start Frame",
+        description="Frame at which the file starts",
+        default=1,
+    )
+    listen: EnumProperty(
+        name="Listen",
+        description="How the speech is understood",
+        items=(
+            ('AUTO', "Automatic", "Recognize English words, go by the sound where that fails"),
+            ('WORDS', "Recognize Words", "Recognize English words and go by them and the sound"),
+            ('TEXT', "Given Words", "Go by the sound and the words that you give: the best way"),
+            ('SOUND', "Sound Only", "Go by the sound alone: the fastest way, for any language"),
+        ),
+        default='AUTO',
+    )
+    text: StringProperty(
+        name="Words",
+        description="The words that are spoken",
+    )
+    text_block: PointerProperty(
+        name="Text",
+        description="Text data-block with the words that are spoken; used instead of the field",
+        type=bpy.types.Text,
+    )
+    style_source: EnumProperty(
+        name="Style",
+        description="How the head speaks",
+        items=(
+            ('NEUTRAL', "Neutral", "An average speaker"),
+            ('EXEMPLAR', "Exemplar", "The way another animated head speaks"),
+            ('SAVED', "Saved", "A style that was saved before"),
+        ),
+        default='NEUTRAL',
+    )
+    exemplar: PointerProperty(
+        name="Exemplar",
+        description="Animated head whose way of speaking is taken",
+        type=bpy.types.Object,
+        poll=_is_mesh,
+    )
+    use_exemplar_range: BoolProperty(
+        name="Frame Range",
+        description="Read only a part of the exemplar's animation; otherwise the scene's range",
+        default=False,
+    )
+    exemplar_start: IntProperty(
+        name="Start",
+        description="First frame of the exemplar to read",
+        default=1,
+    )
+    exemplar_end: IntProperty(
+        name="End",
+        description="Last frame of the exemplar to read",
+        default=250,
+    )
+    saved_style: StringProperty(
+        name="Style",
+        description="Saved style to speak in",
+        search=_search_styles,
+        search_options={'SORT'},
+    )
+    style_strength: FloatProperty(
+        name="Strength",
+        description="0 is neutral, 1 the style as it is, more exaggerates it",
+        default=1.0,
+        min=0.0,
+        soft_max=1.5,
+        max=3.0,
+        subtype='FACTOR',
+    )
+    key_target: EnumProperty(
+        name="Shape Keys",
+        description="Which shape keys are animated",
+        items=(
+            ('AUTO', "Automatic", "Those for speech that the head has, otherwise new ones"),
+            ('NEW', "New", "New shape keys, made for this head; other keys are left alone"),
+            ('EXISTING', "Existing", "The ARKit, viseme or FLAME keys that the head has"),
+        ),
+        default='AUTO',
+    )
+    face_point: IntProperty(
+        name="Face Point",
+        description="Number of the face point that is marked next",
+        min=0,
+    )
+
+
+class PTALKER_PG_scene(bpy.types.PropertyGroup):
+    """Choices for the whole scene."""
+
+    head: PointerProperty(
+        name="Head",
+        description="Head to animate; when empty, the active object",
+        type=bpy.types.Object,
+        poll=_is_mesh,
+    )
+
+
+class PTALKER_PG_warning(bpy.types.PropertyGroup):
+    """One warning of the last run."""
+
+    text: StringProperty()
+
+
+class PTALKER_PG_job(bpy.types.PropertyGroup):
+    """The running job and the result of the last one; undo leaves it alone."""
+
+    is_running: BoolProperty()
+    title: StringProperty()
+    stage: StringProperty()
+    has_fraction: BoolProperty()
+    fraction: FloatProperty()
+    seconds_left: FloatProperty(default=-1.0)
+    result_kind: EnumProperty(
+        items=(
+            ('NONE', "None", "Nothing was run yet"),
+            ('DONE', "Done", "The last run did what it should"),
+            ('CANCELLED', "Cancelled", "The last run was cancelled"),
+            ('FAILED', "Failed", "The last run failed"),
+        ),
+        default='NONE',
+    )
+    result_text: StringProperty()
+    warnings: CollectionProperty(type=PTALKER_PG_warning)
+
+
+_classes = (PTALKER_PG_head, PTALKER_PG_scene, PTALKER_PG_warning, PTALKER_PG_job)
+_register_classes, _unregister_classes = bpy.utils.register_classes_factory(_classes)
+
+
+def register() -> None:
+    """Register the groups and hang them on their owners."""
+    _register_classes()
+    bpy.types.Object.ptalker = PointerProperty(type=PTALKER_PG_head)
+    bpy.types.Scene.ptalker = PointerProperty(type=PTALKER_PG_scene)
+    bpy.types.WindowManager.ptalker = PointerProperty(type=PTALKER_PG_job)
+
+
+def unregister() -> None:
+    """Take them off again."""
+    del bpy.types.WindowManager.ptalker
+    del bpy.types.Scene.ptalker
+    del bpy.types.Object.ptalker
+    _unregister_classes()

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one thing that is missing before a job can start; fast enough for poll and draw."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import job_runner, paths, preferences, scene_inputs
+from .protocol import JobError
+
+
+def backend_missing(context: bpy.types.Context) -> str:
+    """Why the backend cannot be asked now; empty where it can."""
+    if job_runner.is_running():
+        return "A job is running."
+    try:
+        paths.backend_python(preferences.read(context).ready_python)
+    except JobError as error:
+        return str(error)
+    return ""
+
+
+def missing(context: bpy.types.Context) -> str:
+    """The one thing that is missing before a head can be animated; empty where none is."""
+    return backend_missing(context) or scene_inputs.missing(context)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a motion to weights of the shape keys that a head already has.
+
+Keys with the motion's own names (the 52 ARKit names) take the weights as they are. Others (the 15
+visemes of the Oculus set, FLAME's expressions) are fitted: bounded least squares on the vertices
+with temporal smoothing, for all frames at once; what is left over is reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .motion import Floats, KeyedMotion, Motion
+
+VISEMES: Final = (
+    "sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "I", "O", "U",
+)  # fmt: skip
+"""The Oculus set; ``ih``, ``oh`` and ``ou`` are other spellings of its last three."""
+_VISEME_SPELLINGS: Final = {"ih": "I", "oh": "O", "ou": "U"}
+_EXPRESSION: Final = re.compile(r"Exp_?(\d+)", re.IGNORECASE)
+
+MIN_EXACT_NAMES: Final = 12
+MIN_VISEMES: Final = 8
+SIGNED_LIMIT: Final = 5.0
+UNSIGNED_LIMIT: Final = 1.0
+MAX_RESIDUAL_FRAMES: Final = 200
+_SMOOTHING: Final = 0.02
+_MAX_STEPS: Final = 400
+_TOLERANCE: Final = 1e-4
+
+Kind = Literal['EXACT', 'VISEMES', 'EXPRESSIONS']
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Keys that can be driven: their names, and how."""
+
+    kind: Kind
+    names: tuple[str, ...]
+
+
+def find_rig(key_names: Sequence[str], motion_names: Collection[str]) -> Rig | None:
+    """The set of speech keys among a head's keys; None where there is none that suffices."""
+    exact = tuple(name for name in key_names if name in motion_names)
+    if len(exact) >= min(MIN_EXACT_NAMES, len(motion_names)):
+        return Rig('EXACT', exact)
+    visemes = tuple(name for name in key_names if _viseme(name) is not None)
+    if len({_viseme(name) for name in visemes}) >= MIN_VISEMES:
+        return Rig('VISEMES', visemes)
+    expressions = tuple(name for name in key_names if _EXPRESSION.fullmatch(name))
+    if len(expressions) >= MIN_VISEMES:
+        return Rig('EXPRESSIONS', expressions)
+    return None
+
+
+def _viseme(name: str) -> str | None:
+    bare = name.removeprefix("viseme_")
+    bare = _VISEME_SPELLINGS.get(bare.lower(), bare)
+    known = {viseme.lower(): viseme for viseme in VISEMES}
+    return known.get(bare.lower())
+
+
+def drive(motion: Motion, rig: Rig, offsets: Floats) -> KeyedMotion:
+    """The motion as values of a rig's keys.
+
+    Args:
+        motion: The motion.
+        rig: What :func:`find_rig` found.
+        offsets: ``(len(rig.names), V, 3)`` displacements of its keys at value 1.
+    """
+    warnings = []
+    if rig.kind == 'EXACT':
+        columns = [motion.names.index(name) for name in rig.names]
+        weights = np.ascontiguousarray(motion.weights[:, columns])
+        used = np.abs(motion.weights).max(axis=0) > 0.02
+        lacking = [n for n, u in zip(motion.names, used, strict=True) if u and n not in rig.names]
+        if lacking:
+            warnings.append(
+                f"The head has no shape keys {', '.join(lacking[:5])}"
+                + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+                + "; their part of the motion is left out."
+            )
+    else:
+        signed = rig.kind == 'EXPRESSIONS'
+        bounds = (-SIGNED_LIMIT, SIGNED_LIMIT) if signed else (0.0, UNSIGNED_LIMIT)
+        weights = fit(motion.weights, motion.shapes, offsets, bounds=bounds)
+    mean, largest = residual(motion, weights, offsets)
+    return KeyedMotion(
+        names=rig.names,
+        weights=weights,
+        shapes=None,
+        residual_mean=mean,
+        residual_max=largest,
+        warnings=tuple(warnings),
+    )
+
+
+def fit(weights: Floats, shapes: Floats, offsets: Floats, *,
+        bounds: tuple[float, float], smoothing: float = _SMOOTHING) -> Floats:  # fmt: skip
+    """Values ``x`` that minimise ``|x @ offsets - weights @ shapes|² + s |dx/dt|²`` in bounds.
+
+    Accelerated projected gradient (Beck and Teboulle 2009) on the small Gram matrices, so the
+    cost does not depend on the number of vertices after one product.
+
+    Args:
+        weights: ``(T, K)`` of the motion.
+        shapes: ``(K, V, 3)`` of the motion.
+        offsets: ``(J, V, 3)`` of the keys to drive.
+        bounds: Smallest and largest value.
+        smoothing: ``s`` as part of the keys' mean squared size.
+
+    Returns:
+        ``(T, J)`` values.
+    """
+    keys = offsets.reshape(len(offsets), -1).astype(np.float64)
+    targets = shapes.reshape(len(shapes), -1).astype(np.float64)
+    gram = keys @ keys.T  # (J, J)
+    goal = weights.astype(np.float64) @ (targets @ keys.T)  # (T, J)
+    smooth = smoothing * float(np.trace(gram)) / max(1, len(gram))
+    step = 1.0 / max(float(np.linalg.eigvalsh(gram)[-1]) + 4.0 * smooth, 1e-12)
+    values = np.zeros_like(goal)
+    ahead, momentum = values, 1.0
+    for _ in range(_MAX_STEPS):
+        slope = ahead @ gram - goal + smooth * _bend(ahead)
+        new = np.clip(ahead - step * slope, *bounds)
+        next_momentum = (1.0 + (1.0 + 4.0 * momentum**2) ** 0.5) / 2.0
+        change = new - values
+        ahead = new + (momentum - 1.0) / next_momentum * change
+        values, momentum = new, next_momentum
+        if float(np.abs(change).max(initial=0.0)) < _TOLERANCE * (bounds[1] - bounds[0]):
+            break
+    return values.astype(np.float32)
+
+
+def _bend(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gradient of half the sum of squared steps from frame to frame."""
+    steps = np.diff(values, axis=0)
+    slope = np.zeros_like(values)
+    slope[:-1] -= steps
+    slope[1:] += steps
+    return slope
+
+
+def residual(motion: Motion, weights: Floats, offsets: Floats) -> tuple[float, float]:
+    """Mean and largest distance of the driven head from the motion, in the head's unit.
+
+    The mean is over the vertices that move, and both are over at most 200 frames.
+    """
+    stride = max(1, len(weights) // MAX_RESIDUAL_FRAMES)
+    moving = np.abs(motion.shapes).max(axis=(0, 2)) > 1e-6 * np.ptp(motion.template)
+    if not moving.any():
+        return 0.0, 0.0
+    wanted = np.tensordot(motion.weights[::stride], motion.shapes[:, moving], axes=1)
+    got = np.tensordot(weights[::stride], offsets[:, moving], axes=1)
+    distances = np.linalg.norm(wanted - got, axis=2)
+    return float(distances.mean()), float(distances.max())

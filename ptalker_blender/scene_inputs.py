@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads head, exemplar and what is used of the sound from the scene into plain frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from . import face_points, motion, sound_strips
+from .motion import Floats
+from .protocol import JobError
+from .sound_strips import SoundSpan
+
+MAX_EXEMPLAR_SECONDS: Final = 40
+MIN_EXEMPLAR_FRAMES: Final = 12
+_GENERATING_MODIFIERS: Final = {'SUBSURF', 'MULTIRES'}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the artist, or the command line, asked for.
+
+    Attributes:
+        sound_source: ``STRIP`` or ``FILE``.
+        strip: Label of the strip; empty for the active or only one.
+        sound_file: The file, where that is the source.
+        sound_frame: Scene frame at which the used part of the file starts.
+        start_seconds: Where in the file the used part starts.
+        end_seconds: Where it ends; None: at the file's end.
+        listen: ``auto``, ``words`` or ``sound``.
+        text: The spoken words where known.
+        style: ``neutral``, a style's name, or the path of a style code or exemplar file.
+        exemplar: Object whose animation shows the style; None for ``style``.
+        exemplar_frames: First and last frame to read; None: the scene's range.
+        style_strength: 0 is neutral, 1 the style.
+        key_target: ``AUTO``, ``NEW`` or ``EXISTING`` shape keys.
+        topology: ``auto``, a topology's name or file.
+        checkpoint: Name or folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        decoder: ``parallel`` or ``autoregressive``.
+    """
+
+    sound_source: str = 'STRIP'
+    strip: str = ""
+    sound_file: Path | None = None
+    sound_frame: int = 1
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    listen: str = "auto"
+    text: str = ""
+    style: str = "neutral"
+    exemplar: str | None = None
+    exemplar_frames: tuple[int, int] | None = None
+    style_strength: float = 1.0
+    key_target: str = 'AUTO'
+    topology: str = "auto"
+    checkpoint: str = "base"
+    device: str = "auto"
+    decoder: str = "parallel"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A head's neutral shape and faces.
+
+    Attributes:
+        uid: ``session_uid`` of the object, which survives renaming and undo.
+        name: Its name at the start of the job.
+        vertices: ``(V, 3)`` in mesh space.
+        face_corners: Vertex number of each face corner.
+        face_sizes: Number of corners of each face.
+        face_points: Vertex number of each marked face point; may be empty.
+    """
+
+    uid: int
+    name: str
+    vertices: Floats
+    face_corners: NDArray[np.int32]
+    face_sizes: NDArray[np.int32]
+    face_points: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An animated head: ``vertices`` ``(T, V, 3)`` and the ``head`` it is the motion of."""
+
+    vertices: Floats
+    head: Head
+    fps: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class SceneInputs:
+    """All that a job takes from the scene; nothing is read from it afterwards.
+
+    Attributes:
+        head: The head to animate.
+        sound: What is heard, and when.
+        fps: Frame rate of the head's scene.
+        first_frame: Scene frame of the motion's frame 0.
+        start_seconds: File time of that frame.
+        duration_seconds: Seconds to animate; None: up to the file's end.
+        exemplar: Animation that shows the style; None where a style is named.
+        choices: The rest.
+        scene_name: The head's scene.
+    """
+
+    head: Head
+    sound: SoundSpan
+    fps: Fraction
+    first_frame: int
+    start_seconds: float
+    duration_seconds: float | None
+    exemplar: Exemplar | None
+    choices: Choices
+    scene_name: str
+
+
+def find_head(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The head that the panel is about: the pinned one, or the active object."""
+    return context.scene.ptalker.head or context.active_object
+
+
+def head_problem(obj: bpy.types.Object | None) -> str:
+    """Why an object cannot be animated, as one sentence with its remedy; empty where it can."""
+    if obj is None:
+        return "Select the head to animate."
+    if obj.type != 'MESH':
+        return f'"{obj.name}" is not a mesh. Select the mesh of the head.'
+    if obj.library or obj.data.library or obj.data.override_library:
+        return (
+            f'The mesh of "{obj.name}" is linked from another file. '
+            "Make it local first (Object > Relations > Make Local)."
+        )
+    if obj.mode != 'OBJECT':
+        return f'Leave {obj.mode.replace("_", " ").title()} Mode first (Tab).'
+    keys = obj.data.shape_keys
+    if keys is not None and not keys.use_relative:
+        return f'Switch on Relative in the shape keys of "{obj.name}".'
+    if len(obj.data.vertices) == 0 or len(obj.data.polygons) == 0:
+        return f'The mesh "{obj.name}" has no faces. Select the mesh of the head.'
+    if keys is not None and keys.animation_data and keys.animation_data.use_tweak_mode:
+        return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
+    return ""
+
+
+def missing(context: bpy.types.Context) -> str:
+    """The one thing that is missing before the head can be animated; empty where none is."""
+    obj = find_head(context)
+    if (problem := head_problem(obj)) or obj is None:
+        return problem
+    settings = obj.ptalker
+    if settings.sound_source == 'FILE':
+        if not settings.sound_file:
+            return "Choose a sound file."
+        if not Path(bpy.path.abspath(settings.sound_file)).is_file():
+            return f"The sound file {settings.sound_file} does not exist. Choose another one."
+    else:
+        try:
+            scene, strip = sound_strips.find_strip(context, settings.strip_name)
+        except JobError as error:
+            return str(error)
+        if problem := sound_strips.strip_problem(scene, strip):
+            return problem
+    if settings.listen == 'TEXT' and not spoken_text(settings):
+        return "Type the spoken words, choose a Text data-block, or listen another way."
+    if settings.style_source == 'EXEMPLAR':
+        return exemplar_problem(settings.exemplar, head=obj)
+    if settings.style_source == 'SAVED' and not settings.saved_style:
+        return "Choose a saved style, or speak neutrally."
+    return ""
+
+
+def exemplar_problem(obj: bpy.types.Object | None, *, head: bpy.types.Object | None) -> str:
+    """Why an object cannot show a style; empty where it can."""
+    if obj is None:
+        return "Choose an animated head as the exemplar, or speak neutrally."
+    if obj.type != 'MESH':
+        return f'The exemplar "{obj.name}" is not a mesh.'
+    if obj.mode == 'EDIT':
+        return f'Leave Edit Mode of the exemplar "{obj.name}" first (Tab).'
+    return ""
+
+
+def spoken_text(settings: bpy.types.PropertyGroup) -> str:
+    """The words that the artist gave: the Text data-block's, else the field's."""
+    block = settings.text_block
+    return (block.as_string() if block is not None else settings.text).strip()
+
+
+def collect(context: bpy.types.Context, obj: bpy.types.Object | None,
+            choices: Choices) -> SceneInputs:  # fmt: skip
+    """Read everything that a job needs.
+
+    Args:
+        context: For its scene and the sequencer's.
+        obj: The head.
+        choices: What was asked for.
+
+    Raises:
+        JobError: Something is missing or cannot be used.
+    """
+    if (problem := head_problem(obj)) or obj is None:
+        raise JobError(problem)
+    scene = context.scene
+    fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
+    exemplar = None
+    if choices.exemplar is not None:
+        exemplar = read_exemplar(
+            bpy.data.objects.get(choices.exemplar), scene=scene, frames=choices.exemplar_frames
+        )
+    sound = _sound(context, choices, fps=fps)
+    first_frame = motion.first_frame_at(float(sound.begin), fps=fps)
+    start = Fraction(first_frame) / fps - sound.origin
+    duration = None
+    if sound.end is not None:
+        num_frames = motion.first_frame_at(float(sound.end), fps=fps) - first_frame
+        if num_frames < 1:
+            raise JobError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
+        duration = float(num_frames / fps)
+    return SceneInputs(
+        head=read_head(obj),
+        sound=sound,
+        fps=fps,
+        first_frame=first_frame,
+        start_seconds=max(0.0, float(start)),
+        duration_seconds=duration,
+        exemplar=exemplar,
+        choices=choices,
+        scene_name=scene.name,
+    )
+
+
+def _sound(context: bpy.types.Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
+    if choices.sound_source == 'STRIP':
+        scene, strip = sound_strips.find_strip(context, choices.strip)
+        return sound_strips.read_strip(scene, strip)
+    if choices.sound_file is None:
+        raise JobError("Choose a sound file.")
+    return sound_strips.file_span(
+        choices.sound_file,
+        at=Fraction(choices.sound_frame) / fps,
+        start_seconds=choices.start_seconds,
+        end_seconds=choices.end_seconds,
+    )
+
+
+def read_head(obj: bpy.types.Object) -> Head:
+    """The neutral shape and the faces of a mesh object."""
+    mesh = obj.data
+    corners = np.empty(len(mesh.loops), np.int32)
+    mesh.loops.foreach_get("vertex_index", corners)
+    sizes = np.empty(len(mesh.polygons), np.int32)
+    mesh.polygons.foreach_get("loop_total", sizes)
+    return Head(
+        uid=obj.session_uid,
+        name=obj.name,
+        vertices=neutral_vertices(obj),
+        face_corners=corners,
+        face_sizes=sizes,
+        face_points=face_points.marked(obj),
+    )
+
+
+def neutral_vertices(obj: bpy.types.Object) -> Floats:
+    """``(V, 3)`` of the basis key where there are shape keys, else of the mesh."""
+    mesh = obj.data
+    flat = np.empty(len(mesh.vertices) * 3, np.float32)
+    if mesh.shape_keys is not None:
+        mesh.shape_keys.reference_key.points.foreach_get("co", flat)
+    else:
+        mesh.attributes["position"].data.foreach_get("vector", flat)
+    return flat.reshape(-1, 3)
+
+
+def read_exemplar(obj: bpy.types.Object | None, *, scene: bpy.types.Scene,
+                  frames: tuple[int, int] | None) -> Exemplar:  # fmt: skip
+    """The animation of a head over a range of frames, as Blender evaluates it.
+
+    Raises:
+        JobError: It cannot be read, or does not move.
+    """
+    if (problem := exemplar_problem(obj, head=None)) or obj is None:
+        raise JobError(problem)
+    fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
+    first, last = frames or (scene.frame_start, scene.frame_end)
+    last = min(last, first + int(MAX_EXEMPLAR_SECONDS * fps) - 1)
+    if last - first + 1 < MIN_EXEMPLAR_FRAMES:
+        raise JobError(
+            f"The exemplar's range has {max(0, last - first + 1)} frames. "
+            f"Choose at least {MIN_EXEMPLAR_FRAMES}, better a few seconds of speech."
+        )
+    vertices = _evaluated_vertices(obj, range(first, last + 1), scene=scene)
+    if float(np.ptp(vertices, axis=0).max()) < 1e-5 * float(np.ptp(vertices[0], axis=0).max()):
+        raise JobError(
+            f'The exemplar "{obj.name}" does not move from frame {first} to {last}. '
+            "Choose the frames in which it speaks."
+        )
+    return Exemplar(vertices=vertices, head=read_head(obj), fps=fps)
+
+
+def _evaluated_vertices(obj: bpy.types.Object, frames: range, *,
+                        scene: bpy.types.Scene) -> Floats:  # fmt: skip
+    num_vertices = len(obj.data.vertices)
+    vertices = np.empty((len(frames), num_vertices, 3), np.float32)
+    frame, subframe = scene.frame_current, scene.frame_subframe
+    hidden = [m for m in obj.modifiers if m.type in _GENERATING_MODIFIERS and m.show_viewport]
+    try:
+        for modifier in hidden:
+            modifier.show_viewport = False
+        for row, number in enumerate(frames):
+            scene.frame_set(number)
+            evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
+            if not evaluated.is_evaluated:
+                raise JobError(
+                    f'The exemplar "{obj.name}" is disabled in viewports or in an excluded '
+                    "collection. Enable it in the Outliner."
+                )
+            positions = evaluated.data.attributes["position"].data
+            if len(positions) != num_vertices:
+                raise JobError(
+                    f'The exemplar "{obj.name}" has {len(positions)} vertices after its modifiers '
+                    f"instead of {num_vertices}. Switch those off in the viewport that add some."
+                )
+            positions.foreach_get("vector", vertices[row].ravel())
+    finally:
+        for modifier in hidden:
+            modifier.show_viewport = True
+        scene.frame_set(frame, subframe=subframe)
+    return vertices

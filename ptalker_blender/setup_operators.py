@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Set Up, Check, Repair and Remove the backend."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import backend_setup, job_runner, jobs, paths, preferences
+from .backend_install import Setup
+from .backend_setup import Step
+from .jobs import Outcome
+from .operators import Results, report_outcome
+from .protocol import JobError
+
+
+class SetupJob:
+    """A setup or check as a job; see :class:`jobs.Job` for the attributes."""
+
+    def __init__(self, title: str, steps: list[Step]) -> None:
+        self.title = title
+        self.stage = "Starting"
+        self.fraction: float | None = 0.0
+        self.seconds_left: float | None = None
+        self.outcome: Outcome | None = None
+        jobs.release_backend()  # it would hold files in use
+        self._setup = Setup(
+            steps,
+            user_dir=paths.user_dir(),
+            requirements=paths.requirements(),
+            log_path=paths.setup_log(),
+        )
+
+    def poll(self, *, wait: float = 0.0) -> None:
+        self._setup.poll(wait=wait)
+        self.stage, self.fraction = self._setup.stage, self._setup.fraction
+        if not self._setup.is_done:
+            return
+        if self._setup.was_cancelled:
+            text = f"{self.title} was cancelled. Press Set Up Backend to go on with it."
+            self.outcome = Outcome('CANCELLED', text)
+        elif self._setup.error:
+            self.outcome = Outcome('FAILED', self._setup.error)
+        else:
+            packages = self._setup.found.get("packages")
+            torch = f" (PyTorch {packages['torch']})" if isinstance(packages, dict) else ""
+            self.outcome = Outcome('DONE', f"The backend is ready{torch}.")
+
+    def cancel(self) -> None:
+        self._setup.cancel()
+
+    def close(self) -> None:
+        self._setup.close()
+
+
+class _SetupOperator:
+    """Runs steps: in the background to the end, in the window polled by a timer."""
+
+    bl_options = {'INTERNAL'}
+    clear = False
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if job_runner.is_running():
+            cls.poll_message_set("A job is running.")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> Results:
+        try:
+            job = SetupJob(self.bl_label, self.steps(context))
+            if bpy.app.background:
+                return report_outcome(self, job_runner.run(job))
+            job_runner.start(job)
+        except JobError as error:
+            self.report({'ERROR'}, str(error))
+            return {'CANCELLED'}
+        return {'FINISHED'}
+
+    def steps(self, context: bpy.types.Context) -> list[Step]:
+        """What to do.
+
+        Raises:
+            JobError: It cannot work, and why.
+        """
+        plan = preferences.plan_of(preferences.read(context), clear=self.clear)
+        if plan.wheels is None and not bpy.app.online_access:
+            raise JobError(
+                "Blender may not use the network. Switch on Allow Online Access in the "
+                "preferences (System > Network), or choose a folder of wheels."
+            )
+        backend_setup.check_plan(plan)
+        return backend_setup.setup_steps(plan)
+
+
+class PTALKER_OT_setup_backend(_SetupOperator, bpy.types.Operator):
+    """Make the environment in which PTalker's model runs; it can be cancelled and resumed"""
+
+    bl_idname = "ptalker.setup_backend"
+    bl_label = "Set Up Backend"
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Results:
+        if bpy.app.background:
+            return self.execute(context)
+        return context.window_manager.invoke_props_dialog(self, width=420)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        plan = preferences.plan_of(preferences.read(context), clear=self.clear)
+        for line in backend_setup.describe(plan):
+            self.layout.label(text=line)
+
+
+class PTALKER_OT_repair_backend(PTALKER_OT_setup_backend):
+    """Make the backend's environment anew"""
+
+    bl_idname = "ptalker.repair_backend"
+    bl_label = "Repair Backend"
+    clear = True
+
+
+class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
+    """Start the backend's Python and look whether all packages can be used"""
+
+    bl_idname = "ptalker.check_backend"
+    bl_label = "Check Backend"
+
+    def steps(self, _context: bpy.types.Context) -> list[Step]:
+        return [backend_setup.check_step(paths.user_dir())]
+
+
+class PTALKER_OT_remove_backend(bpy.types.Operator):
+    """Delete the backend's environment to free its space; it can be set up again"""
+
+    bl_idname = "ptalker.remove_backend"
+    bl_label = "Remove Backend"
+    bl_options = {'INTERNAL'}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return not job_runner.is_running()
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Results:
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, _context: bpy.types.Context) -> Results:
+        jobs.release_backend()
+        try:
+            backend_setup.remove(paths.user_dir())
+        except JobError as error:
+            self.report({'ERROR'}, str(error))
+            return {'CANCELLED'}
+        self.report({'INFO'}, "The backend was removed.")
+        job_runner.redraw()
+        return {'FINISHED'}
+
+
+_classes = (
+    PTALKER_OT_setup_backend,
+    PTALKER_OT_repair_backend,
+    PTALKER_OT_check_backend,
+    PTALKER_OT_remove_backend,
+)
+register, unregister = bpy.utils.register_classes_factory(_classes)

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes a motion into Blender: shape keys, one action, one F-curve a key.
+
+Either everything is written or the scene is as before: what was done is undone in reverse when a
+step fails. Keys of an earlier run are used again; those that the artist has reshaped stay theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+import bpy
+import numpy as np
+
+from . import compat
+from .motion import Floats, KeyedMotion
+from .protocol import JobError
+
+VALUE_LIMIT: Final = 10.0
+"""Blender clamps a key's slider range, hence its value, to -10 .. 10."""
+OWN_KEYS: Final = "ptalker_keys"
+"""Property on the shape-key data-block: motion's name -> [key's name, three sums of its shape]."""
+_SAME_SHAPE: Final = 1e-4
+_MIN_COORDINATE: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        action: Name of the new action.
+        num_keys: Animated keys.
+        warnings: What the artist should know.
+    """
+
+    action: str
+    num_keys: int
+    warnings: tuple[str, ...]
+
+
+def own_key_names(obj: bpy.types.Object) -> set[str]:
+    """Names of the keys that earlier runs made on the object."""
+    keys = obj.data.shape_keys
+    return {name for name, _ in _own_keys(keys).values()} if keys is not None else set()
+
+
+def read_offsets(obj: bpy.types.Object, names: Iterable[str]) -> Floats:
+    """``(K, V, 3)`` displacements that the named keys cause at value 1."""
+    keys = obj.data.shape_keys
+    blocks = [keys.key_blocks[name] for name in names]
+    offsets = np.empty((len(blocks), len(obj.data.vertices), 3), np.float32)
+    for row, block in enumerate(blocks):
+        offsets[row] = _points(block) - _points(block.relative_key)
+    return offsets
+
+
+def write(obj: bpy.types.Object, keyed: KeyedMotion, *, first_frame: int,
+          action_name: str) -> Written:  # fmt: skip
+    """Write shape keys and their animation; one keyframe a frame.
+
+    Args:
+        obj: Head in object mode, checked by ``scene_inputs.head_problem``.
+        keyed: Values over time, and shapes where keys are to be made.
+        first_frame: Scene frame of the first row of values.
+        action_name: Name for the new action.
+
+    Raises:
+        JobError: The head cannot take it; nothing was changed.
+    """
+    warnings = list(keyed.warnings)
+    with ExitStack() as undo:
+        if keyed.shapes is not None and keyed.shapes.shape[1] != len(obj.data.vertices):
+            raise JobError(
+                f'"{obj.name}" has {len(obj.data.vertices)} vertices now, '
+                f"the motion is for {keyed.shapes.shape[1]}. Generate again."
+            )
+        _make_single_user(obj, undo, warnings)
+        if keyed.shapes is not None:
+            names = _write_keys(obj, keyed, undo, warnings)
+        else:
+            names = list(keyed.names)
+        keys = obj.data.shape_keys
+        _make_room(keys, names, keyed.weights, undo, warnings)
+        action = _write_action(
+            keys, names, keyed.weights, first_frame=first_frame, name=action_name, undo=undo
+        )
+        undo.pop_all()
+    obj.show_only_shape_key = False
+    obj.data.update_tag()  # 4.2 shows nothing without it
+    keys.update_tag()
+    return Written(action=action.name, num_keys=len(names), warnings=tuple(warnings))
+
+
+def _make_single_user(obj: bpy.types.Object, undo: ExitStack, warnings: list[str]) -> None:
+    """Give the object a mesh of its own: shape keys move every object that shares one."""
+    shared = obj.data
+    others = [o for o in bpy.data.objects if o.data == shared and o != obj]
+    if not others:
+        return
+    own = shared.copy()
+    undo.callback(bpy.data.meshes.remove, own)
+    obj.data = own
+    undo.callback(_assign_data, obj, shared)
+    warnings.append(
+        f'"{obj.name}" shared its mesh with "{others[0].name}"; it has a mesh of its own now.'
+    )
+
+
+def _assign_data(obj: bpy.types.Object, mesh: bpy.types.Mesh) -> None:
+    obj.data = mesh
+
+
+def _write_keys(obj: bpy.types.Object, keyed: KeyedMotion, undo: ExitStack,
+                warnings: list[str]) -> list[str]:  # fmt: skip
+    """Make or update a key for each shape; returns the keys' names."""
+    if keyed.shapes is None:
+        raise ValueError("the motion has no shapes")
+    index = obj.active_shape_key_index
+    if obj.data.shape_keys is None:
+        obj.shape_key_add(name="Basis", from_mix=False)
+        undo.callback(obj.shape_key_clear)
+    keys = obj.data.shape_keys
+    undo.callback(_store_own_keys, keys, _own_keys(keys))
+    own = _own_keys(keys)
+    basis = _points(keys.reference_key)
+    names, kept = [], []
+    for name, shape in zip(keyed.names, keyed.shapes, strict=True):
+        found, signature = own.get(name, ("", []))
+        block = keys.key_blocks.get(found)
+        if block is None:
+            block = obj.shape_key_add(name=name, from_mix=False)
+            undo.callback(obj.shape_key_remove, block)
+            _set_points(block, basis + shape)
+        elif _is_same(_signature(_points(block) - basis), signature):
+            if not _is_same(_signature(shape), signature):
+                undo.callback(_set_points, block, _points(block))
+                _set_points(block, basis + shape)
+        else:
+            kept.append(block.name)
+            own[name] = (block.name, signature)
+            names.append(block.name)
+            continue
+        own[name] = (block.name, _signature(shape))
+        names.append(block.name)
+    _rest_others(keys, own, set(names), undo)
+    _store_own_keys(keys, own)
+    obj.active_shape_key_index = max(index, 0)
+    if kept:
+        listed = ", ".join(kept[:3]) + (" and others" if len(kept) > 3 else "")
+        warnings.append(f"Your changes to the shape of {listed} were kept.")
+    return names
+
+
+def _rest_others(keys: bpy.types.Key, own: dict[str, tuple[str, list[float]]], used: set[str],
+                 undo: ExitStack) -> None:  # fmt: skip
+    """Own keys of an earlier run that this one does not use go to rest."""
+    for name, _ in own.values():
+        block = keys.key_blocks.get(name)
+        if block is not None and name not in used and block.value != 0:
+            undo.callback(setattr, block, "value", block.value)
+            block.value = 0.0
+
+
+def _make_room(keys: bpy.types.Key, names: list[str], weights: Floats, undo: ExitStack,
+               warnings: list[str]) -> None:  # fmt: skip
+    """Widen slider ranges to the values, since Blender clamps also animated ones; rest at 0."""
+    low, high = weights.min(axis=0), weights.max(axis=0)
+    silent = []
+    driven = {curve.data_path for curve in _drivers(keys)}
+    for column, name in enumerate(names):
+        block = keys.key_blocks[name]
+        for attribute in ("slider_min", "slider_max", "value"):
+            undo.callback(setattr, block, attribute, getattr(block, attribute))
+        if low[column] < block.slider_min:
+            block.slider_min = max(-VALUE_LIMIT, math.floor(low[column]))
+        if high[column] > block.slider_max:
+            block.slider_max = min(VALUE_LIMIT, math.ceil(high[column]))
+        block.value = 0.0  # 5.0 and later make it 1
+        if block.mute or _value_path(name) in driven:
+            silent.append(name)
+    if silent:
+        warnings.append(
+            f"Some shape keys do not follow the animation, since they are muted or have drivers: "
+            f"{', '.join(silent[:5])}. Unmute them or delete their drivers."
+        )
+
+
+def _drivers(keys: bpy.types.Key) -> list[bpy.types.FCurve]:
+    return list(keys.animation_data.drivers) if keys.animation_data is not None else []
+
+
+def _value_path(name: str) -> str:
+    return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+
+
+def _write_action(keys: bpy.types.Key, names: list[str], weights: Floats, *, first_frame: int,
+                  name: str, undo: ExitStack) -> bpy.types.Action:  # fmt: skip
+    """One new action; the present one is kept, whoever made it."""
+    had_animation = keys.animation_data is not None
+    old, old_slot = compat.assigned_action(keys)
+    undo.callback(_restore_action, keys, old, old_slot, had_animation)
+    if old is not None:
+        undo.callback(setattr, old, "use_fake_user", old.use_fake_user)
+        old.use_fake_user = True  # without a user it would not be saved
+    before = set(bpy.data.actions)
+    undo.callback(_remove_new_actions, before)
+    action, curves = compat.new_fcurves(keys, name)
+    frames = range(first_frame, first_frame + len(weights))
+    for column, key_name in enumerate(names):
+        compat.write_curve(curves, _value_path(key_name), frames, weights[:, column])
+    return action
+
+
+def _restore_action(keys: bpy.types.Key, action: Any, slot: Any, had_animation: bool) -> None:
+    if had_animation:
+        compat.assign_action(keys, action, slot)
+    else:
+        keys.animation_data_clear()
+
+
+def _remove_new_actions(before: set[bpy.types.Action]) -> None:
+    for action in set(bpy.data.actions) - before:
+        bpy.data.actions.remove(action)
+
+
+def _points(block: bpy.types.ShapeKey) -> Floats:
+    flat = np.empty(len(block.points) * 3, np.float32)
+    block.points.foreach_get("co", flat)
+    return flat.reshape(-1, 3)
+
+
+def _set_points(block: bpy.types.ShapeKey, vertices: Floats) -> None:
+    block.points.foreach_set("co", np.ascontiguousarray(vertices, np.float32).ravel())
+
+
+def _signature(offsets: Floats) -> list[float]:
+    """Three sums that tell two shapes apart and hardly change under rounding."""
+    flat = offsets.astype(np.float64).ravel()
+    place = np.arange(len(flat))
+    return [float(flat @ np.cos(place * step)) for step in (0.7, 1.9)] + [float(flat @ flat) ** 0.5]
+
+
+def _is_same(a: list[float], b: list[float]) -> bool:
+    size = max(*map(abs, (*a, *b)), _MIN_COORDINATE) if a and b else 0.0
+    return bool(a and b) and all(
+        abs(x - y) <= _SAME_SHAPE * size for x, y in zip(a, b, strict=True)
+    )
+
+
+def _own_keys(keys: bpy.types.Key) -> dict[str, tuple[str, list[float]]]:
+    stored = keys.get(OWN_KEYS)
+    if stored is None:
+        return {}
+    return {
+        name: (str(entry["key"]), [float(v) for v in entry["shape"]])
+        for name, entry in stored.items()
+    }
+
+
+def _store_own_keys(keys: bpy.types.Key, own: dict[str, tuple[str, list[float]]]) -> None:
+    if own:
+        keys[OWN_KEYS] = {name: {"key": key, "shape": shape} for name, (key, shape) in own.items()}
+    else:
+        with contextlib.suppress(KeyError):
+            del keys[OWN_KEYS]

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sound strips of the sequencer: which there are, and what a strip lets one hear of its file."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import tempfile
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from . import compat, motion
+from .protocol import JobError
+
+_SPEED_TOLERANCE_FRAMES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SoundSpan:
+    """What is heard of a sound, and when on the scene's clock (frame 0 is 0 s).
+
+    Attributes:
+        name: What to call it.
+        path: The file; for a packed sound only its name counts.
+        packed: Bytes of a packed file, None otherwise.
+        origin: Clock time at which the file's second 0 lies.
+        begin: Clock time from which it is heard.
+        end: Clock time up to which it is heard; None: up to the file's end.
+        gain: Linear volume.
+        is_temporary: The file was made for this job and is to be deleted after it.
+    """
+
+    name: str
+    path: Path
+    packed: bytes | None
+    origin: Fraction
+    begin: Fraction
+    end: Fraction | None
+    gain: float = 1.0
+    is_temporary: bool = False
+
+
+def labelled_strips(context: bpy.types.Context) -> list[tuple[str, bpy.types.Scene, Any]]:
+    """Every sound strip of the file: label for a picker, scene, strip; nearest scene first.
+
+    The label is the strip's name, followed by its scene in brackets where that is another one.
+    """
+    near = compat.sequencer_scene(context)
+    scenes = [near, *(s for s in (context.scene, *bpy.data.scenes) if s != near)]
+    found: list[tuple[str, bpy.types.Scene, Any]] = []
+    seen: set[str] = set()
+    for scene in scenes:
+        if scene.name in seen:
+            continue
+        seen.add(scene.name)
+        for strip in compat.all_strips(scene):
+            if strip.type == 'SOUND' and strip.sound:
+                label = strip.name if scene == near else f"{strip.name} [{scene.name}]"
+                found.append((label, scene, strip))
+    return found
+
+
+def find_strip(context: bpy.types.Context, label: str) -> tuple[bpy.types.Scene, Any]:
+    """The strip with a label or name; with an empty label the active or the only one.
+
+    Raises:
+        JobError: There is none, or several and none was chosen.
+    """
+    strips = labelled_strips(context)
+    if not strips:
+        raise JobError(
+            "There is no sound strip. Add the speech in the Video Sequencer, or choose a file."
+        )
+    if not label:
+        active = [(s, t) for _, s, t in strips if t == compat.active_strip(s)]
+        if len(strips) == 1 or active:
+            return active[0] if active else strips[0][1:]
+        raise JobError(f"Choose one of the {len(strips)} sound strips.")
+    for found, scene, strip in strips:
+        if found == label:
+            return scene, strip
+    for _, scene, strip in strips:  # a script may give the bare name
+        if strip.name == label:
+            return scene, strip
+    raise JobError(f'There is no sound strip "{label}" any more. Choose another one.')
+
+
+def strip_problem(scene: bpy.types.Scene, strip: Any) -> str:
+    """Why a strip cannot be used, as one sentence with its remedy; empty where it can."""
+    sound = strip.sound
+    if sound.packed_file is None:
+        path = Path(bpy.path.abspath(sound.filepath, library=sound.library))
+        if not path.is_file():
+            return (
+                f'The sound file of the strip "{strip.name}" is missing ({path}). '
+                "Use File > External Data > Find Missing Files, or choose another strip."
+            )
+    if strip.volume <= 0:
+        return f'The volume of the strip "{strip.name}" is 0. Raise it to let the head hear it.'
+    if _is_fast(scene, strip) and not compat.is_retimed(strip):
+        return (
+            f'The speed of the strip "{strip.name}" was changed. This Blender does not tell how: '
+            "mix it down to a file (Render > Render Audio) and use that."
+        )
+    return ""
+
+
+def _is_fast(scene: bpy.types.Scene, strip: Any) -> bool:
+    """Whether the strip's length shows a changed speed; needs Blender's own audio module."""
+    if hasattr(strip, "retiming_keys") or strip.sound.packed_file is not None:
+        return False
+    try:
+        aud: Any = importlib.import_module("aud")
+    except ImportError:
+        return False
+    path = bpy.path.abspath(strip.sound.filepath, library=strip.sound.library)
+    try:
+        sound = aud.Sound(path)
+        rate = sound.specs[0]  # raises first: asking for data would abort on a broken file
+        frames = sound.length / rate * scene.render.fps / scene.render.fps_base
+    except aud.error:
+        return False
+    shown = strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end
+    return bool(abs(shown - frames) > _SPEED_TOLERANCE_FRAMES and math.isfinite(frames))
+
+
+def read_strip(scene: bpy.types.Scene, strip: Any) -> SoundSpan:
+    """What is heard of a strip: its trim, offset, volume and the meta strips around it.
+
+    Raises:
+        JobError: The strip cannot be used.
+    """
+    if problem := strip_problem(scene, strip):
+        raise JobError(problem)
+    fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
+    first, end, file_start = compat.strip_frames(strip)
+    parent = strip.parent_meta()
+    while parent is not None:
+        meta_first, meta_end, _ = compat.strip_frames(parent)
+        first, end = max(first, meta_first), min(end, meta_end)
+        parent = parent.parent_meta()
+    if end <= first:
+        raise JobError(f'Nothing is heard of the strip "{strip.name}": its meta strip hides it.')
+    begin_time, end_time = Fraction(first) / fps, Fraction(end) / fps
+    if compat.is_retimed(strip):
+        path = _mix_down(scene, strip, first=int(first), end=int(end))
+        return SoundSpan(
+            strip.name, path, None, begin_time, begin_time, end_time, is_temporary=True
+        )
+    sound = strip.sound
+    origin = Fraction(file_start) / fps + Fraction(strip.sound_offset)
+    return SoundSpan(
+        name=strip.name,
+        path=Path(bpy.path.abspath(sound.filepath, library=sound.library)),
+        packed=bytes(sound.packed_file.data) if sound.packed_file is not None else None,
+        origin=origin,
+        begin=max(begin_time, origin),
+        end=end_time,
+        gain=float(strip.volume),
+    )
+
+
+def _mix_down(scene: bpy.types.Scene, strip: Any, *, first: int, end: int) -> Path:
+    """Have Blender mix one strip, retiming and all, into a temporary file.
+
+    Raises:
+        JobError: This Blender cannot.
+    """
+    with tempfile.NamedTemporaryFile(prefix="ptalker-", suffix=".wav", delete=False) as file:
+        path = Path(file.name)
+    copy = scene.copy()
+    try:
+        for child in list(copy.collection.children):
+            copy.collection.children.unlink(child)
+        for obj in list(copy.collection.objects):
+            copy.collection.objects.unlink(obj)
+        names = {strip.name}
+        parent = strip.parent_meta()
+        while parent is not None:
+            names.add(parent.name)
+            parent = parent.parent_meta()
+        for other in compat.top_level_strips(copy):
+            if other.name not in names:
+                compat.remove_strip(copy, other)
+        for other in compat.all_strips(copy):
+            other.mute = other.name not in names
+        copy.frame_start, copy.frame_end = first, end
+        with bpy.context.temp_override(scene=copy):
+            bpy.ops.sound.mixdown(
+                filepath=str(path),
+                check_existing=False,
+                container='WAV',
+                codec='PCM',
+                format='S16',
+                mixrate=48000,
+                channels='MONO',
+            )
+    except RuntimeError:
+        path.unlink(missing_ok=True)
+    finally:
+        bpy.data.scenes.remove(copy)
+    if not path.is_file() or path.stat().st_size <= 44:  # a bare WAV header
+        path.unlink(missing_ok=True)
+        raise JobError(
+            f'The speed of the strip "{strip.name}" was changed, and this Blender cannot mix it '
+            "down. Remove the strip's retiming, or use a sound file with the right speed."
+        )
+    return path
+
+
+def file_span(path: Path, *, at: Fraction, start_seconds: float = 0.0,
+              end_seconds: float | None = None) -> SoundSpan:  # fmt: skip
+    """A sound file, or a part of it, whose first used second lies at a clock time.
+
+    Raises:
+        JobError: There is no such file, or the part is empty.
+    """
+    if not path.is_file():
+        raise JobError(f"The sound file {path} does not exist. Choose another one.")
+    if start_seconds < 0 or (end_seconds is not None and end_seconds <= start_seconds):
+        raise JobError(
+            f"The sound is to go from {start_seconds} s to {end_seconds} s. "
+            "The start must not be negative and the end must come after it."
+        )
+    origin = at - Fraction(start_seconds)
+    end = None if end_seconds is None else origin + Fraction(end_seconds)
+    return SoundSpan(path.stem, path, None, origin, at, end)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Saved styles: list, save, load, blend, delete. One JSON file each, as the backend writes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from . import paths
+from .protocol import JobError
+
+FORMAT: Final = "ptalker-style"
+MAX_BYTES: Final = 16 << 20
+_FORBIDDEN: Final = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+
+
+@dataclass(frozen=True, slots=True)
+class StyleCode:
+    """A style as a model understands it.
+
+    Attributes:
+        code: The numbers.
+        model: Fingerprint of the model that it is for.
+        version: Version of the file format.
+        source: What it was made from.
+    """
+
+    code: tuple[float, ...]
+    model: str
+    version: int
+    source: str
+
+
+def path_of(name: str) -> Path:
+    """The file of a style.
+
+    Raises:
+        JobError: No file can have that name.
+    """
+    clean = name.strip()
+    if not clean or clean.startswith(".") or _FORBIDDEN.search(clean) or len(clean) > 60:
+        raise JobError(
+            f'"{name}" cannot be the name of a style. Use up to 60 letters, digits and spaces.'
+        )
+    return paths.styles_dir() / f"{clean}.json"
+
+
+def existing_path(name: str) -> Path:
+    """The file of a saved style.
+
+    Raises:
+        JobError: There is none.
+    """
+    path = path_of(name)
+    if not path.is_file():
+        raise JobError(f'There is no saved style "{name}". Choose another one.')
+    return path
+
+
+def load(path: Path) -> StyleCode:
+    """Read a style code.
+
+    Raises:
+        JobError: The file is no style code.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise JobError(f"{path.name} is too large for a style. Choose another one.")
+        values = json.loads(path.read_text("utf-8"))
+        style = StyleCode(
+            code=tuple(float(value) for value in values["code"]),
+            model=str(values.get("model", "")),
+            version=int(values.get("format_version", 1)),
+            source=str(values.get("source", "")),
+        )
+        kind = values["format"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(
+            f"{path.name} is not a style of PTalker ({error}). Save the style again."
+        ) from error
+    if kind != FORMAT or not style.code or not all(map(math.isfinite, style.code)):
+        raise JobError(f"{path.name} is not a style of PTalker. Save the style again.")
+    return style
+
+
+def save(name: str, style: StyleCode) -> Path:
+    """Write a style code, whole or not at all.
+
+    Raises:
+        JobError: The name cannot be used, or the file cannot be written.
+    """
+    path = path_of(name)
+    values = {
+        "format": FORMAT,
+        "format_version": style.version,
+        "model": style.model,
+        "source": style.source,
+        "code": list(style.code),
+    }
+    return _write(path, json.dumps(values))
+
+
+def adopt(name: str, path: Path) -> Path:
+    """Keep a style code that the backend has written.
+
+    Raises:
+        JobError: It is no style code, or it cannot be kept.
+    """
+    load(path)
+    return _write(path_of(name), path.read_text("utf-8"))
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise JobError(f"The style could not be saved: {error.strerror or error}.") from error
+    return path
+
+
+def delete(name: str) -> None:
+    """Delete a saved style.
+
+    Raises:
+        JobError: There is none.
+    """
+    existing_path(name).unlink()
+
+
+def blend(first: StyleCode, second: StyleCode, factor: float) -> StyleCode:
+    """A style between two: ``factor`` 0 is the first, 1 the second.
+
+    Raises:
+        JobError: They are for different models.
+    """
+    if first.model != second.model or len(first.code) != len(second.code):
+        raise JobError(
+            "The two styles are for different models. Save both with the same checkpoint."
+        )
+    code = tuple(a + factor * (b - a) for a, b in zip(first.code, second.code, strict=True))
+    source = f"{1 - factor:.0%} {first.source}, {factor:.0%} {second.source}"
+    return StyleCode(code=code, model=first.model, version=first.version, source=source)
