@@ -7,8 +7,16 @@ combinations that speech uses, from the front and from the side.
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from backend.anatomy import examine
+from backend.solved_shapes import ARKIT_NAMES, solve_shapes
+from backend.topology import Head, face_frame, identify, read_face_points, read_head
 
 VIEWS = {"front": (0.0, 0.0), "side": (90.0, 0.0), "three_quarter": (35.0, 5.0)}
 BACKGROUND = 235.0
@@ -71,8 +79,8 @@ def _shade(
         axis=1,
     )
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    light = np.full(len(seen), 0.16)
-    for direction, strength in (((-0.45, 0.6, 0.65), 0.72), ((0.8, -0.1, 0.5), 0.26)):
+    light = np.full(len(seen), 0.24)
+    for direction, strength in (((-0.35, 0.55, 0.75), 0.78), ((0.8, -0.1, 0.5), 0.26)):
         unit = np.array(direction) / np.linalg.norm(direction)
         light += strength * np.maximum(normals @ unit, 0.0)
     light += 0.06 * normals[:, 1]
@@ -116,3 +124,123 @@ def _rasterise(
 
 def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+
+
+COMBINATIONS: dict[str, dict[str, float]] = {
+    "aa": {"jawOpen": 0.6},
+    "m": {"jawOpen": 0.25, "mouthClose": 0.25},
+    "p": {
+        "jawOpen": 0.2, "mouthClose": 0.2, "mouthPressLeft": 0.4, "mouthPressRight": 0.4,
+        "mouthRollLower": 0.3, "mouthRollUpper": 0.3,
+    },
+    "f": {"jawOpen": 0.1, "mouthRollLower": 0.5, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3},
+    "ee": {
+        "jawOpen": 0.12, "mouthStretchLeft": 0.4, "mouthStretchRight": 0.4, "mouthSmileLeft": 0.35,
+        "mouthSmileRight": 0.35, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3,
+        "mouthUpperUpLeft": 0.2, "mouthUpperUpRight": 0.2,
+    },
+    "oo": {"jawOpen": 0.12, "mouthPucker": 0.8, "mouthFunnel": 0.25},
+    "oh": {"jawOpen": 0.4, "mouthFunnel": 0.5, "mouthPucker": 0.2},
+    "sh": {"jawOpen": 0.1, "mouthFunnel": 0.7, "mouthPucker": 0.15},
+    "smile": {
+        "mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "cheekSquintLeft": 0.6,
+        "cheekSquintRight": 0.6, "eyeSquintLeft": 0.4, "eyeSquintRight": 0.4,
+    },
+    "blink": {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
+    "half blink": {"eyeBlinkLeft": 0.5, "eyeBlinkRight": 0.5},
+    "surprise": {
+        "browInnerUp": 1.0, "browOuterUpLeft": 1.0, "browOuterUpRight": 1.0, "eyeWideLeft": 1.0,
+        "eyeWideRight": 1.0, "jawOpen": 0.5,
+    },
+}  # fmt: skip
+"""Weights that speech and mimics use together."""
+
+
+def part_colours(head: Head) -> NDArray[np.float64]:
+    """RGB per vertex ``(V, 3)``: skin, lips, white eyeballs with irises, teeth, tongue."""
+    face = examine(head)
+    colours = np.full((len(head.vertices), 3), (0.86, 0.74, 0.67))
+    colours[face.mouth.lips] = (0.80, 0.52, 0.49)
+    colours[face.mouth.pocket] = (0.45, 0.20, 0.19)
+    for eye in face.eyes.values():
+        colours[eye.pocket] = (0.75, 0.55, 0.50)
+        ball = face.points[eye.ball] - eye.centre
+        colours[eye.ball] = (0.97, 0.97, 0.97)
+        ahead = ball[:, 2] / np.maximum(np.linalg.norm(ball, axis=1), 1e-9)
+        colours[eye.ball[ahead > np.cos(np.radians(27))]] = (0.25, 0.38, 0.50)
+        colours[eye.ball[ahead > np.cos(np.radians(11))]] = (0.05, 0.05, 0.05)
+    for role, colour in (("teeth_upper", (0.95, 0.93, 0.88)), ("tongue", (0.75, 0.40, 0.40))):
+        colours[face.parts[role]] = colour
+    colours[face.parts["teeth_lower"]] = (0.95, 0.93, 0.88)
+    return colours
+
+
+def tiles(
+    head: Head, poses: dict[str, dict[str, float]], *, size: int, close_up: bool
+) -> list[NDArray[np.uint8]]:
+    """One picture per pose: front and side (of the mouth alone in a close-up), with its name."""
+    frame = face_frame(head)
+    rest = frame.to_face_mm(head.vertices)
+    solved = solve_shapes(head)
+    offsets = frame.offsets_to_face_mm(solved.offsets)
+    colours = part_colours(head)
+    mouth = frame.to_face_mm(head.point("lip_lower_inner_center"))
+    hinge = frame.to_face_mm(head.point("jaw_hinge_left"))
+    middle = (0.0, float(mouth[1]) * 0.65, float(mouth[2] + hinge[2]) / 2 + 10.0)
+    aim, extent = (tuple(mouth - (0.0, 6.0, 0.0)), 85.0) if close_up else (middle, 190.0)
+    pictures = []
+    for name, weights in poses.items():
+        pose = rest.copy()
+        for shape, weight in weights.items():
+            pose += weight * offsets[solved.names.index(shape)]
+        views = [
+            render(pose, head.triangles, colours, view=view, size=size, centre=aim, extent=extent)
+            for view in ("front", "three_quarter" if close_up else "side")
+        ]
+        pictures.append(_labelled(np.concatenate(views, axis=1), name))
+    return pictures
+
+
+def _labelled(picture: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text((4, 2), name, fill=(0, 0, 0))
+    return np.asarray(image)
+
+
+def sheet(pictures: list[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
+    """Pictures of one size side by side, row by row."""
+    blank = np.full_like(pictures[0], 255)
+    rows = -(-len(pictures) // columns)
+    padded = pictures + [blank] * (rows * columns - len(pictures))
+    lines = [np.concatenate(padded[i * columns : (i + 1) * columns], 1) for i in range(rows)]
+    return np.concatenate(lines, axis=0)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Draw the 52 shapes of a head, and combinations.")
+    parser.add_argument("--head", required=True, type=Path, help=".npz, .ply or .obj")
+    parser.add_argument("--topology", default="auto", help="auto, flame, demo or a JSON file")
+    parser.add_argument("--out", required=True, type=Path, help="picture to write")
+    parser.add_argument("--size", default=200, type=int, help="pixels of one view")
+    parser.add_argument("--columns", default=6, type=int)
+    parser.add_argument("--close-up", action="store_true", help="the mouth alone")
+    parser.add_argument("--only", default="", help="names of shapes or combinations, by commas")
+    options = parser.parse_args()
+    vertices, corners, sizes = read_head(options.head)
+    head = identify(
+        vertices,
+        corners,
+        sizes,
+        topology=options.topology,
+        face_points=read_face_points(options.head),
+    )
+    poses = {"rest": {}} | {name: {name: 1.0} for name in ARKIT_NAMES} | COMBINATIONS
+    if options.only:
+        poses = {name: poses[name] for name in options.only.split(",")}
+    pictures = tiles(head, poses, size=options.size, close_up=options.close_up)
+    Image.fromarray(sheet(pictures, options.columns)).save(options.out)
+
+
+if __name__ == "__main__":
+    main()
