@@ -90,7 +90,8 @@ def _command(part: str, report: Path) -> list[str]:
         return [python, "-m", "mypy", "backend", "build.py", *tools]
     if part == "types-addon":
         lint = str(environments.python_of("lint"))
-        return [lint, "-m", "mypy", "ptalker_blender", *(s for s in scripts if (ROOT / s).exists())]
+        modules = [f"--module=tools.{name.removesuffix('.py')}" for name in BPY_SCRIPTS]
+        return [lint, "-m", "mypy", "--package=ptalker_blender", *modules]
     tests = {"backend": ["tests/backend"], "addon": ["tests/addon"]}.get(part, ["tests/blender"])
     if part == "addon":
         tests += [

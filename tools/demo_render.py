@@ -20,10 +20,10 @@ PORTRAIT_SAMPLES = 128
 def set_engine(scene: bpy.types.Scene, engine: str, samples: int) -> None:
     """Choose Workbench, which is quick, or Cycles, which needs no graphics driver."""
     if engine == "workbench":
-        scene.render.engine = 'BLENDER_WORKBENCH'
+        scene.render.engine = 'BLENDER_WORKBENCH'  # type: ignore[assignment]  # stub lists one
         scene.display.render_aa = 'FXAA' if samples == FILM_SAMPLES else '16'
         return
-    scene.render.engine = 'CYCLES'
+    scene.render.engine = 'CYCLES'  # type: ignore[assignment]  # stub lists one
     scene.cycles.samples = samples
     scene.cycles.use_denoising = True
     scene.cycles.max_bounces = 4
@@ -60,7 +60,7 @@ def main() -> int:
     """Render; the results appear under their names only when they are whole."""
     folder, engine = Path(sys.argv[1]), sys.argv[2]
     bpy.ops.wm.open_mainfile(filepath=str(folder / "demo.blend"))
-    scene = bpy.context.scene
+    scene = bpy.data.scenes[0]
     num_frames = scene.frame_end - scene.frame_start + 1
     print(f"rendering {num_frames} frames with {engine}", flush=True)
     picture = folder / "demo.part.png"

@@ -11,11 +11,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import bpy
+import numpy as np
 from mathutils import Vector
 
 ROOT = Path(__file__).resolve().parents[1]
+SPEECH = ROOT / "backend" / "demo" / "speech.ogg"
 FPS = 25
 BACKGROUND = (0.16, 0.21, 0.26)
 # Name, location in metres, size in metres, power in watts, colour.
@@ -35,6 +38,70 @@ def install(extension: Path) -> None:
         raise RuntimeError(f"Blender did not enable {extension.name}")
 
 
+def operators() -> Any:
+    """The extension's operators, of which the stubs know nothing."""
+    return bpy.ops.ptalker  # type: ignore[attr-defined]
+
+
+def choices(head: bpy.types.Object) -> Any:
+    """What the panel would let the artist choose for a head."""
+    return head.ptalker  # type: ignore[attr-defined]
+
+
+def strips_of(scene: bpy.types.Scene) -> Any:
+    """The strips of the scene's sequencer, whatever this Blender calls them."""
+    editor = scene.sequence_editor_create()
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def add_head() -> bpy.types.Object:
+    """The demo head, with its sentence in the sequencer where that is empty."""
+    operators().add_demo_head()
+    return bpy.data.objects[bpy.context.view_layer.objects.active.name]
+
+
+def add_sound(scene: bpy.types.Scene, head: bpy.types.Object, path: Path) -> None:
+    """A sound strip from the first frame on, the only one."""
+    strips = strips_of(scene)
+    for strip in list(strips):
+        strips.remove(strip)
+    strip = strips.new_sound(path.stem, str(path), channel=1, frame_start=scene.frame_start)
+    choices(head).strip_name = strip.name
+
+
+def generate(head: bpy.types.Object, listen: str = "auto") -> None:
+    """Press Generate Lip Sync and wait.
+
+    Raises:
+        RuntimeError: It failed; the text is the one that users see.
+    """
+    choices(head).listen = listen.upper()
+    if operators().generate() != {'FINISHED'}:
+        raise RuntimeError("Generate was cancelled")
+
+
+def fit_scene(scene: bpy.types.Scene, head: bpy.types.Object) -> None:
+    """The scene ends with the sound, which is packed; the picture is of an open mouth."""
+    scene.frame_end = max(int(strip.frame_final_end) for strip in strips_of(scene)) - 1
+    for sound in bpy.data.sounds:
+        sound.pack()
+    curves = {curve.data_path.split('"')[1]: curve for curve in all_fcurves(head)}
+    signs = {"jawOpen": 1.0, "eyeBlinkLeft": -2.0, "mouthSmileLeft": 0.3, "mouthUpperUpLeft": 0.2}
+    frames = range(scene.frame_start + 5, scene.frame_end - 5)
+    score = [
+        sum(sign * curves[name].evaluate(frame) for name, sign in signs.items() if name in curves)
+        for frame in frames
+    ]
+    scene["ptalker_demo_frame"] = frames[int(np.argmax(score))]
+
+
+def all_fcurves(head: bpy.types.Object) -> list[bpy.types.FCurve]:
+    """The curves that animate the head's shape keys."""
+    animation = head.data.shape_keys.animation_data
+    bags = animation.action.layers[0].strips[0].channelbags
+    return [curve for bag in bags for curve in bag.fcurves]
+
+
 def look_at(item: bpy.types.Object, target: Vector) -> None:
     """Turn a camera or light, which look along -Z, to a point."""
     item.rotation_euler = (target - item.location).to_track_quat('-Z', 'Y').to_euler()
@@ -42,13 +109,13 @@ def look_at(item: bpy.types.Object, target: Vector) -> None:
 
 def add_light_and_camera(scene: bpy.types.Scene, head: bpy.types.Object) -> None:
     """A portrait: three lights, a long lens, the face slightly turned."""
-    corners = [head.matrix_world @ Vector(corner) for corner in head.bound_box]
-    low = Vector(map(min, *corners))
-    high = Vector(map(max, *corners))
+    corners = np.array([head.matrix_world @ Vector(corner) for corner in head.bound_box])
+    low, high = Vector(corners.min(axis=0)), Vector(corners.max(axis=0))
     size = high.z - low.z
     centre = Vector(((low.x + high.x) / 2, (low.y + high.y) / 2, low.z + 0.58 * size))
     for name, offset, extent, power, color in LIGHTS:
         light = bpy.data.lights.new(name, 'AREA')
+        assert isinstance(light, bpy.types.AreaLight)
         light.size, light.energy, light.color = extent, power, color
         item = bpy.data.objects.new(name, light)
         item.location = centre + Vector(offset)
@@ -94,10 +161,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--zip", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sound", type=Path, default=ROOT / "backend" / "demo" / "speech.ogg")
+    parser.add_argument("--sound", type=Path, default=SPEECH)
     arguments = parser.parse_args()
     install(arguments.zip)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    scene = bpy.data.scenes[0]
+    scene.render.fps = FPS
+    head = add_head()
+    if arguments.sound != SPEECH:
+        add_sound(scene, head, arguments.sound)
+    started = time.monotonic()
+    generate(head)
+    print(f"generated in {time.monotonic() - started:.1f} s", flush=True)
+    fit_scene(scene, head)
+    bpy.context.view_layer.update()
+    add_light_and_camera(scene, head)
+    set_look(scene)
+    scene.frame_set(scene["ptalker_demo_frame"])
+    bpy.ops.wm.save_as_mainfile(filepath=str(arguments.out), compress=True)
     return 0
 
 
