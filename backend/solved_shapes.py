@@ -33,8 +33,9 @@ ARKIT_NAMES = (
 """In the order of Apple's documentation (ARFaceAnchor.BlendShapeLocation). Never reordered."""
 
 MAX_WEIGHT = 1.5  # of a fitted weight: some actors overdo
-_RIDGE = 1e-4
-_SPARSITY = 2e-3
+_RIDGE = 1e-6  # of the median shape's energy
+_SPARSITY = 2e-4
+_FINE_STEP = 2e-4
 _LIP_MIDDLE = [(lip, ring) for lip in ("upper", "lower") for ring in ("outer", "inner")]
 
 
@@ -133,7 +134,7 @@ def lip_curves(
 
 
 def fit_weights(
-    offsets: NDArray[np.floating], shapes: NDArray[np.floating], *, sweeps: int = 60
+    offsets: NDArray[np.floating], shapes: NDArray[np.floating], *, sweeps: int = 300
 ) -> NDArray[np.float32]:
     """Weights with which the shapes come nearest to a motion.
 
@@ -153,23 +154,35 @@ def fit_weights(
     basis = basis[:, moves]
     motion = np.asarray(offsets, dtype=np.float32).reshape(len(offsets), -1)[:, moves]
     normal = (basis @ basis.T).astype(np.float64)
-    target = (motion @ basis.T).astype(np.float64)
-    size = np.diag(normal).copy()
+    size = np.diag(normal)
     usable = np.flatnonzero(size > 0)
-    if not len(usable):
-        return np.zeros((len(offsets), len(shapes)), dtype=np.float32)
-    ridge = _RIDGE * float(np.median(size[usable]))
-    weights = np.zeros_like(target)
-    residual = target.copy()  # target - weights @ normal, kept up to date
+    ridge = _RIDGE * float(np.median(size[usable])) if len(usable) else 1.0
+    opposed = _opposed_pairs(normal, usable)
+    weights = np.zeros((len(shapes), len(motion)))
+    residual = (basis @ motion.T).astype(np.float64)  # less what the weights explain: (K, T)
     for _ in range(sweeps):
         largest = 0.0
         for k in usable:
-            free = weights[:, k] * size[k] + residual[:, k] - _SPARSITY * size[k]
+            free = residual[k] + (weights[k] - _SPARSITY) * size[k]
             changed = np.clip(free / (size[k] + ridge), 0.0, MAX_WEIGHT)
-            step = changed - weights[:, k]
+            step = changed - weights[k]
             largest = max(largest, float(np.abs(step).max(initial=0.0)))
-            weights[:, k] = changed
-            residual -= step[:, None] * normal[k]
-        if largest < 1e-4:
+            weights[k] = changed
+            residual -= normal[:, k, None] * step
+        for k, other in opposed:
+            common = np.minimum(weights[k], weights[other])
+            weights[[k, other]] -= common
+            residual += (normal[:, k] + normal[:, other])[:, None] * common
+        if largest < _FINE_STEP:
             break
-    return weights.astype(np.float32)
+    return np.ascontiguousarray(weights.T, dtype=np.float32)
+
+
+def _opposed_pairs(
+    normal: NDArray[np.float64], usable: NDArray[np.integer]
+) -> list[tuple[int, int]]:
+    """Shapes that undo each other, such as jawLeft and jawRight: only their difference is seen."""
+    length = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    cosine = normal / length[:, None] / length
+    pairs = np.argwhere(np.triu(cosine < -0.97))
+    return [(int(a), int(b)) for a, b in pairs if a in usable and b in usable]
