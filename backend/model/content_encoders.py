@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said, from speech (E_a^c, with what was recognised beside it) and from motion (E_m^c)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
+)
+
+from backend.config import ModelConfig, SpeechEncoderConfig
+from backend.model.attention import (
+    MaskedConv,
+    TransformerLayer,
+    alibi_table,
+    frame_mask,
+    windowed_attention,
+)
+
+_WINDOWED = "ptalker_windowed"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechContent:
+    """What a sound says.
+
+    Attributes:
+        features: Content on the motion's clock, shape ``(B, T, F)``; zero at padding.
+        mask: True at valid frames of it, shape ``(B, T)``.
+        hidden: The encoder's output on its own clock, shape ``(B, S, H)``.
+        hidden_mask: True at valid frames of that, shape ``(B, S)``.
+        phone_logits: Of phone ids on that clock, shape ``(B, S, num_phone_ids)``.
+    """
+
+    features: Tensor
+    mask: Tensor
+    hidden: Tensor
+    hidden_mask: Tensor
+    phone_logits: Tensor
+
+
+class SpeechContentEncoder(nn.Module):
+    """E_a^c: a speech encoder of ``transformers``, then linear layers to content and to phones.
+
+    Departures: the released code knows HuBERT only and interpolates *before* its transformer, which
+    gives it a clock it was not trained on; here features are resampled after it. Phones that were
+    recognised are embedded and added where a conformer's layers begin, so that the layers weigh what is
+    heard against what was recognised; with HuBERT they are added to its output, which is trained
+    elsewhere. The logits of phones serve an auxiliary loss and the first stage of training.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        speech = config.speech
+        self.fps = config.fps
+        self.rate_hz = speech.rate_hz
+        self.offset_seconds = speech.offset_seconds
+        self.hears_waveform = speech.kind == "hubert"
+        self.reach = 0 if self.hears_waveform else _conformer_reach(speech)
+        self.encoder = build_speech_encoder(speech)
+        self.phone_embedding = nn.Embedding(config.num_phone_ids, speech.hidden_size, padding_idx=0)
+        nn.init.normal_(self.phone_embedding.weight, std=0.3)
+        with torch.no_grad():
+            self.phone_embedding.weight[0].zero_()
+        self.phones = nn.Linear(speech.hidden_size, config.num_phone_ids)
+        self.content = nn.Linear(speech.hidden_size, config.feature_dim)
+
+    def forward(
+        self,
+        speech: Tensor,
+        lengths: Tensor,
+        *,
+        phones: Tensor | None = None,
+        num_frames: int | None = None,
+    ) -> SpeechContent:
+        """Hear.
+
+        Args:
+            speech: Features ``(B, S, input_dim)``, or a waveform at 16 kHz ``(B, N)``.
+            lengths: Valid frames, or samples, of each, int64, shape ``(B,)``.
+            phones: Recognised phones' ids on the encoder's clock, 0 for none, int64 ``(B, S)``; a
+                sequence that is longer or shorter than the encoder's output is cut or filled with 0.
+            num_frames: Frames ``T`` of the motion; by default those of the longest sound.
+
+        Returns:
+            The content.
+        """
+        hidden, mask = self._hear(speech, lengths, phones)
+        if num_frames is None:
+            num_frames = max(1, round(hidden.shape[1] * self.fps / self.rate_hz))
+        features, frames = self._on_motion_clock(self.content(hidden), mask, num_frames)
+        return SpeechContent(features, frames, hidden, mask, self.phones(hidden))
+
+    def _hear(
+        self, speech: Tensor, lengths: Tensor, phones: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if not self.hears_waveform:
+            mask = frame_mask(lengths, speech.shape[1])
+            hidden, _ = self.encoder.feature_projection(speech)
+            if phones is not None:
+                hidden = hidden + self.phone_embedding(_fit(phones, hidden.shape[1]))
+            out = self.encoder.encoder(hidden, attention_mask=mask).last_hidden_state
+            return out * mask.unsqueeze(-1), mask
+        samples = frame_mask(lengths, speech.shape[1])
+        out = self.encoder(_standardised(speech, samples), attention_mask=samples).last_hidden_state
+        counts = self.encoder._get_feat_extract_output_lengths(lengths)
+        mask = frame_mask(counts, out.shape[1])
+        if phones is not None:
+            out = out + self.phone_embedding(_fit(phones, out.shape[1]))
+        return out * mask.unsqueeze(-1), mask
+
+    def _on_motion_clock(
+        self, content: Tensor, mask: Tensor, num_frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """Linear interpolation between the two valid neighbours in time, held at the ends."""
+        if self.fps == self.rate_hz and self.offset_seconds == 0.0:
+            content = _fit(content * mask.unsqueeze(-1), num_frames)
+            return content, _fit(mask, num_frames)
+        counts = mask.sum(1, keepdim=True)  # (B, 1)
+        times = torch.arange(num_frames, device=content.device) / self.fps
+        places = ((times - self.offset_seconds) * self.rate_hz).unsqueeze(0)
+        places = torch.minimum(places.clamp(min=0.0), (counts - 1).clamp(min=0).to(places.dtype))
+        low = places.floor().long()
+        high = torch.minimum(low + 1, (counts - 1).clamp(min=0))
+        share = (places - low).unsqueeze(-1).to(content.dtype)
+        out = torch.lerp(_take(content, low), _take(content, high), share)
+        seconds = counts / self.rate_hz
+        frames = times < seconds + self.offset_seconds + 0.5 / self.rate_hz
+        return out * frames.unsqueeze(-1), frames
+
+
+def build_speech_encoder(config: SpeechEncoderConfig) -> nn.Module:
+    """The network of ``transformers``, with random weights.
+
+    Two things of Wav2Vec2-BERT are changed. Its depthwise convolution pads on the left alone, as for
+    streaming, so each layer would shift what it has heard to later frames; here it is centred, which
+    undoes the delay and lets it see what follows, as lips must. Its layer norm over the
+    input's bands would take away the loudness of each frame, which tells a closure from a vowel; it
+    is left out, since the features come normalised. Its attention is bounded to a window, with a
+    learned bias by distance.
+    """
+    if config.kind == "hubert":
+        return HubertModel(_hubert_config(config))
+    encoder = Wav2Vec2BertModel(
+        Wav2Vec2BertConfig(
+            feature_projection_input_dim=config.input_dim,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            intermediate_size=config.ff_size,
+            conv_depthwise_kernel_size=config.kernel_size,
+            position_embeddings_type=None,
+            hidden_dropout=config.dropout,
+            activation_dropout=config.dropout,
+            attention_dropout=0.0,
+            feat_proj_dropout=config.dropout,
+            conformer_conv_dropout=config.dropout,
+            layerdrop=0.0,
+            apply_spec_augment=False,
+            mask_time_prob=0.0,
+            mask_feature_prob=0.0,
+            attn_implementation=_WINDOWED,
+        )
+    )
+    encoder.feature_projection.layer_norm = nn.Identity()
+    for layer in encoder.encoder.layers:
+        layer.conv_module.depthwise_conv = _CentredConv(config.hidden_size, config.kernel_size)
+        table = alibi_table(config.num_heads, left=config.window, right=config.window)
+        layer.self_attn.distance_bias = nn.Parameter(0.25 * table)
+    return encoder
+
+
+def load_published_weights(
+    encoder: SpeechContentEncoder, source: str | Path, revision: str
+) -> None:
+    """Fill a HuBERT with published weights: a local folder, the offline cache, or the hub.
+
+    Args:
+        encoder: Built from a config of the same sizes.
+        source: Hub id or folder.
+        revision: Commit, for a hub id.
+
+    Raises:
+        OSError: Neither in the cache nor reachable, or damaged.
+        ValueError: The weights are of other sizes.
+    """
+    settings = {"revision": revision} if revision else {}
+    try:
+        found = HubertModel.from_pretrained(str(source), local_files_only=True, **settings)
+    except OSError:
+        if Path(source).is_dir():
+            raise
+        found = HubertModel.from_pretrained(str(source), **settings)
+    try:
+        encoder.encoder.load_state_dict(found.state_dict(), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"The speech encoder {source} does not fit the config: {error}") from error
+
+
+def _hubert_config(config: SpeechEncoderConfig) -> HubertConfig:
+    """HuBERT-large's construction at the given sizes: layer norm everywhere, stable layer norm."""
+    return HubertConfig(
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        intermediate_size=config.ff_size,
+        conv_dim=config.conv_widths,
+        num_conv_pos_embeddings=config.kernel_size,
+        feat_extract_norm="layer",  # per frame: a group norm over time would see the padding
+        conv_bias=True,
+        do_stable_layer_norm=True,
+        hidden_dropout=config.dropout,
+        activation_dropout=config.dropout,
+        attention_dropout=config.dropout,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+        apply_spec_augment=False,
+    )
+
+
+def _conformer_reach(config: SpeechEncoderConfig) -> int:
+    """Frames on each side that an output frame depends on."""
+    return config.num_layers * (config.window + config.kernel_size // 2)
+
+
+class _CentredConv(nn.Conv1d):
+    """In place of the conformer's depthwise convolution, which gets its input padded on the left."""
+
+    def __init__(self, width: int, kernel_size: int) -> None:
+        super().__init__(width, width, kernel_size, groups=width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.kernel_size[0] // 2
+        return super().forward(F.pad(x[:, :, 2 * half :], (half, half)))
+
+
+def _attend_in_window(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attention of ``transformers``' interface; its scaling is the usual one."""
+    bias: Tensor = module.distance_bias
+    out = windowed_attention(query, key, value, bias, attention_mask, left=bias.shape[1] // 2)
+    return out.transpose(1, 2), None
+
+
+def _keep_padding_mask(*, attention_mask: Tensor, **_: object) -> Tensor:
+    """The mask as it is, ``(B, S)``: none of size ``(S, S)`` is made."""
+    return attention_mask
+
+
+AttentionInterface.register(_WINDOWED, _attend_in_window)
+AttentionMaskInterface.register(_WINDOWED, _keep_padding_mask)
+
+
+class MotionContentEncoder(nn.Module):
+    """E_m^c: linear, convolutions with instance norm, linear, transformer, linear.
+
+    Instance norm takes the mean and the spread of each channel over time away, and with them much of
+    the style. Departures: the first linear layer is used (the released code overwrites its result),
+    padding is left out of the norms, the layers are residual, and positions come from attention's bias.
+    """
+
+    def __init__(self, config: ModelConfig, features: int) -> None:
+        super().__init__()
+        width = config.motion_width
+        self.enter = nn.Linear(features, width)
+        self.convs = nn.ModuleList(MaskedConv(width, width) for _ in range(config.motion_convs))
+        self.widen = nn.Linear(width, width)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                width,
+                config.motion_heads,
+                window=config.motion_window,
+                ff=2 * width,
+                dropout=config.dropout,
+            )
+            for _ in range(config.motion_layers)
+        )
+        self.content = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.feature_dim))
+
+    def forward(self, motion: Tensor, mask: Tensor) -> Tensor:
+        """Shapes ``(B, T, features)`` and ``(B, T)``; returns ``(B, T, F)``, zero at padding."""
+        x = self.enter(motion)
+        for conv in self.convs:
+            x = x + F.relu(masked_instance_norm(conv(x, mask), mask))
+        x = self.widen(masked_instance_norm(x, mask))
+        for layer in self.layers:
+            x = layer(x, mask)
+        out: Tensor = self.content(x)
+        return out * mask.unsqueeze(-1)
+
+
+def masked_instance_norm(x: Tensor, mask: Tensor) -> Tensor:
+    """Each sequence's channels brought to mean 0 and variance 1 over its valid frames; ``(B, T, C)``."""
+    weight = mask.unsqueeze(-1).to(x.dtype)
+    count = weight.sum(1, keepdim=True).clamp(min=1.0)
+    centred = (x - (x * weight).sum(1, keepdim=True) / count) * weight
+    variance = centred.square().sum(1, keepdim=True) / count
+    return centred * torch.rsqrt(variance + 1e-5)
+
+
+def average_frames(x: Tensor, mask: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Means of ``stride`` frames, of the valid ones, and the mask of these; ``(B, T, ...)``."""
+    if stride == 1:
+        return x, mask
+    padding = (-x.shape[1]) % stride
+    weight = F.pad(mask, (0, padding)).unflatten(1, (-1, stride)).to(x.dtype)  # (B, T', stride)
+    x = F.pad(x.flatten(2), (0, 0, 0, padding)).unflatten(1, (-1, stride)).unflatten(3, x.shape[2:])
+    count = weight.sum(2)
+    share = weight / count.clamp(min=1.0).unsqueeze(-1)
+    return torch.einsum("bts...,bts->bt...", x, share), count > 0
+
+
+def stretch_frames(x: Tensor, mask: Tensor, stride: int, num_frames: int) -> Tensor:
+    """Back from means of ``stride`` frames to ``num_frames``, linear in time; ``(B, T', C)``."""
+    if stride == 1:
+        return x
+    places = (torch.arange(num_frames, device=x.device) - (stride - 1) / 2) / stride
+    last = (mask.sum(1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
+    places = torch.minimum(places.clamp(min=0.0).unsqueeze(0), last.to(places.dtype))
+    low = places.floor().long()
+    share = (places - low).unsqueeze(-1).to(x.dtype)
+    return torch.lerp(_take(x, low), _take(x, torch.minimum(low + 1, last)), share)
+
+
+def _fit(x: Tensor, num_frames: int) -> Tensor:
+    """Cut, or filled with zeros, to ``num_frames`` along axis 1."""
+    if x.shape[1] >= num_frames:
+        return x[:, :num_frames]
+    return torch.cat((x, x.new_zeros(x.shape[0], num_frames - x.shape[1], *x.shape[2:])), dim=1)
+
+
+def _take(x: Tensor, frames: Tensor) -> Tensor:
+    """Frames ``(B, T)`` of ``x`` ``(B, S, C)``."""
+    return x.gather(1, frames.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+
+
+def _standardised(waveform: Tensor, mask: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the valid samples, as the published weights expect; ``(B, N)``."""
+    return masked_instance_norm(waveform.unsqueeze(-1), mask).squeeze(-1)
