@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In the real window: the panel, Generate by a click, Cancel, undo. Run by tests/gui/run.sh.
+
+Pictures are to be looked at; the assertions only see what a script can see.
+"""
+
+import os
+import sys
+
+import bpy
+import gui  # given by the program that runs this script
+
+GENERATE = (150, 96)  # of the button, from the sidebar's top left corner
+CANCEL = (235, 96)
+
+os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
+PACKAGE = "bl_ext.user_default.ptalker"
+
+
+def job():
+    return bpy.context.window_manager.ptalker
+
+
+def keys_of(head):
+    keys = head.data.shape_keys
+    return 0 if keys is None else len(keys.key_blocks)
+
+
+def curves_of(head):
+    keys = head.data.shape_keys
+    action = keys and keys.animation_data and keys.animation_data.action
+    if not action:
+        return []
+    if hasattr(action, "layers") and action.layers:
+        return [c for bag in action.layers[0].strips[0].channelbags for c in bag.fcurves]
+    return list(action.fcurves)
+
+
+def head_of_scene():
+    return bpy.data.objects["Demo Head"]
+
+
+def front_view():
+    with gui.context():
+        bpy.ops.view3d.view_axis(type='FRONT')
+        bpy.ops.view3d.view_selected()
+
+
+def steps():
+    assert "torch" not in sys.modules
+    print("GUI Blender", bpy.app.version_string, "Python", sys.version.split()[0])
+    for obj in list(bpy.data.objects):
+        bpy.data.objects.remove(obj)
+    gui.sidebar()
+    yield 0.5
+    gui.sidebar("PTalker")
+    yield 1.0
+    gui.shot("01_no_head.png")
+    with gui.context():
+        bpy.ops.ptalker.add_demo_head()
+        bpy.ops.ed.undo_push(message="Head")
+    yield 0.3
+    front_view()
+    yield 1.0
+    gui.shot("02_ready.png")
+    head = head_of_scene()
+    assert keys_of(head) == 0
+
+    gui.click(*gui.at(*GENERATE))
+    yield from gui.wait_for(lambda: job().is_running, 20)
+    yield 1.5
+    gui.shot("03_running.png")
+    gui.click(*gui.at(*CANCEL))
+    yield from gui.wait_for(lambda: not job().is_running, 30)
+    yield 0.5
+    gui.shot("04_cancelled.png")
+    assert job().result_kind == 'CANCELLED', job().result_text
+    assert keys_of(head_of_scene()) == 0
+    print("GUI cancelled:", job().result_text)
+
+    gui.click(*gui.at(*GENERATE))
+    yield from gui.wait_for(lambda: job().is_running, 20)
+    for number in range(3):
+        yield 2.0
+        if job().is_running:
+            gui.shot(f"05_running_{number}.png")
+    yield from gui.wait_for(lambda: not job().is_running, 180)
+    yield 1.0
+    print("GUI result:", job().result_kind, job().result_text)
+    assert job().result_kind == 'DONE', job().result_text
+    head = head_of_scene()
+    curves = curves_of(head)
+    print("GUI keys", keys_of(head), "curves", len(curves))
+    assert keys_of(head) > 40
+    assert curves
+    opened = max(curves, key=lambda c: "jawOpen" in c.data_path)
+    frames = range(1, int(opened.range()[1]))
+    bpy.context.scene.frame_set(max(frames, key=opened.evaluate))
+    yield 1.0
+    gui.shot("06_done.png")
+
+    gui.move(*gui.centre())
+    gui.key("ctrl+z")
+    yield 1.5
+    gui.shot("07_undone.png")
+    assert keys_of(head_of_scene()) == 0, "one Ctrl-Z takes the result back"
+    gui.move(*gui.centre())
+    gui.key("ctrl+shift+z")
+    yield 1.5
+    assert keys_of(head_of_scene()) > 40, "redo brings it again"
+    print("GUI undo and redo: one step each")
+
+    with gui.context():
+        bpy.ops.screen.animation_play()
+    yield 2.0
+    with gui.context():
+        bpy.ops.screen.animation_play()
+    yield 0.5
+    bpy.ops.preferences.addon_disable(module=PACKAGE)
+    yield 0.5
+    bpy.ops.preferences.addon_enable(module=PACKAGE)
+    yield 0.5
+    assert hasattr(bpy.types, "PTALKER_PT_main")
+    gui.shot("08_enabled_again.png")
+    print("OK")
