@@ -47,10 +47,20 @@ def front_view():
 
 
 def steps():
-    assert "torch" not in sys.modules
     print("GUI Blender", bpy.app.version_string, "Python", sys.version.split()[0])
+    assert "torch" not in sys.modules
     for obj in list(bpy.data.objects):
         bpy.data.objects.remove(obj)
+    yield from show_panel()
+    yield from cancel_a_run()
+    yield from run_to_the_end()
+    yield from undo_and_redo()
+    yield from play()
+    yield from disable_and_enable()
+    print("OK")
+
+
+def show_panel():
     gui.sidebar()
     yield 0.5
     gui.sidebar("PTalker")
@@ -63,9 +73,10 @@ def steps():
     front_view()
     yield 1.0
     gui.shot("02_ready.png")
-    head = head_of_scene()
-    assert keys_of(head) == 0
+    assert keys_of(head_of_scene()) == 0
 
+
+def cancel_a_run():
     gui.click(*gui.at(*GENERATE))
     yield from gui.wait_for(lambda: job().is_running, 20)
     yield 1.5
@@ -78,6 +89,8 @@ def steps():
     assert keys_of(head_of_scene()) == 0
     print("GUI cancelled:", job().result_text)
 
+
+def run_to_the_end():
     gui.click(*gui.at(*GENERATE))
     yield from gui.wait_for(lambda: job().is_running, 20)
     for number in range(3):
@@ -99,6 +112,8 @@ def steps():
     yield 1.0
     gui.shot("06_done.png")
 
+
+def undo_and_redo():
     gui.move(*gui.centre())
     gui.key("ctrl+z")
     yield 1.5
@@ -110,16 +125,20 @@ def steps():
     assert keys_of(head_of_scene()) > 40, "redo brings it again"
     print("GUI undo and redo: one step each")
 
+
+def play():
     with gui.context():
         bpy.ops.screen.animation_play()
     yield 2.0
     with gui.context():
         bpy.ops.screen.animation_play()
     yield 0.5
+
+
+def disable_and_enable():
     bpy.ops.preferences.addon_disable(module=PACKAGE)
     yield 0.5
     bpy.ops.preferences.addon_enable(module=PACKAGE)
     yield 0.5
     assert hasattr(bpy.types, "PTALKER_PT_main")
     gui.shot("08_enabled_again.png")
-    print("OK")
