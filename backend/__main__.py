@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(add("generate", _generate, "Animate a head to speech and write motion.npz."))
     _add_style(add("style", _style, "Turn an exemplar animation into a style code to keep."))
     _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
-    _add_info(add("info", _info, "Say what is installed: version, checkpoints, devices, styles."))
+    _add_info(add("info", _info, "Say what is installed: version, packages, checkpoints, styles."))
     return parser
 
 
@@ -152,6 +152,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--devices", action="store_true", help="also where a model can run")
     command.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -206,7 +207,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from backend import info
 
-    found = info.collect()
+    found = info.collect(with_devices=options.devices)
     print(json.dumps(found, indent=1) if options.json else info.as_text(found))
     return DONE
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from backend.audio import MAX_SECONDS
 from backend.protocol import GenerateRequest, JobError, StyleRequest
@@ -109,7 +109,7 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
         for name in _FLAGS - {"start", "end", "gain", "style_strength", "fps"}
         if name in given
     }
-    numbers = {
+    numbers: dict[str, float] = {
         name: _as_number(name, given[name])
         for name in ("start", "end", "gain", "style_strength")
         if name in given
@@ -119,6 +119,7 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
     start, end = numbers.pop("start", 0.0), numbers.pop("end", None)
     if end is not None and not end > start:
         raise JobError(f"The end ({end:g} s) must lie after the start ({start:g} s).")
+    given_fields: dict[str, Any] = {**texts, **numbers}
     fps = frame_rate(str(given.get("fps", 30)))
     return GenerateRequest(
         job=job,
@@ -126,8 +127,7 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
         fps_denominator=fps.denominator,
         start_seconds=start,
         duration_seconds=None if end is None else end - start,
-        **texts,
-        **numbers,
+        **given_fields,
     )
 
 

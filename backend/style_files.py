@@ -155,3 +155,20 @@ def _held_still(vertices: NDArray[np.float32], head: Head) -> NDArray[np.float32
     rotation = ((u * turn) @ vt).astype(np.float32)  # (T, 3, 3); points @ rotation
     moved = (vertices - middles.astype(np.float32)) @ rotation
     return np.asarray(moved + (middle - head.vertices).astype(np.float32), np.float32)
+
+
+def read_presets(path: Path) -> dict[str, list[float]]:
+    """Style codes by name that come with a checkpoint; none where there is no such file.
+
+    Raises:
+        JobError: The file is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        presets = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [float(value) for value in code] for name, code in presets.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise JobError(
+            f"The checkpoint's {path.name} is damaged ({error}). Set the backend up again."
+        ) from error

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a model runs: the device of a name, and what it means when its memory is full."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from backend.protocol import JobError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is the fastest there is.
+
+    Raises:
+        JobError: This computer has no such device, or torch was built without it.
+    """
+    available = available_devices()
+    if name == "auto":
+        return torch.device(available[0])
+    if name not in available:
+        raise JobError(
+            f"This computer's PyTorch cannot use {name}. Choose the device auto, or set the "
+            "backend up again for it."
+        )
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """Kinds of devices that torch can use here, the fastest first."""
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [*(kind for kind, is_there in has.items() if is_there), "cpu"]
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns torch's ways to say that memory is short into a sentence.
+
+    Raises:
+        JobError: There is not enough memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (short or "not enough memory" in str(error) or "out of memory" in str(error)):
+            raise
+        raise JobError(
+            "There is not enough memory for this job. Close other programs, choose the device cpu, "
+            "or animate a shorter stretch."
+        ) from error
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

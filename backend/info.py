@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is installed: versions, checkpoints with their styles, topologies, devices.
+
+Apart from jobs.py, since this answers without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Final
+
+from backend import version
+
+_ROOT: Final = Path(__file__).parent
+_PACKAGES: Final = (
+    "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
+    "pocketsphinx",
+)  # fmt: skip
+
+
+def collect(*, with_devices: bool) -> dict[str, object]:
+    """What is installed, as JSON can hold it.
+
+    Args:
+        with_devices: Load torch, which takes seconds, to say where a model can run.
+    """
+    found: dict[str, object] = {
+        "version": version(),
+        "python": platform.python_version(),
+        "packages": {name: _package_version(name) for name in _PACKAGES},
+        "checkpoints": {
+            path.parent.name: _checkpoint(path.parent)
+            for path in sorted((_ROOT / "checkpoints").glob("*/config.json"))
+        },
+        "topologies": sorted(path.stem for path in (_ROOT / "topologies").glob("*.json")),
+    }
+    if with_devices:
+        from backend.devices import available_devices  # brings torch
+
+        found["devices"] = available_devices()
+    return found
+
+
+def as_text(found: dict[str, object], indent: str = "") -> str:
+    """`collect`'s answer for a reader."""
+    lines = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            lines.append(f"{indent}{name}: {text}")
+    return "\n".join(lines)
+
+
+def _package_version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _checkpoint(folder: Path) -> dict[str, object]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        presets_path = folder / "styles.json"
+        presets = json.loads(presets_path.read_text("utf-8")) if presets_path.exists() else {}
+        model = config.get("model", config)
+        styles = ["neutral", *sorted({*presets, *model.get("speakers", ())} - {"neutral"})]
+        return {"preset": str(model.get("preset", "")), "styles": styles}
+    except (OSError, ValueError, AttributeError) as error:
+        return {"damaged": str(error)}
