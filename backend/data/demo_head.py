@@ -43,34 +43,35 @@ GRID_POINTS = {
     "nose_bridge": (25, 0),
     "nose_tip": (23, 0),
     "nose_base": (20, 0),
-    "nostril": (21, 2),
-    "nose_side": (21, 4),
-    "chin_crease": (11, 0),
+    "nostril": (21, 3),
+    "nose_side": (22, 4),
     "chin": (10, 0),
-    "chin_bottom": (9, 0),
-    "chin_side": (10, 3),
-    "jaw_line_1": (9, 6),
-    "jaw_line_2": (9, 11),
+    "chin_bottom": (8, 0),
+    "chin_side": (9, 3),
+    "jaw_line_1": (8, 7),
+    "jaw_line_2": (8, 12),
     "jaw_line_3": (11, 15),
     "jaw_line_4": (14, 18),
-    "jaw_hinge": (24, 16),
+    "jaw_hinge": (24, 17),
     "brow_center": (34, 0),
     "cheek": (23, 9),
     "cheekbone": (25, 14),
     "cheek_hollow": (16, 12),
-    "smile_fold": (20, 9),
+    "smile_fold": (20, 8),
     "forehead_center": (38, 0),
     "forehead": (37, 7),
-    "temple": (32, 15),
+    "temple": (32, 14),
     "head_back": (33, 28),
-    "neck_front": (3, 0),
-    "neck_back": (3, 28),
-    "neck": (3, 19),
+    "neck_front": (2, 0),
+    "neck_back": (2, 28),
+    "neck": (2, 19),
 }
 LIP_COLUMNS = {"lower": (0, 4, 8, 11), "upper": (28, 24, 20, 17)}  # middle, _1, _2, _3
 LID_COLUMNS = {"upper": (25, 22, 19, 17, 14), "lower": (29, 2, 5, 7, 10)}  # _1 to _5
 EYE_CORNER_COLUMNS = {"inner": 27, "outer": 12}
 BROW_POINT_COLUMNS = (3, 5, 7, 9, 12)
+EAR_POINT_COLUMNS = (16, 2)  # top, lobe
+CROWN_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -162,36 +163,41 @@ def topology_data(head: DemoHead) -> dict[str, object]:
 
 def _face_points(skin: layout.SkinLayout, mirror: layout.Ints) -> dict[str, int]:
     """All face points in the order of ``FACE_POINT_NAMES``."""
-    crown_row = skin.crown.shape[0] * 2 // 3
     left = {name: int(skin.grid[place]) for name, place in GRID_POINTS.items()}
-    left["crown"] = int(skin.crown[crown_row, 0])
-    left["lip_corner"] = int(skin.mouth[layout.CONTACT_RING, layout.MOUTH_CORNER])
-    for lip, columns in LIP_COLUMNS.items():
-        rings = (("outer", layout.BORDER_RING), ("inner", layout.CONTACT_RING))
-        for edge, ring in rings:
-            for number, column in enumerate(columns):
-                suffix = f"_{number}" if number else "_center"
-                left[f"lip_{lip}_{edge}{suffix}"] = int(skin.mouth[ring, column])
-    margin = skin.eye[layout.MARGIN_RING]
-    for corner, column in EYE_CORNER_COLUMNS.items():
-        left[f"eye_{corner}"] = int(margin[column])
-    for lid, columns in LID_COLUMNS.items():
-        for number, column in enumerate(columns, start=1):
-            left[f"lid_{lid}_{number}"] = int(margin[column])
+    left |= _lip_points(skin) | _lid_points(skin)
+    left["chin_crease"] = int(skin.mouth[1, 0])
+    left["crown"] = int(skin.crown[CROWN_ROW, 0])
     brow = skin.grid[layout.BROW_ROWS[0] + 1]
     for number, column in enumerate(BROW_POINT_COLUMNS, start=1):
         left[f"brow_{number}"] = int(brow[column])
-    ear = skin.ear[layout.EAR_RIM_RING]
-    left["ear_top"], left["ear_lobe"] = int(ear[16]), int(ear[2])
-    left["chin_left"] = left["chin_side"]
+    rim = skin.ear[layout.EAR_RIM_RING]
+    left["ear_top"], left["ear_lobe"] = (int(rim[column]) for column in EAR_POINT_COLUMNS)
     points = {}
     for name in FACE_POINT_NAMES:
-        if name in left:
-            points[name] = left[name]
-        elif "_left" in name:
-            points[name] = left[name.replace("_left", "")]
-        else:
-            points[name] = int(mirror[points[name.replace("_right", "_left")]])
+        plain = name.replace("_left", "").replace("_right", "")
+        vertex = left["chin_side" if plain == "chin" != name else plain]
+        points[name] = int(mirror[vertex]) if "_right" in name else vertex
+    return points
+
+
+def _lip_points(skin: layout.SkinLayout) -> dict[str, int]:
+    """The lips' points on the middle line and on the left."""
+    points = {"lip_corner": int(skin.mouth[layout.CONTACT_RING, layout.MOUTH_CORNER])}
+    for lip, columns in LIP_COLUMNS.items():
+        for edge, ring in (("outer", layout.BORDER_RING), ("inner", layout.CONTACT_RING)):
+            numbers = ("center", 1, 2, 3)
+            for number, column in zip(numbers, columns, strict=True):
+                points[f"lip_{lip}_{edge}_{number}"] = int(skin.mouth[ring, column])
+    return points
+
+
+def _lid_points(skin: layout.SkinLayout) -> dict[str, int]:
+    """The left eye's points."""
+    margin = skin.eye[layout.MARGIN_RING]
+    points = {f"eye_{end}": int(margin[column]) for end, column in EYE_CORNER_COLUMNS.items()}
+    for lid, columns in LID_COLUMNS.items():
+        for number, column in enumerate(columns, start=1):
+            points[f"lid_{lid}_{number}"] = int(margin[column])
     return points
 
 

@@ -21,6 +21,7 @@ NUM_COLUMNS = 28  # from the front's middle line (0) to the back's (28)
 MOUTH_COLUMNS, MOUTH_ROWS = (0, 10), (11, 19)
 EYE_COLUMNS, EYE_ROWS = (4, 13), (27, 33)
 EAR_COLUMNS, EAR_ROWS = (17, 22), (20, 29)
+NOSTRIL_COLUMNS, NOSTRIL_ROWS = (1, 3), (20, 22)
 BROW_COLUMNS, BROW_ROWS = (3, 12), (34, 36)
 NUM_ROWS = 41  # from the neck's lower edge (0) to the edge of the crown's cap (41)
 CAP_HALF_WIDTH = 7
@@ -31,6 +32,7 @@ NUM_MOUTH_BAG_RINGS = 7
 NUM_LID_RINGS = 7  # the last two are the outer and the inner edge of the lid's margin
 NUM_SOCKET_RINGS = 4
 NUM_EAR_RINGS = 8
+NUM_NOSTRIL_RINGS = 2
 EAR_RIM_RING = 4
 
 
@@ -120,6 +122,8 @@ class SkinLayout:
     socket_back: Ints  # (7, 10) cap of the socket
     ear: Ints  # (1 + ear rings, 28)
     ear_floor: Ints  # (10, 6) cap in the ear's hollow
+    nostril: Ints  # (1 + nostril rings, 8)
+    nostril_top: Ints  # (3, 3) cap inside the nostril
 
 
 CONTACT_RING = NUM_MOUTH_SKIN_RINGS + NUM_VERMILION_RINGS
@@ -133,7 +137,10 @@ def lay_out_skin(mesh: HalfMesh) -> SkinLayout:
     """Add the skin's vertices and faces to ``mesh``."""
     grid = _grid_with_holes(mesh)
     mesh.add_grid(grid, "skin", "skin")
-    rows, columns = slice(BROW_ROWS[0], BROW_ROWS[1] + 1), slice(BROW_COLUMNS[0], BROW_COLUMNS[1] + 1)
+    rows, columns = (
+        slice(BROW_ROWS[0], BROW_ROWS[1] + 1),
+        slice(BROW_COLUMNS[0], BROW_COLUMNS[1] + 1),
+    )
     mesh.paint(grid[rows, columns], "brows")
     crown = _crown(mesh, grid)
     mouth_edge = hole_edge(grid, MOUTH_COLUMNS, MOUTH_ROWS)[:NUM_MOUTH_COLUMNS]
@@ -155,7 +162,14 @@ def lay_out_skin(mesh: HalfMesh) -> SkinLayout:
     ear = np.vstack([ear_edge[None], mesh.add_vertices(NUM_EAR_RINGS, 28)])
     mesh.add_grid(ear, "skin", "skin", closed=True)
     ear_floor = _cap(mesh, ear[-1], 5, 9, "skin")
-    return SkinLayout(grid, crown, mouth, mouth_back, eye, socket_back, ear, ear_floor)
+
+    nostril_edge = hole_edge(grid, NOSTRIL_COLUMNS, NOSTRIL_ROWS)
+    nostril = np.vstack([nostril_edge[None], mesh.add_vertices(NUM_NOSTRIL_RINGS, 8)])
+    mesh.add_grid(nostril, "skin", "skin", closed=True)
+    nostril_top = _cap(mesh, nostril[-1], 2, 2, "mouth inside")
+    return SkinLayout(
+        grid, crown, mouth, mouth_back, eye, socket_back, ear, ear_floor, nostril, nostril_top
+    )
 
 
 def hole_edge(grid: Ints, columns: tuple[int, int], rows: tuple[int, int]) -> Ints:
@@ -172,11 +186,12 @@ def hole_edge(grid: Ints, columns: tuple[int, int], rows: tuple[int, int]) -> In
 
 
 def _grid_with_holes(mesh: HalfMesh) -> Ints:
-    """The grid's vertices, -1 inside the three holes."""
+    """The grid's vertices, -1 inside the holes."""
     keep = np.ones((NUM_ROWS + 1, NUM_COLUMNS + 1), dtype=bool)
     keep[MOUTH_ROWS[0] + 1 : MOUTH_ROWS[1], : MOUTH_COLUMNS[1]] = False
-    keep[EYE_ROWS[0] + 1 : EYE_ROWS[1], EYE_COLUMNS[0] + 1 : EYE_COLUMNS[1]] = False
-    keep[EAR_ROWS[0] + 1 : EAR_ROWS[1], EAR_COLUMNS[0] + 1 : EAR_COLUMNS[1]] = False
+    holes = ((EYE_ROWS, EYE_COLUMNS), (EAR_ROWS, EAR_COLUMNS), (NOSTRIL_ROWS, NOSTRIL_COLUMNS))
+    for (low, high), (left, right) in holes:
+        keep[low + 1 : high, left + 1 : right] = False
     grid = np.full(keep.shape, -1, dtype=np.int32)
     grid[keep] = mesh.add_vertices(int(keep.sum()))
     return grid

@@ -43,33 +43,33 @@ def add_eyeball(mesh: HalfMesh) -> tuple[Ints, Floats]:
 
 def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
     """One row of teeth with its gum, a bent band with a bulge for each tooth."""
-    columns_per_tooth = 2
+    columns_per_tooth = 3
     columns = TEETH_PER_SIDE * columns_per_tooth + 1
     role = "teeth_upper" if is_upper else "teeth_lower"
     sign = 1.0 if is_upper else -1.0
-    front_y, half_width, tip_z = (-88.5, 25.0, -71.5) if is_upper else (-85.8, 23.0, -70.6)
+    front_y, half_width, tip_z = (-87.5, 25.0, -72.5) if is_upper else (-84.8, 23.0, -70.8)
     share = np.linspace(0.0, 1.0, columns)
     bend = np.radians(82.0) * share
-    depth = 40.0
+    depth = 33.0
     center = np.stack([half_width * np.sin(bend), front_y + depth * (1 - np.cos(bend))], axis=1)
     outward = np.stack([np.sin(bend) / half_width, -np.cos(bend) / depth], axis=1)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    bulge = np.arange(columns) % columns_per_tooth * 1.0  # 0 between two teeth, 1 amid one
+    bulge = np.minimum(np.arange(columns) % columns_per_tooth, 1.0)  # 0 between two teeth
     # Around the band: how far out, how far from the tips, how much of the tooth's bulge.
     profile = (
-        (0.6, 0.0, 0.0), (1.6, 1.5, 0.7), (2.0, 4.5, 0.8), (1.6, 8.0, 0.2), (1.6, 11.0, 0.0),
-        (-2.0, 11.0, 0.0), (-2.2, 5.0, 0.0), (-0.8, 0.3, 0.0),
+        (0.6, 0.0, 0.3), (1.5, 1.2, 0.8), (2.0, 5.0, 1.0), (1.5, 9.0, 0.3),
+        (1.6, 13.0, 0.0), (-2.5, 13.0, 0.0), (-2.0, 5.0, 0.0), (-0.8, 0.3, 0.3),
     )  # fmt: skip
     numbers = mesh.add_vertices(len(profile), columns)
     points = np.zeros((*numbers.shape, 3))
     for row, (out, rise, swell) in enumerate(profile):
         reach = out + 0.7 * swell * (bulge - 0.6)
         points[row, :, :2] = center + reach[:, None] * outward
-        points[row, :, 2] = tip_z + sign * (rise + (0.5 * (1 - bulge) if row in (0, 7) else 0.0))
+        points[row, :, 2] = tip_z + sign * (rise + (0.7 * (1.0 - bulge) if row in (0, 7) else 0.0))
     points[:, 0, 0] = 0.0
     around = np.vstack([numbers, numbers[:1]])
     rows = around if is_upper else around[::-1]
-    names = ["teeth"] * 3 + ["mouth inside"] * 3 + ["teeth"] * 2
+    names = ["teeth"] * 3 + ["tongue"] * 3 + ["teeth"] * 2
     for row, material in enumerate(names if is_upper else names[::-1]):
         mesh.add_grid(rows[row : row + 2], material, role)
     end = numbers[:, -1] if is_upper else numbers[::-1, -1]
@@ -86,14 +86,14 @@ def add_tongue(mesh: HalfMesh) -> tuple[Ints, Floats]:
     way = np.linspace(0.0, np.pi, half_circle + 1)[None]  # from the underside to the back
     width = 17.5 * np.sin(np.pi * along**0.75) ** 0.5
     rise = 5.0 * np.sin(np.pi * along**0.8) ** 0.5
-    height = -80.0 + 8.0 * np.sin(np.pi / 2 * along) - rise * np.cos(way)
+    height = -77.0 + 9.0 * np.sin(np.pi / 2 * along) - rise * np.cos(way)
     groove = 1.5 * np.exp(-(((way - np.pi) / 0.4) ** 2)) * np.sin(np.pi * along)
-    y = np.broadcast_to(-82.0 + 36.0 * along, height.shape)
+    y = np.broadcast_to(-80.0 + 28.0 * along, height.shape)
     points = np.stack([width * np.sin(way), y, height - groove], axis=-1)
     points[:, [0, -1], 0] = 0.0
     mesh.add_grid(numbers.T, "tongue", role)
     poles = mesh.add_vertices(2)
-    tips = np.array([[0.0, -82.6, -79.0], [0.0, -45.6, -73.0]])
+    tips = np.array([[0.0, -80.6, -76.0], [0.0, -51.8, -69.0]])
     for i in range(half_circle):
         mesh.add_face((poles[0], numbers[0, i], numbers[0, i + 1]), "tongue", role)
         mesh.add_face((poles[1], numbers[-1, i + 1], numbers[-1, i]), "tongue", role)

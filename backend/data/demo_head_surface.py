@@ -33,22 +33,22 @@ ELLIPSOIDS = (
 CAPSULES = (
     ((44.0, -3.0, -65.0), (11.0, -75.0, -101.0), 10.0, 9.0, 20.0),  # jaw bone
     ((0.0, 18.0, -60.0), (0.0, 32.0, -220.0), 47.0, 52.0, 22.0),  # neck
-    ((0.0, -83.0, 3.0), (0.0, -105.0, -37.0), 6.0, 8.5, 7.0),  # ridge of the nose
-    ((10.0, -95.0, -44.0), (11.0, -93.0, -43.0), 6.0, 6.0, 5.0),  # wing of the nose
+    ((0.0, -83.0, 3.0), (0.0, -102.0, -34.0), 6.0, 8.0, 7.0),  # ridge of the nose
+    ((0.0, -104.0, -39.0), (0.0, -100.0, -42.0), 9.0, 7.0, 6.0),  # tip of the nose
+    ((9.8, -99.5, -43.5), (11.5, -93.0, -43.0), 5.2, 6.0, 4.0),  # wing of the nose
 )
 # Raised (or, below zero, sunken) places: centre, spread along x, y, z, height.
 BUMPS = (
     ((22.0, -92.0, 18.0), (16.0, 14.0, 6.0), 2.0),  # ridge of the brow
     ((0.0, -95.0, -88.0), (16.0, 16.0, 5.0), -2.5),  # crease over the chin
     ((0.0, -98.0, -56.0), (2.8, 8.0, 6.0), -1.2),  # groove under the nose
-    ((6.0, -103.0, -48.5), (3.2, 5.0, 3.0), -4.0),  # nostril
     ((17.5, -94.0, -43.0), (2.6, 8.0, 6.0), -1.5),  # crease behind the wing of the nose
 )
 
 
 def signed_distance(points: Floats) -> Floats:
     """About the distance from the surface, below zero inside; ``points`` (N, 3) -> (N,)."""
-    p = points * (1.0, 1.0, 1.0)
+    p = points.copy()
     p[:, 0] = np.abs(p[:, 0])
     distance = np.full(len(p), 1e3)
     for center, radii, blend in ELLIPSOIDS:
@@ -102,7 +102,7 @@ def _ellipsoid(
     scaled = (p - center) / radii
     length = np.linalg.norm(scaled, axis=1)
     slope = np.linalg.norm(scaled / radii, axis=1)
-    return length * (length - 1.0) / np.maximum(slope, 1e-9)
+    return np.asarray(length * (length - 1.0) / np.maximum(slope, 1e-9))
 
 
 def _capsule(
@@ -116,4 +116,4 @@ def _capsule(
     share = np.clip(((p - first) @ axis) / (axis @ axis), 0.0, 1.0)
     nearest = np.asarray(first) + share[:, None] * axis
     radius = first_radius + share * (last_radius - first_radius)
-    return np.linalg.norm(p - nearest, axis=1) - radius
+    return np.asarray(np.linalg.norm(p - nearest, axis=1) - radius)
