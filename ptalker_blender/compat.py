@@ -146,3 +146,21 @@ def new_sound_strip(scene: bpy.types.Scene, path: Path, *, frame: int) -> Any:
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     channel = 1 + max((strip.channel for strip in all_strips(scene)), default=0)
     return strips.new_sound(path.stem, str(path), channel, frame)
+
+
+def mix_down(scene: bpy.types.Scene, path: Path) -> None:
+    """Mix a scene's sound into a WAV file; some builds write nothing and say nothing.
+
+    Raises:
+        RuntimeError: Blender refused.
+    """
+    with bpy.context.temp_override(scene=scene):
+        bpy.ops.sound.mixdown(
+            filepath=str(path),
+            check_existing=False,
+            container='WAV',
+            codec='PCM',
+            format='S16',
+            mixrate=48000,
+            channels='MONO',
+        )

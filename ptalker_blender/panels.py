@@ -10,6 +10,8 @@ import bpy
 from . import face_points, paths, readiness
 from .protocol import JobError
 
+_MARGIN = 90  # tabs, box and icon, in pixels at scale 1
+_PIXELS_A_LETTER = 6.0
 _ICONS = {'DONE': 'CHECKMARK', 'CANCELLED': 'INFO', 'FAILED': 'ERROR'}
 
 
@@ -23,7 +25,7 @@ def _label(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
            icon: str) -> None:  # fmt: skip
     """A sentence that is wrapped to the sidebar's width."""
     pixels = context.region.width / context.preferences.system.ui_scale
-    lines = textwrap.wrap(text, max(20, int((pixels - 55) / 6.2)))
+    lines = textwrap.wrap(text, max(20, int((pixels - _MARGIN) / _PIXELS_A_LETTER)))
     column = layout.column(align=True)
     column.scale_y = 0.85
     for number, line in enumerate(lines):
@@ -60,7 +62,10 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         reason = readiness.missing(context)
         row = layout.row()
         row.scale_y = 1.4
-        row.operator("ptalker.generate", icon='PLAY')
+        if readiness.needs_setup(context):
+            row.operator("ptalker.setup_backend", icon='IMPORT')
+        else:
+            row.operator("ptalker.generate", icon='PLAY')
         if reason:
             _label(layout, context, reason, 'INFO')
         if job.result_kind != 'NONE':
@@ -106,9 +111,9 @@ class PTALKER_PT_sound(_HeadPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         settings = _head(context).ptalker
         layout = self.layout
+        layout.row().prop(settings, "sound_source", expand=True)
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.row().prop(settings, "sound_source", expand=True)
         if settings.sound_source == 'STRIP':
             layout.prop(settings, "strip_name", icon='SOUND')
         else:
@@ -145,9 +150,9 @@ class PTALKER_PT_style(_HeadPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         settings = _head(context).ptalker
         layout = self.layout
+        layout.row().prop(settings, "style_source", expand=True)
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.row().prop(settings, "style_source", expand=True)
         if settings.style_source == 'EXEMPLAR':
             layout.prop(settings, "exemplar")
             column = layout.column(align=True, heading="Frame Range")

@@ -20,6 +20,12 @@ def backend_missing(context: bpy.types.Context) -> str:
     return ""
 
 
+def needs_setup(context: bpy.types.Context) -> bool:
+    """Whether the next thing to press is Set Up Backend."""
+    other = paths.other_python(preferences.read(context).ready_python)
+    return other is None and preferences.status_of_backend().state != 'READY'
+
+
 def missing(context: bpy.types.Context) -> str:
     """The one thing that is missing before a head can be animated; empty where none is."""
     return backend_missing(context) or scene_inputs.missing(context)

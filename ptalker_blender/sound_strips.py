@@ -189,16 +189,7 @@ def _mix_down(scene: bpy.types.Scene, strip: Any, *, first: int, end: int) -> Pa
         for other in compat.all_strips(copy):
             other.mute = other.name not in names
         copy.frame_start, copy.frame_end = first, end
-        with bpy.context.temp_override(scene=copy):
-            bpy.ops.sound.mixdown(
-                filepath=str(path),
-                check_existing=False,
-                container='WAV',
-                codec='PCM',
-                format='S16',
-                mixrate=48000,
-                channels='MONO',
-            )
+        compat.mix_down(copy, path)
     except RuntimeError:
         path.unlink(missing_ok=True)
     finally:

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first errors that a user meets: one sentence with the remedy, and the scene as before."""
+
+import os
+import time
+
+import bpy
+import pytest
+
+
+def result():
+    state = bpy.context.window_manager.ptalker
+    return state.result_kind, state.result_text
+
+
+def expect_failure(snapshot, *parts):
+    """Generate must fail, say all parts, and change nothing."""
+    before = snapshot()
+    with pytest.raises(RuntimeError) as raised:
+        bpy.ops.ptalker.generate('EXEC_DEFAULT')
+    text = str(raised.value)
+    for part in parts:
+        assert part in text, text
+    assert "Traceback" not in text
+    assert snapshot() == before
+    assert not bpy.context.window_manager.ptalker.is_running
+    return text
+
+
+def test_no_backend_yet(head, snapshot, monkeypatch):
+    monkeypatch.delenv("PTALKER_BACKEND_PYTHON", raising=False)
+    expect_failure(snapshot, "not set up yet", "Press Set Up Backend")
+
+
+def test_button_names_the_one_thing_that_is_missing(fake_backend, head, addon, monkeypatch):
+    def reason():
+        return addon.readiness.missing(bpy.context)
+
+    assert reason() == ""
+    head.ptalker.sound_file = ""
+    assert "Choose a sound file" in reason()
+    head.ptalker.sound_source = 'STRIP'
+    assert "no sound strip" in reason()
+    bpy.context.view_layer.objects.active = None
+    assert "Select the head" in reason()
+    monkeypatch.delenv("PTALKER_BACKEND_PYTHON")
+    assert "Set Up Backend" in reason()
+
+
+def test_python_in_the_environment_does_not_exist(head, addon, monkeypatch):
+    monkeypatch.setenv("PTALKER_BACKEND_PYTHON", os.devnull + "-python")
+    assert "does not exist" in addon.readiness.missing(bpy.context)
+
+
+def test_no_head_is_selected(fake_backend, snapshot, addon):
+    assert addon.readiness.missing(bpy.context) == "Select the head to animate."
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    bpy.context.collection.objects.link(camera)
+    bpy.context.view_layer.objects.active = camera
+    assert "not a mesh" in addon.readiness.missing(bpy.context)
+
+
+def test_head_in_edit_mode(fake_backend, head, addon):
+    bpy.ops.object.mode_set(mode='EDIT')
+    assert "Leave Edit Mode" in addon.readiness.missing(bpy.context)
+    bpy.ops.object.mode_set(mode='OBJECT')
+    assert addon.readiness.missing(bpy.context) == ""
+
+
+def test_absolute_shape_keys(fake_backend, head, addon):
+    head.shape_key_add(name="Basis")
+    head.data.shape_keys.use_relative = False
+    assert "Relative" in addon.readiness.missing(bpy.context)
+
+
+def test_linked_head(fake_backend, head, addon, tmp_path):
+    path = str(tmp_path / "library.blend")
+    bpy.data.libraries.write(path, {head})
+    with bpy.data.libraries.load(path, link=True) as (_, to):
+        to.objects = ["Head"]
+    linked = to.objects[0]
+    bpy.context.collection.objects.link(linked)
+    bpy.context.view_layer.objects.active = linked
+    assert "Make it local" in addon.readiness.missing(bpy.context)
+
+
+def test_sound_file_is_missing(fake_backend, head, addon, tmp_path):
+    head.ptalker.sound_file = str(tmp_path / "gone.wav")
+    assert "does not exist" in addon.readiness.missing(bpy.context)
+
+
+def test_words_were_promised_but_not_given(fake_backend, head, addon):
+    head.ptalker.listen = 'TEXT'
+    assert "Type the spoken words" in addon.readiness.missing(bpy.context)
+    head.ptalker.text_block = bpy.data.texts.new("Speech")
+    head.ptalker.text_block.write("Hello")
+    assert addon.readiness.missing(bpy.context) == ""
+
+
+def test_error_of_the_backend_is_shown_as_it_is(fake_backend, head, snapshot):
+    fake_backend("error")
+    expect_failure(snapshot, "The sound file is broken. Choose another one.")
+    assert result() == ('FAILED', "The sound file is broken. Choose another one.")
+
+
+@pytest.mark.parametrize("mode", ["crash", "midline"])
+def test_backend_dies_in_the_middle_of_a_job(fake_backend, head, snapshot, addon, mode):
+    fake_backend(mode)
+    expect_failure(snapshot, "stopped unexpectedly", "Try again")
+    fake_backend("ok")
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+
+
+def test_backend_dies_before_it_says_hello(fake_backend, head, snapshot):
+    fake_backend("nohello")
+    expect_failure(snapshot, "stopped unexpectedly", "a fake failure at start")
+
+
+def test_backend_is_killed_by_the_system(fake_backend, head, snapshot, addon):
+    fake_backend("slow")
+    job = start(addon)
+    before = snapshot()
+    poll_until(lambda: job.fraction is not None, job)
+    os.kill(addon.jobs._Warm.process.hello.pid, 9)
+    poll_until(lambda: job.outcome is not None, job)
+    outcome = addon.job_runner._finish()
+    assert outcome.kind == 'FAILED'
+    assert "memory ran out" in outcome.text
+    assert snapshot() == before
+
+
+def test_backend_speaks_another_protocol(fake_backend, head, snapshot):
+    fake_backend("version")
+    expect_failure(snapshot, "version 2 of the protocol", "Install the PTalker extension again")
+
+
+def test_backend_never_says_hello(fake_backend, head, snapshot, addon, monkeypatch):
+    monkeypatch.setattr(addon.backend_process, "HELLO_SECONDS", 0.5)
+    fake_backend("silent")
+    expect_failure(snapshot, "did not answer")
+
+
+@pytest.mark.parametrize(
+    ("mode", "part"),
+    [
+        ("badmotion", "cannot be read"),
+        ("nofile", "cannot be read"),
+        ("nan", "not finite"),
+        ("wrongsize", "shapes has shape (3, 61, 3), expected (3, 60, 3)"),
+    ],
+)
+def test_result_that_cannot_be_used(fake_backend, head, snapshot, mode, part):
+    fake_backend(mode)
+    expect_failure(snapshot, part)
+
+
+@pytest.mark.parametrize("mode", ["garbage", "binary", "flood", "twice"])
+def test_backend_that_babbles_does_not_matter(fake_backend, head, mode):
+    fake_backend(mode)
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+
+
+def start(addon):
+    """The job that the button starts, polled by hand instead of by the timer."""
+    context = bpy.context
+    obj = context.active_object
+    inputs = addon.scene_inputs.collect(context, obj, addon.operators.choices_of(context, obj))
+    job = addon.generation.generate_job(inputs, addon.preferences.read(context))
+    addon.job_runner._begin(job)
+    return job
+
+
+def poll_until(condition, job, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        job.poll(wait=0.05)
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("mode", ["slow", "stubborn", "hang"])
+def test_cancel_leaves_the_scene_as_it_was(fake_backend, head, snapshot, addon, mode, monkeypatch):
+    monkeypatch.setattr(addon.jobs, "CANCEL_SECONDS", 0.5)
+    fake_backend(mode)
+    before = snapshot()
+    job = start(addon)
+    poll_until(lambda: job.fraction is not None, job)
+    assert bpy.ops.ptalker.cancel() == {'FINISHED'}
+    poll_until(lambda: job.outcome is not None, job, seconds=3)
+    outcome = addon.job_runner._finish()
+    assert outcome.kind == 'CANCELLED'
+    assert "cancelled" in outcome.text
+    assert snapshot() == before
+    fake_backend("ok")
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+
+
+def test_second_job_is_refused_while_one_runs(fake_backend, head, addon):
+    fake_backend("slow")
+    start(addon)
+    assert addon.readiness.missing(bpy.context) == "A job is running."
+    addon.job_runner._abandon()
+    assert addon.readiness.missing(bpy.context) == ""
+
+
+def test_loading_a_file_ends_the_job(fake_backend, head, addon):
+    fake_backend("slow")
+    job = start(addon)
+    poll_until(lambda: job.fraction is not None, job)
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    assert not addon.job_runner.is_running()
+    assert job.outcome.kind == 'CANCELLED'
+    assert not bpy.context.window_manager.ptalker.is_running
+
+
+def test_file_saved_in_the_middle_of_a_job_opens_at_rest(fake_backend, head, addon, tmp_path):
+    fake_backend("slow")
+    job = start(addon)
+    poll_until(lambda: job.fraction is not None, job)
+    path = str(tmp_path / "saved.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    addon.job_runner._abandon()
+    bpy.ops.wm.open_mainfile(filepath=path)
+    assert not bpy.context.window_manager.ptalker.is_running
+
+
+def test_head_deleted_during_the_job(fake_backend, head, addon):
+    job = start(addon)
+    bpy.data.objects.remove(head)
+    poll_until(lambda: job.outcome is not None, job)
+    assert addon.job_runner._finish().text.startswith('The head "Head" was deleted')
+
+
+def test_head_renamed_during_the_job_is_found(fake_backend, head, addon):
+    job = start(addon)
+    head.name = "Renamed"
+    poll_until(lambda: job.outcome is not None, job)
+    assert addon.job_runner._finish().kind == 'DONE'
+
+
+def test_head_changed_during_the_job(fake_backend, head, addon):
+    job = start(addon)
+    head.data.vertices.add(1)
+    poll_until(lambda: job.outcome is not None, job)
+    outcome = addon.job_runner._finish()
+    assert outcome.kind == 'FAILED'
+    assert "61 vertices now" in outcome.text
+
+
+def test_failure_while_writing_takes_everything_back(
+    fake_backend, head, addon, snapshot, monkeypatch
+):
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+    other = bpy.data.objects.new("Other", head.data)  # so that the mesh is copied as well
+    bpy.context.collection.objects.link(other)
+    before = snapshot()
+    calls = []
+
+    def fail(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise addon.protocol.JobError("The disk is full.")
+        return write_curve(*args)
+
+    write_curve = addon.compat.write_curve
+    monkeypatch.setattr(addon.compat, "write_curve", fail)
+    expect_failure(snapshot, "The disk is full.")
+    assert snapshot() == before
+
+
+def test_failure_on_a_head_without_keys_leaves_none(
+    fake_backend, head, addon, snapshot, monkeypatch
+):
+    def fail(*_args):
+        raise addon.protocol.JobError("The disk is full.")
+
+    monkeypatch.setattr(addon.compat, "write_curve", fail)
+    expect_failure(snapshot, "The disk is full.")
+    assert head.data.shape_keys is None
+
+
+def test_exemplar_that_does_not_move(fake_backend, head, addon, snapshot):
+    other = bpy.data.objects.new("Other", head.data.copy())
+    bpy.context.collection.objects.link(other)
+    head.ptalker.style_source = 'EXEMPLAR'
+    assert "Choose an animated head" in addon.readiness.missing(bpy.context)
+    head.ptalker.exemplar = other
+    expect_failure(snapshot, "does not move")
+
+
+def test_saved_style_is_gone(fake_backend, head, snapshot):
+    head.ptalker.style_source = 'SAVED'
+    head.ptalker.saved_style = "Gone"
+    expect_failure(snapshot, 'no saved style "Gone"')
+
+
+def test_existing_keys_are_wanted_but_there_are_none(fake_backend, head, snapshot):
+    head.ptalker.key_target = 'EXISTING'
+    expect_failure(snapshot, "no ARKit, viseme or FLAME shape keys", "Set Shape Keys to New")
