@@ -47,12 +47,14 @@ class SpeechEncoderConfig:
         kind: ``wav2vec2-bert`` (a conformer over features, trained from scratch) or ``hubert``
             (over the waveform, published weights).
         input_dim: Numbers per feature frame; 1 for a waveform.
+        stacking: Feature frames that the conformer takes as one and gives back apart; 1 for a
+            waveform.
         hidden_size: Width.
         num_layers: Transformer or conformer layers.
         num_heads: Attention heads; must divide the width.
         ff_size: Width of the feed-forward layers.
         kernel_size: Of the conformer's depthwise convolution or HuBERT's positional one.
-        window: Frames a conformer layer attends to on each side; HuBERT attends to all.
+        window: Stacked frames a conformer layer attends to on each side; HuBERT attends to all.
         rate_hz: Output frames a second.
         offset_seconds: Time of output frame 0's centre.
         conv_widths: Channels of HuBERT's convolutions over the waveform.
@@ -64,6 +66,7 @@ class SpeechEncoderConfig:
 
     kind: Literal["wav2vec2-bert", "hubert"] = "wav2vec2-bert"
     input_dim: int = 160
+    stacking: int = 1
     hidden_size: int = 160
     num_layers: int = 6
     num_heads: int = 4
@@ -80,7 +83,8 @@ class SpeechEncoderConfig:
 
     def __post_init__(self) -> None:
         _require_positive(
-            self, "input_dim", "hidden_size", "num_layers", "num_heads", "ff_size", "kernel_size",
+            self, "input_dim", "stacking", "hidden_size", "num_layers", "num_heads", "ff_size",
+            "kernel_size",
             "window", "rate_hz",
         )  # fmt: skip
         _require_share(self, "dropout")
@@ -91,6 +95,7 @@ class SpeechEncoderConfig:
         _require(math.isfinite(self.offset_seconds), "offset_seconds is not a finite number")
         if self.kind == "hubert":
             _require(self.input_dim == 1, "hubert hears a waveform: input_dim must be 1")
+            _require(self.stacking == 1, "hubert hears a waveform: stacking must be 1")
             _require(
                 len(self.conv_widths) == 7 and min(self.conv_widths) > 0,
                 "hubert needs 7 conv_widths above 0",
@@ -154,12 +159,12 @@ class ModelConfig:
     max_weight: float = 1.5
     num_vertices: int = 0
     num_nodes: int = 111
-    num_neighbours: int = 8
+    num_neighbours: int = 6
     motion_scale: float = 10.0
     feature_dim: int = 160
     style_dim: int = 64
     motion_encoder: Literal["graph", "linear"] = "graph"
-    graph_channels: int = 8
+    graph_channels: int = 4
     graph_heads: int = 4
     graph_layers: int = 2
     motion_stride: int = 2
@@ -362,6 +367,8 @@ _VOCASET = ModelConfig(
     num_vertices=5023,
     num_nodes=400,
     motion_scale=100.0,
+    num_neighbours=8,
+    graph_channels=16,
     feature_dim=64,
     motion_stride=1,
     motion_convs=6,
@@ -376,7 +383,10 @@ _VOCASET = ModelConfig(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    "base": ModelConfig(identity_names=tuple(f"style_{number}" for number in range(64))),
+    "base": ModelConfig(
+        identity_names=tuple(f"style_{number}" for number in range(64)),
+        speech=SpeechEncoderConfig(stacking=2, window=24),
+    ),
     "vocaset": _VOCASET,
     "biwi": replace(
         _VOCASET,

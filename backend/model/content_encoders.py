@@ -68,7 +68,11 @@ class SpeechContentEncoder(nn.Module):
         self.hears_waveform = speech.kind == "hubert"
         self.reach = 0 if self.hears_waveform else _conformer_reach(speech)
         self.encoder = build_speech_encoder(speech)
-        self.phone_embedding = nn.Embedding(config.num_phone_ids, speech.hidden_size, padding_idx=0)
+        self.stacking = speech.stacking
+        self.unstack = nn.Linear(speech.hidden_size, speech.stacking * speech.hidden_size)
+        self.phone_embedding = nn.Embedding(
+            config.num_phone_ids, speech.hidden_size // speech.stacking, padding_idx=0
+        )
         nn.init.normal_(self.phone_embedding.weight, std=0.3)
         with torch.no_grad():
             self.phone_embedding.weight[0].zero_()
@@ -106,11 +110,14 @@ class SpeechContentEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         if not self.hears_waveform:
             mask = frame_mask(lengths, speech.shape[1])
-            hidden, _ = self.encoder.feature_projection(speech)
+            whole = speech.shape[1] + (-speech.shape[1]) % self.stacking
+            hidden, _ = self.encoder.feature_projection(self._stack(_fit(speech, whole)))
             if phones is not None:
-                hidden = hidden + self.phone_embedding(_fit(phones, hidden.shape[1]))
-            out = self.encoder.encoder(hidden, attention_mask=mask).last_hidden_state
-            return out * mask.unsqueeze(-1), mask
+                hidden = hidden + self._stack(self.phone_embedding(_fit(phones, whole)))
+            tokens = frame_mask((lengths + self.stacking - 1) // self.stacking, hidden.shape[1])
+            out = self.encoder.encoder(hidden, attention_mask=tokens).last_hidden_state
+            out = self.unstack(out).unflatten(-1, (self.stacking, -1)).flatten(1, 2)
+            return out[:, : speech.shape[1]] * mask.unsqueeze(-1), mask
         samples = frame_mask(lengths, speech.shape[1])
         out = self.encoder(_standardised(speech, samples), attention_mask=samples).last_hidden_state
         counts = self.encoder._get_feat_extract_output_lengths(lengths)
@@ -118,6 +125,10 @@ class SpeechContentEncoder(nn.Module):
         if phones is not None:
             out = out + self.phone_embedding(_fit(phones, out.shape[1]))
         return out * mask.unsqueeze(-1), mask
+
+    def _stack(self, x: Tensor) -> Tensor:
+        """Neighbouring frames side by side: ``(B, S, C)`` to ``(B, S / n, n * C)``."""
+        return x.reshape(x.shape[0], -1, self.stacking * x.shape[2])
 
     def _on_motion_clock(
         self, content: Tensor, mask: Tensor, num_frames: int
@@ -153,7 +164,7 @@ def build_speech_encoder(config: SpeechEncoderConfig) -> nn.Module:
         return HubertModel(_hubert_config(config))
     encoder = Wav2Vec2BertModel(
         Wav2Vec2BertConfig(
-            feature_projection_input_dim=config.input_dim,
+            feature_projection_input_dim=config.stacking * config.input_dim,
             hidden_size=config.hidden_size,
             num_hidden_layers=config.num_layers,
             num_attention_heads=config.num_heads,
@@ -229,8 +240,8 @@ def _hubert_config(config: SpeechEncoderConfig) -> HubertConfig:
 
 
 def _conformer_reach(config: SpeechEncoderConfig) -> int:
-    """Frames on each side that an output frame depends on."""
-    return config.num_layers * (config.window + config.kernel_size // 2)
+    """Frames on each side that an output frame depends on; chunks start at whole stacks."""
+    return config.stacking * config.num_layers * (config.window + config.kernel_size // 2)
 
 
 class _CentredConv(nn.Conv1d):
