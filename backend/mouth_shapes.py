@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.interpolate import CubicSpline
+from scipy.spatial import cKDTree
 
 from backend.anatomy import Anatomy
 from backend.laplacian import BiharmonicSolver, harmonic_weights
@@ -32,7 +34,8 @@ _RECIPE_HALF_WIDTH_MM = 24.0
 _LOOSE = ("cheek", "cheek_hollow", "smile_fold", "chin_crease")  # free unless a recipe names them
 _MOUTH_TOP_MM = 6.0  # above the eyes: nothing that the mouth does reaches higher
 _BROW_BOTTOM_MM = -8.0
-_JAW_SLIDE_MM = np.array([0.0, 0.0, 2.0])  # the condyles glide forward as the jaw opens
+_ROW_REACH_MM = 4.0  # how deep the inside of the lips follows their contact rows
+_JAW_SLIDE_MM = np.array([0.0, -1.5, 6.0])  # the condyles glide forward as the jaw opens
 _CORNERS_IN = LipRecipe(
     contact=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
     upper=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
@@ -75,8 +78,9 @@ class _SkinSolver:
         )
         self._solvers: dict[frozenset[int], BiharmonicSolver] = {}
         self.rows = np.unique(np.concatenate(list(mouth.rows.values())))
-        self._pocket_near = self._pocket_weights(10.0)
-        self._pocket_all = self._pocket_weights(None)
+        self._near_rows = self._pocket_weights(_ROW_REACH_MM)
+        self._all_rows = self._pocket_weights(None)
+        self._near_skin = self._pocket_on_skin()
 
     def _pocket_weights(self, reach: float | None) -> Floats:
         """Weights with which the mouth's inside follows the contact rows, ``(pocket, rows)``."""
@@ -86,6 +90,30 @@ class _SkinSolver:
         handles = np.concatenate([self.rows, at_rest])
         weights = harmonic_weights(face.points, face.pocket_triangles[near], handles, reach=reach)
         return weights[face.mouth.pocket, : len(self.rows)]
+
+    def _pocket_on_skin(self) -> sparse.csr_matrix:
+        """Weights with which the mouth's inside follows the skin over it, ``(pocket, V)``.
+
+        Without them the inside would show through lips and cheeks that move inwards.
+        """
+        mouth, points = self.face.mouth, self.face.points
+        pocket = mouth.pocket
+        upper_rows = np.isin(self.rows, mouth.rows["upper"])
+        is_upper = self._all_rows[:, upper_rows].sum(axis=1) > 0.5
+        distance, nearest = np.ones((len(pocket), 4)), np.zeros((len(pocket), 4), dtype=np.int64)
+        for side in (True, False):
+            skin = np.setdiff1d(self._skin, mouth.lips[mouth.is_upper != side])
+            own = is_upper == side
+            distance[own], found = cKDTree(points[skin]).query(points[pocket[own]], k=4)
+            nearest[own] = skin[found]
+        step = np.clip(1.0 - (distance[:, 0] - 5.0) / 15.0, 0.0, 1.0)
+        share = step * step * (3 - 2 * step) * (1.0 - self._near_rows.sum(axis=1))
+        closeness = 1.0 / np.maximum(distance, 0.1) ** 2
+        weights = closeness / closeness.sum(axis=1, keepdims=True) * share[:, None]
+        row = np.repeat(np.arange(len(pocket)), 4)
+        shape = (len(pocket), len(self.face.points))
+        entries = (weights.ravel(), (row, nearest.ravel()))
+        return sparse.coo_matrix(entries, shape=shape).tocsr()
 
     def lip_values(self, recipe: LipRecipe, *, is_even: bool = False) -> Floats:
         """Displacements of ``mouth.lips``, ``(n, 3)`` in mm."""
@@ -133,7 +161,7 @@ class _SkinSolver:
     def solve_mouth(self, lips: Floats, points: dict[int, Floats]) -> Floats:
         """A field ``(V, C)`` from values at ``mouth.lips`` and at face points."""
         field = self.solve_skin(lips, points)
-        field[self.face.mouth.pocket] = self._pocket_near @ field[self.rows]
+        field[self.face.mouth.pocket] = self._near_rows @ field[self.rows] + self._near_skin @ field
         return field
 
     def solve_skin(self, lips: Floats, points: dict[int, Floats]) -> Floats:
@@ -156,7 +184,10 @@ class _SkinSolver:
     def inside_follows_jaw(self, shares: Floats) -> Floats:
         """Extend jaw shares ``(V, C)`` of the contact rows into the mouth."""
         result = shares.copy()
-        result[self.face.mouth.pocket] = self._pocket_all @ shares[self.rows]
+        followed = self._near_rows.sum(axis=1) + np.asarray(self._near_skin.sum(axis=1)).ravel()
+        rest = np.clip(1.0 - followed, 0.0, 1.0)[:, None]
+        near = self._near_rows @ shares[self.rows] + self._near_skin @ shares
+        result[self.face.mouth.pocket] = near + rest * (self._all_rows @ shares[self.rows])
         return result
 
     def _solve(self, given: dict[int, Floats], region: Ints) -> Floats:
@@ -267,9 +298,9 @@ def _jaw_lip_shares(solver: _SkinSolver) -> Floats:
     """
     mouth = solver.face.mouth
     u, s = np.abs(mouth.along), np.abs(mouth.across)
-    corner = 0.42
+    corner = 0.40
     upper = corner * u**2.5
-    gap = np.maximum(1.0 - u**2, 0.0) ** 0.75
+    gap = np.maximum(1.0 - u**2, 0.0) ** 0.6
     lower = upper + (0.97 - upper) * gap
     border = np.where(mouth.is_upper, 0.7 * upper + 0.3 * corner * u**6, lower + 0.03 * gap)
     opened = (1 - s) * np.where(mouth.is_upper, upper, lower) + s * border

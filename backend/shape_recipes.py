@@ -219,9 +219,9 @@ MOUTH_RECIPES = (
     ),
     Recipe(
         _both("noseSneer"),
-        LipRecipe(upper=((0, 0.6, 0.1), (0, 1.5, 0.3), (0, 1.1, 0.2), (0, 0, 0))),
+        LipRecipe(upper=((0, 1.0, 0.1), (0, 2.4, 0.4), (0, 1.6, 0.3), (0, 0, 0))),
         {
-            "nostril": (0.8, 3.2, 0), "nose_side": (0, 2.0, 0.4), "nose_bridge": (0, 0.8, 0),
+            "nostril": (1.0, 4.6, 0.4), "nose_side": (0, 2.6, 0.8), "nose_bridge": (0, 1.0, 0),
             "smile_fold": (0.3, 2.4, 0.8), "nose_tip": (0, 0.8, 0), "nose_base": (0, 0.6, 0),
         },
         seam=6.0,
