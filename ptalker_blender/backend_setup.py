@@ -29,7 +29,7 @@ MAX_PYTHON: Final = (3, 14)
 
 _CHECK: Final = (
     "import importlib.metadata as m, json, platform, torch, torch_geometric, transformers, scipy, "
-    "soundfile, soxr, av, pocketsphinx; "
+    "soundfile, soxr, av; "
     "d = ['cuda'] if torch.cuda.is_available() else []; "
     "d += ['mps'] if torch.backends.mps.is_available() else []; "
     "print('PTALKER ' + json.dumps({'python': platform.python_version(), 'devices': d + ['cpu'], "

@@ -95,7 +95,14 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
                 start_seconds=float(data["start_seconds"]),
                 report=_report(str(data["report"])),
             )
-    except (OSError, KeyError, ValueError, ZeroDivisionError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ZeroDivisionError,
+        zipfile.BadZipFile,
+    ) as error:
         raise JobError(f"The backend's result cannot be read ({error}). {advice}") from error
     if problem := _problem(motion, num_vertices=num_vertices, fps=fps):
         raise JobError(f"The backend's result is wrong: {problem}. {advice}")

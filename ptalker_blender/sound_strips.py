@@ -188,7 +188,7 @@ def _mix_down(scene: bpy.types.Scene, strip: Any, *, first: int, end: int) -> Pa
                 compat.remove_strip(copy, other)
         for other in compat.all_strips(copy):
             other.mute = other.name not in names
-        copy.frame_start, copy.frame_end = first, end
+        copy.frame_start, copy.frame_end = first, end - 1
         compat.mix_down(copy, path)
     except RuntimeError:
         path.unlink(missing_ok=True)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process: hello, messages, cancel, and every way in which it can go wrong."""
+
+import os
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ptalker_blender import backend_process
+from ptalker_blender.backend_process import BackendProcess, child_env, find_backend_root
+from ptalker_blender.protocol import (
+    FINAL_TYPES,
+    Cancelled,
+    GenerateRequest,
+    JobError,
+    Progress,
+    Result,
+)
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    head = tmp_path / "head.npz"
+    np.savez(head, vertices=np.random.default_rng(0).random((20, 3)))
+
+    def make(job="a", **values):
+        return GenerateRequest(
+            job=job,
+            head=str(head),
+            audio="x.wav",
+            fps_numerator=24,
+            fps_denominator=1,
+            out=str(tmp_path / f"{job}.npz"),
+            **values,
+        )
+
+    return make
+
+
+def collect(process, until, seconds=10.0):
+    """Messages up to the first of a type."""
+    found, deadline = [], time.monotonic() + seconds
+    while not any(isinstance(message, until) for message in found):
+        found += process.poll(wait=0.05)
+        assert time.monotonic() < deadline, found
+    return found
+
+
+def test_job_ends_in_a_result(start, request_of):
+    process = start()
+    process.send(request_of())
+    messages = collect(process, Result)
+    assert process.hello.protocol_version == 1
+    assert sum(isinstance(m, Progress) for m in messages) == 4
+    assert messages[-1].path.endswith("a.npz")
+
+
+def test_two_jobs_use_one_process(start, request_of):
+    process = start()
+    for job in ("a", "b"):
+        process.send(request_of(job))
+        assert collect(process, Result)[-1].job == job
+    assert process.is_running
+
+
+def test_poll_returns_at_once_when_nothing_came(start):
+    process = start("silent")
+    began = time.monotonic()
+    assert process.poll() == []
+    assert time.monotonic() - began < 0.05
+
+
+def test_poll_is_bounded_when_the_backend_floods(start, request_of):
+    process = start("flood")
+    process.send(request_of())
+    collect(process, Progress)
+    time.sleep(0.5)
+    began = time.monotonic()
+    assert process.poll(seconds=0.05)
+    assert time.monotonic() - began < 0.2
+
+
+def test_sending_never_blocks(start, request_of):
+    process = start("silent")
+    began = time.monotonic()
+    for _ in range(5):
+        process.send(request_of(text="word " * 100_000))
+    assert time.monotonic() - began < 1.0
+
+
+def test_cancel_is_answered(start, request_of):
+    process = start("slow")
+    process.send(request_of())
+    collect(process, Progress)
+    process.cancel("a")
+    assert isinstance(collect(process, Cancelled)[-1], Cancelled)
+
+
+def test_death_in_the_middle_is_one_sentence_with_the_remedy(start, request_of):
+    process = start("crash")
+    process.send(request_of())
+    with pytest.raises(JobError, match=r"stopped unexpectedly \(status 1, .*a fake crash\)\. Try"):
+        collect(process, Result)
+    assert not process.is_running
+
+
+def test_messages_before_the_death_are_not_lost(start, request_of):
+    process = start("midline")
+    process.send(request_of())
+    with pytest.raises(JobError):
+        for _ in range(100):
+            process.poll(wait=0.1)
+
+
+def test_kill_by_the_system_is_taken_for_want_of_memory(start):
+    process = start("slow")
+    while process.hello is None:
+        process.poll(wait=0.05)
+    os.kill(process.hello.pid, 9)
+    with pytest.raises(JobError, match="memory ran out"):
+        for _ in range(100):
+            process.poll(wait=0.1)
+
+
+def test_missing_module_asks_for_a_repair(tmp_path):
+    process = BackendProcess([sys.executable, "-m", "no_such_backend"], cwd=tmp_path,
+                             log_path=tmp_path / "log")  # fmt: skip
+    with pytest.raises(JobError, match=r"incomplete .*Repair"):
+        for _ in range(100):
+            process.poll(wait=0.1)
+
+
+def test_program_that_does_not_exist(tmp_path):
+    with pytest.raises(JobError, match="cannot be started"):
+        BackendProcess([str(tmp_path / "python")], cwd=tmp_path, log_path=tmp_path / "log")
+
+
+def test_no_hello_in_time(start, monkeypatch):
+    monkeypatch.setattr(backend_process, "HELLO_SECONDS", 0.1)
+    process = start("silent")
+    time.sleep(0.15)
+    with pytest.raises(JobError, match="did not answer"):
+        process.poll()
+    assert not process.is_running
+
+
+def test_other_protocol_version(start):
+    process = start("version")
+    with pytest.raises(JobError, match="version 2 of the protocol"):
+        for _ in range(100):
+            process.poll(wait=0.1)
+
+
+def test_another_program_is_found_out(tmp_path):
+    babble = "import time\nfor i in range(200): print('hello')\ntime.sleep(60)"
+    process = BackendProcess([sys.executable, "-c", babble], cwd=tmp_path,
+                             log_path=tmp_path / "log")  # fmt: skip
+    with pytest.raises(JobError, match="another program"):
+        for _ in range(100):
+            process.poll(wait=0.1)
+    assert not process.is_running
+
+
+@pytest.mark.parametrize("mode", ["ok", "slow"])
+def test_stop_is_polite_first(start, mode):
+    process = start(mode)
+    while process.hello is None:
+        process.poll(wait=0.05)
+    process.stop()
+    assert process._process.returncode == 0
+
+
+def test_stop_kills_what_does_not_listen(start):
+    process = start("hang")
+    while process.hello is None:
+        process.poll(wait=0.05)
+    began = time.monotonic()
+    process.stop(grace_seconds=0.3)
+    assert not process.is_running
+    assert time.monotonic() - began < 2
+
+
+def test_backend_ends_when_its_stdin_closes(start):
+    process = start()
+    while process.hello is None:
+        process.poll(wait=0.05)
+    process._requests.put(None)
+    assert process._process.wait(5) == 0
+
+
+def test_child_environment_keeps_blenders_python_out(monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", "x")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "x")
+    env = child_env({"TMPDIR": "y"})
+    assert not {"PYTHONHOME", "LD_LIBRARY_PATH"} & env.keys()
+    assert env["PYTHONNOUSERSITE"] == "1"
+    assert env["TMPDIR"] == "y"
+
+
+def test_backend_is_found_in_the_zip_and_in_the_repository(tmp_path):
+    backend = tmp_path / "repository" / "backend"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").touch()
+    package = tmp_path / "repository" / "ptalker_blender"
+    package.mkdir()
+    assert find_backend_root(package) == tmp_path / "repository"
+    assert find_backend_root(tmp_path / "repository") == tmp_path / "repository"
+    with pytest.raises(JobError, match="Install the PTalker extension again"):
+        find_backend_root(tmp_path)
+
+
+def test_final_types_are_three():
+    assert len(FINAL_TYPES) == 3

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Driving keys that a head already has."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from ptalker_blender import rig_mapping
+from ptalker_blender.motion import Motion
+
+RNG = np.random.default_rng(3)
+
+
+def motion_of(weights, shapes, names):
+    return Motion(
+        weights=np.asarray(weights, np.float32),
+        shapes=np.asarray(shapes, np.float32),
+        names=tuple(names),
+        template=RNG.random((shapes.shape[1], 3)).astype(np.float32),
+        fps=Fraction(25),
+        start_seconds=0.0,
+        report={},
+    )
+
+
+def test_exact_names_take_the_weights_as_they_are():
+    shapes = RNG.normal(size=(3, 50, 3))
+    motion = motion_of(RNG.random((20, 3)), shapes, ["jawOpen", "mouthClose", "mouthPucker"])
+    rig = rig_mapping.find_rig(["mouthPucker", "other", "jawOpen", "mouthClose"], motion.names)
+    assert rig.kind == 'EXACT'
+    keyed = rig_mapping.drive(motion, rig, shapes[[2, 0, 1]].astype(np.float32))
+    np.testing.assert_array_equal(keyed.weights, motion.weights[:, [2, 0, 1]])
+    assert keyed.shapes is None
+    assert keyed.residual_max < 1e-5
+
+
+def test_exact_names_that_are_missing_are_said():
+    names = [f"shape{i}" for i in range(20)]
+    motion = motion_of(np.ones((5, 20)), RNG.normal(size=(20, 30, 3)), names)
+    rig = rig_mapping.find_rig(names[:15], names)
+    keyed = rig_mapping.drive(motion, rig, motion.shapes[:15])
+    assert "shape15" in keyed.warnings[0]
+    assert keyed.residual_max > 0
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        ([f"viseme_{name}" for name in rig_mapping.VISEMES], 'VISEMES'),
+        (list(rig_mapping.VISEMES), 'VISEMES'),
+        (["viseme_ih", "viseme_oh", "viseme_ou", "PP", "FF", "TH", "DD", "kk"], 'VISEMES'),
+        ([f"Exp{i}" for i in range(1, 51)], 'EXPRESSIONS'),
+        ([f"exp_{i:03d}" for i in range(10)], 'EXPRESSIONS'),
+    ],
+)
+def test_known_sets_are_found(names, kind):
+    assert rig_mapping.find_rig(["Key 1", *names], {"jawOpen"} | set("abc")).kind == kind
+
+
+def test_other_keys_are_no_rig():
+    assert rig_mapping.find_rig([], {"jawOpen", "a", "b"}) is None
+    assert rig_mapping.find_rig(["Smile", "Blink"], {"jawOpen", "a", "b"}) is None
+
+
+def test_fit_finds_weights_that_exist():
+    offsets = RNG.normal(size=(6, 80, 3)).astype(np.float32)
+    true = np.abs(np.sin(np.arange(60)[:, None] * 0.05 * np.arange(1, 7))).astype(np.float32)
+    mixing = np.linalg.qr(RNG.normal(size=(6, 6)))[0].astype(np.float32)
+    shapes = np.tensordot(mixing, offsets, 1)
+    found = rig_mapping.fit(true @ mixing.T, shapes, offsets, bounds=(0.0, 1.0), smoothing=1e-6)
+    np.testing.assert_allclose(found, true, atol=5e-3)
+
+
+def test_fit_keeps_its_bounds():
+    offsets = RNG.normal(size=(2, 20, 3)).astype(np.float32)
+    weights = np.array([[2.0, -1.0]] * 5, np.float32)
+    found = rig_mapping.fit(weights, offsets, offsets, bounds=(0.0, 1.0))
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_fit_of_nearly_equal_keys_stays_smooth():
+    base = RNG.normal(size=(1, 60, 3))
+    offsets = np.concatenate([base, base + 0.01 * RNG.normal(size=base.shape)]).astype(np.float32)
+    clean = 0.5 + 0.4 * np.sin(np.arange(100) * 0.2)
+    noisy = (clean + 0.05 * RNG.normal(size=100)).astype(np.float32)[:, None]
+    rough = rig_mapping.fit(noisy, offsets[:1], offsets, bounds=(0.0, 1.0), smoothing=1e-9)
+    smooth = rig_mapping.fit(noisy, offsets[:1], offsets, bounds=(0.0, 1.0), smoothing=1.0)
+    assert np.abs(np.diff(smooth, axis=0)).max() < np.abs(np.diff(rough, axis=0)).max()
+
+
+def test_residual_is_measured_on_the_vertices_that_move():
+    shapes = np.zeros((1, 10, 3), np.float32)
+    shapes[0, :2, 0] = 1.0
+    motion = motion_of(np.ones((4, 1)), shapes, ["jawOpen"])
+    mean, largest = rig_mapping.residual(motion, np.zeros((4, 1), np.float32), shapes)
+    assert mean == pytest.approx(1.0)
+    assert largest == pytest.approx(1.0)
