@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``--command ptalker``: flags, job lists, exit codes, one line per failure."""
+
+import json
+import os
+import signal
+import threading
+
+import bpy
+import numpy as np
+import pytest
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+@pytest.fixture
+def run(addon, fake_backend, head, tmp_path, capfd):
+    """Runs the command on a saved file with the head in it."""
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "head.blend"))
+
+    def command(*arguments, save="out.blend"):
+        status = addon.command.main([*map(str, arguments), "--save", str(tmp_path / save)])
+        return status, capfd.readouterr().err.splitlines()
+
+    return command
+
+
+def opened(path):
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    return bpy.data.objects["Head"].data.shape_keys
+
+
+def test_one_job_is_done_and_saved(run, sound_file, tmp_path):
+    status, errors = run("--object", "Head", "--audio", sound_file)
+    assert status == DONE
+    assert errors == []
+    assert bpy.data.filepath.endswith("head.blend")
+    keys = opened(tmp_path / "out.blend")
+    assert len(keys.key_blocks) == 4
+    assert keys.animation_data.action.frame_range[0] == 1
+
+
+def test_active_object_is_the_default_and_start_and_frame_count(run, sound_file, tmp_path):
+    status, _ = run("--audio", sound_file, "--start", "0.5", "--end", "1.5", "--frame", "101")
+    assert status == DONE
+    keys = opened(tmp_path / "out.blend")
+    assert tuple(keys.animation_data.action.frame_range) == (101, 124)
+
+
+def test_flags_reach_the_backend(run, addon, sound_file, monkeypatch, tmp_path):
+    seen = []
+    encode = addon.backend_process.encode
+    monkeypatch.setattr(
+        addon.backend_process, "encode", lambda request: seen.append(request) or encode(request)
+    )
+    text = tmp_path / "words.txt"
+    text.write_text("hello there")
+    run("--audio", sound_file, "--style", "happy", "--style-strength", "0.5", "--listen", "sound",
+        "--text-file", text, "--checkpoint", "other", "--device", "cpu",
+        "--decoder", "autoregressive", "--topology", "flame")  # fmt: skip
+    request = seen[0]
+    assert (request.style, request.style_strength) == ("happy", 0.5)
+    assert (request.listen, request.text) == ("sound", "hello there")
+    assert (request.checkpoint, request.device) == ("other", "cpu")
+    assert (request.decoder, request.topology) == ("autoregressive", "flame")
+    assert (request.fps_numerator, request.fps_denominator) == (24, 1)
+
+
+def test_failed_job_is_one_line_and_the_others_are_saved(run, sound_file, tmp_path):
+    jobs = tmp_path / "jobs.json"
+    jobs.write_text(json.dumps([
+        {"object": "Nobody", "audio": sound_file.name},
+        {"object": "Head", "audio": "gone.wav"},
+        {"object": "Head", "audio": sound_file.name, "style-strength": 0.5},
+    ]))  # fmt: skip
+    status, errors = run("--jobs", jobs)
+    assert status == FAILED
+    assert len(errors) == 2
+    assert errors[0].startswith("ptalker: job 1 (Nobody, ")
+    assert 'no object "Nobody". Meshes of the file: Head.' in errors[0]
+    assert "gone.wav does not exist" in errors[1]
+    assert len(opened(tmp_path / "out.blend").key_blocks) == 4
+
+
+def test_nothing_is_saved_when_all_jobs_failed(run, fake_backend, sound_file, tmp_path):
+    fake_backend("error")
+    status, errors = run("--audio", sound_file)
+    assert status == FAILED
+    assert len(errors) == 1
+    assert "The sound file is broken. Choose another one." in errors[0]
+    assert not (tmp_path / "out.blend").exists()
+
+
+def test_backend_that_dies_fails_the_job_only(run, fake_backend, sound_file):
+    fake_backend("crash")
+    status, errors = run("--audio", sound_file)
+    assert status == FAILED
+    assert len(errors) == 1
+    assert "stopped unexpectedly" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (None, "cannot be read"),
+        ("no JSON", "cannot be read"),
+        ("[]", "at least one"),
+        ('{"audio": "x"}', "list of objects"),
+        ('[{"audio": "x", "sound": 1}]', "unknown keys: sound"),
+        ('[{"audio": 3}]', "audio is 3"),
+        ('[{"audio": "x", "style_strength": "much"}]', "style_strength is 'much'"),
+        ('[{"object": "Head"}]', "names no audio"),
+    ],
+)
+def test_wrong_job_list_is_wrong_usage(run, tmp_path, content, part):
+    jobs = tmp_path / "jobs.json"
+    if content is not None:
+        jobs.write_text(content)
+    status, errors = run("--jobs", jobs)
+    assert status == WRONG_USAGE
+    assert part in "\n".join(errors)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--audio", "x", "--no-such-flag"], ["--audio", "x", "--style-strength", "much"],
+     ["--audio", "x", "--device", "tpu"]],
+)  # fmt: skip
+def test_wrong_flags_are_wrong_usage(run, arguments):
+    status, errors = run(*arguments)
+    assert status == WRONG_USAGE
+    assert "usage:" in "\n".join(errors) or "is needed" in errors[0]
+
+
+def test_help_is_no_failure(addon, capfd):
+    assert addon.command.main(["--help"]) == DONE
+    out = capfd.readouterr().out
+    for flag in ("--object", "--audio", "--style-strength", "--jobs", "--save", "--text-file"):
+        assert flag in out
+
+
+def test_without_a_file_it_is_wrong_usage(addon, fake_backend, sound_file, capfd):
+    assert not bpy.data.filepath
+    assert addon.command.main(["--audio", str(sound_file), "--save", "x.blend"]) == WRONG_USAGE
+    assert ".blend" in capfd.readouterr().err
+
+
+def test_interrupt_stops_the_job_and_the_backend(run, addon, fake_backend, sound_file, tmp_path):
+    fake_backend("slow")
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    status, errors = run("--audio", sound_file)
+    assert status == INTERRUPTED
+    assert "interrupted" in errors[-1]
+    assert addon.jobs._Warm.process is None
+    assert not (tmp_path / "out.blend").exists()
+    assert signal.getsignal(signal.SIGINT) is not addon.command._interrupt
+
+
+def test_object_as_style_is_read_as_exemplar(run, addon, sound_file, head, monkeypatch):
+    bpy.ops.ptalker.generate('EXEC_DEFAULT')
+    seen = []
+    monkeypatch.setattr(
+        addon.generation,
+        "write_exemplar",
+        lambda path, exemplar: seen.append(exemplar) or np.savez(path, a=1),
+    )
+    bpy.context.scene.frame_end = 60
+    status, _ = run("--audio", sound_file, "--style", "Head")
+    assert status == DONE
+    assert seen[0].vertices.shape == (60, 60, 3)
