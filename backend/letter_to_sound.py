@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""English text as words, and words that no lexicon knows as phones.
+
+The rules are a compact form of the classic letter-to-sound rules of the US Naval Research Laboratory
+(Elovitz et al. 1976, public domain): the longest group of letters that fits its surroundings wins.
+They are for names and rare words; a wrong vowel now and then does little harm to an alignment.
+"""
+
+import re
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    " sixteen seventeen eighteen nineteen"
+).split(" ")
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split(" ")
+_SCALES = ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
+_ORDINALS = {
+    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
+    "nine": "ninth", "twelve": "twelfth",
+}  # fmt: skip
+_ABBREVIATIONS = {
+    "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "st": "saint", "vs": "versus",
+    "etc": "et cetera", "prof": "professor", "jr": "junior", "no.": "number", "&": "and",
+    "%": "percent", "+": "plus", "=": "equals", "@": "at",
+}  # fmt: skip
+_MONEY = {"$": "dollars", "£": "pounds", "€": "euros"}
+_TOKEN = re.compile(
+    r"[$£€]?\d+(?:,\d{3})*(?:\.\d+)?(?:st|nd|rd|th)?(?![a-z\d])|[a-z]+(?:['’][a-z]+)*['’]?|\d|[&%+=@]"
+)
+
+# In the NRL's notation: before[letters]after=phones. The first rule that fits wins, so longer groups
+# and stricter surroundings stand first. # is a vowel letter, ^ a consonant letter, < and > the edges
+# of the word. Single letters are left to code below.
+_RULES_TEXT = """
+[tious]=SH AH S; [cious]=SH AH S; [tion]=SH AH N; [ssion]=SH AH N; #[sion]=ZH AH N; [sion]=SH AH N;
+[tial]=SH AH L; [cial]=SH AH L; [cian]=SH AH N; [ture]>=CH ER; #[sure]>=ZH ER; [ought]=AO T;
+[aught]=AO T; th[ough]=OW; r[ough]=AH F; t[ough]=AH F; en[ough]=AH F; [ough]=OW; [eigh]=EY;
+l[augh]=AE F; [augh]=AO; [ight]=AY T; [igh]=AY; [tch]=CH; <[sch]=SH; [chr]=K R; [ch]=CH; [sh]=SH;
+[ph]=F; <[th]e=DH; #[th]er=DH; [th]=TH; [wh]o=HH; [wh]=W; #[gh]>=; #[gh]^=; [gh]=G; <[kn]=N; <[gn]=N;
+[gn]>=N; <[wr]=R; <[ps]=S; [qu]e>=K; [qu]=K W; [ck]=K; [dge]=JH; [dg]=JH; [ng]>=NG; [ng]^=NG;
+[ng]s>=NG; [ng]e=N JH; [ng]=NG G; [nk]=NG K; [sc]e=S; [sc]i=S; [mb]>=M; [mb]s>=M;
+[eau]=OW; [oar]=AO R; [oor]=AO R; [our]=AO R; [ear]^=ER; [ear]=IH R; [eer]=IH R; [air]=EH R;
+[are]>=EH R; [ire]>=AY ER; [ure]>=Y UH R; [ore]>=AO R; [ere]>=IH R;
+[ai]=EY; [ay]=EY; [au]=AO; [aw]=AO; [ea]d>=EH; [ea]=IY; [ee]=IY; c[ei]=IY; [ei]=AY; [eu]=UW;
+[ew]=UW; [ey]>=IY; [ey]=EY; [ie]>=IY; [ie]=IY; [oa]=OW; [oe]=OW; [oi]=OY; [oy]=OY; [oo]k=UH;
+[oo]d=UH; [oo]=UW; [ous]>=AH S; [ou]=AW; [ow]>=OW; [ow]n=AW; [ow]=AW; [ue]=UW; [ui]=UW; [uy]=AY;
+[ia]=IY AH; [io]=IY OW; [ar]#=EH R; w[ar]=AO R; [ar]=AA R; [er]#=EH R; [er]=ER; [ir]#=IH R;
+[ir]=ER; w[or]=ER; [or]=AO R; [ur]#=UH R; [ur]=ER; [yr]=ER; [le]>=AH L; [les]>=AH L Z; [led]>=AH L D;
+[all]=AO L; [al]k=AO; [old]=OW L D; [ild]>=AY L D; [ind]>=AY N D; [aste]>=EY S T; [ange]=EY N JH
+"""
+_LETTERS = {
+    "b": "B", "d": "D", "f": "F", "h": "HH", "j": "JH", "k": "K", "l": "L", "m": "M", "n": "N",
+    "p": "P", "q": "K", "r": "R", "t": "T", "v": "V", "w": "W", "z": "Z",
+}  # fmt: skip
+_SHORT = {"a": "AE", "e": "EH", "i": "IH", "o": "AA", "u": "AH", "y": "IH"}
+_LONG = {"a": "EY", "e": "IY", "i": "AY", "o": "OW", "u": "UW", "y": "AY"}
+_VOWEL_LETTERS = "aeiouy"
+
+
+def words_of(text: str) -> list[str]:
+    """Splits English text into lower-case words; numbers and usual signs are spelled out.
+
+    Args:
+        text: What is spoken, with any punctuation.
+
+    Returns:
+        Words of letters and apostrophes.
+    """
+    words: list[str] = []
+    for token in _TOKEN.findall(text.lower().replace("’", "'")):
+        if token[0].isdigit() or token[0] in _MONEY:
+            words += _number_words(token)
+        else:
+            words += _ABBREVIATIONS.get(token, token).split(" ")
+    return [word.rstrip("'") if word.endswith("s'") else word.strip("'") for word in words]
+
+
+def _number_words(token: str) -> list[str]:
+    money = _MONEY.get(token[0])
+    bare = token.lstrip("$£€").replace(",", "")
+    ordinal = bare[-2:] in ("st", "nd", "rd", "th")
+    whole, _, fraction = (bare[:-2] if ordinal else bare).partition(".")
+    is_year = len(whole) == 4 and not (fraction or money or "," in token) and whole[1:3] != "00"
+    if is_year and 1100 <= int(whole) <= 2099 and not ordinal:
+        rest = int(whole[2:])
+        tail = ["hundred"] if rest == 0 else _spell(rest) if rest > 9 else ["oh", *_spell(rest)]
+        words = _spell(int(whole[:2])) + tail
+    elif len(whole) > 12:
+        words = [_UNITS[int(digit)] for digit in whole]
+    else:
+        words = _spell(int(whole))
+    if fraction:
+        words += ["point", *(_UNITS[int(digit)] for digit in fraction)]
+    if ordinal:
+        last = words[-1]
+        regular = f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th"
+        words[-1] = _ORDINALS.get(last, regular)
+    return [*words, money] if money else words
+
+
+def _spell(number: int) -> list[str]:
+    if number < 20:
+        return [_UNITS[number]]
+    if number < 100:
+        rest = number % 10
+        return [_TENS[number // 10 - 2], *([_UNITS[rest]] if rest else [])]
+    for scale, name in _SCALES:
+        if number >= scale:
+            rest = number % scale
+            return [*_spell(number // scale), name, *(_spell(rest) if rest else [])]
+    raise AssertionError(number)
+
+
+def pronounce(word: str) -> tuple[str, ...]:
+    """Guesses the phones of an English word.
+
+    Args:
+        word: Letters and apostrophes; others are passed over.
+
+    Returns:
+        ARPAbet phones without stress; empty if there is no letter.
+    """
+    letters = re.sub("[^a-z]", "", word.lower())
+    if letters and not re.search(f"[{_VOWEL_LETTERS}]", letters):
+        return tuple(phone for letter in letters for phone in _LETTER_NAMES[letter].split())
+    phones: list[str] = []
+    position = 0
+    while position < len(letters):
+        for group, before, after, sound in _RULES:
+            end = position + len(group)
+            if (
+                letters.startswith(group, position)
+                and (before is None or before.search(letters[:position]))
+                and (after is None or after.match(letters[end:]))
+            ):
+                phones += sound
+                position = end
+                break
+        else:
+            phones += _single_letter(letters, position)
+            position += 1
+    return tuple(
+        phone for index, phone in enumerate(phones) if index == 0 or phone != phones[index - 1]
+    )
+
+
+def _single_letter(letters: str, at: int) -> list[str]:
+    letter, rest, before = letters[at], letters[at + 1 :], letters[:at]
+    if letter in _LETTERS:
+        return [_LETTERS[letter]]
+    if letter == "c":
+        return ["S" if rest[:1] in ("e", "i", "y") and rest else "K"]
+    if letter == "g":
+        return ["JH" if rest[:1] in ("e", "i", "y") and rest and at > 0 else "G"]
+    if letter == "s":
+        voiced = rest == "" and before[-1:] in tuple("bdglmnrvw" + _VOWEL_LETTERS)
+        between = before[-1:] in tuple(_VOWEL_LETTERS) and rest[:1] in tuple("aeiou")
+        return ["Z" if before and (voiced or (between and rest)) else "S"]
+    if letter == "x":
+        return ["Z"] if at == 0 else ["K", "S"]
+    return _single_vowel(letter, rest, before)
+
+
+def _single_vowel(letter: str, rest: str, before: str) -> list[str]:
+    if letter == "y" and before == "" and rest:
+        return ["Y"]
+    if rest == "":
+        has_vowel = re.search(f"[{_VOWEL_LETTERS}]", before) is not None
+        if letter == "e" and has_vowel:
+            return []
+        last = {"a": "AH", "e": "IY", "i": "IY", "o": "OW", "u": "UW", "y": "IY"}
+        return ["AY"] if letter == "y" and not has_vowel else [last[letter]]
+    if letter == "e" and rest in ("d", "s") and len(before) > 1:
+        sibilant = before[-1] in ("tdsxzcg" if rest == "s" else "td")
+        return ["IH"] if sibilant else []
+    silent_e = re.fullmatch("[^aeiouy]e[sd]?", rest) is not None
+    return [(_LONG if silent_e else _SHORT)[letter]]
+
+
+def _pattern(text: str, form: str) -> re.Pattern[str] | None:
+    if not text:
+        return None
+    for sign, meaning in (("^", f"[^{_VOWEL_LETTERS}]"), ("#", f"[{_VOWEL_LETTERS}]")):
+        text = text.replace(sign, meaning)
+    return re.compile(form.format(text.replace("<", "^").replace(">", "$")))
+
+
+def _parse_rules() -> list[tuple[str, re.Pattern[str] | None, re.Pattern[str] | None, list[str]]]:
+    rules = []
+    for rule in _RULES_TEXT.replace("\n", " ").split(";"):
+        surroundings, _, sound = rule.strip().partition("=")
+        before, _, rest = surroundings.partition("[")
+        group, _, after = rest.partition("]")
+        rules.append((group, _pattern(before, "{}$"), _pattern(after, "{}"), sound.split()))
+    return rules
+
+
+_LETTER_NAMES = {
+    "b": "B IY", "c": "S IY", "d": "D IY", "f": "EH F", "g": "JH IY", "h": "EY CH", "j": "JH EY",
+    "k": "K EY", "l": "EH L", "m": "EH M", "n": "EH N", "p": "P IY", "q": "K Y UW", "r": "AA R",
+    "s": "EH S", "t": "T IY", "v": "V IY", "w": "D AH B AH L Y UW", "x": "EH K S", "z": "Z IY",
+}  # fmt: skip
+_RULES = _parse_rules()
