@@ -238,7 +238,8 @@ _commands: list[Any] = []
 
 def register() -> None:
     """Make the command known to Blender."""
-    _commands.append(bpy.utils.register_cli_command("ptalker", main))
+    make: Any = bpy.utils.register_cli_command
+    _commands.append(make("ptalker", main))
 
 
 def unregister() -> None:

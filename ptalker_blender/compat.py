@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import numpy as np
 
+from .untyped import Context, Key, Scene
+
 if TYPE_CHECKING:
     from .motion import Floats
 
 _LINEAR = 1  # keyframe interpolation: 0 constant, 1 linear, 2 Bezier
 
 
-def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene:
+def sequencer_scene(context: Context) -> Scene:
     """5.0 and later: the workspace names the scene that its sequencer edits."""
     return getattr(context, "sequencer_scene", None) or context.scene
 
 
-def all_strips(scene: bpy.types.Scene) -> list[Any]:
+def all_strips(scene: Scene) -> list[Any]:
     """Every strip of a scene, also those inside meta strips."""
     editor = scene.sequence_editor
     if editor is None:
@@ -29,7 +31,7 @@ def all_strips(scene: bpy.types.Scene) -> list[Any]:
     return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
 
 
-def active_strip(scene: bpy.types.Scene) -> Any:
+def active_strip(scene: Scene) -> Any:
     """The strip that was last clicked in the scene's sequencer; None without one."""
     editor = scene.sequence_editor
     return editor.active_strip if editor is not None else None
@@ -55,14 +57,14 @@ def is_retimed(strip: Any) -> bool:
     return keys is not None and len(keys) > 0
 
 
-def remove_strip(scene: bpy.types.Scene, strip: Any) -> None:
+def remove_strip(scene: Scene, strip: Any) -> None:
     """Take a top-level strip out of a scene's sequencer."""
     editor = scene.sequence_editor
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     strips.remove(strip)
 
 
-def top_level_strips(scene: bpy.types.Scene) -> list[Any]:
+def top_level_strips(scene: Scene) -> list[Any]:
     """The strips of a scene that lie in no meta strip."""
     editor = scene.sequence_editor
     if editor is None:
@@ -70,10 +72,10 @@ def top_level_strips(scene: bpy.types.Scene) -> list[Any]:
     return list(editor.strips if hasattr(editor, "strips") else editor.sequences)
 
 
-def new_fcurves(id_block: bpy.types.ID, name: str) -> tuple[bpy.types.Action, Any]:
+def new_fcurves(id_block: Key, name: str) -> tuple[bpy.types.Action, Any]:
     """A new action on a shape-key data-block; returns it and its empty F-curve collection."""
     animation = id_block.animation_data or id_block.animation_data_create()
-    action = bpy.data.actions.new(name)
+    action: Any = bpy.data.actions.new(name)
     if hasattr(action, "slots"):  # 4.4 and later
         slot = action.slots.new(id_type='KEY', name=id_block.name)
         strip = action.layers.new("Layer").strips.new(type='KEYFRAME')
@@ -86,7 +88,7 @@ def new_fcurves(id_block: bpy.types.ID, name: str) -> tuple[bpy.types.Action, An
     return action, curves
 
 
-def assigned_action(id_block: bpy.types.ID) -> tuple[Any, Any]:
+def assigned_action(id_block: Key) -> tuple[Any, Any]:
     """The action and slot that animate a data-block; None for what there is not."""
     animation = id_block.animation_data
     if animation is None or animation.action is None:
@@ -94,7 +96,7 @@ def assigned_action(id_block: bpy.types.ID) -> tuple[Any, Any]:
     return animation.action, getattr(animation, "action_slot", None)
 
 
-def assign_action(id_block: bpy.types.ID, action: Any, slot: Any) -> None:
+def assign_action(id_block: Key, action: Any, slot: Any) -> None:
     """Have an action animate a data-block; None takes the present one away."""
     animation = id_block.animation_data
     if animation is None:
@@ -104,7 +106,7 @@ def assign_action(id_block: bpy.types.ID, action: Any, slot: Any) -> None:
         animation.action_slot = slot
 
 
-def assigned_fcurves(id_block: bpy.types.ID) -> list[bpy.types.FCurve]:
+def assigned_fcurves(id_block: Key) -> list[bpy.types.FCurve]:
     """The F-curves that animate a data-block directly (no NLA, no drivers)."""
     action, slot = assigned_action(id_block)
     if action is None:
@@ -138,7 +140,7 @@ def quit_handlers() -> list[Any] | None:
     return getattr(bpy.app.handlers, "exit_pre", None)
 
 
-def new_sound_strip(scene: bpy.types.Scene, path: Path, *, frame: int) -> Any:
+def new_sound_strip(scene: Scene, path: Path, *, frame: int) -> Any:
     """A sound strip in the first free channel; None in a build without sound."""
     if not bpy.app.build_options.audaspace:
         return None
@@ -148,7 +150,7 @@ def new_sound_strip(scene: bpy.types.Scene, path: Path, *, frame: int) -> Any:
     return strips.new_sound(path.stem, str(path), channel, frame)
 
 
-def mix_down(scene: bpy.types.Scene, path: Path) -> None:
+def mix_down(scene: Scene, path: Path) -> None:
     """Mix a scene's sound into a WAV file; some builds write nothing and say nothing.
 
     Raises:

@@ -10,11 +10,12 @@ import numpy as np
 
 from . import compat
 from .protocol import JobError
+from .untyped import Context, Mesh, Object
 
 NAME = "Demo Head"
 
 
-def add(context: bpy.types.Context, path: Path) -> bpy.types.Object:
+def add(context: Context, path: Path) -> Object:
     """Make the head at the 3D cursor and select it.
 
     Raises:
@@ -38,7 +39,7 @@ def add(context: bpy.types.Context, path: Path) -> bpy.types.Object:
     return obj
 
 
-def _mesh(arrays: dict[str, np.ndarray]) -> bpy.types.Mesh:
+def _mesh(arrays: dict[str, np.ndarray]) -> Mesh:
     vertices, sizes = arrays["vertices"], arrays["face_sizes"]
     corners = arrays["face_corners"].astype(np.int32)
     mesh = bpy.data.meshes.new(NAME)
@@ -70,7 +71,7 @@ def _material(name: str, color: list[float]) -> bpy.types.Material:
     return material
 
 
-def add_sentence(context: bpy.types.Context, obj: bpy.types.Object, path: Path) -> None:
+def add_sentence(context: Context, obj: Object, path: Path) -> None:
     """Give the head something to say: a strip where the sequencer has no sound, else a file."""
     scene = compat.sequencer_scene(context)
     if any(strip.type == 'SOUND' for strip in compat.all_strips(scene)):

@@ -7,8 +7,8 @@ import bpy
 from bpy.props import IntProperty
 
 from . import face_points, paths
-from .operators import Results
 from .protocol import JobError
+from .untyped import Context, Event, Results, classes_factory
 
 
 class PTALKER_OT_mark_face_point(bpy.types.Operator):
@@ -19,14 +19,14 @@ class PTALKER_OT_mark_face_point(bpy.types.Operator):
     bl_options = {'REGISTER', 'UNDO'}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         obj = context.active_object
         if obj is None or obj.type != 'MESH' or obj.mode != 'EDIT':
             cls.poll_message_set("Enter Edit Mode and select one vertex.")
             return False
         return True
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         obj = context.active_object
         try:
             names = face_points.names(paths.backend_root())
@@ -53,10 +53,10 @@ class PTALKER_OT_step_face_point(bpy.types.Operator):
     step: IntProperty(default=1, options={'SKIP_SAVE'})
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         return context.active_object is not None and context.active_object.type == 'MESH'
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         obj = context.active_object
         try:
             names = face_points.names(paths.backend_root())
@@ -78,14 +78,14 @@ class PTALKER_OT_clear_face_points(bpy.types.Operator):
     bl_options = {'REGISTER', 'UNDO'}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         obj = context.active_object
         return obj is not None and obj.type == 'MESH' and bool(face_points.marked_names(obj))
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Results:
+    def invoke(self, context: Context, event: Event) -> Results:
         return context.window_manager.invoke_confirm(self, event)
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         face_points.clear(context.active_object)
         context.active_object.ptalker.face_point = 0
         return {'FINISHED'}
@@ -96,4 +96,4 @@ _classes = (
     PTALKER_OT_step_face_point,
     PTALKER_OT_clear_face_points,
 )
-register, unregister = bpy.utils.register_classes_factory(_classes)
+register, unregister = classes_factory(_classes)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import bmesh
-import bpy
+
+from .untyped import Object, Vertex
 
 PREFIX: Final = "face_point."
 
@@ -29,7 +30,7 @@ def title(name: str) -> str:
     return name.replace("_", " ").title()
 
 
-def marked(obj: bpy.types.Object) -> dict[str, int]:
+def marked(obj: Object) -> dict[str, int]:
     """Vertex number of each marked point; one whose vertex was deleted is left out."""
     groups = {
         group.index: group.name.removeprefix(PREFIX)
@@ -47,12 +48,12 @@ def marked(obj: bpy.types.Object) -> dict[str, int]:
     return found
 
 
-def marked_names(obj: bpy.types.Object) -> set[str]:
+def marked_names(obj: Object) -> set[str]:
     """Names that have a vertex group; fast enough for drawing."""
     return {g.name.removeprefix(PREFIX) for g in obj.vertex_groups if g.name.startswith(PREFIX)}
 
 
-def chosen_vertex(obj: bpy.types.Object) -> int | None:
+def chosen_vertex(obj: Object) -> int | None:
     """In edit mode: the only selected vertex, or the active one; None where neither is."""
     edited = bmesh.from_edit_mesh(obj.data)
     selected = [vertex for vertex in edited.verts if vertex.select]
@@ -62,20 +63,21 @@ def chosen_vertex(obj: bpy.types.Object) -> int | None:
     return active.index if isinstance(active, bmesh.types.BMVert) else None
 
 
-def select(obj: bpy.types.Object, name: str) -> None:
+def select(obj: Object, name: str) -> None:
     """In edit mode: select the vertex of a marked point alone; nothing where it is not marked."""
     group = obj.vertex_groups.get(PREFIX + name)
     edited = bmesh.from_edit_mesh(obj.data)
     layer = edited.verts.layers.deform.active
     if group is None or layer is None:
         return
+    vertex: Vertex
     for vertex in edited.verts:
         vertex.select = group.index in vertex[layer]
     edited.select_flush_mode()
     bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
 
 
-def mark(obj: bpy.types.Object, name: str, vertex: int) -> None:
+def mark(obj: Object, name: str, vertex: int) -> None:
     """Store a vertex as a face point in place of the one it was; in edit or object mode."""
     group = obj.vertex_groups.get(PREFIX + name) or obj.vertex_groups.new(name=PREFIX + name)
     if obj.mode != 'EDIT':
@@ -84,15 +86,17 @@ def mark(obj: bpy.types.Object, name: str, vertex: int) -> None:
         return
     edited = bmesh.from_edit_mesh(obj.data)
     layer = edited.verts.layers.deform.verify()
+    other: Vertex
     for other in edited.verts:
         if group.index in other[layer]:
             del other[layer][group.index]
     edited.verts.ensure_lookup_table()
-    edited.verts[vertex][layer][group.index] = 1.0
+    chosen: Vertex = edited.verts[vertex]
+    chosen[layer][group.index] = 1.0
     bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
 
 
-def clear(obj: bpy.types.Object) -> None:
+def clear(obj: Object) -> None:
     """Remove every marked point."""
     for group in [g for g in obj.vertex_groups if g.name.startswith(PREFIX)]:
         obj.vertex_groups.remove(group)

@@ -10,7 +10,6 @@ from typing import Any
 
 import bpy
 import numpy as np
-from numpy.typing import NDArray
 
 from . import jobs, motion, paths, rig_mapping, scene_inputs, shape_keys
 from .jobs import BackendJob, Outcome
@@ -18,6 +17,7 @@ from .motion import KeyedMotion, Motion
 from .preferences import Settings
 from .protocol import GenerateRequest, JobError, Result, StyleRequest
 from .scene_inputs import Exemplar, Head, SceneInputs
+from .untyped import Object
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,11 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
         f"{inputs.first_frame} to {last_frame}"
     )
     if keyed.residual_mean > 0:
-        unit = 1000.0 * bpy.context.scene.unit_settings.scale_length * max(obj.scale)
+        unit = (
+            1000.0
+            * bpy.context.scene.unit_settings.scale_length
+            * max(abs(obj.scale[axis]) for axis in range(3))
+        )
         text += (
             f"; they miss the motion by {keyed.residual_mean * unit:.2f} mm on average, "
             f"{keyed.residual_max * unit:.1f} mm at most"
@@ -158,7 +162,7 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE)
 
 
-def _keyed(obj: bpy.types.Object, found: Motion, key_target: str) -> KeyedMotion:
+def _keyed(obj: Object, found: Motion, key_target: str) -> KeyedMotion:
     """The motion as new shape keys, or on those that the head has."""
     if key_target != 'NEW' and obj.data.shape_keys is not None:
         own = shape_keys.own_key_names(obj)
@@ -184,8 +188,8 @@ def _report_warnings(report: dict[str, object]) -> tuple[str, ...]:
     return tuple(map(str, warnings)) if isinstance(warnings, list) else ()
 
 
-def _head_arrays(head: Head) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
+def _head_arrays(head: Head) -> dict[str, Any]:
+    arrays: dict[str, Any] = {
         "face_corners": head.face_corners,
         "face_sizes": head.face_sizes,
     }

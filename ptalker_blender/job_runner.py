@@ -16,6 +16,7 @@ import bpy
 from . import compat, jobs
 from .jobs import Job, Outcome
 from .protocol import JobError
+from .untyped import persistent
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +102,9 @@ def _finish() -> Outcome:
     outcome = job.outcome or bug
     job.close()
     _show_outcome(outcome)
-    if outcome.undo_text and bpy.ops.ed.undo_push.poll():  # not in the background
-        bpy.ops.ed.undo_push(message=outcome.undo_text)
+    undo: Any = bpy.ops.ed
+    if outcome.undo_text and undo.undo_push.poll():  # not in the background
+        undo.undo_push(message=outcome.undo_text)
     return outcome
 
 
@@ -144,7 +146,7 @@ def redraw() -> None:
                     region.tag_redraw()
 
 
-@bpy.app.handlers.persistent
+@persistent
 def _abandon(*_: object) -> None:
     """A file is loaded, Blender quits, the add-on is disabled: end everything now."""
     job, _Running.job = _Running.job, None
@@ -154,7 +156,7 @@ def _abandon(*_: object) -> None:
         bpy.app.timers.unregister(_tick)
 
 
-@bpy.app.handlers.persistent
+@persistent
 def _reset_state(*_: object) -> None:
     """A file may hold the state of the Blender that saved it in the middle of a job."""
     state = _state()
@@ -164,7 +166,7 @@ def _reset_state(*_: object) -> None:
     state.warnings.clear()
 
 
-@bpy.app.handlers.persistent
+@persistent
 def _stop(*_: object) -> None:
     _abandon()
     jobs.release_backend()

@@ -22,10 +22,9 @@ from . import (
 from .jobs import Job, Outcome
 from .protocol import JobError
 from .scene_inputs import Choices
+from .untyped import Context, Event, Object, Results, classes_factory
 
 logger = logging.getLogger(__name__)
-
-Results = set[str]
 
 
 def report_outcome(operator: bpy.types.Operator, outcome: Outcome) -> Results:
@@ -39,7 +38,7 @@ def report_outcome(operator: bpy.types.Operator, outcome: Outcome) -> Results:
     return {'CANCELLED'}
 
 
-def choices_of(context: bpy.types.Context, obj: bpy.types.Object) -> Choices:
+def choices_of(context: Context, obj: Object) -> Choices:
     """What the artist chose for a head, in the panel and in the preferences.
 
     Raises:
@@ -81,12 +80,12 @@ class PTALKER_OT_generate(bpy.types.Operator):
     bl_options = {'REGISTER'}  # the undo step is pushed when the job has ended
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         if reason := readiness.missing(context):
             cls.poll_message_set(reason)
         return not reason
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Results:
+    def invoke(self, context: Context, _event: Event) -> Results:
         if bpy.app.background:
             return self.execute(context)
         try:
@@ -96,7 +95,7 @@ class PTALKER_OT_generate(bpy.types.Operator):
             return {'CANCELLED'}
         return {'FINISHED'}
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         try:
             outcome = job_runner.run(self._job(context))
         except JobError as error:
@@ -104,7 +103,7 @@ class PTALKER_OT_generate(bpy.types.Operator):
             return {'CANCELLED'}
         return report_outcome(self, outcome)
 
-    def _job(self, context: bpy.types.Context) -> Job:
+    def _job(self, context: Context) -> Job:
         if job_runner.is_running():
             raise JobError("Another job of PTalker is running. Wait for it or cancel it.")
         obj = scene_inputs.find_head(context)
@@ -122,10 +121,10 @@ class PTALKER_OT_cancel(bpy.types.Operator):
     bl_options = {'INTERNAL'}
 
     @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
+    def poll(cls, _context: Context) -> bool:
         return job_runner.is_running()
 
-    def execute(self, _context: bpy.types.Context) -> Results:
+    def execute(self, _context: Context) -> Results:
         job_runner.cancel()
         return {'FINISHED'}
 
@@ -140,7 +139,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
     name: StringProperty(name="Name", description="Name of the style")
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         obj = scene_inputs.find_head(context)
         reason = readiness.backend_missing(context)
         if obj is not None and not reason:
@@ -149,13 +148,13 @@ class PTALKER_OT_save_style(bpy.types.Operator):
             cls.poll_message_set(reason)
         return obj is not None and not reason
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Results:
+    def invoke(self, context: Context, _event: Event) -> Results:
         obj = scene_inputs.find_head(context)
         if not self.name and obj is not None and obj.ptalker.exemplar is not None:
             self.name = obj.ptalker.exemplar.name
         return context.window_manager.invoke_props_dialog(self)
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         try:
             job = self._job(context)
             if bpy.app.background:
@@ -166,7 +165,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
             return {'CANCELLED'}
         return {'FINISHED'}
 
-    def _job(self, context: bpy.types.Context) -> Job:
+    def _job(self, context: Context) -> Job:
         if job_runner.is_running():
             raise JobError("Another job of PTalker is running. Wait for it or cancel it.")
         name = self.name.strip()
@@ -211,17 +210,17 @@ class PTALKER_OT_blend_styles(bpy.types.Operator):
     name: StringProperty(name="Name", description="Name of the new style")
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         obj = scene_inputs.find_head(context)
         if obj is None or not obj.ptalker.saved_style:
             cls.poll_message_set("Choose a saved style first.")
             return False
         return True
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Results:
+    def invoke(self, context: Context, _event: Event) -> Results:
         return context.window_manager.invoke_props_dialog(self)
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         obj = scene_inputs.find_head(context)
         if obj is None:
             return {'CANCELLED'}
@@ -250,14 +249,14 @@ class PTALKER_OT_delete_style(bpy.types.Operator):
     bl_options = {'REGISTER'}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         obj = scene_inputs.find_head(context)
         return obj is not None and bool(obj.ptalker.saved_style)
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Results:
+    def invoke(self, context: Context, event: Event) -> Results:
         return context.window_manager.invoke_confirm(self, event)
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         obj = scene_inputs.find_head(context)
         if obj is None:
             return {'CANCELLED'}
@@ -278,10 +277,10 @@ class PTALKER_OT_add_demo_head(bpy.types.Operator):
     bl_options = {'REGISTER', 'UNDO'}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.mode == 'OBJECT'
+    def poll(cls, context: Context) -> bool:
+        return bool(context.mode == 'OBJECT')
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         try:
             root = paths.backend_root()
             obj = demo_head.add(context, root / "backend" / "demo" / "head.npz")
@@ -299,7 +298,7 @@ class PTALKER_OT_open_log(bpy.types.Operator):
     bl_label = "Show Log"
     bl_options = {'INTERNAL'}
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         found = [path for path in (paths.backend_log(), paths.setup_log()) if path.is_file()]
         if not found:
             self.report({'INFO'}, "There is no log yet.")
@@ -315,7 +314,7 @@ class PTALKER_OT_open_log(bpy.types.Operator):
         return {'FINISHED'}
 
 
-def _draw_add_menu(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
+def _draw_add_menu(self: bpy.types.Menu, _context: Context) -> None:
     self.layout.operator("ptalker.add_demo_head", text="PTalker Demo Head", icon='USER')
 
 
@@ -328,7 +327,7 @@ _classes = (
     PTALKER_OT_add_demo_head,
     PTALKER_OT_open_log,
 )
-_register_classes, _unregister_classes = bpy.utils.register_classes_factory(_classes)
+_register_classes, _unregister_classes = classes_factory(_classes)
 
 
 def register() -> None:

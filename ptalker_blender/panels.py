@@ -4,24 +4,26 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import bpy
 
 from . import face_points, paths, readiness
 from .protocol import JobError
+from .untyped import Context, Layout, Object, Settings, classes_factory
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
 _PIXELS_A_LETTER = 6.0
 _ICONS = {'DONE': 'CHECKMARK', 'CANCELLED': 'INFO', 'FAILED': 'ERROR'}
 
 
-def _head(context: bpy.types.Context) -> bpy.types.Object | None:
+def _head(context: Context) -> Object | None:
     """The head that the panel is about; only a mesh has choices to show."""
     obj = context.scene.ptalker.head or context.active_object
     return obj if obj is not None and obj.type == 'MESH' else None
 
 
-def _label(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
+def _label(layout: Layout, context: Context, text: str,
            icon: str) -> None:  # fmt: skip
     """A sentence that is wrapped to the sidebar's width."""
     pixels = context.region.width / context.preferences.system.ui_scale
@@ -33,8 +35,8 @@ def _label(layout: bpy.types.UILayout, context: bpy.types.Context, text: str,
 
 
 class _Tab:
-    bl_space_type = 'VIEW_3D'
-    bl_region_type = 'UI'
+    bl_space_type: Any = 'VIEW_3D'
+    bl_region_type: Any = 'UI'
     bl_category = "PTalker"
 
 
@@ -44,7 +46,7 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
     bl_label = "PTalker"
     bl_order = 0
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         layout = self.layout
         job = context.window_manager.ptalker
         active = context.active_object
@@ -72,7 +74,7 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
             self._draw_result(layout, context, job)
 
     @staticmethod
-    def _draw_progress(layout: bpy.types.UILayout, job: bpy.types.PropertyGroup) -> None:
+    def _draw_progress(layout: Layout, job: Settings) -> None:
         column = layout.column(align=True)
         row = column.row(align=True)
         row.scale_y = 1.4
@@ -84,8 +86,8 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         row.operator("ptalker.cancel", text="", icon='X')
 
     @staticmethod
-    def _draw_result(layout: bpy.types.UILayout, context: bpy.types.Context,
-                     job: bpy.types.PropertyGroup) -> None:  # fmt: skip
+    def _draw_result(layout: Layout, context: Context,
+                     job: Settings) -> None:  # fmt: skip
         box = layout.box()
         _label(box, context, job.result_text, _ICONS[job.result_kind])
         for warning in job.warnings:
@@ -98,7 +100,7 @@ class _HeadPanel(_Tab):
     bl_parent_id = "PTALKER_PT_main"
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Context) -> bool:
         return _head(context) is not None
 
 
@@ -108,7 +110,7 @@ class PTALKER_PT_sound(_HeadPanel, bpy.types.Panel):
     bl_label = "Sound"
     bl_order = 1
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         settings = _head(context).ptalker
         layout = self.layout
         layout.row().prop(settings, "sound_source", expand=True)
@@ -128,7 +130,7 @@ class PTALKER_PT_words(_HeadPanel, bpy.types.Panel):
     bl_order = 2
     bl_options = {'DEFAULT_CLOSED'}
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         settings = _head(context).ptalker
         layout = self.layout
         layout.use_property_split = True
@@ -147,7 +149,7 @@ class PTALKER_PT_style(_HeadPanel, bpy.types.Panel):
     bl_label = "Style"
     bl_order = 3
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         settings = _head(context).ptalker
         layout = self.layout
         layout.row().prop(settings, "style_source", expand=True)
@@ -179,7 +181,7 @@ class PTALKER_PT_keys(_HeadPanel, bpy.types.Panel):
     bl_order = 4
     bl_options = {'DEFAULT_CLOSED'}
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -193,7 +195,7 @@ class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
     bl_order = 5
     bl_options = {'DEFAULT_CLOSED'}
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         layout = self.layout
         obj = _head(context)
         try:
@@ -227,4 +229,4 @@ _classes = (
     PTALKER_PT_keys,
     PTALKER_PT_face_points,
 )
-register, unregister = bpy.utils.register_classes_factory(_classes)
+register, unregister = classes_factory(_classes)

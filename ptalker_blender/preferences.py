@@ -11,6 +11,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from . import backend_setup, paths
 from .protocol import JobError
+from .untyped import Context, Layout, classes_factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Settings:
     device: str = "auto"
     checkpoint: str = "base"
     decoder: str = "parallel"
-    torch_build: str = 'AUTO'
+    torch_build: backend_setup.TorchBuild = 'AUTO'
     wheels: str = ""
     base_python: str = ""
     ready_python: str = ""
@@ -108,7 +109,7 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
         default=False,
     )
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -127,7 +128,7 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
                 body.prop(self, name)
 
 
-def _draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context,
+def _draw_backend(layout: Layout, context: Context,
                   preferences: PTALKER_AP_preferences) -> None:  # fmt: skip
     """State of the backend and the buttons that change it."""
     box = layout.box()
@@ -157,7 +158,7 @@ def _draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context,
     row.operator("ptalker.open_log")
 
 
-def _draw_status(box: bpy.types.UILayout, context: bpy.types.Context,
+def _draw_status(box: Layout, context: Context,
                  status: backend_setup.Status) -> None:  # fmt: skip
     """Whether the backend is ready, and what setting it up means where it is not."""
     box.label(text=status.text, icon='CHECKMARK' if status.state == 'READY' else 'ERROR')
@@ -193,7 +194,7 @@ def plan_of(settings: Settings, *, clear: bool = False) -> backend_setup.Plan:
     )
 
 
-def read(context: bpy.types.Context) -> Settings:
+def read(context: Context) -> Settings:
     """The preferences; the defaults where the add-on was enabled without an entry there."""
     entry = context.preferences.addons.get(__package__)
     values = entry.preferences if entry is not None else None
@@ -213,4 +214,4 @@ def read(context: bpy.types.Context) -> Settings:
 
 
 _classes = (PTALKER_AP_preferences,)
-register, unregister = bpy.utils.register_classes_factory(_classes)
+register, unregister = classes_factory(_classes)

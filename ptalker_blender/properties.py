@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Final
 
 import bpy
 from bpy.props import (
@@ -17,20 +18,24 @@ from bpy.props import (
 )
 
 from . import paths, sound_strips
+from .untyped import Context, Object, Settings, classes_factory
+
+ATTRIBUTE: Final = "ptalker"
+"""Where the groups hang on their owners."""
 
 
-def _is_mesh(_owner: bpy.types.ID, obj: bpy.types.Object) -> bool:
-    return obj.type == 'MESH'
+def _is_mesh(_owner: bpy.types.ID, obj: Object) -> bool:
+    return bool(obj.type == 'MESH')
 
 
-def _search_strips(_owner: bpy.types.PropertyGroup, context: bpy.types.Context,
+def _search_strips(_owner: Settings, context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
     for label, _, _ in sound_strips.labelled_strips(context):
         if text.casefold() in label.casefold():
             yield label
 
 
-def _search_styles(_owner: bpy.types.PropertyGroup, _context: bpy.types.Context,
+def _search_styles(_owner: Settings, _context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
     for name in paths.saved_style_names():
         if text.casefold() in name.casefold():
@@ -188,20 +193,24 @@ class PTALKER_PG_job(bpy.types.PropertyGroup):
 
 
 _classes = (PTALKER_PG_head, PTALKER_PG_scene, PTALKER_PG_warning, PTALKER_PG_job)
-_register_classes, _unregister_classes = bpy.utils.register_classes_factory(_classes)
+_owners: dict[type, type] = {
+    bpy.types.Object: PTALKER_PG_head,
+    bpy.types.Scene: PTALKER_PG_scene,
+    bpy.types.WindowManager: PTALKER_PG_job,
+}
+_pointer: Any = PointerProperty
+_register_classes, _unregister_classes = classes_factory(_classes)
 
 
 def register() -> None:
     """Register the groups and hang them on their owners."""
     _register_classes()
-    bpy.types.Object.ptalker = PointerProperty(type=PTALKER_PG_head)
-    bpy.types.Scene.ptalker = PointerProperty(type=PTALKER_PG_scene)
-    bpy.types.WindowManager.ptalker = PointerProperty(type=PTALKER_PG_job)
+    for owner, group in _owners.items():
+        setattr(owner, ATTRIBUTE, _pointer(type=group))
 
 
 def unregister() -> None:
     """Take them off again."""
-    del bpy.types.WindowManager.ptalker
-    del bpy.types.Scene.ptalker
-    del bpy.types.Object.ptalker
+    for owner in _owners:
+        delattr(owner, ATTRIBUTE)
     _unregister_classes()

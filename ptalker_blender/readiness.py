@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import bpy
-
 from . import job_runner, paths, preferences, scene_inputs
 from .protocol import JobError
+from .untyped import Context
 
 
-def backend_missing(context: bpy.types.Context) -> str:
+def backend_missing(context: Context) -> str:
     """Why the backend cannot be asked now; empty where it can."""
     if job_runner.is_running():
         return "A job is running."
@@ -20,12 +19,12 @@ def backend_missing(context: bpy.types.Context) -> str:
     return ""
 
 
-def needs_setup(context: bpy.types.Context) -> bool:
+def needs_setup(context: Context) -> bool:
     """Whether the next thing to press is Set Up Backend."""
     other = paths.other_python(preferences.read(context).ready_python)
     return other is None and preferences.status_of_backend().state != 'READY'
 
 
-def missing(context: bpy.types.Context) -> str:
+def missing(context: Context) -> str:
     """The one thing that is missing before a head can be animated; empty where none is."""
     return backend_missing(context) or scene_inputs.missing(context)

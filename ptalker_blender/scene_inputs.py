@@ -16,6 +16,7 @@ from . import face_points, motion, sound_strips
 from .motion import Floats
 from .protocol import JobError
 from .sound_strips import SoundSpan
+from .untyped import Context, Object, Scene, Settings
 
 MAX_EXEMPLAR_SECONDS: Final = 40
 MIN_EXEMPLAR_FRAMES: Final = 12
@@ -122,12 +123,12 @@ class SceneInputs:
     scene_name: str
 
 
-def find_head(context: bpy.types.Context) -> bpy.types.Object | None:
+def find_head(context: Context) -> Object | None:
     """The head that the panel is about: the pinned one, or the active object."""
     return context.scene.ptalker.head or context.active_object
 
 
-def head_problem(obj: bpy.types.Object | None) -> str:
+def head_problem(obj: Object | None) -> str:
     """Why an object cannot be animated, as one sentence with its remedy; empty where it can."""
     if obj is None:
         return "Select the head to animate."
@@ -150,7 +151,7 @@ def head_problem(obj: bpy.types.Object | None) -> str:
     return ""
 
 
-def missing(context: bpy.types.Context) -> str:
+def missing(context: Context) -> str:
     """The one thing that is missing before the head can be animated; empty where none is."""
     obj = find_head(context)
     if (problem := head_problem(obj)) or obj is None:
@@ -177,7 +178,7 @@ def missing(context: bpy.types.Context) -> str:
     return ""
 
 
-def exemplar_problem(obj: bpy.types.Object | None, *, head: bpy.types.Object | None) -> str:
+def exemplar_problem(obj: Object | None, *, head: Object | None) -> str:
     """Why an object cannot show a style; empty where it can."""
     if obj is None:
         return "Choose an animated head as the exemplar, or speak neutrally."
@@ -188,13 +189,13 @@ def exemplar_problem(obj: bpy.types.Object | None, *, head: bpy.types.Object | N
     return ""
 
 
-def spoken_text(settings: bpy.types.PropertyGroup) -> str:
+def spoken_text(settings: Settings) -> str:
     """The words that the artist gave: the Text data-block's, else the field's."""
     block = settings.text_block
-    return (block.as_string() if block is not None else settings.text).strip()
+    return str(block.as_string() if block is not None else settings.text).strip()
 
 
-def collect(context: bpy.types.Context, obj: bpy.types.Object | None,
+def collect(context: Context, obj: Object | None,
             choices: Choices) -> SceneInputs:  # fmt: skip
     """Read everything that a job needs.
 
@@ -237,7 +238,7 @@ def collect(context: bpy.types.Context, obj: bpy.types.Object | None,
     )
 
 
-def _sound(context: bpy.types.Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
+def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
     if choices.sound_source == 'STRIP':
         scene, strip = sound_strips.find_strip(context, choices.strip)
         return sound_strips.read_strip(scene, strip)
@@ -251,7 +252,7 @@ def _sound(context: bpy.types.Context, choices: Choices, *, fps: Fraction) -> So
     )
 
 
-def read_head(obj: bpy.types.Object) -> Head:
+def read_head(obj: Object) -> Head:
     """The neutral shape and the faces of a mesh object."""
     mesh = obj.data
     corners = np.empty(len(mesh.loops), np.int32)
@@ -268,7 +269,7 @@ def read_head(obj: bpy.types.Object) -> Head:
     )
 
 
-def neutral_vertices(obj: bpy.types.Object) -> Floats:
+def neutral_vertices(obj: Object) -> Floats:
     """``(V, 3)`` of the basis key where there are shape keys, else of the mesh."""
     mesh = obj.data
     flat = np.empty(len(mesh.vertices) * 3, np.float32)
@@ -279,7 +280,7 @@ def neutral_vertices(obj: bpy.types.Object) -> Floats:
     return flat.reshape(-1, 3)
 
 
-def read_exemplar(obj: bpy.types.Object | None, *, scene: bpy.types.Scene,
+def read_exemplar(obj: Object | None, *, scene: Scene,
                   frames: tuple[int, int] | None) -> Exemplar:  # fmt: skip
     """The animation of a head over a range of frames, as Blender evaluates it.
 
@@ -305,8 +306,8 @@ def read_exemplar(obj: bpy.types.Object | None, *, scene: bpy.types.Scene,
     return Exemplar(vertices=vertices, head=read_head(obj), fps=fps)
 
 
-def _evaluated_vertices(obj: bpy.types.Object, frames: range, *,
-                        scene: bpy.types.Scene) -> Floats:  # fmt: skip
+def _evaluated_vertices(obj: Object, frames: range, *,
+                        scene: Scene) -> Floats:  # fmt: skip
     num_vertices = len(obj.data.vertices)
     vertices = np.empty((len(frames), num_vertices, 3), np.float32)
     frame, subframe = scene.frame_current, scene.frame_subframe

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 
 from . import backend_setup, job_runner, jobs, paths, preferences
 from .backend_install import Setup
 from .backend_setup import Step
 from .jobs import Outcome
-from .operators import Results, report_outcome
+from .operators import report_outcome
 from .protocol import JobError
+from .untyped import Context, Event, Results, classes_factory
 
 
 class SetupJob:
@@ -55,28 +58,32 @@ class SetupJob:
 class _SetupOperator:
     """Runs steps: in the background to the end, in the window polled by a timer."""
 
-    bl_options = {'INTERNAL'}
+    bl_options: Any = {'INTERNAL'}
+    bl_label: str
+    report: Any
+    poll_message_set: Any
     clear = False
 
     @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
+    def poll(cls, _context: Context) -> bool:
         if job_runner.is_running():
             cls.poll_message_set("A job is running.")
             return False
         return True
 
-    def execute(self, context: bpy.types.Context) -> Results:
+    def execute(self, context: Context) -> Results:
         try:
             job = SetupJob(self.bl_label, self.steps(context))
             if bpy.app.background:
-                return report_outcome(self, job_runner.run(job))
+                operator: Any = self
+                return report_outcome(operator, job_runner.run(job))
             job_runner.start(job)
         except JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
 
-    def steps(self, context: bpy.types.Context) -> list[Step]:
+    def steps(self, context: Context) -> list[Step]:
         """What to do.
 
         Raises:
@@ -98,12 +105,12 @@ class PTALKER_OT_setup_backend(_SetupOperator, bpy.types.Operator):
     bl_idname = "ptalker.setup_backend"
     bl_label = "Set Up Backend"
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Results:
+    def invoke(self, context: Context, _event: Event) -> Results:
         if bpy.app.background:
             return self.execute(context)
         return context.window_manager.invoke_props_dialog(self, width=420)
 
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Context) -> None:
         plan = preferences.plan_of(preferences.read(context), clear=self.clear)
         for line in backend_setup.describe(plan):
             self.layout.label(text=line)
@@ -123,7 +130,7 @@ class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
     bl_idname = "ptalker.check_backend"
     bl_label = "Check Backend"
 
-    def steps(self, _context: bpy.types.Context) -> list[Step]:
+    def steps(self, _context: Context) -> list[Step]:
         return [backend_setup.check_step(paths.user_dir())]
 
 
@@ -135,13 +142,13 @@ class PTALKER_OT_remove_backend(bpy.types.Operator):
     bl_options = {'INTERNAL'}
 
     @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
+    def poll(cls, _context: Context) -> bool:
         return not job_runner.is_running()
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Results:
+    def invoke(self, context: Context, event: Event) -> Results:
         return context.window_manager.invoke_confirm(self, event)
 
-    def execute(self, _context: bpy.types.Context) -> Results:
+    def execute(self, _context: Context) -> Results:
         jobs.release_backend()
         try:
             backend_setup.remove(paths.user_dir())
@@ -159,4 +166,4 @@ _classes = (
     PTALKER_OT_check_backend,
     PTALKER_OT_remove_backend,
 )
-register, unregister = bpy.utils.register_classes_factory(_classes)
+register, unregister = classes_factory(_classes)

@@ -20,6 +20,7 @@ import numpy as np
 from . import compat
 from .motion import Floats, KeyedMotion
 from .protocol import JobError
+from .untyped import Key, Mesh, Object
 
 VALUE_LIMIT: Final = 10.0
 """Blender clamps a key's slider range, hence its value, to -10 .. 10."""
@@ -44,13 +45,13 @@ class Written:
     warnings: tuple[str, ...]
 
 
-def own_key_names(obj: bpy.types.Object) -> set[str]:
+def own_key_names(obj: Object) -> set[str]:
     """Names of the keys that earlier runs made on the object."""
     keys = obj.data.shape_keys
     return {name for name, _ in _own_keys(keys).values()} if keys is not None else set()
 
 
-def read_offsets(obj: bpy.types.Object, names: Iterable[str]) -> Floats:
+def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
     """``(K, V, 3)`` displacements that the named keys cause at value 1."""
     keys = obj.data.shape_keys
     blocks = [keys.key_blocks[name] for name in names]
@@ -60,7 +61,7 @@ def read_offsets(obj: bpy.types.Object, names: Iterable[str]) -> Floats:
     return offsets
 
 
-def write(obj: bpy.types.Object, keyed: KeyedMotion, *, first_frame: int,
+def write(obj: Object, keyed: KeyedMotion, *, first_frame: int,
           action_name: str) -> Written:  # fmt: skip
     """Write shape keys and their animation; one keyframe a frame.
 
@@ -97,7 +98,7 @@ def write(obj: bpy.types.Object, keyed: KeyedMotion, *, first_frame: int,
     return Written(action=action.name, num_keys=len(names), warnings=tuple(warnings))
 
 
-def _make_single_user(obj: bpy.types.Object, undo: ExitStack, warnings: list[str]) -> None:
+def _make_single_user(obj: Object, undo: ExitStack, warnings: list[str]) -> None:
     """Give the object a mesh of its own: shape keys move every object that shares one."""
     shared = obj.data
     others = [o for o in bpy.data.objects if o.data == shared and o != obj]
@@ -112,11 +113,11 @@ def _make_single_user(obj: bpy.types.Object, undo: ExitStack, warnings: list[str
     )
 
 
-def _assign_data(obj: bpy.types.Object, mesh: bpy.types.Mesh) -> None:
+def _assign_data(obj: Object, mesh: Mesh) -> None:
     obj.data = mesh
 
 
-def _write_keys(obj: bpy.types.Object, keyed: KeyedMotion, undo: ExitStack,
+def _write_keys(obj: Object, keyed: KeyedMotion, undo: ExitStack,
                 warnings: list[str]) -> list[str]:  # fmt: skip
     """Make or update a key for each shape; returns the keys' names."""
     if keyed.shapes is None:
@@ -157,7 +158,7 @@ def _write_keys(obj: bpy.types.Object, keyed: KeyedMotion, undo: ExitStack,
     return names
 
 
-def _rest_others(keys: bpy.types.Key, own: dict[str, tuple[str, list[float]]], used: set[str],
+def _rest_others(keys: Key, own: dict[str, tuple[str, list[float]]], used: set[str],
                  undo: ExitStack) -> None:  # fmt: skip
     """Own keys of an earlier run that this one does not use go to rest."""
     for name, _ in own.values():
@@ -167,7 +168,7 @@ def _rest_others(keys: bpy.types.Key, own: dict[str, tuple[str, list[float]]], u
             block.value = 0.0
 
 
-def _make_room(keys: bpy.types.Key, names: list[str], weights: Floats, undo: ExitStack,
+def _make_room(keys: Key, names: list[str], weights: Floats, undo: ExitStack,
                warnings: list[str]) -> None:  # fmt: skip
     """Widen slider ranges to the values, since Blender clamps also animated ones; rest at 0."""
     low, high = weights.min(axis=0), weights.max(axis=0)
@@ -191,7 +192,7 @@ def _make_room(keys: bpy.types.Key, names: list[str], weights: Floats, undo: Exi
         )
 
 
-def _drivers(keys: bpy.types.Key) -> list[bpy.types.FCurve]:
+def _drivers(keys: Key) -> list[bpy.types.FCurve]:
     return list(keys.animation_data.drivers) if keys.animation_data is not None else []
 
 
@@ -199,7 +200,7 @@ def _value_path(name: str) -> str:
     return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
 
 
-def _write_action(keys: bpy.types.Key, names: list[str], weights: Floats, *, first_frame: int,
+def _write_action(keys: Key, names: list[str], weights: Floats, *, first_frame: int,
                   name: str, undo: ExitStack) -> bpy.types.Action:  # fmt: skip
     """One new action; the present one is kept, whoever made it."""
     had_animation = keys.animation_data is not None
@@ -217,7 +218,7 @@ def _write_action(keys: bpy.types.Key, names: list[str], weights: Floats, *, fir
     return action
 
 
-def _restore_action(keys: bpy.types.Key, action: Any, slot: Any, had_animation: bool) -> None:
+def _restore_action(keys: Key, action: Any, slot: Any, had_animation: bool) -> None:
     if had_animation:
         compat.assign_action(keys, action, slot)
     else:
@@ -253,7 +254,7 @@ def _is_same(a: list[float], b: list[float]) -> bool:
     )
 
 
-def _own_keys(keys: bpy.types.Key) -> dict[str, tuple[str, list[float]]]:
+def _own_keys(keys: Key) -> dict[str, tuple[str, list[float]]]:
     stored = keys.get(OWN_KEYS)
     if stored is None:
         return {}
@@ -263,7 +264,7 @@ def _own_keys(keys: bpy.types.Key) -> dict[str, tuple[str, list[float]]]:
     }
 
 
-def _store_own_keys(keys: bpy.types.Key, own: dict[str, tuple[str, list[float]]]) -> None:
+def _store_own_keys(keys: Key, own: dict[str, tuple[str, list[float]]]) -> None:
     if own:
         keys[OWN_KEYS] = {name: {"key": key, "shape": shape} for name, (key, shape) in own.items()}
     else:

@@ -15,6 +15,7 @@ import bpy
 
 from . import compat, motion
 from .protocol import JobError
+from .untyped import Context, Scene
 
 _SPEED_TOLERANCE_FRAMES = 2
 
@@ -44,14 +45,14 @@ class SoundSpan:
     is_temporary: bool = False
 
 
-def labelled_strips(context: bpy.types.Context) -> list[tuple[str, bpy.types.Scene, Any]]:
+def labelled_strips(context: Context) -> list[tuple[str, Scene, Any]]:
     """Every sound strip of the file: label for a picker, scene, strip; nearest scene first.
 
     The label is the strip's name, followed by its scene in brackets where that is another one.
     """
     near = compat.sequencer_scene(context)
     scenes = [near, *(s for s in (context.scene, *bpy.data.scenes) if s != near)]
-    found: list[tuple[str, bpy.types.Scene, Any]] = []
+    found: list[tuple[str, Scene, Any]] = []
     seen: set[str] = set()
     for scene in scenes:
         if scene.name in seen:
@@ -64,7 +65,7 @@ def labelled_strips(context: bpy.types.Context) -> list[tuple[str, bpy.types.Sce
     return found
 
 
-def find_strip(context: bpy.types.Context, label: str) -> tuple[bpy.types.Scene, Any]:
+def find_strip(context: Context, label: str) -> tuple[Scene, Any]:
     """The strip with a label or name; with an empty label the active or the only one.
 
     Raises:
@@ -89,7 +90,7 @@ def find_strip(context: bpy.types.Context, label: str) -> tuple[bpy.types.Scene,
     raise JobError(f'There is no sound strip "{label}" any more. Choose another one.')
 
 
-def strip_problem(scene: bpy.types.Scene, strip: Any) -> str:
+def strip_problem(scene: Scene, strip: Any) -> str:
     """Why a strip cannot be used, as one sentence with its remedy; empty where it can."""
     sound = strip.sound
     if sound.packed_file is None:
@@ -109,7 +110,7 @@ def strip_problem(scene: bpy.types.Scene, strip: Any) -> str:
     return ""
 
 
-def _is_fast(scene: bpy.types.Scene, strip: Any) -> bool:
+def _is_fast(scene: Scene, strip: Any) -> bool:
     """Whether the strip's length shows a changed speed; needs Blender's own audio module."""
     if hasattr(strip, "retiming_keys") or strip.sound.packed_file is not None:
         return False
@@ -128,7 +129,7 @@ def _is_fast(scene: bpy.types.Scene, strip: Any) -> bool:
     return bool(abs(shown - frames) > _SPEED_TOLERANCE_FRAMES and math.isfinite(frames))
 
 
-def read_strip(scene: bpy.types.Scene, strip: Any) -> SoundSpan:
+def read_strip(scene: Scene, strip: Any) -> SoundSpan:
     """What is heard of a strip: its trim, offset, volume and the meta strips around it.
 
     Raises:
@@ -164,7 +165,7 @@ def read_strip(scene: bpy.types.Scene, strip: Any) -> SoundSpan:
     )
 
 
-def _mix_down(scene: bpy.types.Scene, strip: Any, *, first: int, end: int) -> Path:
+def _mix_down(scene: Scene, strip: Any, *, first: int, end: int) -> Path:
     """Have Blender mix one strip, retiming and all, into a temporary file.
 
     Raises:
