@@ -14,7 +14,9 @@ import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-Decoding = Literal["parallel", "autoregressive"]
+from backend.solved_shapes import ARKIT_NAMES
+
+Mode = Literal["parallel", "autoregressive"]
 StyleSource = Literal["identity", "speech", "motion"]
 
 _Config = TypeVar("_Config")
@@ -111,17 +113,19 @@ class ModelConfig:
     """The sizes and parts of a model.
 
     Attributes:
+        preset: Name of the preset that this is or was made from, for people.
         shape_kind: ``solved``: weights of named shapes that every head has; ``learned``: a linear
             layer to the vertices of one topology.
         topology: Name of the topology that learned shapes belong to; empty for solved shapes.
-        fps: The motion's clock, frames a second.
-        num_shapes: Solved: shapes ``K``. Learned: 0, since ``K = feature_dim + 1``.
+        motion_fps: The motion's clock, frames a second.
+        shape_names: Solved: names of the ``K`` shapes, in the order of the weights. Learned: none,
+            and ``K = feature_dim + 1``.
         max_weight: Solved: generated weights lie between 0 and this.
         num_vertices: Learned: vertices ``V``. Solved: 0.
         num_nodes: Nodes ``N`` of the motion graph.
         num_neighbours: Others that each node hears.
-        motion_scale: Displacements are multiplied by it where they enter the graph, so that
-            they are about 1.
+        motion_scale: Displacements, in the unit of the nodes' positions, are multiplied by it where
+            they enter the graph, so that they are about 1.
         feature_dim: Width ``F`` of content and decoder.
         style_dim: Length ``D`` of a style code.
         motion_encoder: ``graph``, or ``linear`` as in the released code.
@@ -135,7 +139,7 @@ class ModelConfig:
         motion_heads: Heads of these.
         motion_window: Frames (of the reduced rate) each attends to on each side.
         speech_style_width: Width of the speech style encoder.
-        decodings: Ways to decode that the model is trained for; the first is the default.
+        modes: Ways to decode that the model is trained for; the first is the default.
         decoder_layers: Layers.
         decoder_heads: Heads.
         decoder_ff: Width of its feed-forward layers.
@@ -144,7 +148,7 @@ class ModelConfig:
         alignment: ``attention`` over that window, or ``linear``: the same frame's content only.
         style_sources: Sources of style that exist.
         style_dropout: Share of sequences for which a given source is dropped while training.
-        identity_names: Speakers or styles of training that have a number.
+        speakers: Speakers or styles of training that have a number.
         num_phone_ids: Phone ids, 0 meaning none.
         dropout: While training.
         feedback_noise: Standard deviation of what is added to fed-back weights (solved) or
@@ -152,10 +156,11 @@ class ModelConfig:
         speech: The network that hears.
     """
 
+    preset: str = ""
     shape_kind: Literal["solved", "learned"] = "solved"
     topology: str = ""
-    fps: float = 50.0
-    num_shapes: int = 52
+    motion_fps: float = 50.0
+    shape_names: tuple[str, ...] = ARKIT_NAMES
     max_weight: float = 1.5
     num_vertices: int = 0
     num_nodes: int = 111
@@ -174,7 +179,7 @@ class ModelConfig:
     motion_heads: int = 4
     motion_window: int = 32
     speech_style_width: int = 96
-    decodings: tuple[Decoding, ...] = ("parallel", "autoregressive")
+    modes: tuple[Mode, ...] = ("parallel", "autoregressive")
     decoder_layers: int = 4
     decoder_heads: int = 4
     decoder_ff: int = 480
@@ -183,7 +188,7 @@ class ModelConfig:
     alignment: Literal["attention", "linear"] = "attention"
     style_sources: tuple[StyleSource, ...] = ("identity", "speech", "motion")
     style_dropout: float = 0.3
-    identity_names: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
     num_phone_ids: int = 41
     dropout: float = 0.1
     feedback_noise: float = 0.05
@@ -191,8 +196,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require_positive(
-            self, "fps", "max_weight", "num_nodes", "num_neighbours", "motion_scale", "feature_dim",
-            "style_dim", "graph_channels", "graph_heads", "graph_layers", "motion_stride",
+            self, "motion_fps", "max_weight", "num_nodes", "num_neighbours", "motion_scale",
+            "feature_dim", "style_dim", "graph_channels", "graph_heads", "graph_layers", "motion_stride",
             "motion_width", "motion_heads", "motion_window", "speech_style_width",
             "decoder_layers", "decoder_heads", "decoder_ff", "self_window", "cross_window",
             "num_phone_ids",
@@ -205,18 +210,18 @@ class ModelConfig:
                 getattr(self, width) % getattr(self, heads) == 0,
                 f"{width} {getattr(self, width)} is not a multiple of {heads}",
             )
-        for name in ("decodings", "style_sources", "identity_names"):
+        for name in ("modes", "style_sources", "speakers", "shape_names"):
             values = getattr(self, name)
             _require(len(set(values)) == len(values), f"{name} names something twice: {values}")
-        _require(len(self.decodings) > 0, "decodings is empty")
+        _require(len(self.modes) > 0, "modes is empty")
         _require(
-            "identity" in self.style_sources or not self.identity_names,
-            "identity_names are given, but identity is not among style_sources",
+            "identity" in self.style_sources or not self.speakers,
+            "speakers are given, but identity is not among style_sources",
         )
         solved = self.shape_kind == "solved"
         _require(
-            (self.num_shapes > 0) == solved and (self.num_vertices > 0) == (not solved),
-            f"{self.shape_kind} shapes with num_shapes {self.num_shapes} and num_vertices "
+            bool(self.shape_names) == solved and (self.num_vertices > 0) == (not solved),
+            f"{self.shape_kind} shapes with {len(self.shape_names)} shape_names and num_vertices "
             f"{self.num_vertices}: solved needs the first alone, learned the second alone",
         )
         _require(
@@ -228,7 +233,7 @@ class ModelConfig:
     @property
     def num_weights(self) -> int:
         """Weights ``K`` of a generated frame."""
-        return self.num_shapes if self.shape_kind == "solved" else self.feature_dim + 1
+        return len(self.shape_names) if self.shape_kind == "solved" else self.feature_dim + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,13 +365,13 @@ _HUBERT_LARGE = SpeechEncoderConfig(
 )
 
 _VOCASET = ModelConfig(
+    preset="vocaset",
     shape_kind="learned",
     topology="flame",
-    fps=30.0,
-    num_shapes=0,
+    motion_fps=30.0,
+    shape_names=(),
     num_vertices=5023,
     num_nodes=400,
-    motion_scale=100.0,
     num_neighbours=8,
     graph_channels=16,
     feature_dim=64,
@@ -378,32 +383,34 @@ _VOCASET = ModelConfig(
     decoder_ff=128,
     self_window=60,
     cross_window=8,
-    identity_names=tuple(f"speaker_{number}" for number in range(1, 9)),
+    speakers=tuple(f"speaker_{number}" for number in range(1, 9)),
     speech=_HUBERT_LARGE,
 )
 
 PRESETS: dict[str, ModelConfig] = {
     "base": ModelConfig(
-        identity_names=tuple(f"style_{number}" for number in range(64)),
+        preset="base",
+        speakers=tuple(f"style_{number}" for number in range(64)),
         speech=SpeechEncoderConfig(stacking=2, window=24),
     ),
     "vocaset": _VOCASET,
     "biwi": replace(
         _VOCASET,
+        preset="biwi",
         topology="biwi",
-        fps=25.0,
+        motion_fps=25.0,
         num_vertices=23370,
-        motion_scale=20.0,
         feature_dim=128,
         style_dim=128,
         motion_width=256,
         decoder_ff=256,
         self_window=50,
-        identity_names=tuple(f"speaker_{number}" for number in range(1, 7)),
+        speakers=tuple(f"speaker_{number}" for number in range(1, 7)),
     ),
     "faceformer": replace(
         _VOCASET,
-        decodings=("autoregressive",),
+        preset="faceformer",
+        modes=("autoregressive",),
         decoder_layers=1,
         motion_encoder="linear",
         alignment="linear",
@@ -411,7 +418,8 @@ PRESETS: dict[str, ModelConfig] = {
     ),
     "regression": replace(
         _VOCASET,
-        decodings=("parallel",),
+        preset="regression",
+        modes=("parallel",),
         decoder_layers=1,
         self_window=1,
         motion_encoder="linear",
@@ -419,6 +427,7 @@ PRESETS: dict[str, ModelConfig] = {
         style_sources=("identity",),
     ),
     "tiny": ModelConfig(
+        preset="tiny",
         feature_dim=32,
         style_dim=16,
         graph_channels=4,
@@ -433,7 +442,7 @@ PRESETS: dict[str, ModelConfig] = {
         decoder_ff=48,
         self_window=6,
         cross_window=4,
-        identity_names=("one", "two", "three"),
+        speakers=("one", "two", "three"),
         speech=SpeechEncoderConfig(
             hidden_size=32, num_layers=2, num_heads=2, ff_size=48, kernel_size=5, window=6
         ),

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Attention within a window around each frame, and masks of padding.
 
-Apart from the encoders and the decoder because all of them attend this way: cost and memory linear in
-length, no limit of length, and a bounded reach, so that a long sequence may be worked off in chunks.
+Apart from the encoders and the decoder because all of them attend this way: cost and memory
+linear in length, no limit of length, and a bounded reach, so that a long sequence may be worked
+off in chunks.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
 
 
 def alibi_table(num_heads: int, *, left: int, right: int) -> Tensor:
-    """Attention with linear biases as a table over distances, shape ``(num_heads, left + 1 + right)``.
+    """Attention with linear biases, by distance, shape ``(num_heads, left + 1 + right)``.
 
-    Entry ``[h, left + d]`` is ``-slope_h * |d|`` for a key ``d`` frames after the query; slopes fall by
-    half from head to head, from 1/2. Source: Press et al. 2022, and FaceFormer's use of it; here per
-    frame and not per period, and to both sides.
+    Entry ``[h, left + d]`` is ``-slope_h * |d|`` for a key ``d`` frames after the query; slopes
+    fall by half from head to head, from 1/2. Source: Press et al. 2022, and FaceFormer's use of
+    it; here per frame and not per period, and to both sides.
     """
     slopes = 0.5 ** torch.arange(1, num_heads + 1, dtype=torch.float32)
     distances = torch.arange(-left, right + 1, dtype=torch.float32).abs()
@@ -95,13 +96,16 @@ class WindowedAttention(nn.Module):
         self.out = nn.Linear(width, width)
         self.distance_bias = nn.Parameter(alibi_table(num_heads, left=left, right=right))
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """Attend from ``x`` to ``context``, both ``(B, T, width)``, valid where ``mask`` ``(B, T)``."""
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor, *, causal: bool = False) -> Tensor:
+        """Attend from ``x`` to ``context``, ``(B, T, width)``, valid where ``mask`` ``(B, T)``.
+
+        With ``causal``, no frame sees a later one.
+        """
         out = windowed_attention(
             self.split(self.query(x)),
             self.split(self.key(context)),
             self.split(self.value(context)),
-            self.distance_bias,
+            self.distance_bias[:, : self.left + 1] if causal else self.distance_bias,
             mask,
             left=self.left,
         )

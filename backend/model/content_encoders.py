@@ -54,22 +54,25 @@ class SpeechContentEncoder(nn.Module):
 
     Departures: the released code knows HuBERT only and interpolates *before* its transformer, which
     gives it a clock it was not trained on; here features are resampled after it. Phones that were
-    recognised are embedded and added where a conformer's layers begin, so that the layers weigh what is
-    heard against what was recognised; with HuBERT they are added to its output, which is trained
-    elsewhere. The logits of phones serve an auxiliary loss and the first stage of training.
+    recognised are embedded and added where a conformer's layers begin, so that the layers weigh
+    what is heard against what was recognised; with HuBERT they are added to its output, which is
+    trained elsewhere. The logits of phones serve an auxiliary loss and the first stage of
+    training.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         speech = config.speech
-        self.fps = config.fps
+        self.fps = config.motion_fps
         self.rate_hz = speech.rate_hz
         self.offset_seconds = speech.offset_seconds
         self.hears_waveform = speech.kind == "hubert"
         self.reach = 0 if self.hears_waveform else _conformer_reach(speech)
         self.encoder = build_speech_encoder(speech)
         self.stacking = speech.stacking
-        self.unstack = nn.Linear(speech.hidden_size, speech.stacking * speech.hidden_size)
+        self.unstack: nn.Module = nn.Identity()
+        if speech.stacking > 1:
+            self.unstack = nn.Linear(speech.hidden_size, speech.stacking * speech.hidden_size)
         self.phone_embedding = nn.Embedding(
             config.num_phone_ids, speech.hidden_size // speech.stacking, padding_idx=0
         )
@@ -92,35 +95,43 @@ class SpeechContentEncoder(nn.Module):
         Args:
             speech: Features ``(B, S, input_dim)``, or a waveform at 16 kHz ``(B, N)``.
             lengths: Valid frames, or samples, of each, int64, shape ``(B,)``.
-            phones: Recognised phones' ids on the encoder's clock, 0 for none, int64 ``(B, S)``; a
-                sequence that is longer or shorter than the encoder's output is cut or filled with 0.
+            phones: Recognised phones' ids on the encoder's clock, 0 for none, int64 ``(B, S)``;
+                cut or filled with 0 to the length of the encoder's output.
             num_frames: Frames ``T`` of the motion; by default those of the longest sound.
 
         Returns:
             The content.
         """
-        hidden, mask = self._hear(speech, lengths, phones)
+        hidden, mask = self.hear(self.prepare(speech, lengths), lengths, phones)
         if num_frames is None:
             num_frames = max(1, round(hidden.shape[1] * self.fps / self.rate_hz))
-        features, frames = self._on_motion_clock(self.content(hidden), mask, num_frames)
+        features, frames = self.to_motion_clock(self.content(hidden), mask, num_frames)
         return SpeechContent(features, frames, hidden, mask, self.phones(hidden))
 
-    def _hear(
-        self, speech: Tensor, lengths: Tensor, phones: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
+        """Waveforms at mean 0 and variance 1, as published weights expect; features stay."""
+        if not self.hears_waveform:
+            return speech
+        mask = frame_mask(lengths, speech.shape[1])
+        return masked_instance_norm(speech.unsqueeze(-1), mask).squeeze(-1)
+
+    def hear(self, speech: Tensor, lengths: Tensor, phones: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Prepared speech to hidden frames ``(B, S, H)`` on the encoder's clock, and their mask."""
         if not self.hears_waveform:
             mask = frame_mask(lengths, speech.shape[1])
             whole = speech.shape[1] + (-speech.shape[1]) % self.stacking
-            hidden, _ = self.encoder.feature_projection(self._stack(_fit(speech, whole)))
+            speech = _fit(speech * mask.unsqueeze(-1), whole)
+            hidden, _ = self.encoder.feature_projection(self._stack(speech))
             if phones is not None:
-                hidden = hidden + self._stack(self.phone_embedding(_fit(phones, whole)))
+                phones = _fit(phones[:, : mask.shape[1]] * mask[:, : phones.shape[1]], whole)
+                hidden = hidden + self._stack(self.phone_embedding(phones))
             tokens = frame_mask((lengths + self.stacking - 1) // self.stacking, hidden.shape[1])
             out = self.encoder.encoder(hidden, attention_mask=tokens).last_hidden_state
             out = self.unstack(out).unflatten(-1, (self.stacking, -1)).flatten(1, 2)
-            return out[:, : speech.shape[1]] * mask.unsqueeze(-1), mask
+            return out[:, : mask.shape[1]] * mask.unsqueeze(-1), mask
         samples = frame_mask(lengths, speech.shape[1])
-        out = self.encoder(_standardised(speech, samples), attention_mask=samples).last_hidden_state
-        counts = self.encoder._get_feat_extract_output_lengths(lengths)
+        out = self.encoder(speech, attention_mask=samples).last_hidden_state
+        counts = self.encoder._get_feat_extract_output_lengths(lengths)  # there is no public way
         mask = frame_mask(counts, out.shape[1])
         if phones is not None:
             out = out + self.phone_embedding(_fit(phones, out.shape[1]))
@@ -130,35 +141,53 @@ class SpeechContentEncoder(nn.Module):
         """Neighbouring frames side by side: ``(B, S, C)`` to ``(B, S / n, n * C)``."""
         return x.reshape(x.shape[0], -1, self.stacking * x.shape[2])
 
-    def _on_motion_clock(
-        self, content: Tensor, mask: Tensor, num_frames: int
+    def to_motion_clock(
+        self,
+        content: Tensor,
+        mask: Tensor,
+        num_frames: int,
+        *,
+        first_frame: int = 0,
+        first_hidden: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Linear interpolation between the two valid neighbours in time, held at the ends."""
+        """Linear interpolation between the two valid neighbours in time, held at the ends.
+
+        Args:
+            content: On the encoder's clock, shape ``(B, S, C)``.
+            mask: True at valid frames of it, shape ``(B, S)``.
+            num_frames: Frames ``T`` of the motion.
+            first_frame: Number of the first of them in the whole motion.
+            first_hidden: Number of ``content``'s first frame in the whole sound.
+
+        Returns:
+            Shape ``(B, T, C)``, zero at padding, and the mask ``(B, T)``.
+        """
+        shift = first_frame - first_hidden
         if self.fps == self.rate_hz and self.offset_seconds == 0.0:
-            content = _fit(content * mask.unsqueeze(-1), num_frames)
-            return content, _fit(mask, num_frames)
+            content = _fit((content * mask.unsqueeze(-1))[:, shift:], num_frames)
+            return content, _fit(mask[:, shift:], num_frames)
         counts = mask.sum(1, keepdim=True)  # (B, 1)
-        times = torch.arange(num_frames, device=content.device) / self.fps
-        places = ((times - self.offset_seconds) * self.rate_hz).unsqueeze(0)
-        places = torch.minimum(places.clamp(min=0.0), (counts - 1).clamp(min=0).to(places.dtype))
+        last = (counts - 1).clamp(min=0)
+        frames = torch.arange(num_frames, device=content.device, dtype=torch.float64) + first_frame
+        places = (frames / self.fps - self.offset_seconds) * self.rate_hz - first_hidden
+        valid = places < counts  # the last hidden frame is held for one more
+        places = torch.minimum(places.clamp(min=0.0).unsqueeze(0), last.double())
         low = places.floor().long()
-        high = torch.minimum(low + 1, (counts - 1).clamp(min=0))
         share = (places - low).unsqueeze(-1).to(content.dtype)
+        high = torch.minimum(low + 1, last)
         out = torch.lerp(_take(content, low), _take(content, high), share)
-        seconds = counts / self.rate_hz
-        frames = times < seconds + self.offset_seconds + 0.5 / self.rate_hz
-        return out * frames.unsqueeze(-1), frames
+        return out * valid.unsqueeze(-1), valid
 
 
 def build_speech_encoder(config: SpeechEncoderConfig) -> nn.Module:
     """The network of ``transformers``, with random weights.
 
-    Two things of Wav2Vec2-BERT are changed. Its depthwise convolution pads on the left alone, as for
-    streaming, so each layer would shift what it has heard to later frames; here it is centred, which
-    undoes the delay and lets it see what follows, as lips must. Its layer norm over the
-    input's bands would take away the loudness of each frame, which tells a closure from a vowel; it
-    is left out, since the features come normalised. Its attention is bounded to a window, with a
-    learned bias by distance.
+    Two things of Wav2Vec2-BERT are changed. Its depthwise convolution pads on the left alone, as
+    for streaming, so each layer would shift what it has heard to later frames; here it is
+    centred, which undoes the delay and lets it see what follows, as lips must. Its layer norm
+    over the input's bands would take away the loudness of each frame, which tells a closure from
+    a vowel; it is left out, since the features come normalised. Its attention is bounded to a
+    window, with a learned bias by distance.
     """
     if config.kind == "hubert":
         return HubertModel(_hubert_config(config))
@@ -245,7 +274,7 @@ def _conformer_reach(config: SpeechEncoderConfig) -> int:
 
 
 class _CentredConv(nn.Conv1d):
-    """In place of the conformer's depthwise convolution, which gets its input padded on the left."""
+    """In place of the conformer's depthwise convolution, whose input is padded on the left."""
 
     def __init__(self, width: int, kernel_size: int) -> None:
         super().__init__(width, width, kernel_size, groups=width, bias=False)
@@ -281,9 +310,10 @@ AttentionMaskInterface.register(_WINDOWED, _keep_padding_mask)
 class MotionContentEncoder(nn.Module):
     """E_m^c: linear, convolutions with instance norm, linear, transformer, linear.
 
-    Instance norm takes the mean and the spread of each channel over time away, and with them much of
-    the style. Departures: the first linear layer is used (the released code overwrites its result),
-    padding is left out of the norms, the layers are residual, and positions come from attention's bias.
+    Instance norm takes the mean and the spread of each channel over time away, and with them much
+    of the style. Departures: the first linear layer is used (the released code overwrites its
+    result), padding is left out of the norms, the layers are residual, and positions come from
+    attention's bias.
     """
 
     def __init__(self, config: ModelConfig, features: int) -> None:
@@ -317,7 +347,7 @@ class MotionContentEncoder(nn.Module):
 
 
 def masked_instance_norm(x: Tensor, mask: Tensor) -> Tensor:
-    """Each sequence's channels brought to mean 0 and variance 1 over its valid frames; ``(B, T, C)``."""
+    """Each sequence's channels at mean 0 and variance 1 over valid frames; ``(B, T, C)``."""
     weight = mask.unsqueeze(-1).to(x.dtype)
     count = weight.sum(1, keepdim=True).clamp(min=1.0)
     centred = (x - (x * weight).sum(1, keepdim=True) / count) * weight
@@ -359,8 +389,3 @@ def _fit(x: Tensor, num_frames: int) -> Tensor:
 def _take(x: Tensor, frames: Tensor) -> Tensor:
     """Frames ``(B, T)`` of ``x`` ``(B, S, C)``."""
     return x.gather(1, frames.unsqueeze(-1).expand(-1, -1, x.shape[2]))
-
-
-def _standardised(waveform: Tensor, mask: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over the valid samples, as the published weights expect; ``(B, N)``."""
-    return masked_instance_norm(waveform.unsqueeze(-1), mask).squeeze(-1)

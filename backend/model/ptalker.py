@@ -3,59 +3,363 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from backend.config import ModelConfig
-from backend.model.content_encoders import SpeechContentEncoder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingBatch:
-    """Sequences with what they should become, padded at the end.
-
-    Attributes:
-        speech: Features ``(B, S, input_dim)``, or a waveform ``(B, N)``.
-        speech_lengths: Valid frames, or samples, int64 ``(B,)``.
-        motion: Weights ``(B, T, K)`` (solved shapes) or offsets ``(B, T, V, 3)`` (learned).
-        motion_lengths: Valid frames, int64 ``(B,)``.
-        speaker: Number of the speaker or style among the config's ``identity_names``, -1 for
-            unknown, int64 ``(B,)``.
-        phones: What a recogniser said, ids on the clock of the speech encoder's output, 0 for
-            none, int64 ``(B, S)``.
-        phone_targets: What was said in truth, -100 where not known, int64 ``(B, S)``.
-        style_motion: Another clip in the same style: weights or offsets as ``motion``.
-        style_motion_lengths: Its valid frames, 0 for none, int64 ``(B,)``.
-        style_speech: Speech of another clip of the same speaker, as ``speech``.
-        style_speech_lengths: Its valid frames or samples, 0 for none, int64 ``(B,)``.
-    """
-
-    speech: Tensor
-    speech_lengths: Tensor
-    motion: Tensor
-    motion_lengths: Tensor
-    speaker: Tensor
-    phones: Tensor | None = None
-    phone_targets: Tensor | None = None
-    style_motion: Tensor | None = None
-    style_motion_lengths: Tensor | None = None
-    style_speech: Tensor | None = None
-    style_speech_lengths: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> TrainingBatch:
-        """The batch on a device."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(
-            self, **{name: value.to(device) for name, value in values.items() if value is not None}
-        )
+from backend.config import Mode, ModelConfig, StyleSource
+from backend.model import generation
+from backend.model.adversary import SpeakerAdversary
+from backend.model.attention import frame_mask
+from backend.model.content_encoders import (
+    MotionContentEncoder,
+    SpeechContent,
+    SpeechContentEncoder,
+    average_frames,
+    stretch_frames,
+)
+from backend.model.graph_encoder import GraphEncoder, MotionGraph
+from backend.model.motion_decoder import MotionDecoder
+from backend.model.records import CycleOutputs, TrainingBatch, TrainingOutputs
+from backend.model.style_encoders import (
+    IdentityStyle,
+    MotionStyle,
+    SpeechStyle,
+    Style,
+    StyleFusion,
+)
 
 
 class PTalker(nn.Module):
-    """Being assembled."""
+    """The figure's blocks, assembled; ``set_graph`` completes a new model.
+
+    Departures from the released code: the decoder is fed audio content *and*, in a second branch of
+    training, motion content, as the figure shows; style comes from another clip than the one that
+    is to be predicted, which a bidirectional encoder would simply leak; identity, speech and
+    motion are all optional; the adversary works on both contents; motion and speech may be of any
+    length.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.speech_content = SpeechContentEncoder(config)
+        self.graph_encoder = GraphEncoder(config)
+        self.motion_content = MotionContentEncoder(config, self.graph_encoder.width)
+        self.motion_style = MotionStyle(config, self.graph_encoder.width)
+        features = config.speech.input_dim
+        if self.speech_content.hears_waveform:
+            features = config.speech.hidden_size
+        self.speech_style = SpeechStyle(features, config.speech_style_width, config.style_dim)
+        speakers = max(1, len(config.speakers))
+        self.identity_style = IdentityStyle(speakers, config.style_dim)
+        self.fusion = StyleFusion(
+            config.style_sources, config.style_dim, dropout=config.style_dropout
+        )
+        self.audio_adversary = SpeakerAdversary(config.feature_dim, speakers)
+        self.motion_adversary = SpeakerAdversary(config.feature_dim, speakers)
+        self.decoder = MotionDecoder(config, self.graph_encoder.width)
+        solved = config.shape_kind == "solved"
+        self.head = nn.Linear(
+            config.feature_dim, len(config.shape_names) if solved else 3 * config.num_vertices
+        )
+        nn.init.normal_(self.head.weight, std=0.02 if solved else 1e-4)
+        nn.init.zeros_(self.head.bias)
+
+    def set_graph(self, graph: MotionGraph) -> None:
+        """Give a new model its graph; a loaded one has it.
+
+        Raises:
+            ValueError: It has other sizes than the config says.
+        """
+        self.graph_encoder.set_graph(graph)
+
+    @property
+    def num_speakers(self) -> int:
+        """Identities that have a style."""
+        return len(self.config.speakers)
+
+    def forward(
+        self,
+        batch: TrainingBatch,
+        *,
+        reversal: float = 1.0,
+        autoregressive: bool | None = None,
+        own_feedback_share: float = 0.0,
+        with_cycle: bool = False,
+    ) -> TrainingOutputs:
+        """Everything that is trained, in one pass.
+
+        Args:
+            batch: The batch.
+            reversal: Strength of the reversed gradient of the adversaries.
+            autoregressive: Feed motion back instead of decoding in parallel; by default what
+                the config's first mode says.
+            own_feedback_share: Frames whose feedback is the model's own motion, not the truth.
+            with_cycle: Also decode with swapped styles and look what came of it.
+
+        Returns:
+            The outputs.
+        """
+        if autoregressive is None:
+            autoregressive = self.config.modes[0] == "autoregressive"
+        T = batch.motion.shape[1]
+        mask = frame_mask(batch.motion_lengths, T)
+        heard = self.speech_content(
+            batch.speech, batch.speech_lengths, phones=batch.phones, num_frames=T
+        )
+        both = heard.mask & mask
+        nodes = self.graph_encoder.displacements(batch.motion) * mask[:, :, None, None]
+        features, reduced_mask = self._motion_features(nodes, mask)
+        reduced_content = self.motion_content(features, reduced_mask)
+        own_style, motion_style_frames = self.motion_style(features, reduced_mask)
+        seen = stretch_frames(reduced_content, reduced_mask, self.config.motion_stride, T)
+        seen = seen * mask.unsqueeze(-1)
+        styles = self._styles_of(batch)
+        style = self.fusion(styles, batch_size=len(mask))
+        queries = self.decoder.queries(style, T)
+        if autoregressive:
+            queries = self._fed_back(nodes, heard.features, both, style, own_feedback_share)
+        return TrainingOutputs(
+            motion=self.motion(
+                self.decoder(queries, heard.features, both, style, causal=autoregressive)
+            ),
+            motion_from_motion=self.motion(
+                self.decoder(queries, seen, mask, style, causal=autoregressive)
+            ),
+            mask=mask,
+            audio_content=heard.features,
+            motion_content=seen,
+            content_mask=both,
+            audio_style_frames=self._audio_style_frames(batch, heard, T),
+            reduced_content=reduced_content,
+            motion_style_frames=motion_style_frames,
+            reduced_mask=reduced_mask,
+            phone_logits=heard.phone_logits,
+            styles=styles,
+            own_style=own_style,
+            speaker_logits_audio=self.audio_adversary(heard.features, both, reversal),
+            speaker_logits_motion=self.motion_adversary(reduced_content, reduced_mask, reversal),
+            cycle=self._cycle(heard.features, both, style, own_style) if with_cycle else None,
+        )
+
+    def motion(self, hidden: Tensor) -> Tensor:
+        """The head: hidden frames to weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``."""
+        out: Tensor = self.head(hidden)
+        return out if self.config.shape_kind == "solved" else out.unflatten(-1, (-1, 3))
+
+    def _motion_features(self, nodes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """E_G at the motion encoders' rate: ``(B, T', features)`` and the mask ``(B, T')``."""
+        nodes, mask = average_frames(nodes, mask, self.config.motion_stride)
+        return self.graph_encoder(nodes), mask
+
+    def _styles_of(self, batch: TrainingBatch) -> dict[StyleSource, Style]:
+        """Codes of the sources that the batch has and the config wants."""
+        wanted = self.config.style_sources
+        styles: dict[StyleSource, Style] = {}
+        if "identity" in wanted and self.config.speakers:
+            styles["identity"] = self.identity_style(batch.speaker)
+        if "speech" in wanted and batch.style_speech is not None:
+            assert batch.style_speech_lengths is not None
+            styles["speech"] = self._speech_style(batch.style_speech, batch.style_speech_lengths)
+        if "motion" in wanted and batch.style_motion is not None:
+            assert batch.style_motion_lengths is not None
+            styles["motion"] = self._motion_style(batch.style_motion, batch.style_motion_lengths)
+        return styles
+
+    def _speech_style(self, speech: Tensor, lengths: Tensor) -> Style:
+        """E_a^s of a clip; an encoder of waveforms lends its ears, untrained by this."""
+        if not self.speech_content.hears_waveform:
+            return self.speech_style(speech, frame_mask(lengths, speech.shape[1]))[0]
+        with torch.no_grad():
+            prepared = self.speech_content.prepare(speech, lengths)
+            hidden, mask = self.speech_content.hear(prepared, lengths, None)
+        return self.speech_style(hidden, mask)[0]
+
+    def _motion_style(self, motion: Tensor, lengths: Tensor) -> Style:
+        """E_m^s of a clip."""
+        mask = frame_mask(lengths, motion.shape[1])
+        nodes = self.graph_encoder.displacements(motion) * mask[:, :, None, None]
+        return self.motion_style(*self._motion_features(nodes, mask))[0]
+
+    def _audio_style_frames(
+        self, batch: TrainingBatch, heard: SpeechContent, num_frames: int
+    ) -> Tensor:
+        """What each frame's sound says of the style, on the motion's clock."""
+        features = heard.hidden.detach() if self.speech_content.hears_waveform else batch.speech
+        frames = self.speech_style(features, heard.hidden_mask)[1]
+        return self.speech_content.to_motion_clock(frames, heard.hidden_mask, num_frames)[0]
+
+    def _fed_back(
+        self, nodes: Tensor, content: Tensor, mask: Tensor, style: Tensor, own_share: float
+    ) -> Tensor:
+        """Queries of autoregressive training: each frame gets the truth of the frame before.
+
+        A share of frames gets what the model itself made of it in a first pass without gradient
+        (scheduled sampling in two passes, Mihaylova and Martins 2019), and all get some noise. The
+        released code means to sample but never does: its model only ever learns to copy the last
+        frame.
+        """
+        if own_share > 0.0:
+            with torch.no_grad():
+                is_parallel = "parallel" in self.config.modes
+                queries = self.decoder.queries(style, nodes.shape[1])
+                if not is_parallel:
+                    queries = self.decoder.fed_back(style, self._encode_before(nodes))
+                hidden = self.decoder(queries, content, mask, style, causal=not is_parallel)
+                own = torch.einsum('btk,kni->btni', self.weights(hidden), self.node_shapes())
+                chosen = torch.rand(nodes.shape[:2], device=nodes.device) < own_share
+                nodes = torch.where(chosen[:, :, None, None], own, nodes)
+        features = self._encode_before(nodes)
+        if self.training and self.config.feedback_noise > 0.0:
+            spread = features.detach().std() * self.config.feedback_noise
+            features = features + spread * torch.randn_like(features)
+        return self.decoder.fed_back(style, features)
+
+    def _encode_before(self, nodes: Tensor) -> Tensor:
+        """E_G of the frame before each; before the first one the face is at rest."""
+        return self.graph_encoder(torch.cat((torch.zeros_like(nodes[:, :1]), nodes[:, :-1]), dim=1))
+
+    def weights(self, hidden: Tensor) -> Tensor:
+        """Hidden frames to weights ``(B, T, K)`` of the shapes.
+
+        Solved: in the range that shapes are made for; the clamp lets closed lips be exactly closed.
+        Learned: the hidden frame itself and 1 for the bias, see ``shapes``.
+        """
+        if self.config.shape_kind == "solved":
+            return self.motion(hidden).clamp(0.0, self.config.max_weight)
+        return torch.cat((hidden, torch.ones_like(hidden[..., :1])), dim=-1)
+
+    def node_shapes(self) -> Tensor:
+        """Displacement of the graph's nodes by each weight, shape ``(K, N, 3)``."""
+        if self.config.shape_kind == "solved":
+            return self.graph_encoder.basis
+        return self.graph_encoder.displacements(self.shapes().unsqueeze(0))[0]
+
+    def _cycle(self, content: Tensor, mask: Tensor, style: Tensor, own: Style) -> CycleOutputs:
+        """Decode with the next sequence's style, then look at the motion that was made (Mimic)."""
+        style = style.roll(-1, 0)
+        queries = self.decoder.queries(style, content.shape[1])
+        motion = self.motion(self.decoder(queries, content, mask, style, causal=False))
+        nodes = self.graph_encoder.displacements(motion) * mask[:, :, None, None]
+        features, reduced_mask = self._motion_features(nodes, mask)
+        found, _ = self.motion_style(features, reduced_mask)
+        return CycleOutputs(
+            content=self.motion_content(features, reduced_mask),
+            style=found.code,
+            wanted_style=own.code.detach().roll(-1, 0),
+            wanted=own.present.roll(-1, 0) & mask.any(1),
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        speech: Tensor,
+        style: Tensor,
+        *,
+        num_frames: int,
+        lengths: Tensor | None = None,
+        phones: Tensor | None = None,
+        mode: Mode | None = None,
+        chunk_frames: int = 6000,
+        on_progress: Callable[[int, int], None] = generation.ignore,
+    ) -> Tensor:
+        """Motion of any length, worked off in chunks; the model must be in evaluation mode.
+
+        Chunks overlap by all that an output frame depends on, so that their borders cannot be seen
+        (HuBERT alone attends to everything; it gets 5 s to each side).
+
+        Args:
+            speech: Features ``(B, S, input_dim)`` or waveforms ``(B, N)``.
+            style: Codes from one of the methods here, shape ``(B, D)`` or ``(1, D)``.
+            num_frames: Frames ``T`` to make, at the model's rate.
+            lengths: Valid frames or samples of each, int64 ``(B,)``; all by default.
+            phones: Recognised phones on the speech encoder's clock, int64 ``(B, S)``, 0 for none.
+            mode: How to decode; by default the config's first way.
+            chunk_frames: Frames decoded at a time.
+            on_progress: Told done and total frames; what it raises ends the work.
+
+        Returns:
+            Weights ``(B, T, K)``.
+
+        Raises:
+            ValueError: The model was not trained for that mode.
+        """
+        mode = mode or self.config.modes[0]
+        if mode not in self.config.modes:
+            raise ValueError(f"This model decodes {' or '.join(self.config.modes)}, not {mode}")
+        sound = generation.Sound(
+            self.speech_content.prepare(speech, _all_of(speech) if lengths is None else lengths),
+            _all_of(speech) if lengths is None else lengths,
+            phones,
+        )
+        generate = generation.in_parallel if mode == "parallel" else generation.step_by_step
+        return generate(
+            self,
+            sound,
+            style.expand(len(speech), -1),
+            num_frames=num_frames,
+            chunk_frames=chunk_frames,
+            on_progress=on_progress,
+        )
+
+    def shapes(self) -> Tensor:
+        """Learned shapes ``(F + 1, V, 3)``: the head's matrix, and its bias, whose weight is 1.
+
+        Raises:
+            ValueError: The model's shapes are solved on each head.
+        """
+        if self.config.shape_kind == "solved":
+            raise ValueError("This model's shapes are solved on each head; it holds none")
+        columns = torch.cat((self.head.weight.T, self.head.bias.unsqueeze(0)))
+        return columns.detach().unflatten(-1, (-1, 3))
+
+    def neutral_style(self, batch_size: int = 1) -> Tensor:
+        """The code of no style in particular, shape ``(B, D)``."""
+        return self.fusion.neutral.detach().expand(batch_size, -1)
+
+    @torch.no_grad()
+    def fuse(self, styles: dict[StyleSource, Style], *, batch_size: int = 1) -> Tensor:
+        """A style code for ``generate`` from any sources, shape ``(B, D)``."""
+        return self.fusion(styles, batch_size=batch_size)
+
+    def scaled_style(self, style: Tensor, strength: float) -> Tensor:
+        """A code between neutral (0) and itself (1), or beyond; shapes as given."""
+        neutral = self.fusion.neutral.detach()
+        return neutral + strength * (style - neutral)
+
+    @torch.no_grad()
+    def encode_motion_style(self, motion: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Style codes of exemplars.
+
+        Args:
+            motion: Weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``, at the model's rate.
+            lengths: Valid frames, int64 ``(B,)``; all by default.
+
+        Returns:
+            Codes for ``generate``, shape ``(B, D)``.
+        """
+        style = self._motion_style(motion, _all_of(motion) if lengths is None else lengths)
+        return self.fuse({"motion": style}, batch_size=len(motion))
+
+    @torch.no_grad()
+    def encode_audio_style(self, speech: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Style codes of voices, from speech as in ``generate``; shape ``(B, D)``."""
+        style = self._speech_style(speech, _all_of(speech) if lengths is None else lengths)
+        return self.fuse({"speech": style}, batch_size=len(speech))
+
+    @torch.no_grad()
+    def encode_identity_style(self, speaker: str) -> Tensor:
+        """The style code of a speaker of training, shape ``(1, D)``.
+
+        Raises:
+            ValueError: There is none of that name.
+        """
+        number = self.config.speakers.index(speaker)
+        numbers = torch.tensor([number], device=self.fusion.neutral.device)
+        return self.fuse({"identity": self.identity_style(numbers)})
+
+
+def _all_of(x: Tensor) -> Tensor:
+    return torch.full((x.shape[0],), x.shape[1], device=x.device)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two ways to decode speech of any length, with memory that does not grow with it.
+
+Apart from ``ptalker.py``, which is about one pass over sequences that fit in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from backend.model.ptalker import PTalker
+
+_WAVEFORM_REACH = 250  # frames of 20 ms that HuBERT gets on each side of a chunk
+_WAVEFORM_HOP, _WAVEFORM_WINDOW = 320, 400  # samples
+_PROGRESS_FRAMES = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Prepared speech.
+
+    Attributes:
+        speech: Features ``(B, S, input_dim)`` or waveforms ``(B, N)``.
+        lengths: Valid frames or samples, shape ``(B,)``.
+        phones: On the encoder's clock, shape ``(B, S)``.
+    """
+
+    speech: Tensor
+    lengths: Tensor
+    phones: Tensor | None
+
+
+def ignore(done: int, total: int) -> None:
+    """Progress that nobody wants."""
+
+
+def in_parallel(
+    model: PTalker,
+    sound: Sound,
+    style: Tensor,
+    *,
+    num_frames: int,
+    chunk_frames: int,
+    on_progress: Callable[[int, int], None],
+) -> Tensor:
+    """Decode all frames of a chunk at once; arguments as ``PTalker.generate``."""
+    parts = []
+    for start, end in _chunks(num_frames, chunk_frames):
+        first = max(0, start - model.decoder.reach)
+        last = min(num_frames, end + model.decoder.reach)
+        content, mask = _content(model, sound, first, last)
+        queries = model.decoder.queries(style, last - first)
+        hidden = model.decoder(queries, content, mask, style, causal=False)
+        parts.append(model.weights(hidden[:, start - first : end - first]))
+        on_progress(end, num_frames)
+    return torch.cat(parts, dim=1)
+
+
+def step_by_step(
+    model: PTalker,
+    sound: Sound,
+    style: Tensor,
+    *,
+    num_frames: int,
+    chunk_frames: int,
+    on_progress: Callable[[int, int], None],
+) -> Tensor:
+    """Decode frame after frame, each from the motion before; arguments as ``PTalker.generate``."""
+    shapes = model.node_shapes()
+    nodes = shapes.new_zeros(len(style), 1, *shapes.shape[1:])
+    cache = model.decoder.empty_cache(len(style))
+    weights = style.new_empty(len(style), num_frames, len(shapes))
+    for start, end in _chunks(num_frames, chunk_frames):
+        window = model.config.cross_window
+        first, last = max(0, start - window), min(num_frames, end + window)
+        memory = model.decoder.remember(*_content(model, sound, first, last))
+        for frame in range(start, end):
+            query = model.decoder.fed_back(style, model.graph_encoder(nodes))
+            hidden = model.decoder.step(query, frame - first, memory, cache, style)
+            weights[:, frame : frame + 1] = model.weights(hidden)
+            nodes = torch.einsum("btk,kni->btni", weights[:, frame : frame + 1], shapes)
+            if (frame + 1) % _PROGRESS_FRAMES == 0 or frame + 1 == num_frames:
+                on_progress(frame + 1, num_frames)
+    return weights
+
+
+def _chunks(num_frames: int, chunk_frames: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, num_frames, chunk_frames):
+        yield start, min(num_frames, start + chunk_frames)
+
+
+def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
+    encoder = model.speech_content
+    is_waveform = encoder.hears_waveform
+    margin = 2 + (_WAVEFORM_REACH if is_waveform else encoder.reach)
+    hidden_start, hidden_end = (
+        (frame / encoder.fps - encoder.offset_seconds) * encoder.rate_hz for frame in (first, last)
+    )
+    hop, window = (_WAVEFORM_HOP, _WAVEFORM_WINDOW) if is_waveform else (1, 1)
+    available = max(1, (sound.speech.shape[1] - window) // hop + 1)
+    begin = min(math.floor(hidden_start) - margin, available - 1)
+    begin = max(0, begin // encoder.stacking * encoder.stacking)
+    end = max(begin + 1, min(math.ceil(hidden_end) + margin, available))
+    speech = sound.speech[:, begin * hop : (end - 1) * hop + window]
+    lengths = (sound.lengths - begin * hop).clamp(0, speech.shape[1])
+    if is_waveform:
+        lengths = lengths.clamp(min=window)  # a published encoder cannot hear nothing at all
+    phones = None if sound.phones is None else sound.phones[:, begin:end]
+    hidden, mask = encoder.hear(speech, lengths, phones)
+    return encoder.to_motion_clock(
+        encoder.content(hidden), mask, last - first, first_frame=first, first_hidden=begin
+    )

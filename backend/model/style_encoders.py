@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How it is said: styles from an identity, from speech, from motion, and one code out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backend.config import ModelConfig, StyleSource
+from backend.model.attention import MaskedConv, TransformerLayer
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Codes of a batch from one source.
+
+    Attributes:
+        code: Shape ``(B, D)``; without meaning where not present.
+        present: Where there is such a source, bool, shape ``(B,)``.
+    """
+
+    code: Tensor
+    present: Tensor
+
+
+class IdentityStyle(nn.Module):
+    """E_p^s: an embedding, attention over facets of the identity, and a residual.
+
+    Departures: the released code lifts each number of the code to 4 channels and attends over them
+    with the batch as the sequence, which does nothing at batch 1 and mixes people above; here the
+    identity has several learned facets, and its embedding attends to those of its own.
+    """
+
+    _FACETS = 4
+
+    def __init__(self, num_identities: int, style_dim: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_identities, style_dim)
+        self.facets = nn.Embedding(num_identities, self._FACETS * style_dim)
+        self.query = nn.Linear(style_dim, style_dim)
+        self.key = nn.Linear(style_dim, style_dim, bias=False)
+        self.norm = nn.LayerNorm(style_dim)
+
+    def forward(self, speaker: Tensor) -> Style:
+        """Codes of identities, ``(B,)``; those of -1 are not present."""
+        present = speaker >= 0
+        number = speaker.clamp(min=0)
+        embedded = self.embedding(number)
+        facets = self.facets(number).unflatten(1, (self._FACETS, -1))  # (B, 4, D)
+        query = self.query(embedded).unsqueeze(1)
+        attended = F.scaled_dot_product_attention(query, self.key(facets), facets).squeeze(1)
+        return Style(self.norm(embedded + attended), present)
+
+
+class _SpeechBranch(nn.Module):
+    def __init__(self, features: int, width: int, kernel_size: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            MaskedConv(features if number == 0 else width, width, kernel_size=kernel_size)
+            for number in range(2)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = F.gelu(conv(x, mask))
+        return x
+
+
+class SpeechStyle(nn.Module):
+    """E_a^s: a speaker branch W_S and an emotion branch W_e, maximum over time, linear.
+
+    Departures: the paper has two published speech networks of 315 M parameters and the released
+    code only the second; here both branches are small convolutions over one input (the features,
+    or the hidden frames of the speech encoder where that hears waveforms). The speaker branch
+    looks at single sounds, the emotion branch at half a second, where melody and loudness move.
+    """
+
+    def __init__(self, features: int, width: int, style_dim: int) -> None:
+        super().__init__()
+        self.speaker = _SpeechBranch(features, width, kernel_size=3)
+        self.emotion = _SpeechBranch(features, width, kernel_size=13)
+        self.code = nn.Linear(2 * width, style_dim)
+        self.norm = nn.LayerNorm(style_dim)
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Style, Tensor]:
+        """Hear a style.
+
+        Args:
+            features: Shape ``(B, S, features)``.
+            mask: True at valid frames, shape ``(B, S)``; a sound without any has no style.
+
+        Returns:
+            The codes, and what each frame says of the style, shape ``(B, S, D)``.
+        """
+        hidden = torch.cat((self.speaker(features, mask), self.emotion(features, mask)), dim=-1)
+        top = hidden.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(1)
+        present = mask.any(1)
+        top = torch.where(present.unsqueeze(1), top, 0.0)
+        return Style(self.norm(self.code(top)), present), self.code(hidden) * mask.unsqueeze(-1)
+
+
+class MotionStyle(nn.Module):
+    """E_m^s: linear, convolutions with layer norm, linear, transformer, mean over time.
+
+    Departures: the first linear layer is used, padding is left out, layers are residual.
+    """
+
+    def __init__(self, config: ModelConfig, features: int) -> None:
+        super().__init__()
+        width = config.motion_width
+        self.enter = nn.Linear(features, width)
+        self.convs = nn.ModuleList(MaskedConv(width, width) for _ in range(config.motion_convs))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.motion_convs))
+        self.widen = nn.Linear(width, width)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                width,
+                config.motion_heads,
+                window=config.motion_window,
+                ff=2 * width,
+                dropout=config.dropout,
+            )
+            for _ in range(config.motion_layers)
+        )
+        self.token = nn.Linear(width, config.style_dim)
+        self.norm = nn.LayerNorm(config.style_dim)
+
+    def forward(self, motion: Tensor, mask: Tensor) -> tuple[Style, Tensor]:
+        """See a style.
+
+        Args:
+            motion: Features of frames, shape ``(B, T, features)``.
+            mask: True at valid frames, shape ``(B, T)``; a motion without any has no style.
+
+        Returns:
+            The codes, and what each frame says of the style, shape ``(B, T, D)``.
+        """
+        x = self.enter(motion)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = x + F.relu(norm(conv(x, mask)))
+        x = self.widen(x)
+        for layer in self.layers:
+            x = layer(x, mask)
+        tokens = self.token(x) * mask.unsqueeze(-1)
+        mean = tokens.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        return Style(self.norm(mean), mask.any(1)), tokens
+
+
+class StyleFusion(nn.Module):
+    """S: a weighted mean of the sources there are, as a step away from a learned neutral code.
+
+    Departures: the released code adds up whatever there is, so a missing source changes the size of
+    the sum. Here "no style" is a code of its own, and ``strength`` scales the step away from it.
+    """
+
+    def __init__(self, sources: tuple[StyleSource, ...], style_dim: int, *, dropout: float) -> None:
+        super().__init__()
+        self.sources = sources
+        self.dropout = dropout
+        self.neutral = nn.Parameter(torch.zeros(style_dim))
+        self.preference = nn.Parameter(torch.zeros(max(1, len(sources))))
+        self.step = nn.Linear(style_dim, style_dim, bias=False)
+
+    def forward(
+        self, styles: dict[StyleSource, Style], *, batch_size: int, strength: float = 1.0
+    ) -> Tensor:
+        """Fuse.
+
+        Args:
+            styles: By source; any may be missing.
+            batch_size: ``B``.
+            strength: 0 is neutral, 1 the style, more exaggerates.
+
+        Returns:
+            Codes for the decoder, shape ``(B, D)``.
+        """
+        neutral = self.neutral.expand(batch_size, -1)
+        used = [source for source in self.sources if source in styles]
+        if not used:
+            return neutral
+        present = torch.stack([styles[source].present for source in used], dim=1)  # (B, n)
+        if self.training:
+            present = self._drop(present)
+        wanted = self.preference[[self.sources.index(source) for source in used]]
+        shares = torch.where(present, wanted.exp(), 0.0)
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-6)
+        codes = torch.stack([styles[source].code for source in used], dim=1)  # (B, n, D)
+        return neutral + strength * self.step(torch.einsum("bn,bnd->bd", shares, codes))
+
+    def _drop(self, present: Tensor) -> Tensor:
+        """Drop sources at random, but never the last one: that would teach it to be neutral."""
+        luck = torch.rand(present.shape, device=present.device) * present
+        best = luck >= luck.amax(1, keepdim=True)
+        return present & (best | (torch.rand_like(luck) >= self.dropout))
