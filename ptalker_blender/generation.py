@@ -22,8 +22,6 @@ from .untyped import Object
 logger = logging.getLogger(__name__)
 
 TITLE = "Generate Lip Sync"
-STILL = 0.002
-"""A face that moves less than this part of the head's size is said to stand still."""
 
 Finished = Callable[[Result], Outcome]
 
@@ -151,9 +149,6 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
             f"{keyed.residual_max * unit:.1f} mm at most"
         )
     warnings = [*_report_warnings(found.report), *written.warnings]
-    peak = np.abs(np.tensordot(found.weights[:: max(1, num_frames // 50)], found.shapes, 1)).max()
-    if float(peak) < STILL * float(np.ptp(found.template, axis=0).max()):
-        warnings.append("The face hardly moves. Check that the sound is speech and loud enough.")
     scene = bpy.data.scenes.get(inputs.scene_name)
     if scene is not None and last_frame > scene.frame_end:
         warnings.append(

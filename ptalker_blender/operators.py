@@ -51,7 +51,9 @@ def choices_of(context: Context, obj: Object) -> Choices:
         if settings.use_exemplar_range:
             frames = (settings.exemplar_start, settings.exemplar_end)
     elif settings.style_source == 'SAVED':
-        style = str(style_library.existing_path(settings.saved_style))
+        style = settings.saved_style
+        if style not in paths.model_style_names(prefs.checkpoint):
+            style = str(style_library.existing_path(style))
     sound_file = bpy.path.abspath(settings.sound_file) if settings.sound_file else ""
     listen = {'AUTO': "auto", 'WORDS': "words", 'TEXT': "auto", 'SOUND': "sound"}[settings.listen]
     return Choices(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -57,6 +58,21 @@ def styles_dir() -> Path:
 def saved_style_names() -> list[str]:
     """Names of the styles that were saved, sorted."""
     return sorted((path.stem for path in styles_dir().glob("*.json")), key=str.casefold)
+
+
+def model_style_names(checkpoint: str) -> list[str]:
+    """Names of the styles that come with a checkpoint, sorted.
+
+    Args:
+        checkpoint: Name of a bundled one, or its folder.
+    """
+    try:
+        bundled = backend_root() / "backend" / "checkpoints" / checkpoint
+        folder = bundled if bundled.is_dir() else Path(checkpoint)
+        names = json.loads((folder / "styles.json").read_text("utf-8"))
+    except (JobError, OSError, ValueError):
+        return []
+    return sorted(map(str, names), key=str.casefold) if isinstance(names, dict) else []
 
 
 def backend_log() -> Path:

@@ -37,7 +37,8 @@ def _search_strips(_owner: Settings, context: Context,
 
 def _search_styles(_owner: Settings, _context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
-    for name in paths.saved_style_names():
+    names = [*paths.model_style_names("base"), *paths.saved_style_names()]
+    for name in dict.fromkeys(names):
         if text.casefold() in name.casefold():
             yield name
 
@@ -96,7 +97,7 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
         items=(
             ('NEUTRAL', "Neutral", "An average speaker"),
             ('EXEMPLAR', "Exemplar", "The way another animated head speaks"),
-            ('SAVED', "Saved", "A style that was saved before"),
+            ('SAVED', "Library", "A style of the model, or one that was saved"),
         ),
         default='NEUTRAL',
     )
@@ -123,7 +124,7 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
     )
     saved_style: StringProperty(
         name="Style",
-        description="Saved style to speak in",
+        description="Style of the model or saved style to speak in",
         search=_search_styles,
         search_options={'SORT'},
     )

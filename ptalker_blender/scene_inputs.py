@@ -174,7 +174,7 @@ def missing(context: Context) -> str:
     if settings.style_source == 'EXEMPLAR':
         return exemplar_problem(settings.exemplar, head=obj)
     if settings.style_source == 'SAVED' and not settings.saved_style:
-        return "Choose a saved style, or speak neutrally."
+        return "Choose a style, or speak neutrally."
     return ""
 
 
