@@ -26,12 +26,25 @@ BROW = (
 )
 
 
+NOSE_LAST_COLUMN = 5
+# Rows of the grid to x and z of the nose's columns, the last one NOSE_LAST_COLUMN.
+NOSE_GUIDES = {
+    20: ((13.5, -50.0), (17.5, -51.0)),
+    21: ((16.4, -46.8), (19.4, -46.8)),
+    22: ((16.9, -42.0), (20.0, -42.0)),
+    23: ((4.6, -38.5), (8.4, -38.6), (12.2, -38.0), (15.8, -37.6), (19.4, -37.2)),
+    24: ((3.9, -32.2), (7.4, -32.2), (10.6, -32.2), (13.8, -32.2), (18.2, -32.2)),
+    25: ((3.5, -23.8), (6.7, -24.0), (9.6, -24.4), (12.8, -25.0), (17.2, -25.8)),
+}
+
+
 def place_features(skin: layout.SkinLayout, points: Floats) -> layout.Ints:
     """Draw the features into ``points`` (V, 3); returns the vertices that may not move again."""
-    for place in (_place_mouth, _place_eye, _place_ear, _place_nostril, _place_brow):
+    for place in (_place_mouth, _place_eye, _place_ear, _place_nose, _place_nostril, _place_brow):
         place(skin, points)
     # The outermost rings of mouth, eye and ear are left out: they may follow the skin around them.
     drawn = [skin.mouth[2:], skin.mouth_back, skin.eye[2:], skin.socket_back, skin.ear[1:]]
+    drawn += [skin.grid[row, _nose_columns(flat)] for row, flat in NOSE_GUIDES.items()]
     drawn += [skin.ear_floor, skin.nostril, skin.nostril_top, skin.grid[BROW]]
     return np.unique(np.concatenate([rings.ravel() for rings in drawn]))
 
@@ -142,7 +155,7 @@ def _lid_margin(columns: NDArray[np.int_]) -> tuple[Floats, NDArray[np.bool_]]:
     arch_upper = np.sin(np.pi * t**0.9) ** 0.8
     arch_lower = np.sin(np.pi * t**1.15) ** 0.85
     x = -14.2 + 28.2 * along
-    z = -1.2 + 1.8 * along + np.where(is_upper, 5.6 * arch_upper, -5.0 * arch_lower)
+    z = -1.2 + 1.8 * along + np.where(is_upper, 5.9 * arch_upper, -5.2 * arch_lower)
     return np.stack([x, z], axis=1), is_upper
 
 
@@ -199,6 +212,20 @@ def _place_socket(skin: layout.SkinLayout, points: Floats) -> None:
     away = points[inner] - EYE_CENTER
     away *= (EYE_RADIUS + 1.0) / np.linalg.norm(away, axis=-1, keepdims=True)
     points[inner] = EYE_CENTER + away
+
+
+def _nose_columns(flat: tuple[tuple[float, float], ...]) -> slice:
+    return slice(NOSE_LAST_COLUMN + 1 - len(flat), NOSE_LAST_COLUMN + 1)
+
+
+def _place_nose(skin: layout.SkinLayout, points: Floats) -> None:
+    """The columns beside the ridge of the nose, down to the creases behind its wings."""
+    for row, flat in NOSE_GUIDES.items():
+        x, z = np.array(flat).T
+        share = np.clip(x / 18.0, 0.0, 1.0)
+        ridge_y = points[skin.grid[row, 0], 1]
+        start = np.stack([x, ridge_y + (-90.0 - ridge_y) * share**1.5, z], axis=1)
+        points[skin.grid[row, _nose_columns(flat)]] = project(start)
 
 
 def _place_nostril(skin: layout.SkinLayout, points: Floats) -> None:

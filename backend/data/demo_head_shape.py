@@ -35,10 +35,10 @@ ROW_GUIDES = np.array(
         (19, -96, -53, 62, 10, -53, 95, -62),
         (20, -99, -49, 63, 10, -50, 97, -57),
         (21, -108, -46, 64, 10, -42, 98, -51),
-        (22, -115, -42, 65, 10, -34, 99, -46),
-        (23, -117, -37, 66, 10, -27, 100, -40),
-        (24, -112, -30, 67, 10, -20, 101, -35),
-        (25, -106, -23, 68, 10, -12, 102, -29),
+        (22, -113, -44, 65, 10, -34, 99, -46),
+        (23, -117, -38.5, 66, 10, -27, 100, -40),
+        (24, -114, -32, 67, 10, -20, 101, -35),
+        (25, -107, -24.5, 68, 10, -12, 102, -29),
         (26, -101, -16, 69, 10, -5, 103, -24),
         (27, -96, -10, 70, 10, 2, 103, -18),
         (33, -91, 14, 73, 8, 32, 103, 14),
@@ -62,9 +62,9 @@ def place_skin(skin: layout.SkinLayout, mesh: layout.HalfMesh) -> Floats:
     points = np.zeros((mesh.num_vertices, 3))
     points[skin.grid[skin.grid >= 0]] = _initial_grid()[skin.grid >= 0]
     fixed = np.zeros(mesh.num_vertices, dtype=bool)
-    fixed[place_features(skin, points)] = True
     ridge = skin.grid[NOSE_ROWS, 0]
     points[ridge] = project(points[ridge]) * (0.0, 1.0, 1.0)
+    fixed[place_features(skin, points)] = True
     fixed[ridge] = True
     points[skin.crown[1:-1, :-1]] = _initial_crown(points[skin.crown])
     _relax(points, skin, mesh, fixed)
