@@ -8,16 +8,14 @@ head with 62 mm between the eyes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
 from backend.mesh import polygon_edges
+from backend.mesh_paths import PathTracer, pieces, touching
 from backend.protocol import JobError
 from backend.topology import FACE_POINT_NAMES, FaceFrame, Head, face_frame
 
@@ -119,7 +117,7 @@ def examine(head: Head) -> Anatomy:
     edges = edges[np.isin(edges[:, 0], skin)]
     is_skin = np.zeros(len(points), dtype=bool)
     is_skin[skin] = True
-    tracer = _Tracer(points, edges)
+    tracer = PathTracer(points, edges)
 
     loops = {"mouth": _mouth_rows(tracer, place)}
     for side in ("left", "right"):
@@ -193,61 +191,20 @@ def _skin(head: Head) -> Ints:
     return np.flatnonzero(components == home)
 
 
-class _Tracer:
-    """Shortest paths along edges near the face points."""
-
-    def __init__(self, points: Floats, edges: Ints) -> None:
-        self.points = points
-        self.edges = edges
-        length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-        graph = sparse.coo_matrix(
-            (np.maximum(length, 1e-9), (edges[:, 0], edges[:, 1])), shape=(len(points),) * 2
-        )
-        self._graph = (graph + graph.T).tocsr()
-
-    def path(self, stops: Sequence[int], *, avoid: Ints | None = None) -> Ints:
-        """Vertices of the shortest path through the stops, each once."""
-        near = self._near(stops)
-        if avoid is not None:
-            near = near[~np.isin(near, avoid) | np.isin(near, stops)]
-        graph = self._graph[near][:, near]
-        local = np.searchsorted(near, stops)
-        distance, before = csgraph.dijkstra(graph, indices=local[:-1], return_predecessors=True)
-        found = [int(stops[0])]
-        for leg, end in enumerate(local[1:]):
-            if not np.isfinite(distance[leg, end]):
-                raise JobError(
-                    "The mesh's edges do not join neighbouring face points of the lips or lids. "
-                    "Mark those points along one row of vertices."
-                )
-            steps = [int(end)]
-            while steps[-1] != local[leg]:
-                steps.append(int(before[leg, steps[-1]]))
-            found += [int(near[k]) for k in reversed(steps[:-1])]
-        return np.array(list(dict.fromkeys(found)), dtype=np.int64)
-
-    def _near(self, stops: Sequence[int]) -> Ints:
-        places = self.points[list(stops)]
-        reach = 0.6 * np.linalg.norm(np.diff(places, axis=0), axis=1).max() + 1.0
-        legs = np.concatenate([places, (places[1:] + places[:-1]) / 2])
-        distance, _ = cKDTree(legs).query(self.points, distance_upper_bound=2 * reach)
-        return np.union1d(np.flatnonzero(np.isfinite(distance)), np.asarray(stops))
-
-
 def _lip_stops(place: dict[str, int], lip: str, ring: str) -> list[int]:
     names = [f"lip_{lip}_{ring}_right_{i}" for i in (3, 2, 1)] + [f"lip_{lip}_{ring}_center"]
     names += [f"lip_{lip}_{ring}_left_{i}" for i in (1, 2, 3)]
     return [place[n] for n in ("lip_corner_right", *names, "lip_corner_left")]
 
 
-def _mouth_rows(tracer: _Tracer, place: dict[str, int]) -> dict[str, Ints]:
+def _mouth_rows(tracer: PathTracer, place: dict[str, int]) -> dict[str, Ints]:
     upper_stops, lower_stops = (_lip_stops(place, lip, "inner") for lip in _LIDS)
     upper = tracer.path(upper_stops, avoid=np.array(lower_stops[1:-1]))
     lower = tracer.path(lower_stops, avoid=upper[1:-1])
     return {"upper": upper, "lower": lower}
 
 
-def _lid_rows(tracer: _Tracer, place: dict[str, int], side: str) -> dict[str, Ints]:
+def _lid_rows(tracer: PathTracer, place: dict[str, int], side: str) -> dict[str, Ints]:
     stops = {
         lid: [
             place[f"eye_inner_{side}"],
@@ -260,23 +217,6 @@ def _lid_rows(tracer: _Tracer, place: dict[str, int], side: str) -> dict[str, In
     return {"upper": upper, "lower": tracer.path(stops["lower"], avoid=upper[1:-1])}
 
 
-def _pieces(edges: Ints, keep: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number of each vertex's connected piece among the kept vertices; -1 for the others."""
-    inside = edges[keep[edges].all(axis=1)]
-    graph = sparse.coo_matrix(
-        (np.ones(len(inside)), (inside[:, 0], inside[:, 1])), shape=(len(keep),) * 2
-    )
-    labels = np.asarray(csgraph.connected_components(graph, directed=False)[1])
-    return np.where(keep, labels, -1).astype(np.int32)
-
-
-def _touching(edges: Ints, labels: NDArray[np.int32], ring: Ints) -> set[int]:
-    """Numbers of the pieces that share an edge with a ring of vertices."""
-    on_ring = np.isin(edges, ring)
-    other = np.concatenate([edges[on_ring[:, 0], 1], edges[on_ring[:, 1], 0]])
-    return set(np.unique(labels[other]).tolist()) - {-1}
-
-
 def _pockets(
     edges: Ints,
     is_skin: NDArray[np.bool_],
@@ -285,10 +225,10 @@ def _pockets(
     nose: int,
 ) -> dict[str, Ints]:
     """What lies behind each loop: pieces that the loop cuts off from the nose."""
-    labels = _pieces(edges, is_skin & ~on_loop)
+    labels = pieces(edges, is_skin & ~on_loop)
     found = {}
     for name, rows in loops.items():
-        cut_off = _touching(edges, labels, np.concatenate(list(rows.values()))) - {labels[nose]}
+        cut_off = touching(edges, labels, np.concatenate(list(rows.values()))) - {labels[nose]}
         found[name] = np.flatnonzero(np.isin(labels, list(cut_off)))
     return found
 
@@ -316,7 +256,7 @@ def _check_slit(points: Floats, edges: Ints, rows: dict[str, Ints], place: dict[
 
 
 def _mouth(
-    tracer: _Tracer,
+    tracer: PathTracer,
     place: dict[str, int],
     rows: dict[str, Ints],
     pocket: Ints,
@@ -329,11 +269,11 @@ def _mouth(
     outer = np.concatenate(list(borders.values()))
     keep = is_face.copy()
     keep[inner] = keep[outer] = False
-    labels = _pieces(edges, keep)
+    labels = pieces(edges, keep)
     vertices: list[Ints] = []
     across: list[Floats] = []
     for lip, sign in (("upper", 1.0), ("lower", -1.0)):
-        between = _touching(edges, labels, rows[lip][1:-1]) - {labels[place["nose_tip"]]}
+        between = touching(edges, labels, rows[lip][1:-1]) - {labels[place["nose_tip"]]}
         band = np.flatnonzero(np.isin(labels, list(between)))
         row, border = rows[lip], borders[lip][1:-1]
         if lip == "lower":

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from backend.anatomy import examine
+from backend.anatomy import examine, vertex_normals
 from backend.solved_shapes import ARKIT_NAMES, solve_shapes
 from backend.topology import Head, face_frame, identify, read_face_points, read_head
 
@@ -62,23 +62,14 @@ def render(
     shaded = _shade(seen, triangles, np.asarray(colours, np.float64))
     image = _rasterise(screen, seen[:, 2], shaded, np.asarray(triangles), pixels)
     image = image.reshape(size, _OVERSAMPLING, size, _OVERSAMPLING, 3).mean(axis=(1, 3))
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image + 0.5, 0, 255), dtype=np.uint8)
 
 
 def _shade(
     seen: NDArray[np.float64], triangles: NDArray[np.integer], colours: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Lit RGB of each vertex, 0..255: a key light from above left, a fill light, some sky."""
-    a, b, c = (seen[triangles[:, i]] for i in range(3))
-    face = np.cross(b - a, c - a)
-    normals = np.stack(
-        [
-            np.bincount(triangles.ravel(), np.repeat(face[:, i], 3), minlength=len(seen))
-            for i in range(3)
-        ],
-        axis=1,
-    )
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals = vertex_normals(seen, np.asarray(triangles, np.int64))
     light = np.full(len(seen), 0.24)
     for direction, strength in (((-0.35, 0.55, 0.75), 0.78), ((0.8, -0.1, 0.5), 0.26)):
         unit = np.array(direction) / np.linalg.norm(direction)
@@ -235,7 +226,8 @@ def main() -> None:
         topology=options.topology,
         face_points=read_face_points(options.head),
     )
-    poses = {"rest": {}} | {name: {name: 1.0} for name in ARKIT_NAMES} | COMBINATIONS
+    poses: dict[str, dict[str, float]] = {"rest": {}}
+    poses |= {name: {name: 1.0} for name in ARKIT_NAMES} | COMBINATIONS
     if options.only:
         poses = {name: poses[name] for name in options.only.split(",")}
     pictures = tiles(head, poses, size=options.size, close_up=options.close_up)

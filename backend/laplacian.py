@@ -48,7 +48,8 @@ def lumped_mass(
     """A third of the area of each vertex's triangles, ``(V,)``; zero for vertices of none."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    return np.bincount(triangles.ravel(), np.repeat(area / 3, 3), minlength=len(vertices))
+    mass = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), minlength=len(vertices))
+    return np.asarray(mass, dtype=np.float64)
 
 
 class BiharmonicSolver:

@@ -120,7 +120,7 @@ class _LidSolver:
         inside = (away[:, 0] / (1.75 * half)) ** 2 + (away[:, 1] / height) ** 2 < 1.0
         inside &= (points[:, 0] * middle[0] > 0) & (away[:, 2] > -2.5 * half)
         used = np.unique(self.face.skin_triangles)
-        return used[inside[used] & ~self.face.still[used]]
+        return np.asarray(used[inside[used] & ~self.face.still[used]])
 
     def closing(self, amount: float) -> Floats:
         """Displacements of the margin that bring the lids together, ``(H, 3)``."""

@@ -36,6 +36,7 @@ _MOUTH_TOP_MM = 6.0  # above the eyes: nothing that the mouth does reaches highe
 _BROW_BOTTOM_MM = -8.0
 _ROW_REACH_MM = 4.0  # how deep the inside of the lips follows their contact rows
 _JAW_SLIDE_MM = np.array([0.0, -1.5, 6.0])  # the condyles glide forward as the jaw opens
+_TONGUE_OUT_MM = 9.0
 _CORNERS_IN = LipRecipe(
     contact=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
     upper=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
@@ -129,7 +130,7 @@ class _SkinSolver:
             _profile(recipe.upper, mouth.along, is_even=is_even),
             _profile(recipe.lower, mouth.along, is_even=is_even),
         )
-        return self.scale * ((1 - share) * contact + share * border)
+        return np.asarray(self.scale * ((1 - share) * contact + share * border))
 
     def point_values(self, recipe: Recipe) -> dict[int, Floats]:
         """Displacements in mm of the vertices that a recipe names, on both sides."""
@@ -267,7 +268,7 @@ def _jaw_shapes(solver: _SkinSolver) -> dict[str, Floats]:
     face = solver.face
     named = {n: share for name, share in JAW_SHARES.items() for n, _ in solver.sided(name)}
     points = {face.place[n]: np.full(3, share) for n, share in named.items()}
-    points[face.place["chin_crease"]] = np.array([1.0, 0.85, 0.9])
+    points[face.place["chin_crease"]] = np.array([1.0, 0.78, 0.9])
     shares = np.clip(solver.solve_skin(_jaw_lip_shares(solver), points), 0.0, 1.0)
     shares = solver.inside_follows_jaw(shares)
     for role in ("teeth_lower", "tongue"):
@@ -304,16 +305,22 @@ def _jaw_lip_shares(solver: _SkinSolver) -> Floats:
     lower = upper + (0.97 - upper) * gap
     border = np.where(mouth.is_upper, 0.7 * upper + 0.3 * corner * u**6, lower + 0.03 * gap)
     opened = (1 - s) * np.where(mouth.is_upper, upper, lower) + s * border
-    closed = 0.38 + 0.04 * u**2 + s * gap * np.where(mouth.is_upper, -0.20, 0.26)
+    closed = 0.38 + 0.04 * u**2 + s * gap * np.where(mouth.is_upper, -0.12, 0.15)
     pushed = 0.60 - 0.22 * u**2 + s * gap * np.where(mouth.is_upper, -0.22, 0.25)
     return np.stack([opened, closed, pushed], axis=1)
 
 
 def _tongue_out(face: Anatomy) -> Floats:
+    """The tongue's front comes out between the lips (of an open mouth); its root stays."""
     shape = np.zeros_like(face.points)
     tongue = face.parts["tongue"]
     if len(tongue):
-        z = face.points[tongue, 2]
+        y, z = face.points[tongue, 1], face.points[tongue, 2]
+        lips = face.points[face.mouth.lips]
+        front = z > np.quantile(z, 0.7)
+        reach = max(lips[:, 2].max() + _TONGUE_OUT_MM - z.max(), _TONGUE_OUT_MM)
+        contact = face.points[face.place["lip_lower_inner_center"], 1]
+        lift = np.clip(contact + 1.0 - y[front].mean(), 0.0, 10.0)
         share = (z - z.min()) / max(np.ptp(z), 1e-9)
-        shape[tongue] = (share**1.5)[:, None] * np.array([0.0, -5.0, 22.0])
+        shape[tongue] = (share**1.5)[:, None] * np.array([0.0, lift, reach])
     return shape

@@ -169,10 +169,10 @@ def fit_weights(
             largest = max(largest, float(np.abs(step).max(initial=0.0)))
             weights[k] = changed
             residual -= normal[:, k, None] * step
-        for k, other in opposed:
-            common = np.minimum(weights[k], weights[other])
-            weights[[k, other]] -= common
-            residual += (normal[:, k] + normal[:, other])[:, None] * common
+        for one, other in opposed:
+            common = np.minimum(weights[one], weights[other])
+            weights[[one, other]] -= common
+            residual += (normal[:, one] + normal[:, other])[:, None] * common
         if largest < _FINE_STEP:
             break
     return np.ascontiguousarray(weights.T, dtype=np.float32)

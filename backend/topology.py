@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a head mesh is: counts, fingerprint, named face points, parts; similarity fit.
 
-A *topology* knows the vertex numbers of the face points of one mesh, whatever its positions.
-A *head* is one mesh of a known topology. Positions are in the head's own space, in any unit and
-any orientation: whoever needs millimetres or a face's axes asks :func:`face_frame`.
+A *topology* knows the vertex numbers of the face points of one mesh; a *head* is one mesh of a
+known topology. Positions are in the head's own space, in any unit and orientation: whoever needs
+millimetres or the face's axes asks :func:`face_frame`.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ class Part:
 
     Attributes:
         role: What the part is.
-        vertices: One vertex of it, then the part is all that is connected to that vertex; or all
-            of its vertices.
+        vertices: All of its vertices; or one, then all that is connected to that one.
     """
 
     role: str
@@ -184,10 +183,6 @@ class FaceFrame:
     def to_face_mm(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Positions ``(..., 3)`` in the face's axes, in millimetres from the eyes' midpoint."""
         return np.asarray((points - self.origin) @ self.axes.T / self.unit_mm)
-
-    def from_face_mm(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The inverse of :meth:`to_face_mm`."""
-        return np.asarray(points) @ self.axes * self.unit_mm + self.origin
 
     def offsets_to_face_mm(self, offsets: NDArray[np.floating]) -> NDArray[np.float64]:
         """Displacements ``(..., 3)`` in the face's axes, in millimetres."""
