@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a model is and how it is trained: frozen, checked, written to JSON and read back.
+"""What a model is and how it is trained: frozen and checked; ``checked.py`` reads them from JSON.
 
 Everything that differs between models is a field here; model code knows no data set. Presets are
 values of these classes: ``base`` is the bundled model, ``vocaset`` and ``biwi`` have the released
@@ -9,36 +9,15 @@ and ``regression`` are peers made of the same blocks.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
 
+from backend.checked import require, require_positive, require_share
 from backend.solved_shapes import ARKIT_NAMES
 
 Mode = Literal["parallel", "autoregressive"]
 StyleSource = Literal["identity", "speech", "motion"]
-
-_Config = TypeVar("_Config")
-
-
-def _require(condition: bool, text: str) -> None:
-    if not condition:
-        raise ValueError(text)
-
-
-def _require_positive(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(
-            math.isfinite(value) and value > 0, f"{name} is {value}, expected a number above 0"
-        )
-
-
-def _require_share(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(0.0 <= value < 1.0, f"{name} is {value}, expected 0 to below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,28 +63,28 @@ class SpeechEncoderConfig:
     revision: str = ""
 
     def __post_init__(self) -> None:
-        _require_positive(
+        require_positive(
             self, "input_dim", "stacking", "hidden_size", "num_layers", "num_heads", "ff_size",
             "kernel_size",
             "window", "rate_hz",
         )  # fmt: skip
-        _require_share(self, "dropout")
-        _require(
+        require_share(self, "dropout")
+        require(
             self.hidden_size % self.num_heads == 0,
             f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}",
         )
-        _require(math.isfinite(self.offset_seconds), "offset_seconds is not a finite number")
+        require(math.isfinite(self.offset_seconds), "offset_seconds is not a finite number")
         if self.kind == "hubert":
-            _require(self.input_dim == 1, "hubert hears a waveform: input_dim must be 1")
-            _require(self.stacking == 1, "hubert hears a waveform: stacking must be 1")
-            _require(
+            require(self.input_dim == 1, "hubert hears a waveform: input_dim must be 1")
+            require(self.stacking == 1, "hubert hears a waveform: stacking must be 1")
+            require(
                 len(self.conv_widths) == 7 and min(self.conv_widths) > 0,
                 "hubert needs 7 conv_widths above 0",
             )
         else:
-            _require(self.kernel_size % 2 == 1, f"kernel_size {self.kernel_size} must be odd")
-            _require(self.frozen != "convolutions", "only hubert has convolutions to freeze")
-        _require(bool(self.hub_id) == bool(self.revision), "hub_id and revision belong together")
+            require(self.kernel_size % 2 == 1, f"kernel_size {self.kernel_size} must be odd")
+            require(self.frozen != "convolutions", "only hubert has convolutions to freeze")
+        require(bool(self.hub_id) == bool(self.revision), "hub_id and revision belong together")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,40 +174,40 @@ class ModelConfig:
     speech: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
 
     def __post_init__(self) -> None:
-        _require_positive(
+        require_positive(
             self, "motion_fps", "max_weight", "num_nodes", "num_neighbours", "motion_scale",
-            "feature_dim", "style_dim", "graph_channels", "graph_heads", "graph_layers", "motion_stride",
-            "motion_width", "motion_heads", "motion_window", "speech_style_width",
+            "feature_dim", "style_dim", "graph_channels", "graph_heads", "graph_layers",
+            "motion_stride", "motion_width", "motion_heads", "motion_window", "speech_style_width",
             "decoder_layers", "decoder_heads", "decoder_ff", "self_window", "cross_window",
             "num_phone_ids",
         )  # fmt: skip
-        _require_share(self, "style_dropout", "dropout")
+        require_share(self, "style_dropout", "dropout")
         for name in ("motion_convs", "motion_layers", "feedback_noise"):
-            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected >= 0")
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected >= 0")
         for width, heads in (("feature_dim", "decoder_heads"), ("motion_width", "motion_heads")):
-            _require(
+            require(
                 getattr(self, width) % getattr(self, heads) == 0,
                 f"{width} {getattr(self, width)} is not a multiple of {heads}",
             )
         for name in ("modes", "style_sources", "speakers", "shape_names"):
             values = getattr(self, name)
-            _require(len(set(values)) == len(values), f"{name} names something twice: {values}")
-        _require(len(self.modes) > 0, "modes is empty")
-        _require(
+            require(len(set(values)) == len(values), f"{name} names something twice: {values}")
+        require(len(self.modes) > 0, "modes is empty")
+        require(
             "identity" in self.style_sources or not self.speakers,
             "speakers are given, but identity is not among style_sources",
         )
         solved = self.shape_kind == "solved"
-        _require(
+        require(
             bool(self.shape_names) == solved and (self.num_vertices > 0) == (not solved),
             f"{self.shape_kind} shapes with {len(self.shape_names)} shape_names and num_vertices "
             f"{self.num_vertices}: solved needs the first alone, learned the second alone",
         )
-        _require(
+        require(
             solved or self.num_nodes <= self.num_vertices,
             f"num_nodes {self.num_nodes} is above num_vertices {self.num_vertices}",
         )
-        _require(solved or bool(self.topology), "learned shapes belong to a topology: name it")
+        require(solved or bool(self.topology), "learned shapes belong to a topology: name it")
 
     @property
     def num_weights(self) -> int:
@@ -245,7 +224,7 @@ class LossWeights:
     """
 
     reconstruction: float = 1.0
-    displacement: float = 1.0
+    displacement: float = 20.0
     velocity: float = 10.0
     lip_distance: float = 1.0
     closure: float = 1.0
@@ -262,7 +241,7 @@ class LossWeights:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            _require(math.isfinite(value) and value >= 0, f"{item.name} is {value}, expected >= 0")
+            require(math.isfinite(value) and value >= 0, f"{item.name} is {value}, expected >= 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,8 +253,9 @@ class TrainConfig:
         guard_frames: Frames around a frame that are never its negatives in the contrast of content.
         positive_frames: Frames around it that count as the same.
         negative_share: Share of the other frames, the most alike, that are negatives.
-        closed_lips: Distance of the lips, in the unit of the node positions, below which they
-            count as closed.
+        content_temperature: Of the contrast of content.
+        closed_lips: Distance of the lips, in the unit of the face geometry (interocular distances
+            for solved shapes), below which they count as closed.
         style_temperature: Of the contrast of styles.
         autoregressive_share: Share of training steps that feed motion back, where the model has
             both ways to decode.
@@ -286,67 +266,22 @@ class TrainConfig:
     guard_frames: int = 5
     positive_frames: int = 1
     negative_share: float = 0.15
+    content_temperature: float = 0.07
     closed_lips: float = 0.02
     style_temperature: float = 0.1
     autoregressive_share: float = 0.15
     own_feedback_share: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_positive(self, "negative_share", "closed_lips", "style_temperature")
-        _require(
+        require_positive(self, "closed_lips", "content_temperature", "style_temperature")
+        require(
             0 <= self.positive_frames < self.guard_frames,
             f"positive_frames is {self.positive_frames}, expected 0 to below guard_frames "
             f"{self.guard_frames}",
         )
         for name in ("negative_share", "autoregressive_share", "own_feedback_share"):
             value = getattr(self, name)
-            _require(0.0 <= value <= 1.0, f"{name} is {value}, expected 0 to 1")
-
-
-def to_json(config: ModelConfig | TrainConfig) -> str:
-    """The config as JSON text, which ``from_json`` reads back to an equal value."""
-    return json.dumps(asdict(config), indent=2)
-
-
-def from_json(kind: type[_Config], text: str) -> _Config:
-    """Read a config, strictly.
-
-    Args:
-        kind: ``ModelConfig`` or ``TrainConfig``.
-        text: JSON of an object with exactly the fields of the class.
-
-    Returns:
-        The config.
-
-    Raises:
-        ValueError: Not JSON, a field missing, unknown or of the wrong type, or a value that the
-            class refuses.
-    """
-    value: _Config = _parse(kind, json.loads(text), kind.__name__)
-    return value
-
-
-def _parse(kind: Any, value: Any, name: str) -> Any:
-    if is_dataclass(kind):
-        _require(isinstance(value, dict), f"{name} is {value!r:.60}, expected an object")
-        expected = {item.name for item in fields(kind)}
-        odd = sorted(expected ^ set(value))
-        _require(not odd, f"{name} lacks, or should not have: {', '.join(odd)}")
-        hints = get_type_hints(kind)
-        return kind(**{key: _parse(hints[key], value[key], key) for key in expected})  # type: ignore[operator]
-    if get_origin(kind) is tuple:
-        _require(isinstance(value, list), f"{name} is {value!r:.60}, expected a list")
-        return tuple(_parse(get_args(kind)[0], item, name) for item in value)
-    if get_origin(kind) is Literal:
-        _require(
-            isinstance(value, str) and value in get_args(kind),
-            f"{name} is {value!r:.60}, expected one of {', '.join(get_args(kind))}",
-        )
-        return value
-    if kind is float and type(value) is int:
-        return float(value)
-    _require(type(value) is kind, f"{name} is {value!r:.60}, expected {kind.__name__}")
-    return value
+            require(0.0 <= value <= 1.0, f"{name} is {value}, expected 0 to 1")
 
 
 _HUBERT_LARGE = SpeechEncoderConfig(
