@@ -142,16 +142,13 @@ def command_test(arguments: argparse.Namespace) -> int:
 
 def command_bench(_arguments: argparse.Namespace) -> int:
     """The measurements, as a table of ratios."""
-    environments.ensure("backend", for_tests=True)
+    environments.ensure("backend")
     environments.ensure(DEMO_BLENDER)
     extension = build_zip()
+    status = _run("bench_decoder.py", environment="backend")
     with tempfile.TemporaryDirectory(prefix="ptalker-bench-") as home:
-        return _run(
-            "bench_blender.py",
-            str(extension),
-            environment=DEMO_BLENDER,
-            BLENDER_USER_RESOURCES=home,
-        )
+        script, variables = "bench_blender.py", {"BLENDER_USER_RESOURCES": home}
+        return status or _run(script, str(extension), environment=DEMO_BLENDER, **variables)
 
 
 def main() -> int:
