@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Listening to speech: which phones are spoken when, and whether that can be trusted.
 
-Three ways, of which the second and third are made here: ``sound`` (the model alone hears), ``words``
-(PocketSphinx recognises English words and aligns them) and ``text`` (the words are given). What is
-not to be trusted (another language, music, wrong words) falls back to the next weaker way, with a
-warning: wrong phones are worse than none. Long sound is cut at pauses; the pieces are worked off in
-parallel processes.
+Three ways, of which the second and third are made here: ``sound`` (the model alone hears),
+``words`` (PocketSphinx recognises English words and aligns them) and ``text`` (the words are
+given). What is not to be trusted (another language, music, wrong words) falls back to the next
+weaker way, with a warning: wrong phones are worse than none. Long sound is cut at pauses; the
+pieces are worked off in parallel processes.
 """
 
 import difflib
@@ -31,28 +31,34 @@ from backend.phones import (
     phone_frames,
 )
 from backend.protocol import JobError
-from backend.recogniser import SAMPLE_RATE, Piece, Word, align_words, hear_words
+from backend.recogniser import (
+    HOP,
+    SAMPLE_RATE,
+    Piece,
+    Word,
+    active_frames,
+    align_words,
+    cut_at_pauses,
+    hear_words,
+    prepare_sound,
+)
 
 __all__ = [
     "NUM_PHONE_IDS", "PHONES", "PHONE_IDS", "SILENCE", "UNKNOWN_PHONE_ID", "Heard", "Listener",
     "ListeningCancelledError", "Phone", "Word", "align", "phone_frames", "recognise",
 ]  # fmt: skip
 
-_HOP = SAMPLE_RATE // 100
-_PIECE_MIN_SECONDS, _PIECE_MAX_SECONDS = 5.0, 15.0
-_PAUSE_SECONDS = 0.18
-_SILENT_DB = -65.0
 _POLL_SECONDS = 0.1
-# What real English speech of many voices never fell below, and music, noise and other languages did;
-# see docs/listening-notes.md for the measurements.
+# What real English speech of many voices never fell below, and music, noise and other languages
+# did; see docs/listening.md for the measurements.
 _MIN_SCORE = -30.0
 _MIN_CONFIDENCE = 0.2
 _MIN_PHONES_PER_SECOND = 5.5
 _MIN_COVERAGE = 0.45
-# Given words that score so much lower than recognised ones, or leave so much sound unsaid, are wrong.
+# Given words that score so much lower than recognised ones, or leave so much unsaid, are wrong.
 _WORSE_THAN_HEARD = 12.0
 _MIN_TEXT_SCORE = -45.0
-_MIN_TEXT_COVERAGE = 0.6
+_MIN_TEXT_COVERAGE = 0.7
 
 Progress = Callable[[float, float], None]
 Way = Literal["sound", "words", "text"]
@@ -119,10 +125,10 @@ class Listener:
             ListeningCancelledError: ``is_cancelled`` said so.
             JobError: PocketSphinx is not installed or its process died.
         """
-        sound = _prepared(samples)
+        sound = prepare_sound(samples)
         if sound is None:
             return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
-        cuts = _cuts(sound)
+        cuts = cut_at_pauses(sound)
         pieces = self._work([(sound[a:b], None) for a, b in cuts], progress, is_cancelled)
         return _judged(sound, cuts, pieces)
 
@@ -157,10 +163,10 @@ class Listener:
             raise JobError(
                 "The text holds no words to align: type what is spoken, or leave it empty."
             )
-        sound = _prepared(samples)
+        sound = prepare_sound(samples)
         if sound is None:
             return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
-        cuts = _cuts(sound)
+        cuts = cut_at_pauses(sound)
         heard = self._work([(sound[a:b], None) for a, b in cuts], progress, is_cancelled)
         cuts, shares = _share_words(cuts, heard, words)
         tasks = [(sound[a:b], share) for (a, b), share in zip(cuts, shares, strict=True)]
@@ -169,10 +175,13 @@ class Listener:
         spoken = sum(piece.spoken_seconds for piece in pieces)
         if (
             _mean_score(pieces) < max(heard_score - _WORSE_THAN_HEARD, _MIN_TEXT_SCORE)
-            or spoken < _MIN_TEXT_COVERAGE * float(_active(sound).sum()) / 100
+            or spoken < _MIN_TEXT_COVERAGE * float(active_frames(sound).sum()) / 100
         ):
-            fallen = _judged(sound, _cuts(sound), heard)
-            warning = "The text does not fit what is spoken, so it was not used: check it against the sound."
+            fallen = _judged(sound, cut_at_pauses(sound), heard)
+            warning = (
+                "The text does not fit what is spoken, so it was not used: check it against the"
+                " sound."
+            )
             return replace(fallen, warnings=(warning, *fallen.warnings))
         return _joined(cuts, pieces, [True] * len(pieces), "text")
 
@@ -263,50 +272,14 @@ def _raise_if(is_cancelled: Callable[[], bool] | None) -> None:
         raise ListeningCancelledError
 
 
-def _prepared(samples: NDArray[np.float32]) -> NDArray[np.int16] | None:
-    """Speech at a usual level as integers, or None where there is nothing to hear."""
-    peak = float(np.abs(samples).max(initial=0.0))
-    if len(samples) < SAMPLE_RATE // 10 or peak < 10.0 ** (_SILENT_DB / 20.0):
-        return None
-    return np.round(samples * (0.7 / peak) * 32767.0).astype(np.int16)
-
-
-def _active(sound: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Which hundredths of a second hold sound well above the quietest, shape ``(n // 160,)``."""
-    usable = len(sound) // _HOP * _HOP
-    frames = sound[:usable].astype(np.float32).reshape(-1, _HOP)
-    level = 10.0 * np.log10(np.mean(frames**2, axis=1) + 1.0)
-    floor, top = np.percentile(level, [5, 95])
-    return level > max(floor + 0.3 * (top - floor), top - 40.0)
-
-
-def _cuts(sound: NDArray[np.int16]) -> list[tuple[int, int]]:
-    """Pieces of 5 to 15 s, cut in the middle of the longest pauses; sample numbers."""
-    active = _active(sound)
-    quiet_for = np.zeros(len(active))  # at the middle of each pause, its length in seconds
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], (~active).astype(np.int8), [0]])))
-    for start, end in edges.reshape(-1, 2):
-        quiet_for[(start + end) // 2] = (end - start) / 100
-    cuts, start = [], 0
-    shortest, longest = round(_PIECE_MIN_SECONDS * 100), round(_PIECE_MAX_SECONDS * 100)
-    while len(active) - start > longest:
-        window = quiet_for[start + shortest : start + longest]
-        cut = start + shortest + int(np.argmax(window))
-        if window.max(initial=0.0) < _PAUSE_SECONDS:
-            cut = start + longest
-        cuts.append((start * _HOP, cut * _HOP))
-        start = cut
-    return [*cuts, (start * _HOP, len(sound))]
-
-
 def _judged(
     sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
 ) -> Heard:
     """Keeps the pieces that can be trusted."""
-    active = _active(sound)
+    active = active_frames(sound)
     trusted, reasons, spoken = [], [], np.zeros(len(pieces))
     for index, ((start, end), piece) in enumerate(zip(cuts, pieces, strict=True)):
-        spoken[index] = float(active[start // _HOP : end // _HOP].sum()) / 100
+        spoken[index] = float(active[start // HOP : end // HOP].sum()) / 100
         reason = _doubt(piece, float(spoken[index]))
         trusted.append(reason is None)
         reasons.append(reason)
@@ -317,7 +290,10 @@ def _judged(
     if doubtful > 0.5 * spoken.sum():
         warning = f"No English words could be made out ({worst}): listening to the sound alone."
         return Heard((), (), (warning,), "sound")
-    warning = f"In {doubtful:.0f} s of {spoken.sum():.0f} s no words could be made out ({worst}): there, listening to the sound alone."
+    warning = (
+        f"In {doubtful:.0f} s of {spoken.sum():.0f} s no words could be made out ({worst}):"
+        " there, listening to the sound alone."
+    )
     heard = _joined(cuts, pieces, trusted, "words")
     return replace(heard, warnings=(warning, *heard.warnings))
 
@@ -354,7 +330,7 @@ def _joined(
                 Word(w.text, w.start_seconds + start, w.end_seconds + start) for w in piece.words
             ]
     guessed = sorted({word for piece in pieces for word in piece.guessed})
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if guessed:
         named = ", ".join(guessed[:8]) + (" and others" if len(guessed) > 8 else "")
         warnings = (f"Not in the lexicon, so pronounced by rule: {named}.",)

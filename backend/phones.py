@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 (the letters of other scripts are meant)
 """The one phone table of the project, and the symbols of other engines mapped into it.
 
-ARPAbet without stress: 39 phones and silence. It stands apart from ``listening.py`` since the model, the
-articulation and the training data need the table but not the recogniser.
+ARPAbet without stress: 39 phones and silence. It stands apart from ``listening.py`` since the
+model, the articulation and the training data need the table but not the recogniser.
 """
 
 import re
@@ -15,16 +16,19 @@ from numpy.typing import NDArray
 SILENCE = "SIL"
 PHONES: tuple[str, ...] = (
     SILENCE,
-    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH",
-    "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH",
+    "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH",
+    "UW", "V", "W", "Y", "Z", "ZH",
 )  # fmt: skip
 UNKNOWN_PHONE_ID = 0
 NUM_PHONE_IDS = len(PHONES) + 1
 PHONE_IDS: dict[str, int] = {symbol: index + 1 for index, symbol in enumerate(PHONES)}
 
-VOWELS = frozenset("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
-BILABIALS = frozenset("P B M".split())
-LABIODENTALS = frozenset("F V".split())
+VOWELS = frozenset(
+    ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
+)
+BILABIALS = frozenset(("P", "B", "M"))
+LABIODENTALS = frozenset(("F", "V"))
 
 _PAUSES = frozenset(
     {"", "_", "_:", "pau", "sil", "ssil", "h#", "#", "brth", "<sil>", "[noise]", "+spn+", "+nsn+"}
@@ -40,27 +44,21 @@ _FESTVOX_EXTRAS = {
     "hv": "HH",
 }
 
-# Nearest phone by what the lips and the jaw do, then by sound. Longest symbols first when matching.
+# Nearest phone by what the lips and the jaw do, then by sound; + joins two phones.
+_IPA_TEXT = """
+tʃ=CH ʈʂ=CH tɕ=CH dʒ=JH dʑ=JH ɖʐ=JH ts=T+S dz=D+Z pf=P+F kx=K+HH eɪ=EY aɪ=AY ɔɪ=OY aʊ=AW oʊ=OW
+əʊ=OW ɪə=IH+AH eə=EH+AH ʊə=UH+AH aɪə=AY+AH aʊə=AW+AH iə=IY+AH ɔə=AO+AH oːɹ=AO+R ɔːɹ=AO+R
+ɑːɹ=AA+R ai=AY au=AW ei=EY ou=OW oi=OY ɔø=OY ɔʏ=OY i=IY ɨ=IH ɪ=IH ᵻ=IH y=UW ʏ=UH ʉ=UW ɯ=UH u=UW
+ʊ=UH e=EY ɛ=EH ø=ER œ=ER ɘ=IH ɵ=UH ɤ=AH o=OW ə=AH ɐ=AH ʌ=AH ɜ=ER ɚ=ER ɝ=ER ɞ=ER ɔ=AO ɒ=AA æ=AE
+a=AA ɑ=AA ɶ=AA ä=AA p=P b=B m=M ɱ=M ɓ=B ʙ=B ɸ=F β=V f=F v=V ʋ=V ⱱ=V w=W ʍ=W ɥ=W t=T ʈ=T d=D ɖ=D
+ɗ=D n=N ɳ=N ɲ=N θ=TH ð=DH s=S z=Z ʂ=SH ʐ=ZH ʃ=SH ʒ=ZH ɕ=SH ʑ=ZH ɬ=L ɮ=L l=L ɫ=L ɭ=L ʎ=L ʟ=L ɺ=L
+ɾ=D ɽ=D r=R ɹ=R ɻ=R ɝː=ER ʀ=G ʁ=HH j=Y ʝ=Y ç=HH x=HH ɣ=G χ=HH k=K g=G ɡ=G ɟ=JH c=K q=K ɢ=G ɴ=NG
+ŋ=NG ɠ=G h=HH ɦ=HH ħ=HH ʕ=AA ʢ=HH ʜ=HH ɧ=SH ɰ=W ɾ̃=N l̩=L n̩=N m̩=M ʔ=
+"""
 _IPA: dict[str, str] = {
-    "tʃ": "CH", "ʈʂ": "CH", "tɕ": "CH", "dʒ": "JH", "dʑ": "JH", "ɖʐ": "JH", "ts": "T S", "dz": "D Z",
-    "pf": "P F", "kx": "K HH",
-    "eɪ": "EY", "aɪ": "AY", "ɔɪ": "OY", "aʊ": "AW", "oʊ": "OW", "əʊ": "OW", "ɪə": "IH AH", "eə": "EH AH",
-    "ʊə": "UH AH", "aɪə": "AY AH", "aʊə": "AW AH", "iə": "IY AH", "ɔə": "AO AH", "oːɹ": "AO R", "ɔːɹ": "AO R",
-    "ɑːɹ": "AA R", "ai": "AY", "au": "AW", "ei": "EY", "ou": "OW", "oi": "OY", "ɔø": "OY", "ɔʏ": "OY",
-    "i": "IY", "ɨ": "IH", "ɪ": "IH", "ᵻ": "IH", "y": "UW", "ʏ": "UH", "ʉ": "UW", "ɯ": "UH", "u": "UW",
-    "ʊ": "UH", "e": "EY", "ɛ": "EH", "ø": "ER", "œ": "ER", "ɘ": "IH", "ɵ": "UH", "ɤ": "AH", "o": "OW",
-    "ə": "AH", "ɐ": "AH", "ʌ": "AH", "ɜ": "ER", "ɚ": "ER", "ɝ": "ER", "ɞ": "ER", "ɔ": "AO", "ɒ": "AA",
-    "æ": "AE", "a": "AA", "ɑ": "AA", "ɶ": "AA", "ä": "AA",
-    "p": "P", "b": "B", "m": "M", "ɱ": "M", "ɓ": "B", "ʙ": "B", "ɸ": "F", "β": "V", "f": "F", "v": "V",
-    "ʋ": "V", "ⱱ": "V", "w": "W", "ʍ": "W", "ɥ": "W",
-    "t": "T", "ʈ": "T", "d": "D", "ɖ": "D", "ɗ": "D", "n": "N", "ɳ": "N", "ɲ": "N", "θ": "TH", "ð": "DH",
-    "s": "S", "z": "Z", "ʂ": "SH", "ʐ": "ZH", "ʃ": "SH", "ʒ": "ZH", "ɕ": "SH", "ʑ": "ZH", "ɬ": "L", "ɮ": "L",
-    "l": "L", "ɫ": "L", "ɭ": "L", "ʎ": "L", "ʟ": "L", "ɺ": "L", "ɾ": "D", "ɽ": "D", "r": "R", "ɹ": "R",
-    "ɻ": "R", "ɝː": "ER", "ʀ": "G", "ʁ": "HH", "j": "Y", "ʝ": "Y", "ç": "HH", "x": "HH", "ɣ": "G", "χ": "HH",
-    "k": "K", "g": "G", "ɡ": "G", "ɟ": "JH", "c": "K", "q": "K", "ɢ": "G", "ɴ": "NG", "ŋ": "NG", "ɠ": "G",
-    "h": "HH", "ɦ": "HH", "ħ": "HH", "ʕ": "AA", "ʢ": "HH", "ʜ": "HH", "ɧ": "SH", "ɰ": "W", "ɾ̃": "N",
-    "l̩": "L", "n̩": "N", "m̩": "M", "ʔ": "",
-}  # fmt: skip
+    symbol: phones.replace("+", " ")
+    for symbol, _, phones in (pair.partition("=") for pair in _IPA_TEXT.split())
+}
 _IPA_LONGEST = max(len(symbol) for symbol in _IPA)
 _IPA_MARKS = re.compile("[ˈˌːˑʰʲʷˠˤ˞~̯͡‿.|'\"\u0300-\u036f˥˦˧˨˩0-9^_\\-]")
 
@@ -109,7 +107,7 @@ def from_ipa(symbol: str) -> tuple[str, ...]:
         symbol: One phoneme, possibly with stress, length, tone and other marks.
 
     Returns:
-        No phone (glottal stop, marks alone), one, or two for what the table has no single phone for.
+        No phone (glottal stop, marks alone), one, or several where the table has no single one.
     """
     if symbol.strip() in _PAUSES:
         return (SILENCE,)
@@ -138,7 +136,7 @@ def phone_frames(phones: Sequence[Phone], num_frames: int, fps: float) -> NDArra
         fps: Frames per second; frame ``i`` is sampled at its middle, ``(i + 0.5) / fps``.
 
     Returns:
-        Ids ``1 + PHONES.index(symbol)``, or ``UNKNOWN_PHONE_ID`` where there is no phone, shape ``(T,)``.
+        Ids ``1 + PHONES.index(symbol)``, ``UNKNOWN_PHONE_ID`` where there is no phone; ``(T,)``.
     """
     ids = np.zeros(num_frames, dtype=np.int64)
     if not phones:

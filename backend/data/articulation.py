@@ -6,13 +6,12 @@ What a speaker's face does is worked out in four steps:
 1. *Targets.* Every phone has targets for a dozen articulator channels (``targets.py``); diphthongs
    have two, one after the other.
 2. *Coarticulation.* The channels follow the dominance-weighted mean of the targets (Cohen and
-   Massaro 1993), each group of articulators with its own reach: rounding reaches far ahead (Benguerel
-   and Cowan 1974), spreading less. A smoothing kernel per group stands for the inertia of jaw and
-   lips, so that fast speech undershoots (Lindblom 1963).
-3. *Gestures that must arrive.* Averages never close a mouth for certain. Lip closures (p b m) and
-   the lower lip at the upper teeth (f v) are gestures in the sense of articulatory phonology (Browman
-   and Goldstein 1992) with a plateau that is reached at any rate of speech and in any style; JALI
-   (Edwards et al. 2016) states the same as a rule for animators.
+   Massaro 1993), each group of articulators with its own reach: rounding reaches far ahead
+   (Benguerel and Cowan 1974), spreading less. A smoothing kernel per group stands for the inertia
+   of jaw and lips, so that fast speech undershoots (Lindblom 1963).
+3. *Gestures that must arrive* (``gestures.py``). Averages never close a mouth for certain. Lip
+   closures (p b m) and the lower lip at the upper teeth (f v) have a plateau that is reached at any
+   rate of speech and in any style; JALI (Edwards et al. 2016) states it as a rule for animators.
 4. *The face around it* (``upper_face.py``): brows on pitch accents, blinks at phrase ends; and here
    breath before phrases and rest in silence.
 """
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from backend.data.gestures import PAUSE_SECONDS, activity, breath, gesture
 from backend.data.styles import PRESETS, STYLE_DIM, STYLE_NAMES, Style, style_for_voice
 from backend.data.targets import CHANNELS, GROUPS, PHONE_TARGETS
 from backend.data.upper_face import blink_weights, upper_face_weights
@@ -44,7 +44,6 @@ _BEFORE = {"jaw": 0.048, "rounding": 0.095, "spread": 0.07, "parting": 0.05, "to
 _AFTER = {"jaw": 0.048, "rounding": 0.065, "spread": 0.06, "parting": 0.045, "tongue": 0.04}
 _INERTIA = {"jaw": 0.024, "rounding": 0.022, "spread": 0.022, "parting": 0.018, "tongue": 0.014}
 _PLATEAU_SHARE = 0.28  # of a phone's duration to either side of its middle
-_PAUSE_SECONDS = 0.18  # shorter pauses do not bring the mouth to rest
 
 _CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 _WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
@@ -59,6 +58,16 @@ class _Segments:
     rows: NDArray[np.int64]
     jaw_scales: NDArray[np.float64]
     silent: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """When the mouth acts, 0 to 1 per frame: all arrays ``(T,)``."""
+
+    activity: NDArray[np.float64]
+    breath: NDArray[np.float64]
+    closure: NDArray[np.float64]
+    labiodental: NDArray[np.float64]
 
 
 def articulate(
@@ -90,7 +99,8 @@ def articulate(
         Weights of ``ARKIT_NAMES``, shape ``(T, 52)``, from 0 to ``MAX_WEIGHT``.
 
     Raises:
-        ValueError: A phone is not in the table, times are not in order, or a curve has another length.
+        ValueError: A phone is not in the table, times are not in order, or a curve is of
+            another length.
     """
     _check(phones, num_frames=num_frames, fps=fps, curves=(energy, f0))
     style = style.limited()
@@ -100,12 +110,16 @@ def articulate(
     segments = _segments(phones, style=style, fps=fps, energy=energy)
     lead = _LEAD_SECONDS * style.lead
     channels = _coarticulate(segments, times + lead, fps=fps, style=style)  # (T, C)
-    activity = _activity(phones, times + lead)
-    channels *= activity[:, None]
-    closure = _gesture(phones, BILABIALS, times + _CLOSURE_LEAD * lead, fps=fps, style=style)
-    labiodental = _gesture(phones, LABIODENTALS, times + _CLOSURE_LEAD * lead, fps=fps, style=style)
-    breath = _breath(phones, times)
-    _mouth(weights, channels, activity, breath, closure, labiodental, style=style)
+    spoken = activity(phones, times + lead)
+    channels *= spoken[:, None]
+    moments = times + _CLOSURE_LEAD * lead
+    timing = _Timing(
+        activity=spoken,
+        breath=breath(phones, times),
+        closure=gesture(phones, BILABIALS, moments, fps=fps, style=style),
+        labiodental=gesture(phones, LABIODENTALS, moments, fps=fps, style=style),
+    )
+    _mouth(weights, channels, timing, style=style)
     upper_face_weights(weights, phones, times, fps=fps, style=style, energy=energy, f0=f0)
     if blinks:
         weights[:, [_WEIGHT["eyeBlinkLeft"], _WEIGHT["eyeBlinkRight"]]] = blink_weights(
@@ -236,7 +250,7 @@ def _blend(
     targets = PHONE_TARGETS.targets[rows].astype(np.float64)
     targets[:, 0] *= segments.jaw_scales[near]
     strengths = PHONE_TARGETS.strengths[rows] * np.where(
-        segments.silent[near], np.minimum(lengths / _PAUSE_SECONDS, 1.0), 1.0
+        segments.silent[near], np.minimum(lengths / PAUSE_SECONDS, 1.0), 1.0
     )[:, None]  # fmt: skip
     reach = math.exp(0.25 * style.smoothness - 0.3 * style.articulation)
     blended = np.empty((len(times), len(CHANNELS)))
@@ -250,170 +264,81 @@ def _blend(
     return blended
 
 
-def _spoken_stretches(phones: list[Phone]) -> NDArray[np.float64]:
-    """Start and end of each stretch of speech, short pauses inside it; shape ``(n, 2)``."""
-    stretches: list[list[float]] = []
-    for phone in phones:
-        if phone.symbol == SILENCE:
-            continue
-        if stretches and phone.start_seconds - stretches[-1][1] < _PAUSE_SECONDS:
-            stretches[-1][1] = phone.end_seconds
-        else:
-            stretches.append([phone.start_seconds, phone.end_seconds])
-    return np.array(stretches).reshape(-1, 2)
-
-
-def _ramp(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The minimum-jerk step from 0 to 1 while ``values`` go from 0 to 1 (Flash and Hogan 1985)."""
-    x = np.clip(values, 0.0, 1.0)
-    return x**3 * (10.0 - 15.0 * x + 6.0 * x**2)
-
-
-def _activity(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 while speaking, 0 at rest: the mouth gets ready 0.2 s before and relaxes within 0.26 s."""
-    activity = np.zeros(len(times))
-    for start, end in _spoken_stretches(phones):
-        rise = _ramp((times - (start - 0.2)) / 0.19)
-        fall = 1.0 - _ramp((times - end) / 0.26)
-        np.maximum(activity, np.minimum(rise, fall), out=activity)
-    return activity
-
-
-def _breath(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intake of breath before phrases that follow a pause of half a second or more, 0 to 1."""
-    breath = np.zeros(len(times))
-    for silence, phone in zip(phones, phones[1:], strict=False):
-        if silence.symbol == SILENCE and phone.start_seconds - silence.start_seconds >= 0.5:
-            end = phone.start_seconds
-            bump = _ramp((times - (end - 0.46)) / 0.2) * (
-                1.0 - _ramp((times - (end - 0.18)) / 0.16)
-            )
-            np.maximum(breath, bump, out=breath)
-    return breath
-
-
-def _gesture(
-    phones: list[Phone],
-    symbols: frozenset[str],
-    times: NDArray[np.float64],
-    *,
-    fps: float,
-    style: Style,
-) -> NDArray[np.float64]:
-    """Activation, 0 to 1, of a constriction that is reached at any rate of speech; shape ``(T,)``.
-
-    The plateau is never shorter than a frame, so that a frame lies on it at any frame rate. Ramps
-    shrink where two constrictions are close, so that the mouth opens for the vowel in between.
-    """
-    plateaus = _plateaus(phones, symbols, shortest=max(0.042, 1.02 / fps))
-    activation = np.zeros(len(times))
-    if not len(plateaus):
-        return activation
-    gaps = np.concatenate([[np.inf], plateaus[1:, 0] - plateaus[:-1, 1], [np.inf]])
-    pace = math.exp(0.2 * style.smoothness - 0.15 * style.articulation)
-    attacks = np.maximum(np.minimum(0.075 * pace, 0.55 * gaps[:-1]), 0.01)
-    releases = np.maximum(np.minimum(0.060 * pace, 0.55 * gaps[1:]), 0.01)
-    for (start, end), attack, release in zip(plateaus, attacks, releases, strict=True):
-        first, last = np.searchsorted(times, [start - attack, end + release])
-        near = times[first:last]
-        bump = np.minimum(_ramp((near - start) / attack + 1.0), 1.0 - _ramp((near - end) / release))
-        np.maximum(activation[first:last], bump, out=activation[first:last])
-    return activation
-
-
-def _plateaus(
-    phones: list[Phone], symbols: frozenset[str], *, shortest: float
-) -> NDArray[np.float64]:
-    """When each run of these phones holds its constriction; shape ``(n, 2)``, seconds.
-
-    A stop's label includes its burst and aspiration, during which the lips are already apart.
-    """
-    plateaus: list[list[float]] = []
-    previous = SILENCE
-    for phone in phones:
-        if phone.symbol in symbols:
-            length = phone.end_seconds - phone.start_seconds
-            early = {"P": min(0.4 * length, 0.05), "B": min(0.2 * length, 0.025)}.get(
-                phone.symbol, 0.08 * length
-            )
-            start, end = phone.start_seconds + min(0.1 * length, 0.01), phone.end_seconds - early
-            missing = max(shortest - (end - start), 0.0)
-            start, end = start - 0.4 * missing, end + 0.6 * missing
-            if previous in symbols:
-                plateaus[-1][1] = max(end, plateaus[-1][1])
-            else:
-                plateaus.append([start, end])
-        previous = phone.symbol
-    return np.array(plateaus).reshape(-1, 2)
-
-
-def _gain(unit: float, per_unit: float, articulation: float) -> float:
-    return math.exp(per_unit * unit + 0.3 * articulation)
+def _gain(unit: float, per_unit: float, style: Style) -> float:
+    return math.exp(per_unit * unit + 0.3 * style.articulation)
 
 
 def _mouth(
     weights: NDArray[np.float32],
     channels: NDArray[np.float64],
-    activity: NDArray[np.float64],
-    breath: NDArray[np.float64],
-    closure: NDArray[np.float64],
-    labiodental: NDArray[np.float64],
+    timing: _Timing,
     *,
     style: Style,
 ) -> None:
     """Turns channels and gestures into the weights of mouth and jaw, in place."""
     value = {name: channels[:, index] for name, index in _CHANNEL.items()}
-    free = 1.0 - closure
-    lips = free * (1.0 - labiodental)
-    rounding = _gain(style.rounding, 0.45, style.articulation)
-    pushed = 0.14 * style.protrusion * activity
-    jaw = value["jaw"] * _gain(style.jaw, 0.45, style.articulation)
-    jaw = np.maximum(jaw + 0.05 * style.lip_part * activity, 0.0) + 0.045 * breath
-    jaw += labiodental * (0.10 - jaw) * 0.6
-    close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * activity, 0.0, 0.8)
-    close += labiodental * (0.45 - close)
-    spread = _gain(style.spread, 0.5, style.articulation)
-    parted = 0.08 * style.lip_part * activity
-    lower = lips * np.maximum(
-        value["lower_down"] * _gain(style.lower_lip, 0.5, style.articulation)
-        + parted
-        + 0.05 * breath,
-        0.0,
-    )
-    upper = (
-        value["upper_up"] * _gain(style.upper_lip, 0.5, style.articulation) + parted + 0.03 * breath
-    )
-    upper = free * np.maximum(upper, 0.0) + 0.1 * labiodental * free
-    smile = value["smile"] * spread + 0.3 * max(style.smile, 0.0) * (0.6 + 0.4 * activity)
-    stretch = value["stretch"] * spread + np.maximum(-pushed, 0.0)
-    firm = math.exp(0.5 * style.press) * closure
+    closed, bitten, active = timing.closure, timing.labiodental, timing.activity
+    free = 1.0 - closed
+    lips = free * (1.0 - bitten)
+    rounding = _gain(style.rounding, 0.45, style)
+    pushed = 0.14 * style.protrusion * active
+    jaw = value["jaw"] * _gain(style.jaw, 0.45, style)
+    jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.045 * timing.breath
+    jaw += bitten * (0.10 - jaw) * 0.6
+    close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * active, 0.0, 0.8)
+    close += bitten * (0.45 - close)
+    funnel = np.maximum(value["funnel"] * rounding + 0.5 * pushed, 0.0)
+    pucker = np.maximum(value["pucker"] * rounding + pushed, 0.0)
+    firm = math.exp(0.5 * style.press) * closed
+    tucked = 0.15 * max(-style.jaw_forward, 0.0) * active * lips
     columns = {
         "jawOpen": jaw,
-        "jawForward": value["forward"] * rounding + 0.2 * max(style.jaw_forward, 0.0) * activity,
+        "jawForward": value["forward"] * rounding + 0.2 * max(style.jaw_forward, 0.0) * active,
         "jawLeft": 0.45 * max(style.jaw_side, 0.0) * jaw,
         "jawRight": 0.45 * max(-style.jaw_side, 0.0) * jaw,
-        "mouthLeft": 0.16 * max(style.mouth_side, 0.0) * activity,
-        "mouthRight": 0.16 * max(-style.mouth_side, 0.0) * activity,
-        "mouthClose": jaw * (close + closure * (1.0 - close)),
-        "mouthFunnel": np.maximum(value["funnel"] * rounding + 0.5 * pushed, 0.0) * free * (1.0 - 0.6 * labiodental),
-        "mouthPucker": np.maximum(value["pucker"] * rounding + pushed, 0.0) * (1.0 - 0.5 * closure) * (1.0 - 0.6 * labiodental),
-        "mouthRollLower": value["roll_lower"] * free * (1.0 - labiodental) + 0.55 * labiodental * free
-        + 0.12 * firm + 0.15 * max(-style.jaw_forward, 0.0) * activity * lips,
+        "mouthLeft": 0.16 * max(style.mouth_side, 0.0) * active,
+        "mouthRight": 0.16 * max(-style.mouth_side, 0.0) * active,
+        "mouthClose": jaw * (close + closed * (1.0 - close)),
+        "mouthFunnel": funnel * free * (1.0 - 0.6 * bitten),
+        "mouthPucker": pucker * (1.0 - 0.5 * closed) * (1.0 - 0.6 * bitten),
+        "mouthRollLower": value["roll_lower"] * lips + 0.55 * bitten * free + 0.12 * firm + tucked,
         "mouthRollUpper": 0.12 * firm,
-        "mouthShrugLower": 0.12 * labiodental * free,
+        "mouthShrugLower": 0.12 * bitten * free,
         "mouthPressLeft": 0.28 * firm,
         "mouthPressRight": 0.28 * firm,
         "tongueOut": value["tongue"] * lips,
         "cheekPuff": 0.04 * firm,
-    }  # fmt: skip
+    }
     for name, curve in columns.items():
         weights[:, _WEIGHT[name]] = curve
-    frown = 0.35 * max(-style.smile, 0.0) * (0.6 + 0.4 * activity)
+    _lip_sides(weights, value, timing, style=style)
+
+
+def _lip_sides(
+    weights: NDArray[np.float32],
+    value: dict[str, NDArray[np.float64]],
+    timing: _Timing,
+    *,
+    style: Style,
+) -> None:
+    """The weights that have a left and a right, in place."""
+    active, bitten, free = timing.activity, timing.labiodental, 1.0 - timing.closure
+    held = 0.6 + 0.4 * active  # a smile or frown stays while silent
+    parted = 0.08 * style.lip_part * active
+    spread = _gain(style.spread, 0.5, style)
+    lower = value["lower_down"] * _gain(style.lower_lip, 0.5, style) + parted + 0.05 * timing.breath
+    upper = value["upper_up"] * _gain(style.upper_lip, 0.5, style) + parted + 0.03 * timing.breath
+    upper = free * (np.maximum(upper, 0.0) + 0.1 * bitten)
+    stretch = value["stretch"] * spread + 0.14 * max(-style.protrusion, 0.0) * active
+    columns = {
+        "mouthSmile": value["smile"] * spread + 0.3 * max(style.smile, 0.0) * held,
+        "mouthFrown": 0.35 * max(-style.smile, 0.0) * held * (1.0 - 0.5 * timing.closure),
+        "mouthStretch": stretch * (1.0 - 0.3 * timing.closure),
+        "mouthLowerDown": np.maximum(lower, 0.0) * free * (1.0 - bitten),
+        "mouthUpperUp": upper,
+        "noseSneer": 0.2 * upper,
+    }
     for side, sign in (("Left", 1.0), ("Right", -1.0)):
         tilt = 1.0 + 0.4 * sign * style.asymmetry
-        weights[:, _WEIGHT[f"mouthSmile{side}"]] = smile * tilt
-        weights[:, _WEIGHT[f"mouthFrown{side}"]] = frown * tilt
-        weights[:, _WEIGHT[f"mouthStretch{side}"]] = stretch * tilt * (1.0 - 0.3 * closure)
-        weights[:, _WEIGHT[f"mouthLowerDown{side}"]] = lower * tilt
-        weights[:, _WEIGHT[f"mouthUpperUp{side}"]] = upper * tilt
-        weights[:, _WEIGHT[f"noseSneer{side}"]] = 0.2 * upper * tilt
+        for name, curve in columns.items():
+            weights[:, _WEIGHT[name + side]] = curve * tilt

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rooms, microphones, lines and other voices for clean speech: a pure function, cheap enough for
-every clip of every epoch on one core (about 10 ms for 5 s)."""
+"""Rooms, microphones, lines and other voices for clean speech.
+
+A pure function, cheap enough for every clip of every epoch on one core (about 10 ms for 5 s).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -168,7 +170,7 @@ def _add(samples: _Samples, other: _Samples, snr_db: float) -> _Samples:
 
 
 def _noise(length: int, rng: np.random.Generator) -> _Samples:
-    """Noise with a power law spectrum, from violet to brown, sometimes swelling, sometimes humming."""
+    """Noise with a power law spectrum, violet to brown, sometimes swelling or humming."""
     size = next_fast_len(length, real=True)
     spectrum = rfft(rng.standard_normal(size, dtype=np.float32))
     ranks = np.arange(1, len(spectrum) + 1, dtype=np.float32)

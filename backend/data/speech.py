@@ -223,7 +223,8 @@ def _plan_synthesis(hours: float, seed: int) -> list[_Job]:
     ]
     if not sources:
         raise JobError(
-            "No speech synthesiser found: install flite, espeak-ng or festival, or set the hours to 0."
+            "No speech synthesiser found: install flite, espeak-ng or festival, or set the hours"
+            " to 0."
         )
     missing = sorted({"flite", "espeak", "festival"} - set(engines))
     if missing:
@@ -259,7 +260,8 @@ def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
     _write_text(path, text)
 
 
-def _run_jobs(jobs: Sequence[_Job], out_dir: Path, workers: int) -> Iterator[None]:
+def _run_jobs(jobs: Sequence[_Job], out_dir: Path, workers: int) -> Iterator[str]:
+    """Makes shards and yields their names."""
     if workers <= 1:
         for job in jobs:
             yield _make_shard(job, out_dir)
@@ -269,7 +271,7 @@ def _run_jobs(jobs: Sequence[_Job], out_dir: Path, workers: int) -> Iterator[Non
             yield future.result()
 
 
-def _make_shard(job: _Job, out_dir: Path) -> None:
+def _make_shard(job: _Job, out_dir: Path) -> str:
     """Makes sound and index of one shard; the index last, under its name only when complete."""
     pieces: list[NDArray[np.int16]] = []
     entries: list[dict[str, Any]] = []
@@ -302,6 +304,7 @@ def _make_shard(job: _Job, out_dir: Path) -> None:
         np.save(file, np.concatenate(pieces) if pieces else np.zeros(0, np.int16))
     partial.replace(sound_path)
     _write_text(out_dir / "shards" / f"{job.name}.json", json.dumps(entries))
+    return job.name
 
 
 _Made = tuple[str, str, str, NDArray[np.float32], Sequence[Phone]]

@@ -18,7 +18,7 @@ class Style:
     """A speaking style; 0 is neutral everywhere, -1 and 1 are usual extremes.
 
     Attributes:
-        articulation: Hypo- to hyperarticulated (Lindblom's H and H): all movements and their sharpness.
+        articulation: Hypo- to hyperarticulated (Lindblom's H and H): size and sharpness of all.
         jaw: Size of the jaw's opening.
         rounding: Size of funnel, pucker and protrusion.
         spread: Size of stretched and smiling lips in ee, eh, s.
@@ -33,7 +33,7 @@ class Style:
         protrusion: Lips pushed forward (positive) or drawn back while speaking.
         lip_part: Lips held apart (positive) or nearly closed while speaking.
         jaw_side: The jaw opens to the subject's left (positive) or right.
-        jaw_forward: The jaw is pushed forward (positive); negative does nothing to the jaw, but tucks the lower lip in.
+        jaw_forward: The jaw is pushed forward (positive), or the lower lip is tucked in.
         mouth_side: The mouth is drawn to the subject's left (positive) or right while speaking.
         brow_raise: Brows raised (positive) or lowered all the time.
         brow_activity: How much the brows follow pitch accents; -1 not at all, 1 twice.
@@ -130,12 +130,13 @@ PRESETS: dict[str, Style] = {
                    lower_lip=0.6, press=0.5, loudness=0.6, brow_activity=0.8),
     "smile": Style(smile=1.0, spread=0.6, rounding=-0.4, upper_lip=0.4, squint=0.6, brow_raise=0.3,
                    brow_activity=0.4, protrusion=-0.4),
-    "tense": Style(jaw=-0.7, press=1.2, smile=-0.6, protrusion=-0.3, smoothness=-0.8, lower_lip=0.4,
-                   brow_raise=-0.9, squint=0.6, loudness=-0.4, blink_rate=-0.5),
-    "sad": Style(articulation=-0.5, jaw=-0.2, smile=-1.0, smoothness=0.6, lower_lip=0.3, brow_raise=0.5,
-                 brow_activity=-0.8, blink_rate=0.4, lead=-0.4),
-    "excited": Style(articulation=0.6, jaw=1.0, loudness=1.0, smile=0.5, upper_lip=0.6, lip_part=0.4,
-                     smoothness=-0.4, brow_raise=0.6, brow_activity=1.2, squint=-0.6, lead=0.4),
+    "tense": Style(jaw=-0.7, press=1.2, smile=-0.6, protrusion=-0.3, smoothness=-0.8,
+                   lower_lip=0.4, brow_raise=-0.9, squint=0.6, loudness=-0.4, blink_rate=-0.5),
+    "sad": Style(articulation=-0.5, jaw=-0.2, smile=-1.0, smoothness=0.6, lower_lip=0.3,
+                 brow_raise=0.5, brow_activity=-0.8, blink_rate=0.4, lead=-0.4),
+    "excited": Style(articulation=0.6, jaw=1.0, loudness=1.0, smile=0.5, upper_lip=0.6,
+                     lip_part=0.4, smoothness=-0.4, brow_raise=0.6, brow_activity=1.2,
+                     squint=-0.6, lead=0.4),
     "pout": Style(protrusion=1.1, rounding=0.7, spread=-0.7, smile=-0.3, jaw=-0.2, brow_raise=-0.3),
     "crooked": Style(asymmetry=1.1, mouth_side=0.7, jaw_side=0.6, smile=0.3, brow_activity=0.3),
 }  # fmt: skip
@@ -145,10 +146,10 @@ PRESETS: dict[str, Style] = {
 def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> Style:
     """A random style of which a part can be heard in the voice.
 
-    A voice with a wide range of level and pitch gets a jaw and brows that follow it more, a fast voice
-    is hypoarticulated and smooth, a quiet flat one keeps its lips closer, a voice brighter than its
-    pitch class smiles (a smile shortens the vocal tract and raises the formants: Ohala 1980). What is
-    tied is half drawn by chance too, so the sound suggests a style and never dictates one.
+    A voice with a wide range of level and pitch gets a jaw and brows that follow it more, a fast
+    one is hypoarticulated and smooth, a flat one keeps its lips closer, a bright one smiles (a
+    smile shortens the vocal tract and raises the formants: Ohala 1980). What is tied is half drawn
+    by chance too, so the sound suggests a style and never dictates one.
 
     Args:
         voice: What ``prosody.voice_character`` found in the sound.

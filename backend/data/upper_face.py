@@ -113,8 +113,11 @@ def blink_weights(
     """
     rng = np.random.default_rng([seed, 0xB11])
     pace = 1.6 ** -max(blink_rate, -2.0)
-    ends = [phone.start_seconds for phone in phones
-            if phone.symbol == SILENCE and phone.end_seconds - phone.start_seconds >= 0.15]  # fmt: skip
+    ends = [
+        phone.start_seconds
+        for phone in phones
+        if phone.symbol == SILENCE and phone.end_seconds - phone.start_seconds >= 0.15
+    ]
     moments: list[float] = []
     last = -float(rng.uniform(0.0, _LONGEST_SECONDS * pace))
     for end in [*sorted(ends), num_frames / fps]:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 (the letters of other scripts are meant)
 """Speech synthesisers that tell when each phone is spoken: flite, espeak-ng, Festival."""
 
 import ctypes
@@ -23,25 +24,22 @@ SAMPLE_RATE = 16000
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 FESTIVAL_VOICES = ("kal_diphone", "cmu_us_slt_arctic_hts")
 ESPEAK_ENGLISH = (
-    "en-us",
-    "en",
-    "en-gb-scotland",
-    "en-gb-x-rp",
-    "en-us-nyc",
-    "en-gb-x-gbclan",
-    "en-029",
-)
+    "en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-029",
+)  # fmt: skip
 ESPEAK_VARIANTS = (
-    "f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 klatt klatt2 klatt3 klatt4 Alex Alicia Andrea Andy Annie Denis "
-    "Diogo Gene Hugo Jacky Lee Mario Michael Mike Storm adam anika antonio aunty belinda benjamin boris caleb "
-    "david ed edward gustave iven iven3 john linda marcelo max michel miguel norbert pablo paul pedro quincy rob "
-    "robert sandro shelby steph steph3 travis victor zac whisper"
-).split()
+    "f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "klatt",
+    "klatt2", "klatt3", "klatt4", "Alex", "Alicia", "Andrea", "Andy", "Annie", "Denis",
+    "Diogo", "Gene", "Hugo", "Jacky", "Lee", "Mario", "Michael", "Mike", "Storm", "adam",
+    "anika", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "ed",
+    "edward", "gustave", "iven", "iven3", "john", "linda", "marcelo", "max", "michel",
+    "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro",
+    "shelby", "steph", "steph3", "travis", "victor", "zac", "whisper",
+)  # fmt: skip
 _ENGINE_COMMANDS = {"flite": "flite", "festival": "festival", "espeak": "espeak-ng"}
 _TIMEOUT_SECONDS = 120
 # Statistical voices overlap-add around the labels' times: measured on closures against the labels.
 _STATISTICAL_DELAY_SECONDS = 0.008
-_STOPS = frozenset("P B T D K G CH JH".split())
+_STOPS = frozenset(("P", "B", "T", "D", "K", "G", "CH", "JH"))
 _SHORTEST_PAUSE_SECONDS = 0.04
 _LONGEST_STOP_GAP_SECONDS = 0.14
 
@@ -184,7 +182,8 @@ def _speak_festival(voice: Voice, texts: Sequence[str]) -> list[Spoken]:
         folder = Path(name)
         lines = [
             "(define (say text stem) (let ((u (eval (list 'Utterance 'Text text)))) (utt.synth u)"
-            ' (utt.save.segs u (string-append stem ".lab")) (utt.save.wave u (string-append stem ".wav"))))',
+            ' (utt.save.segs u (string-append stem ".lab"))'
+            ' (utt.save.wave u (string-append stem ".wav"))))',
             f"(voice_{voice.name})",
             f"(Parameter.set 'Duration_Stretch {voice.slowness:.3f})",
         ]

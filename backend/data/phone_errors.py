@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Phones as a recogniser gives them: exact ones with the errors that listening to words makes.
+
+A recogniser with a lexicon errs by whole words: a stretch of some phones is replaced by others that
+sound alike, some vanish, some appear. Times are off by a frame or two everywhere.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from backend.phones import SILENCE, Phone, merge_silences
+
+_CONFUSABLE = (
+    "P T K B F", "B D G V P M", "M N NG B V", "N M NG L D", "NG N M", "T D K P CH",
+    "D T G B DH N", "K T G P", "G K D B", "F TH S P V", "V B F W DH M", "TH F S T DH",
+    "DH TH D V L", "S Z SH TH F", "Z S JH ZH", "SH S CH ZH", "ZH JH SH Z", "CH JH SH T",
+    "JH CH ZH D", "HH F TH K", "L W R OW N", "R L W ER", "W L R V UW", "Y IY JH IH", "IY IH EY Y",
+    "IH IY EH AH", "EY EH IY AY", "EH IH AE EY AH", "AE EH AA AY", "AA AO AH AE", "AO AA OW AH",
+    "AH IH AA EH UH", "OW AO UW AH L", "UH AH UW IH", "UW UH OW Y", "AY AA EY AE", "AW AA OW AE",
+    "OY AY AO OW", "ER R AH AO",
+)  # fmt: skip
+_LIKE = {row.split()[0]: row.split()[1:] for row in _CONFUSABLE}
+_STRETCH = (2, 8)
+_JITTER_SECONDS = 0.010
+_SHORTEST_SECONDS = 0.02
+
+
+def corrupt(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
+    """Adds a recogniser's errors to exact phones.
+
+    The share of words that are wrong differs from utterance to utterance, from none to half, as it
+    does between clear and unclear speakers.
+
+    Args:
+        phones: In order of time, without overlaps.
+        rng: Source of randomness.
+
+    Returns:
+        Other phones over the same time.
+    """
+    wrong = _wrong_stretches(len(phones), rng.uniform(0.0, 0.5), rng)
+    heard: list[Phone] = []
+    for phone, is_wrong in zip(phones, wrong, strict=True):
+        if is_wrong and phone.symbol != SILENCE:
+            heard += _misheard(phone, bool(heard), rng)
+        elif phone.symbol == SILENCE and phone.end_seconds - phone.start_seconds < 0.12 and heard:
+            heard[-1] = _until(heard[-1], phone.end_seconds)
+        else:
+            heard.append(phone)
+    return merge_silences(_jittered(heard, rng))
+
+
+def _wrong_stretches(count: int, share: float, rng: np.random.Generator) -> list[bool]:
+    wrong: list[bool] = []
+    while len(wrong) < count:
+        length = int(rng.integers(*_STRETCH))
+        wrong += [bool(rng.random() < share)] * length
+    return wrong[:count]
+
+
+def _misheard(phone: Phone, may_vanish: bool, rng: np.random.Generator) -> list[Phone]:
+    """What a phone within a wrong word becomes: itself, another, two, or part of the one before."""
+    draw = rng.random()
+    if draw < 0.35 or (draw < 0.45 and not may_vanish):
+        return [phone]
+    choices = _LIKE[phone.symbol]
+    other = choices[min(int(rng.exponential(1.3)), len(choices) - 1)]
+    start, end = phone.start_seconds, phone.end_seconds
+    if draw < 0.45:
+        other = ""
+    if draw > 0.93 and end - start > 3 * _SHORTEST_SECONDS:
+        middle = start + (end - start) * rng.uniform(0.35, 0.65)
+        return [Phone(phone.symbol, start, middle), Phone(other, middle, end)]
+    return [Phone(other, start, end)] if other else []
+
+
+def _until(phone: Phone, end: float) -> Phone:
+    return Phone(phone.symbol, phone.start_seconds, end)
+
+
+def _jittered(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
+    """Moves borders a little and closes the gaps of vanished phones."""
+    if not phones:
+        return []
+    starts = np.array([phone.start_seconds for phone in phones])
+    starts[1:] += np.clip(rng.normal(0.0, _JITTER_SECONDS, len(starts) - 1), -0.03, 0.03)
+    lag = rng.normal(0.0, 0.006)
+    starts[1:] = np.maximum.accumulate(starts + lag)[1:]
+    ends = [*starts[1:].tolist(), phones[-1].end_seconds]
+    moved: list[Phone] = []
+    for phone, start, end in zip(phones, starts.tolist(), ends, strict=True):
+        if end - start >= _SHORTEST_SECONDS:
+            moved.append(Phone(phone.symbol, moved[-1].end_seconds if moved else start, end))
+    return [*moved[:-1], _until(moved[-1], ends[-1])] if moved else []
