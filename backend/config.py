@@ -296,7 +296,7 @@ _HUBERT_LARGE = SpeechEncoderConfig(
     conv_widths=(512,) * 7,
     frozen="convolutions",
     hub_id="facebook/hubert-large-ls960-ft",
-    revision="ece5fabbf034c1073acae96d5401b25be96709d8",
+    revision="ba42e7f7a888fd65f7af7849c452e3e7d5216aad",
 )
 
 _VOCASET = ModelConfig(

@@ -81,6 +81,10 @@ class SpeechContentEncoder(nn.Module):
             self.phone_embedding.weight[0].zero_()
         self.phones = nn.Linear(speech.hidden_size, config.num_phone_ids)
         self.content = nn.Linear(speech.hidden_size, config.feature_dim)
+        if speech.frozen == "everything":
+            self.encoder.requires_grad_(False)
+        elif speech.frozen == "convolutions":
+            self.encoder.feature_extractor.requires_grad_(False)
 
     def forward(
         self,
@@ -234,15 +238,23 @@ def load_published_weights(
         OSError: Neither in the cache nor reachable, or damaged.
         ValueError: The weights are of other sizes.
     """
-    settings = {"revision": revision} if revision else {}
+
+    def fetch(*, offline: bool) -> HubertModel:
+        return HubertModel.from_pretrained(
+            str(source),
+            revision=revision or "main",
+            local_files_only=offline,
+            use_safetensors=True,  # never a pickle
+        )
+
     try:
-        found = HubertModel.from_pretrained(str(source), local_files_only=True, **settings)
+        found = fetch(offline=True)
     except OSError:
         if Path(source).is_dir():
             raise
-        found = HubertModel.from_pretrained(str(source), **settings)
+        found = fetch(offline=False)
     try:
-        encoder.encoder.load_state_dict(found.state_dict(), strict=True)
+        encoder.encoder.load_state_dict(found.state_dict(), strict=True, assign=True)
     except RuntimeError as error:
         raise ValueError(f"The speech encoder {source} does not fit the config: {error}") from error
 
@@ -348,6 +360,7 @@ class MotionContentEncoder(nn.Module):
 
 def masked_instance_norm(x: Tensor, mask: Tensor) -> Tensor:
     """Each sequence's channels at mean 0 and variance 1 over valid frames; ``(B, T, C)``."""
+    x = x.float()  # sums over thousands of frames
     weight = mask.unsqueeze(-1).to(x.dtype)
     count = weight.sum(1, keepdim=True).clamp(min=1.0)
     centred = (x - (x * weight).sum(1, keepdim=True) / count) * weight

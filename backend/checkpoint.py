@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A model as a folder: config.json, model.safetensors, README.md; strict, never pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from backend.checked import from_json
+from backend.config import ModelConfig
+from backend.model import PTalker, load_published_weights
+from backend.protocol import JobError
+
+FORMAT: Final = "ptalker-checkpoint"
+FORMAT_VERSION: Final = 1
+CONFIG_NAME: Final = "config.json"
+WEIGHTS_NAME: Final = "model.safetensors"
+CARD_NAME: Final = "README.md"
+
+_MAX_CONFIG_BYTES: Final = 4 << 20
+_MAX_PARAMETERS: Final = 2_000_000_000
+_PUBLISHED_PREFIX: Final = "speech_content.encoder."
+_REMEDY: Final = "Get the checkpoint again, or choose another."
+
+
+def save(
+    folder: Path,
+    model: PTalker,
+    *,
+    card: str,
+    training: Mapping[str, object] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a checkpoint; each file gets its name when it is complete.
+
+    Args:
+        folder: Made where it is missing; files of these names are replaced.
+        model: The model, on any device.
+        card: Text of the model card: data, recipe, measured quality, limits, licence.
+        training: What else should be known of its making, the data split above all, as JSON holds.
+        half: Store parameters in 16 bits, for half the size; buffers stay as they are.
+
+    Raises:
+        ValueError: A weight is not a finite number, or too large for 16 bits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = {name for name, _ in model.named_parameters()}
+    weights = {}
+    for name, value in model.state_dict().items():
+        if _is_published(model.config, name):
+            continue
+        stored = value.detach().cpu()
+        if half and name in parameters:
+            stored = stored.half()
+        if stored.is_floating_point() and not stored.isfinite().all():
+            raise ValueError(f"Weights {name} hold values that are not finite in {stored.dtype}")
+        weights[name] = stored.contiguous().clone()
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": asdict(model.config),
+        "training": dict(training or {}),
+    }
+    unfinished = folder / (WEIGHTS_NAME + ".part")
+    save_file(weights, unfinished, metadata={"format": "pt"})
+    unfinished.replace(folder / WEIGHTS_NAME)
+    _write(folder / CARD_NAME, card)
+    _write(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
+    """Read a checkpoint.
+
+    Sizes are compared before memory is taken, names and shapes must all agree, and the weights
+    must be numbers. Published weights of a speech encoder that was left as it was are not in the
+    folder; they come from the local cache or the hub.
+
+    Args:
+        folder: The folder.
+        device: Where the model goes.
+
+    Returns:
+        The model, in 32 bits, in evaluation mode.
+
+    Raises:
+        JobError: Missing, damaged, of another version, or its speech encoder cannot be had.
+    """
+    config = read_config(folder)
+    path = folder / WEIGHTS_NAME
+    if not path.is_file():
+        raise JobError(f'The checkpoint "{folder}" has no {WEIGHTS_NAME}. {_REMEDY}')
+    with torch.device("meta"):
+        model = PTalker(config)
+    expected = {
+        name: value for name, value in model.state_dict().items() if not _is_published(config, name)
+    }
+    try:
+        weights = _read_weights(path, expected)
+    except (SafetensorError, OSError) as error:
+        raise JobError(f'"{path}" is damaged ({error!s:.120}). {_REMEDY}') from error
+    if len(weights) != len(model.state_dict()):
+        _fetch_published(model)
+    model.load_state_dict({**model.state_dict(), **weights}, strict=True, assign=True)
+    return model.to(device).eval()
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """What a checkpoint's model is, without its weights.
+
+    Raises:
+        JobError: Missing, damaged, or of another version.
+    """
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise JobError(
+            f'"{folder}" is no checkpoint: it has no {CONFIG_NAME}. Choose a folder with '
+            f"{CONFIG_NAME} and {WEIGHTS_NAME}."
+        )
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise JobError(f'"{path}" is too large for a config. {_REMEDY}')
+        data = json.loads(path.read_text(encoding="utf-8"))
+        found = data["format"], data["format_version"]
+    except OSError as error:
+        raise JobError(f'"{path}" cannot be read: {error.strerror or error}.') from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise JobError(f'"{path}" is damaged ({error!r:.120}). {_REMEDY}') from error
+    if found[0] != FORMAT:
+        raise JobError(f'"{path}" is of the format {found[0]!r:.40}, expected {FORMAT}. {_REMEDY}')
+    if found[1] != FORMAT_VERSION:
+        raise JobError(
+            f'The checkpoint "{folder}" has format version {found[1]!r:.20}; this PTalker reads '
+            f"{FORMAT_VERSION}. Update PTalker, or choose another checkpoint."
+        )
+    try:
+        return from_json(ModelConfig, json.dumps(data["model"]))
+    except (ValueError, KeyError, RecursionError) as error:
+        raise JobError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
+
+
+def _is_published(config: ModelConfig, name: str) -> bool:
+    """Whether a weight is a published one that training left alone."""
+    is_kept_elsewhere = config.speech.frozen == "everything" and bool(config.speech.hub_id)
+    return is_kept_elsewhere and name.startswith(_PUBLISHED_PREFIX)
+
+
+def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, in 32 bits, if they are those of ``expected``, whose tensors hold no memory."""
+    if sum(value.numel() for value in expected.values()) > _MAX_PARAMETERS:
+        raise JobError(f'The config beside "{path}" asks for too large a model. {_REMEDY}')
+    with safe_open(path, framework="pt") as file:
+        odd = sorted(set(expected) ^ set(file.keys()))
+        if odd:
+            raise JobError(f'"{path}" does not fit its config (see {odd[0]}). {_REMEDY}')
+        for name, value in expected.items():
+            shape = tuple(file.get_slice(name).get_shape())
+            if shape != tuple(value.shape):
+                raise JobError(
+                    f'"{path}" does not fit its config: {name} has shape {shape}, expected '
+                    f"{tuple(value.shape)}. {_REMEDY}"
+                )
+        weights = {}
+        for name, value in expected.items():
+            stored = file.get_tensor(name)
+            if stored.is_floating_point() != value.is_floating_point() or (
+                stored.is_floating_point() and not stored.isfinite().all()
+            ):
+                raise JobError(f'"{path}" is damaged: {name} holds no numbers of use. {_REMEDY}')
+            weights[name] = stored.to(value.dtype)
+    return weights
+
+
+def _fetch_published(model: PTalker) -> None:
+    speech = model.config.speech
+    try:
+        load_published_weights(model.speech_content, speech.hub_id, speech.revision)
+    except (OSError, ValueError) as error:
+        raise JobError(
+            f"The speech encoder {speech.hub_id} that this checkpoint builds on is neither in the "
+            f"local cache nor reachable ({error!s:.120}). Go online once, or choose another."
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
