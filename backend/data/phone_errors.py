@@ -48,6 +48,8 @@ def corrupt(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
             heard[-1] = _until(heard[-1], phone.end_seconds)
         else:
             heard.append(phone)
+    if heard:
+        heard[-1] = _until(heard[-1], phones[-1].end_seconds)
     return merge_silences(_jittered(heard, rng))
 
 

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The face says what the phones say, in every style."""
+
+import numpy as np
+import pytest
+
+from backend.data.articulation import (
+    MAX_WEIGHT,
+    PRESETS,
+    STYLE_DIM,
+    STYLE_NAMES,
+    Style,
+    articulate,
+    style_for_voice,
+)
+from backend.data.prosody import VoiceCharacter, measure_prosody, voice_character
+from backend.phones import PHONES, Phone
+from backend.solved_shapes import ARKIT_NAMES
+
+_INDEX = {name: index for index, name in enumerate(ARKIT_NAMES)}
+_PARTING = (
+    "mouthFunnel",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "tongueOut",
+)
+
+
+def _speech(symbols: str, seconds: float = 0.1, lead_in: float = 0.5) -> list[Phone]:
+    phones, start = [], lead_in
+    for symbol in symbols.split():
+        phones.append(Phone(symbol, start, start + seconds))
+        start += seconds
+    return phones
+
+
+def _articulate(phones: list[Phone], style: Style | None = None, fps: float = 100.0, **options):
+    num_frames = round((phones[-1].end_seconds + 0.6) * fps)
+    options.setdefault("blinks", False)
+    return articulate(phones, style=style or Style(), num_frames=num_frames, fps=fps, **options)
+
+
+def _frames_within(weights, phone: Phone, fps: float):
+    times = np.arange(len(weights)) / fps
+    slack = max(0.025, 0.5 / fps)
+    return weights[(times >= phone.start_seconds - slack) & (times <= phone.end_seconds + slack)]
+
+
+def _styles() -> list[Style]:
+    rng = np.random.default_rng(5)
+    exaggerated = [Style().blend(style, 1.5) for style in PRESETS.values()]
+    return [*PRESETS.values(), *exaggerated, *(Style.sample(rng) for _ in range(40))]
+
+
+def _closes_lips(frame) -> bool:
+    meets = frame[_INDEX["mouthClose"]] == pytest.approx(frame[_INDEX["jawOpen"]], abs=1e-4)
+    return meets and max(frame[_INDEX[name]] for name in _PARTING) < 1e-4
+
+
+@pytest.mark.parametrize("fps", [24.0, 30.0, 50.0, 60.0, 100.0])
+@pytest.mark.parametrize("seconds", [0.03, 0.04, 0.08, 0.2])
+def test_every_bilabial_closes_the_lips_at_any_rate(fps, seconds):
+    phones = _speech("AA M IY P AE B UW M OW P AO B EH", seconds)
+    weights = _articulate(phones, fps=fps)
+    for phone in phones:
+        if phone.symbol in ("P", "B", "M"):
+            frames = _frames_within(weights, phone, fps)
+            assert any(_closes_lips(frame) for frame in frames), (phone, fps)
+
+
+def test_every_bilabial_closes_the_lips_in_every_style():
+    phones = _speech("AA M IY P AE B UW M W P AO B SH M AA", 0.06)
+    for style in _styles():
+        weights = _articulate(phones, style, fps=50.0)
+        for phone in phones:
+            if phone.symbol in ("P", "B", "M"):
+                frames = _frames_within(weights, phone, 50.0)
+                assert any(_closes_lips(frame) for frame in frames), (phone, style)
+
+
+def test_lips_part_for_a_vowel_between_two_closures():
+    weights = _articulate(_speech("M AA M AA M", 0.06))
+    middle = weights[round((0.5 + 0.09) * 100)]
+    gap = middle[_INDEX["jawOpen"]] - middle[_INDEX["mouthClose"]]
+    assert gap > 0.05
+
+
+def test_closure_falls_into_the_sounds_closure_whatever_the_lead():
+    phones = _speech("AA B AA", 0.12)
+    for lead in (-1.0, 0.0, 1.0):
+        weights = _articulate(phones, Style(lead=lead), fps=200.0)
+        gap = weights[:, _INDEX["jawOpen"]] - weights[:, _INDEX["mouthClose"]]
+        spoken = slice(round(0.55 * 200), round(0.81 * 200))
+        closed = np.flatnonzero(gap[spoken] < 1e-4) / 200 + 0.55
+        middle = closed.mean()
+        assert 0.62 < middle < 0.74, (lead, middle)
+
+
+def test_f_and_v_bring_the_lower_lip_to_the_upper_teeth():
+    phones = _speech("AA F IY V UW", 0.06)
+    for style in (Style(), PRESETS["broad"], PRESETS["mumble"]):
+        weights = _articulate(phones, style)
+        for phone in (phones[1], phones[3]):
+            frames = _frames_within(weights, phone, 100.0)
+            held = frames[frames[:, _INDEX["mouthRollLower"]].argmax()]
+            assert held[_INDEX["mouthRollLower"]] > 0.5
+            assert held[_INDEX["mouthUpperUpLeft"]] > 0.08
+            assert held[_INDEX["mouthLowerDownLeft"]] < 0.02
+            gap = held[_INDEX["jawOpen"]] - held[_INDEX["mouthClose"]]
+            assert 0.005 < gap < 0.13  # teeth seen, mouth not open
+
+
+@pytest.mark.parametrize("symbol", ["UW", "OW", "W", "SH", "CH", "R"])
+def test_rounding_begins_before_its_sound(symbol):
+    phones = _speech(f"S T K {symbol} T", 0.09)
+    weights = _articulate(phones, fps=200.0)
+    rounding = weights[:, _INDEX["mouthPucker"]] + weights[:, _INDEX["mouthFunnel"]]
+    onset = phones[3].start_seconds
+    begun = np.flatnonzero(rounding > 0.2 * rounding.max())[0] / 200.0
+    assert 0.04 < onset - begun < 0.26
+
+
+def test_vowels_differ_as_they_do_in_faces():
+    def held(symbol):
+        return _articulate(_speech(f"T {symbol} T", 0.15))[round((0.5 + 0.22) * 100)]
+
+    ah, ee, oo, ae = held("AA"), held("IY"), held("UW"), held("AE")
+    assert ah[_INDEX["jawOpen"]] > 2.0 * ee[_INDEX["jawOpen"]]
+    assert oo[_INDEX["mouthPucker"]] > 0.3 > ee[_INDEX["mouthPucker"]]
+    assert ee[_INDEX["mouthStretchLeft"]] > 0.2 > oo[_INDEX["mouthStretchLeft"]]
+    assert ae[_INDEX["jawOpen"]] > ee[_INDEX["jawOpen"]]
+
+
+def test_diphthong_goes_from_one_target_to_the_other():
+    weights = _articulate(_speech("T AW T", 0.2))
+    early, late = weights[round(0.76 * 100)], weights[round(0.88 * 100)]
+    assert early[_INDEX["jawOpen"]] > late[_INDEX["jawOpen"]] + 0.05
+    assert late[_INDEX["mouthPucker"]] > early[_INDEX["mouthPucker"]] + 0.1
+
+
+def test_consonants_of_the_tongue_take_the_lips_of_their_neighbours():
+    rounded = _articulate(_speech("UW K UW"))[round(0.65 * 100)]
+    spread = _articulate(_speech("IY K IY"))[round(0.65 * 100)]
+    assert rounded[_INDEX["mouthPucker"]] > 0.3
+    assert spread[_INDEX["mouthPucker"]] < 0.05
+
+
+def test_tongue_shows_in_th():
+    weights = _articulate(_speech("AH TH AH"))
+    assert weights[:, _INDEX["tongueOut"]].max() > 0.12
+    assert weights[0, _INDEX["tongueOut"]] == 0.0
+
+
+def test_fast_speech_undershoots():
+    slow = _articulate(_speech("T AA T", 0.2))[:, _INDEX["jawOpen"]].max()
+    fast = _articulate(_speech("T AA T", 0.05))[:, _INDEX["jawOpen"]].max()
+    assert fast < 0.8 * slow
+
+
+def test_face_is_at_rest_in_silence():
+    phones = [Phone("SIL", 0.0, 1.0), *_speech("HH AH L OW", lead_in=1.0), Phone("SIL", 1.4, 3.0)]
+    weights = _articulate(phones)
+    times = np.arange(len(weights)) / 100.0
+    mouth = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("jaw", "mouth", "tongue"))]
+    rest = weights[(times < 0.4) | (times > 1.75)]
+    assert np.abs(rest[:, mouth]).max() < 1e-3
+    assert weights[:, _INDEX["jawOpen"]].max() > 0.1
+
+
+def test_lips_stay_shut_in_silence_in_every_style():
+    phones = _speech("AA T AA", lead_in=1.0)
+    for style in _styles():
+        first = _articulate(phones, style)[:30]
+        np.testing.assert_allclose(first[:, _INDEX["mouthClose"]], first[:, _INDEX["jawOpen"]])
+        assert max(first[:, _INDEX[name]].max() for name in _PARTING) < 1e-3
+
+
+def test_breath_parts_the_lips_before_a_phrase():
+    phones = _speech("T AA T", lead_in=1.5)
+    weights = _articulate(phones)
+    before = weights[round(1.1 * 100) : round(1.3 * 100), _INDEX["jawOpen"]]
+    assert 0.01 < before.max() < 0.1
+
+
+def test_loud_vowels_open_further():
+    phones = _speech("T AA T T AA T", 0.12)
+    num_frames = round((phones[-1].end_seconds + 0.6) * 100)
+    energy = np.full(num_frames, 0.02, np.float32)
+    energy[round(0.86 * 100) : round(1.22 * 100)] = 0.2
+    jaw = _articulate(phones, energy=energy)[:, _INDEX["jawOpen"]]
+    assert jaw[round(1.04 * 100)] > 1.2 * jaw[round(0.68 * 100)]
+
+
+def test_brows_rise_on_a_pitch_accent():
+    phones = _speech("T AA T AA T AA T AA T", 0.15)
+    num_frames = round((phones[-1].end_seconds + 0.6) * 100)
+    f0 = np.full(num_frames, 110.0, np.float32)
+    f0[100:125] = 170.0
+    brows = _articulate(phones, f0=f0)[:, _INDEX["browInnerUp"]]
+    assert brows[100:115].max() > 0.1 > brows[165:].max()
+
+
+def test_blinks_come_at_phrase_ends_and_shut_the_eyes():
+    phones = [*_speech("T AA " * 12, 0.1), Phone("SIL", 2.9, 3.6), *_speech("T AA T", lead_in=3.6)]
+    for fps in (24.0, 50.0):
+        eyes = _articulate(phones, fps=fps, blinks=True)[:, _INDEX["eyeBlinkLeft"]]
+        pause = eyes[round(2.8 * fps) : round(3.4 * fps)]
+        assert pause.max() == pytest.approx(1.0)
+        assert (eyes > 0.5).mean() < 0.2
+
+
+def test_same_seed_gives_the_same_face():
+    phones = _speech("M AA SH IY N", 0.1)
+    first = _articulate(phones, PRESETS["excited"], seed=3, blinks=True)
+    again = _articulate(phones, PRESETS["excited"], seed=3, blinks=True)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_weights_stay_in_range_and_finite():
+    rng = np.random.default_rng(0)
+    symbols = " ".join(rng.choice(PHONES, 60))
+    for style in _styles():
+        weights = _articulate(_speech(symbols, 0.07), style.blend(style, 4.0), blinks=True)
+        assert np.isfinite(weights).all()
+        assert weights.min() >= 0.0
+        assert weights.max() <= MAX_WEIGHT + 1e-6
+
+
+def test_motion_is_smooth():
+    weights = _articulate(_speech("HH AH L OW DH EH R W ER L D", 0.09))
+    speed = np.abs(np.diff(weights[:, _INDEX["jawOpen"]])) * 100.0
+    assert speed.max() < 8.0  # of the jaw's whole range a second: a real jaw does about that
+
+
+def test_no_phones_gives_rest():
+    weights = articulate([], style=Style(), num_frames=50, fps=50.0, blinks=False)
+    assert weights.shape == (50, 52)
+    assert not weights.any()
+
+
+def test_long_speech_equals_its_parts():
+    phones = _speech("M AA P IY SH UW T AE K " * 20, 0.08)
+    whole = _articulate(phones, fps=50.0)
+    later = [Phone(p.symbol, p.start_seconds - 4.0, p.end_seconds - 4.0) for p in phones]
+    part = articulate(
+        [phone for phone in later if phone.start_seconds > -2.0],
+        style=Style(),
+        num_frames=200,
+        fps=50.0,
+        blinks=False,
+    )
+    lips = [_INDEX[name] for name in ("mouthClose", "mouthPucker", "mouthStretchLeft")]
+    np.testing.assert_allclose(whole[210:390, lips], part[10:-10, lips], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "phones",
+    [
+        [Phone("XX", 0.0, 0.1)],
+        [Phone("AA", 0.0, 0.2), Phone("T", 0.1, 0.3)],
+        [Phone("AA", 0.3, 0.2)],
+    ],
+)
+def test_rejects_phones_that_make_no_sense(phones):
+    with pytest.raises(ValueError, match="phone table|overlaps"):
+        articulate(phones, style=Style(), num_frames=50, fps=50.0)
+
+
+def test_rejects_a_curve_of_another_length():
+    with pytest.raises(ValueError, match=r"expected \(50,\)"):
+        articulate([], style=Style(), num_frames=50, fps=50.0, energy=np.zeros(49, np.float32))
+
+
+def test_style_vector_round_trip():
+    style = Style.sample(np.random.default_rng(1))
+    again = Style.from_vector(style.to_vector())
+    assert style.to_vector().shape == (STYLE_DIM,)
+    assert style.to_vector().dtype == np.float32
+    np.testing.assert_array_equal(again.to_vector(), style.to_vector())
+    assert not Style.neutral().to_vector().any()
+    assert len(STYLE_NAMES) == STYLE_DIM
+
+
+def test_style_vector_of_wrong_length_is_rejected():
+    with pytest.raises(ValueError, match=str(STYLE_DIM)):
+        Style.from_vector(np.zeros(STYLE_DIM + 1, np.float32))
+
+
+def test_blending_goes_from_one_style_to_the_other():
+    smile = PRESETS["smile"]
+    assert Style().blend(smile, 0.0) == Style()
+    np.testing.assert_allclose(Style().blend(smile, 1.0).to_vector(), smile.to_vector())
+    assert Style().blend(smile, 0.5).smile == pytest.approx(0.5 * smile.smile)
+
+
+def test_every_style_dimension_changes_the_face():
+    phones = _speech("M AA SH IY N F AO R DH AH P UW L", 0.1)
+    num_frames = round((phones[-1].end_seconds + 0.6) * 100)
+    energy = np.linspace(0.02, 0.2, num_frames).astype(np.float32)
+    f0 = (120.0 + 60.0 * (np.arange(num_frames) % 70 < 20)).astype(np.float32)
+    heard = {"energy": energy, "f0": f0, "blinks": True}
+    neutral = _articulate(phones, **heard)
+    for name in STYLE_NAMES:
+        if name == "blink_rate":
+            continue
+        for sign in (-1.0, 1.0):
+            styled = _articulate(phones, Style(**{name: sign}), **heard)
+            assert np.abs(styled - neutral).max() > 0.01, (name, sign)
+
+
+def test_asymmetry_favours_its_side():
+    weights = _articulate(_speech("T IY T", 0.15), Style(asymmetry=1.0))
+    left = weights[:, _INDEX["mouthStretchLeft"]].max()
+    right = weights[:, _INDEX["mouthStretchRight"]].max()
+    assert left > 1.5 * right
+
+
+def test_lively_voice_gets_livelier_style():
+    flat = VoiceCharacter(7.0, 100.0, 2.0, 16.0, 0.0)
+    lively = VoiceCharacter(18.0, 200.0, 11.0, 9.0, 0.0)
+    rng = np.random.default_rng(0)
+    differences = [
+        style_for_voice(lively, rng).jaw - style_for_voice(flat, rng).jaw for _ in range(30)
+    ]
+    assert np.mean(differences) > 0.5
+
+
+def test_prosody_finds_pitch_and_level():
+    times = np.arange(16000) / 16000.0
+    tone = sum(np.sin(2 * np.pi * 150.0 * k * times) / k for k in range(1, 6)).astype(np.float32)
+    sound = np.concatenate([0.2 * tone, np.zeros(8000, np.float32)])
+    prosody = measure_prosody(sound, sample_rate=16000, num_frames=75, fps=50.0)
+    voiced = prosody.f0[5:45]
+    assert np.abs(voiced / 150.0 - 1.0).max() < 0.03
+    assert not prosody.f0[55:].any()
+    assert prosody.energy[20] > 0.1
+    assert prosody.energy[60] < 1e-4
+    assert 100.0 < voice_character(sound, prosody, []).f0_median_hz < 200.0
