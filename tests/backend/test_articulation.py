@@ -264,7 +264,7 @@ def test_long_speech_equals_its_parts():
     ],
 )
 def test_rejects_phones_that_make_no_sense(phones):
-    with pytest.raises(ValueError, match="phone table|overlaps"):
+    with pytest.raises(ValueError, match=r"phone table|overlaps"):
         articulate(phones, style=Style(), num_frames=50, fps=50.0)
 
 
