@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from backend.mesh import polygon_edges
+from backend.mesh import polygon_edges, triangulate_both_ways
 from backend.mesh_paths import PathTracer, pieces, touching
 from backend.protocol import JobError
 from backend.topology import FACE_POINT_NAMES, FaceFrame, Head, face_frame
@@ -76,10 +76,9 @@ class Anatomy:
     Attributes:
         frame: The face's axes and size.
         points: ``(V, 3)``.
-        triangles: All of the head's.
         skin: Vertices of the part that has the face points.
-        skin_triangles: Triangles of the skin without the pockets.
-        pocket_triangles: Triangles of the skin's pockets.
+        skin_triangles: Triangles of the skin without the pockets; quads cut both ways.
+        pocket_triangles: Those of the skin's pockets.
         normals: Unit normals of the skin, ``(V, 3)``.
         still: Whether a vertex never moves: behind the jaw hinges, and the neck.
         place: Vertex number of each face point.
@@ -90,7 +89,6 @@ class Anatomy:
 
     frame: FaceFrame
     points: Floats
-    triangles: Ints
     skin: Ints
     skin_triangles: Ints
     pocket_triangles: Ints
@@ -130,7 +128,8 @@ def examine(head: Head) -> Anatomy:
 
     is_pocket = np.zeros(len(points), dtype=bool)
     is_pocket[np.concatenate(list(pockets.values()))] = True
-    skin_triangles = head.triangles[is_skin[head.triangles[:, 0]]]
+    triangles = triangulate_both_ways(head.corners, head.sizes)
+    skin_triangles = triangles[is_skin[triangles[:, 0]]]
     inside = is_pocket[skin_triangles].any(axis=1)
     facing = _orient(points, skin_triangles)
     parts, balls = _parts(head, points, skin, place)
@@ -142,7 +141,6 @@ def examine(head: Head) -> Anatomy:
     return Anatomy(
         frame=frame,
         points=points,
-        triangles=head.triangles,
         skin=skin,
         skin_triangles=skin_triangles[~inside],
         pocket_triangles=skin_triangles[inside],
@@ -287,26 +285,45 @@ def _mouth(
     corners = points[[place["lip_corner_right"], place["lip_corner_left"]], 0]
     middle = [place["lip_upper_inner_center"], place["lip_lower_inner_center"]]
     centre = points[middle, 0].mean()
-    x = points[lips, 0]
+    across_lips = np.concatenate(across)[first]
+    x = points[lips, 0] + (1.0 - np.abs(across_lips)) * _shift(points, rows, lips)
     along = np.interp(x, [corners[0], centre, corners[1]], [-1.0, 0.0, 1.0])
     of_upper = np.concatenate([rows["upper"], *vertices[1:3]])
     return Mouth(
         rows=rows,
         lips=lips,
         along=along,
-        across=np.concatenate(across)[first],
+        across=across_lips,
         is_upper=np.isin(lips, of_upper),
         pocket=pocket,
         half_width=float(corners[1] - corners[0]) / 2,
     )
 
 
+def _shift(points: Floats, rows: dict[str, Ints], lips: Ints) -> Floats:
+    """How far in x to the middle between touching places of the lips; at the lips' vertices.
+
+    Places that touch must move as one, though near the corners they may differ in x.
+    """
+    contact = np.concatenate([rows["upper"], rows["lower"][1:-1]])
+    middle = np.zeros(len(contact))
+    for lip, other in (("upper", "lower"), ("lower", "upper")):
+        on_row = np.isin(contact, rows[lip])
+        places = _samples(points, rows[other])
+        touched = places[cKDTree(places).query(points[contact[on_row]])[1], 0]
+        middle[on_row] = (touched - points[contact[on_row], 0]) / 2
+    return np.asarray(middle[cKDTree(points[contact]).query(points[lips])[1]])
+
+
+def _samples(points: Floats, path: Ints) -> Floats:
+    steps = np.linspace(0.0, 1.0, 17)[:, None, None]
+    a, b = points[path[:-1]], points[path[1:]]
+    return np.asarray(a + steps * (b - a)).reshape(-1, 3)
+
+
 def _distance(points: Floats, of: Ints, to_path: Ints) -> Floats:
-    """Distance of vertices to a path, sampled finely."""
-    steps = np.linspace(0.0, 1.0, 9)[:, None, None]
-    a, b = points[to_path[:-1]], points[to_path[1:]]
-    samples = (a + steps * (b - a)).reshape(-1, 3)
-    return np.asarray(cKDTree(samples).query(points[of])[0]) if len(of) else np.zeros(0)
+    tree = cKDTree(_samples(points, to_path))
+    return np.asarray(tree.query(points[of])[0]) if len(of) else np.zeros(0)
 
 
 def _still(points: Floats, place: dict[str, int]) -> NDArray[np.bool_]:

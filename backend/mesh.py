@@ -260,6 +260,21 @@ def triangulate(corners: NDArray[np.integer], sizes: NDArray[np.integer]) -> NDA
     ]
 
 
+def triangulate_both_ways(
+    corners: NDArray[np.integer], sizes: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """Fans around the first corners and fans around the second ones: quads get both diagonals.
+
+    Every polygon counts twice, so operators on these triangles are twice those of the mesh, but
+    they do not depend on where a quad's diagonal runs: a symmetric mesh stays symmetric.
+    """
+    ends = np.cumsum(sizes)
+    following = np.arange(1, len(corners) + 1)
+    following[ends - 1] = ends - sizes
+    turned = np.asarray(corners)[following]
+    return np.concatenate([triangulate(corners, sizes), triangulate(turned, sizes)])
+
+
 def polygon_edges(corners: NDArray[np.integer], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     """The polygons' undirected edges, each once, sorted, smaller vertex first, ``(E, 2)``."""
     ends = np.cumsum(sizes)

@@ -101,17 +101,20 @@ class _SkinSolver:
         pocket = mouth.pocket
         upper_rows = np.isin(self.rows, mouth.rows["upper"])
         is_upper = self._all_rows[:, upper_rows].sum(axis=1) > 0.5
-        distance, nearest = np.ones((len(pocket), 4)), np.zeros((len(pocket), 4), dtype=np.int64)
+        distance, nearest = np.ones((len(pocket), 8)), np.zeros((len(pocket), 8), dtype=np.int64)
         for side in (True, False):
             skin = np.setdiff1d(self._skin, mouth.lips[mouth.is_upper != side])
             own = is_upper == side
-            distance[own], found = cKDTree(points[skin]).query(points[pocket[own]], k=4)
+            distance[own], found = cKDTree(points[skin]).query(points[pocket[own]], k=8)
             nearest[own] = skin[found]
         step = np.clip(1.0 - (distance[:, 0] - 5.0) / 15.0, 0.0, 1.0)
         share = step * step * (3 - 2 * step) * (1.0 - self._near_rows.sum(axis=1))
-        closeness = 1.0 / np.maximum(distance, 0.1) ** 2
+        # The farthest neighbour counts nothing, so that ties between neighbours do not matter.
+        closeness = (
+            1.0 / np.maximum(distance, 0.1) ** 2 - 1.0 / np.maximum(distance[:, -1:], 0.11) ** 2
+        )
         weights = closeness / closeness.sum(axis=1, keepdims=True) * share[:, None]
-        row = np.repeat(np.arange(len(pocket)), 4)
+        row = np.repeat(np.arange(len(pocket)), 8)
         shape = (len(pocket), len(self.face.points))
         entries = (weights.ravel(), (row, nearest.ravel()))
         return sparse.coo_matrix(entries, shape=shape).tocsr()
@@ -261,7 +264,8 @@ class _Jaw:
         arm = points - self.hinge
         along = (arm @ self.axis)[:, None] * self.axis
         turned = along + np.cos(angle) * (arm - along) + np.sin(angle) * np.cross(self.axis, arm)
-        return np.asarray(turned - arm + share[:, None] * _JAW_SLIDE_MM)
+        moved = turned - arm + share[:, None] * _JAW_SLIDE_MM
+        return np.where(share[:, None] == 0.0, 0.0, moved)
 
 
 def _jaw_shapes(solver: _SkinSolver) -> dict[str, Floats]:

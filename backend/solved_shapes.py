@@ -36,6 +36,7 @@ MAX_WEIGHT = 1.5  # of a fitted weight: some actors overdo
 _RIDGE = 1e-6  # of the median shape's energy
 _SPARSITY = 2e-4
 _FINE_STEP = 2e-4
+_RELAXATION = 1.5
 _LIP_MIDDLE = [(lip, ring) for lip in ("upper", "lower") for ring in ("outer", "inner")]
 
 
@@ -139,7 +140,7 @@ def fit_weights(
     """Weights with which the shapes come nearest to a motion.
 
     Least squares with bounds, and slightly fewer and smaller weights where the data leave a
-    choice; by cyclic coordinate descent on the normal equations, all frames at once.
+    choice; by projected successive over-relaxation of the normal equations, all frames at once.
 
     Args:
         offsets: ``(T, V, 3)`` displacements from the rest shape.
@@ -163,8 +164,9 @@ def fit_weights(
     for _ in range(sweeps):
         largest = 0.0
         for k in usable:
-            free = residual[k] + (weights[k] - _SPARSITY) * size[k]
-            changed = np.clip(free / (size[k] + ridge), 0.0, MAX_WEIGHT)
+            best = (residual[k] + (weights[k] - _SPARSITY) * size[k]) / (size[k] + ridge)
+            farther = weights[k] + _RELAXATION * (best - weights[k])
+            changed = np.clip(farther, 0.0, MAX_WEIGHT)
             step = changed - weights[k]
             largest = max(largest, float(np.abs(step).max(initial=0.0)))
             weights[k] = changed

@@ -196,9 +196,7 @@ def face_frame(head: Head) -> FaceFrame:
     mouth = (head.point("lip_corner_left") + head.point("lip_corner_right")) / 2
     interocular = float(np.linalg.norm(left - right))
     if interocular == 0.0:
-        raise JobError(
-            "The face points of the two eyes lie at one place. Mark the eye corners again."
-        )
+        raise JobError("Both eyes' face points lie at one place. Mark the eye corners again.")
     x = (left - right) / interocular
     up = (left + right) / 2 - mouth
     up = up - (up @ x) * x
@@ -212,7 +210,7 @@ def face_frame(head: Head) -> FaceFrame:
 
 
 def shipped_topologies() -> tuple[str, ...]:
-    """Names of the topologies that come with the backend."""
+    """Names of what comes with the backend."""
     return tuple(sorted(path.stem for path in TOPOLOGY_DIR.glob("*.json")))
 
 
@@ -385,6 +383,8 @@ def check_plausible(head: Head) -> None:
         left, right = (n.format(s) if "{}" in n else f"{n}_{s}" for s in ("left", "right"))
         if place[left][0] <= place[right][0]:
             problems.append(f"{left} is not to the subject's left of {right}")
+    if max(place[f"jaw_hinge_{side}"][2] for side in ("left", "right")) > -10.0:
+        problems.append("the jaw hinges are not behind the eyes")
     points = np.stack(list(place.values()))
     extent = np.ptp(points, axis=0)  # an adult's face and neck: 150 x 260 x 190 mm
     if extent.max() > 700.0 or extent.min() < 40.0:
