@@ -144,7 +144,7 @@ def _draw_backend(layout: Layout, context: Context,
         row.progress(factor=job.fraction, text=job.stage)
         row.operator("ptalker.cancel", text="", icon='X')
         return
-    if job.result_kind == 'FAILED':
+    if job.result_kind == 'FAILED' and "Backend" in job.title:
         box.label(text=job.result_text, icon='ERROR')
     row = box.row()
     if other is None:
@@ -161,17 +161,19 @@ def _draw_backend(layout: Layout, context: Context,
 def _draw_status(box: Layout, context: Context,
                  status: backend_setup.Status) -> None:  # fmt: skip
     """Whether the backend is ready, and what setting it up means where it is not."""
-    box.label(text=status.text, icon='CHECKMARK' if status.state == 'READY' else 'ERROR')
+    column = box.column(align=True)
+    column.scale_y = 0.85
+    column.label(text=status.text, icon='CHECKMARK' if status.state == 'READY' else 'ERROR')
     if status.details:
-        box.label(text="   ".join(status.details), icon='BLANK1')
+        column.label(text="   ".join(status.details), icon='BLANK1')
     if status.state == 'READY':
         return
     settings = read(context)
     for line in backend_setup.describe(plan_of(settings)):
-        box.label(text=line, icon='BLANK1')
+        column.label(text=line, icon='BLANK1')
     if not bpy.app.online_access and not settings.wheels:
         text = "Allow Online Access (System > Network), or choose a folder of wheels below"
-        box.label(text=text, icon='INTERNET_OFFLINE')
+        column.label(text=text, icon='INTERNET_OFFLINE')
 
 
 def status_of_backend() -> backend_setup.Status:

@@ -13,7 +13,7 @@ from .backend_setup import Step
 from .jobs import Outcome
 from .operators import report_outcome
 from .protocol import JobError
-from .untyped import Context, Event, Results, classes_factory
+from .untyped import Context, Event, Layout, Results, classes_factory
 
 
 class SetupJob:
@@ -60,6 +60,7 @@ class _SetupOperator:
 
     bl_options: Any = {'INTERNAL'}
     bl_label: str
+    layout: Any
     report: Any
     poll_message_set: Any
     clear = False
@@ -99,24 +100,32 @@ class _SetupOperator:
         return backend_setup.setup_steps(plan)
 
 
-class PTALKER_OT_setup_backend(_SetupOperator, bpy.types.Operator):
+class _AskingOperator(_SetupOperator):
+    """Says first what it will download, where to, and what room there is."""
+
+    def invoke(self, context: Context, _event: Event) -> Results:
+        if bpy.app.background:
+            return self.execute(context)
+        title, _, _ = self.bl_label.rpartition(" ")
+        return context.window_manager.invoke_props_dialog(self, width=420, confirm_text=title)
+
+    def draw(self, context: Context) -> None:
+        layout: Layout = self.layout
+        plan = preferences.plan_of(preferences.read(context), clear=self.clear)
+        for line in backend_setup.describe(plan):
+            layout.label(text=line)
+        if plan.wheels is None and not bpy.app.online_access:
+            layout.label(text="Allow Online Access first (System > Network)", icon='ERROR')
+
+
+class PTALKER_OT_setup_backend(_AskingOperator, bpy.types.Operator):
     """Make the environment in which PTalker's model runs; it can be cancelled and resumed"""
 
     bl_idname = "ptalker.setup_backend"
     bl_label = "Set Up Backend"
 
-    def invoke(self, context: Context, _event: Event) -> Results:
-        if bpy.app.background:
-            return self.execute(context)
-        return context.window_manager.invoke_props_dialog(self, width=420)
 
-    def draw(self, context: Context) -> None:
-        plan = preferences.plan_of(preferences.read(context), clear=self.clear)
-        for line in backend_setup.describe(plan):
-            self.layout.label(text=line)
-
-
-class PTALKER_OT_repair_backend(PTALKER_OT_setup_backend):
+class PTALKER_OT_repair_backend(_AskingOperator, bpy.types.Operator):
     """Make the backend's environment anew"""
 
     bl_idname = "ptalker.repair_backend"
