@@ -60,6 +60,13 @@ def steps():
     print("OK")
 
 
+def press(place):
+    gui.move(*gui.at(*place))
+    yield 0.6  # a button hears a click only once it has seen the pointer
+    gui.click(*gui.at(*place))
+    yield 0.4
+
+
 def show_panel():
     gui.sidebar()
     yield 0.5
@@ -77,12 +84,12 @@ def show_panel():
 
 
 def cancel_a_run():
-    gui.click(*gui.at(*GENERATE))
+    yield from press(GENERATE)
     yield from gui.wait_for(lambda: job().is_running, 20)
     yield 1.5
     gui.shot("03_running.png")
-    gui.click(*gui.at(*CANCEL))
-    yield from gui.wait_for(lambda: not job().is_running, 30)
+    yield from press(CANCEL)
+    yield from gui.wait_for(lambda: not job().is_running, 60)
     yield 0.5
     gui.shot("04_cancelled.png")
     assert job().result_kind == 'CANCELLED', job().result_text
@@ -91,13 +98,13 @@ def cancel_a_run():
 
 
 def run_to_the_end():
-    gui.click(*gui.at(*GENERATE))
+    yield from press(GENERATE)
     yield from gui.wait_for(lambda: job().is_running, 20)
     for number in range(3):
-        yield 2.0
+        yield 4.0
         if job().is_running:
             gui.shot(f"05_running_{number}.png")
-    yield from gui.wait_for(lambda: not job().is_running, 180)
+    yield from gui.wait_for(lambda: not job().is_running, 300)
     yield 1.0
     print("GUI result:", job().result_kind, job().result_text)
     assert job().result_kind == 'DONE', job().result_text

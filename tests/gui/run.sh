@@ -12,8 +12,8 @@ shift
 [ -x "$program" ] || { echo "there is no $program; set BLENDER_GUI" >&2; exit 2; }
 python=$root/.venv/backend/bin/python
 base=$(dirname "$(dirname "$(readlink -f "$python")")")
-zip=$(ls -t "$root"/dist/ptalker-*.zip | head -1)
+zip=${PTALKER_ZIP:-$(ls -t "$root"/dist/ptalker-*.zip | head -1)}
 for suite in "${@:-trixie}"; do
   "$program" --suite "$suite" --zip "$zip" --script "$here/generate.py" --out "$out/$suite" \
-    --bind "$root/.venv" --bind "$base" --timeout 400 -- "$python"
+    --bind "$root/.venv" --bind "$base" --timeout 600 -- "$python"
 done
