@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(add("generate", _generate, "Animate a head to speech and write motion.npz."))
     _add_style(add("style", _style, "Turn an exemplar animation into a style code to keep."))
     _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
+    _add_prepare(add("prepare", _prepare, "Make data to train on."))
     _add_info(add("info", _info, "Say what is installed: version, packages, checkpoints, styles."))
     return parser
 
@@ -151,6 +152,25 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     _add_model_flags(command, checkpoint="")
 
 
+def _add_prepare(command: argparse.ArgumentParser) -> None:
+    kinds = command.add_subparsers(dest="kind", required=True, metavar="KIND")
+    text = "Speech with phone times: synthesised, and recordings with their texts. Resumes."
+    speech = kinds.add_parser("speech", help=text, description=text)
+    speech.add_argument("--out", required=True, metavar="DIR", help="folder of the corpus")
+    speech.add_argument("--recordings", metavar="DIR", help="recordings with texts to add")
+    speech.add_argument(
+        "--hours", type=float, default=4.0, metavar="X", help="hours to synthesise (default: 4)"
+    )
+    speech.add_argument("--seed", type=int, default=0, metavar="N", help="of all chance in it")
+    speech.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="processes side by side (default: one a core)",
+    )
+
+
 def _add_info(command: argparse.ArgumentParser) -> None:
     command.add_argument("--devices", action="store_true", help="also where a model can run")
     command.add_argument("--json", action="store_true", help="as JSON")
@@ -202,6 +222,26 @@ def _style(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     serve(checkpoint=options.checkpoint, device=options.device)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from backend.data.speech import prepare_speech
+
+    if not 0 <= options.hours <= 1000 or options.workers < 1:
+        print("error: --hours must be 0 to 1000, --workers 1 or more", file=sys.stderr)
+        return WRONG_USAGE
+    voice = _TerminalVoice()
+    corpus = prepare_speech(
+        Path(options.out),
+        recordings=None if options.recordings is None else Path(options.recordings),
+        hours_synthesised=options.hours,
+        seed=options.seed,
+        workers=options.workers,
+        progress=lambda done, total: voice.progress("Preparing speech", done, total, "parts", None),
+    )
+    voice.close()
+    print(f"{len(corpus.utterances)} utterances in {options.out}")
+    return DONE
 
 
 def _info(options: argparse.Namespace) -> int:

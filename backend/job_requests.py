@@ -43,6 +43,8 @@ def check(request: GenerateRequest) -> None:
         raise JobError(
             f"The style's strength is {request.style_strength}; it must be 0 to {MAX_STRENGTH:g}."
         )
+    if not (math.isfinite(request.start_seconds) and request.start_seconds >= 0):
+        raise JobError(f"The start is {request.start_seconds:g} s; it must be 0 or more.")
     duration = request.duration_seconds
     if duration is not None and not 0 < duration <= MAX_SECONDS:
         raise JobError(

@@ -138,6 +138,12 @@ def read_exemplar(path: Path) -> Exemplar:
     if not np.isfinite(vertices).all():
         raise JobError(f'"{path.name}" holds positions that are not numbers. Export it again.')
     corners, sizes = (small[key].astype(np.int32) for key in ("face_corners", "face_sizes"))
+    if (
+        sizes.min(initial=3) < 3
+        or sizes.sum() != len(corners)
+        or not (0 <= corners.min(initial=0) <= corners.max(initial=0) < len(template))
+    ):
+        raise JobError(f'"{path.name}" has faces that do not add up. Export it again.')
     head = identify(template, corners, sizes, face_points=read_face_points(path))
     return Exemplar(_held_still(vertices, head), head, fps)
 

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Predictor: sound, head and style as arrays in, a motion out. It writes no file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backend import audio, checkpoint, motion
+from backend.devices import memory_errors, num_cores, pick_device
+from backend.listening import Heard, Listener, ListeningCancelledError
+from backend.mesh import similarity_fit
+from backend.phones import Phone, phone_frames
+from backend.protocol import JobCancelled, JobError
+from backend.schedule import ANIMATING, LISTENING
+from backend.solved_shapes import fit_weights, lip_curves, solve_shapes
+from backend.style_files import Exemplar, read_presets
+from backend.topology import Head, face_frame
+
+NEUTRAL: Final = "neutral"
+TOLERANCE_MM: Final = 0.01
+"""Largest vertex error of learned shapes that are left out."""
+
+ProgressCall = Callable[[str, float, float, str], None]
+_KEPT_HEADS: Final = 4
+_CHUNK_FRAMES: Final = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A style code of this model, shape ``(D,)``."""
+
+    code: NDArray[np.float32]
+
+
+class Predictor:
+    """A loaded checkpoint on a device.
+
+    Attributes:
+        fingerprint: Of the checkpoint's weights; style codes are tied to it.
+        device: Where the model is.
+    """
+
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        """Load a checkpoint.
+
+        Raises:
+            JobError: It is missing or damaged, or there is no such device.
+        """
+        self.device = pick_device(device)
+        self._folder = folder
+        with memory_errors():
+            self._model = checkpoint.load(folder, self.device)
+        self._model.eval()
+        self.fingerprint = _fingerprint(folder / "model.safetensors")
+        self._listener = Listener(workers=num_cores())
+        self._presets = read_presets(folder / "styles.json")
+        self._kept: OrderedDict[str, tuple[tuple[str, ...], NDArray[np.float32]]] = OrderedDict()
+
+    def close(self) -> None:
+        """End the recogniser's processes."""
+        self._listener.close()
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        """Styles that `named_style` knows."""
+        return (NEUTRAL, *sorted({*self._presets, *self._model.config.speakers} - {NEUTRAL}))
+
+    def named_style(self, name: str) -> Style | None:
+        """A style of the checkpoint by its name; None for neutral.
+
+        Raises:
+            JobError: There is none.
+        """
+        if name == NEUTRAL:
+            return None
+        if name in self._presets:
+            return Style(np.asarray(self._presets[name], np.float32))
+        if name not in self._model.config.speakers:
+            known = ", ".join(self.style_names[:40])
+            raise JobError(f'This model has no style "{name[:60]}". It has: {known}.')
+        return _as_style(self._model.encode_identity_style(name))
+
+    def style_from_code(self, code: NDArray[np.float32], model: str) -> Style:
+        """A style that was saved.
+
+        Raises:
+            JobError: It was made with another model.
+        """
+        if model != self.fingerprint or len(code) != self._model.config.style_dim:
+            raise JobError(
+                "This style was made with another model. Make it again from its exemplar, or "
+                "choose the checkpoint it was made with."
+            )
+        return Style(code)
+
+    def exemplar_style(self, exemplar: Exemplar, warn: Callable[[str], None]) -> Style:
+        """The style of an animation.
+
+        Args:
+            exemplar: Any head that is known, for a model of solved shapes; else the model's own.
+            warn: Told what the user should know.
+
+        Raises:
+            JobError: The animation does not fit the model, or nothing moves in it.
+        """
+        seconds = len(exemplar.offsets) / exemplar.fps
+        if seconds < 3.0:
+            warn(f"The exemplar is only {seconds:.1f} s long; 5 s and more show a style better.")
+        unit_mm = face_frame(exemplar.head).unit_mm
+        reach_mm = float(np.ptp(exemplar.offsets, axis=0).max()) / unit_mm
+        if reach_mm < 1.0:
+            raise JobError(
+                f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
+                "animation of a speaking head."
+            )
+        rate = self._model.config.motion_fps
+        moved = self._in_model_terms(exemplar)
+        flat = moved.reshape(len(moved), -1)
+        times = np.arange(max(1, round(seconds * rate))) / rate
+        on_clock = motion.at_times(flat, times, rate=exemplar.fps).reshape(-1, *moved.shape[1:])
+        with memory_errors():
+            batch = torch.from_numpy(on_clock)[None].to(self.device)
+            code = self._model.encode_motion_style(batch)
+        return _as_style(code)
+
+    def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
+        """An exemplar as weights (T, K), or for learned shapes as offsets (T, V, 3)."""
+        if self._model.config.shape_kind == "learned":
+            to_model = np.linalg.inv(self._turn(exemplar.head))
+            turned = exemplar.offsets @ to_model.astype(np.float32)
+            return np.asarray(turned, np.float32)
+        _, shapes = self._head_shapes(exemplar.head)
+        return fit_weights(exemplar.offsets, shapes)
+
+    def predict(
+        self,
+        samples: NDArray[np.float32],
+        sample_rate_hz: int,
+        head: Head,
+        *,
+        fps: Fraction,
+        num_frames: int,
+        style: Style | None = None,
+        style_strength: float = 1.0,
+        listen: str = "auto",
+        text: str = "",
+        decoder: str = "parallel",
+        start_seconds: float = 0.0,
+        progress: ProgressCall,
+        warn: Callable[[str], None],
+        is_cancelled: Callable[[], bool],
+    ) -> motion.Motion:
+        """Animate a head.
+
+        Args:
+            samples: Mono sound, shape ``(n,)``.
+            sample_rate_hz: Its rate.
+            head: The head that shall speak.
+            fps: Frames a second, exact.
+            num_frames: Frames to make; frame ``i`` shows the sound at ``i / fps``.
+            style: None is neutral.
+            style_strength: 0 is neutral, 1 the style, more exaggerates it.
+            listen: ``auto``, ``words`` or ``sound``.
+            text: The words, where known.
+            decoder: ``parallel`` or ``autoregressive``.
+            start_seconds: Time of frame 0 in its file, for the result.
+            progress: Told stage, done, total and unit.
+            warn: Told what the user should know.
+            is_cancelled: Asked often.
+
+        Raises:
+            JobError: The model cannot animate this head, or there is not enough memory.
+            JobCancelled: ``is_cancelled`` said so.
+        """
+        config = self._model.config
+        if decoder not in config.modes:
+            raise JobError(f"This model decodes {' or '.join(config.modes)}, not {decoder}.")
+        taken: dict[str, float] = {}
+        samples = audio.resample(samples, sample_rate_hz)
+        num_rows = max(1, math.ceil(len(samples) / audio.SAMPLE_RATE_HZ * config.motion_fps))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            hearing = pool.submit(self._hear, samples, listen, text, progress, is_cancelled)
+            with _timed(taken, "features"):
+                speech = self._speech_input(samples)
+            with _timed(taken, "shapes"):
+                names, shapes = self._head_shapes(head)
+            with _timed(taken, "listening"):
+                heard = hearing.result()
+        for warning in heard.warnings:
+            warn(warning)
+
+        def report(done: int, total: int) -> None:
+            progress(ANIMATING, done / config.motion_fps, total / config.motion_fps, "s")
+
+        with _timed(taken, "animating"):
+            weights = self._generate(
+                speech, heard.phones, num_rows, code=self._code(style, style_strength),
+                decoder=decoder, report=report, is_cancelled=is_cancelled,
+            )  # fmt: skip
+            gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
+            times = motion.frame_seconds(num_frames, fps)
+            weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
+        error_mm = 0.0
+        if config.shape_kind == "learned":
+            unit_mm = face_frame(head).unit_mm
+            small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
+            weights, shapes, error_mm = small.weights, small.shapes, small.largest_error / unit_mm
+            names = tuple(f"PTalker {number:02d}" for number in range(1, len(shapes) + 1))
+        if float(np.ptp(gap_mm)) < 1.0 and np.abs(samples).max() > 0.01:
+            warn("The lips hardly move: is there speech in this sound?")
+        return motion.Motion(
+            weights=weights,
+            shapes=shapes,
+            names=names,
+            template=head.vertices.astype(np.float32),
+            fps=fps,
+            start_seconds=start_seconds,
+            report={
+                "model": config.preset,
+                "model_fingerprint": self.fingerprint,
+                "device": str(self.device),
+                "decoder": decoder,
+                "listen": heard.way,
+                "words": " ".join(word.text for word in heard.words)[:10_000],
+                "style_strength": style_strength,
+                "topology": head.topology.name,
+                "audio_seconds": round(len(samples) / audio.SAMPLE_RATE_HZ, 3),
+                "num_frames": num_frames,
+                "num_shapes": len(names),
+                "largest_vertex_error_mm": round(error_mm, 5),
+                "seconds_by_stage": {name: round(value, 3) for name, value in taken.items()},
+            },
+        )
+
+    def _hear(
+        self,
+        samples: NDArray[np.float32],
+        listen: str,
+        text: str,
+        progress: ProgressCall,
+        is_cancelled: Callable[[], bool],
+    ) -> Heard:
+        if listen == "sound":
+            return Heard((), (), (), "sound")
+
+        def report(done: float, total: float) -> None:
+            progress(LISTENING, done, total, "s")
+
+        try:
+            if text.strip():
+                return self._listener.align(
+                    samples, text, progress=report, is_cancelled=is_cancelled
+                )
+            return self._listener.recognise(samples, progress=report, is_cancelled=is_cancelled)
+        except ListeningCancelledError as error:
+            raise JobCancelled from error
+        except JobError as error:
+            if listen == "words" or text.strip():
+                raise
+            return Heard((), (), (str(error),), "sound")
+
+    def _speech_input(self, samples: NDArray[np.float32]) -> torch.Tensor:
+        if self._model.config.speech.kind == "hubert":
+            return torch.from_numpy(samples)[None]
+        return torch.from_numpy(audio.stacked_log_mel(samples))[None]
+
+    def _code(self, style: Style | None, strength: float) -> torch.Tensor:
+        code: torch.Tensor = self._model.neutral_style()
+        if style is not None:
+            given = torch.from_numpy(style.code)[None].to(code)
+            code = self._model.scaled_style(given, strength)
+        return code
+
+    def _generate(
+        self,
+        speech: torch.Tensor,
+        phones: Sequence[Phone],
+        num_rows: int,
+        *,
+        code: torch.Tensor,
+        decoder: str,
+        report: Callable[[int, int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> NDArray[np.float32]:
+        heard = self._model.config.speech
+        seconds = num_rows / self._model.config.motion_fps
+        num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
+        ids = torch.from_numpy(phone_frames(phones, num_ids, heard.rate_hz))[None]
+        with memory_errors(), self._interruptible(is_cancelled):
+            weights = self._model.generate(
+                speech.to(self.device),
+                code,
+                num_frames=num_rows,
+                phones=ids.to(self.device) if phones else None,
+                mode=next(mode for mode in self._model.config.modes if mode == decoder),
+                chunk_frames=_CHUNK_FRAMES,
+                on_progress=report,
+            )
+            return np.asarray(weights[0].cpu().numpy(), np.float32)
+
+    @contextmanager
+    def _interruptible(self, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+        """Asks before every layer norm, since a chunk of many seconds reports only at its end."""
+
+        def ask(*_: object) -> None:
+            if is_cancelled():
+                raise JobCancelled
+
+        norms = [layer for layer in self._model.modules() if isinstance(layer, torch.nn.LayerNorm)]
+        hooks = [layer.register_forward_pre_hook(ask) for layer in norms]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _head_shapes(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Names and shapes (K, V, 3) of the model on this head; the last few heads are kept."""
+        key = _head_key(head)
+        if key not in self._kept:
+            config = self._model.config
+            if config.shape_kind == "solved":
+                solved = solve_shapes(head)
+                order = [solved.names.index(name) for name in config.shape_names]
+                self._kept[key] = config.shape_names, solved.offsets[order]
+            else:
+                shapes = self._model.shapes().cpu().numpy() @ self._turn(head)
+                self._kept[key] = tuple(str(k) for k in range(len(shapes))), shapes
+            while len(self._kept) > _KEPT_HEADS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _turn(self, head: Head) -> NDArray[np.float32]:
+        """The matrix that takes offsets of the model's learned shapes to the head's own space.
+
+        Found by a similarity fit of the model's graph nodes to the same nodes on the head.
+
+        Raises:
+            JobError: The head has another topology than the model.
+        """
+        config = self._model.config
+        if (head.topology.name, len(head.vertices)) != (config.topology, config.num_vertices):
+            raise JobError(
+                f"This model animates heads of the topology {config.topology} "
+                f"({config.num_vertices} vertices); this one is {head.topology.name} "
+                f"({len(head.vertices)}). Choose such a head, or the bundled model."
+            )
+        graph = self._model.graph_encoder
+        nodes = graph.pool(torch.from_numpy(head.vertices).to(self.device)).cpu().numpy()
+        fit = similarity_fit(graph.positions.cpu().numpy(), nodes)
+        return np.asarray(float(graph.scale) * fit.scale * fit.rotation.T, np.float32)
+
+
+@contextmanager
+def _timed(taken: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    taken[name] = time.monotonic() - started
+
+
+def _as_style(code: torch.Tensor) -> Style:
+    return Style(code[0].float().cpu().numpy())
+
+
+def _head_key(head: Head) -> str:
+    digest = hashlib.sha256()
+    for array in (head.vertices, head.corners, head.topology.face_point_vertices):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

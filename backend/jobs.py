@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs from files to files: one request at a time, or a list of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, Protocol
+
+from backend import audio, motion, version
+from backend.inference import Predictor, Style
+from backend.job_requests import anchored, check, check_style_request, request_from_flags
+from backend.mesh import read_face_points, read_head
+from backend.protocol import GenerateRequest, JobCancelled, JobError, StyleRequest
+from backend.schedule import Schedule
+from backend.style_files import StyleCode, read_exemplar, read_style, write_style
+from backend.topology import Head, identify
+
+CHECKPOINTS: Final = Path(__file__).parent / "checkpoints"
+
+_AHEAD: Final = 2
+
+
+class Voice(Protocol):
+    """What a job says while it runs."""
+
+    def status(self, text: str) -> None:
+        """Say what the job is doing."""
+
+    def warn(self, text: str) -> None:
+        """Say what the user should know."""
+
+    def progress(
+        self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
+    ) -> None:
+        """Say how far the stage is, and when the job will be done."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the job is to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a generate request names, read."""
+
+    request: GenerateRequest
+    sound: audio.Sound
+    head: Head
+    read_seconds: float
+
+
+class Worker:
+    """Does jobs; keeps models loaded between them."""
+
+    def __init__(self) -> None:
+        self._predictors: dict[tuple[Path, str], Predictor] = {}
+        self._schedule = Schedule()
+
+    def predictor(self, checkpoint: str, device: str) -> Predictor:
+        """The model of a checkpoint, loaded unless it is loaded already; only one is kept.
+
+        Raises:
+            JobError: There is no such checkpoint or device, or it is damaged.
+        """
+        folder = checkpoint_folder(checkpoint)
+        key = (folder.resolve(), device)
+        if key not in self._predictors:
+            for other in self._predictors.values():
+                other.close()
+            self._predictors.clear()
+            self._predictors[key] = Predictor(folder, device)
+        return self._predictors[key]
+
+    def run(self, request: GenerateRequest | StyleRequest, voice: Voice) -> dict[str, object]:
+        """Do one job.
+
+        Returns:
+            Its report, which JSON can hold.
+
+        Raises:
+            JobError: It failed for a reason that the user can act on.
+            JobCancelled: ``voice.is_cancelled`` said so.
+        """
+        if isinstance(request, StyleRequest):
+            return self._make_style(request, voice)
+        check(request)
+        voice.status("Reading the sound")
+        return self.animate(read_inputs(request, voice.is_cancelled), voice)
+
+    def animate(self, inputs: Inputs, voice: Voice) -> dict[str, object]:
+        """The rest of a generate job, once its inputs are read; raises as `run`."""
+        request, sound = inputs.request, inputs.sound
+        started = time.monotonic()
+        warnings = list(sound.warnings)
+        for text in warnings:
+            voice.warn(text)
+        voice.status("Loading the model")
+        predictor = self.predictor(request.checkpoint, request.device)
+        self._schedule.start(sound.seconds, with_words=request.listen != "sound")
+        fps = Fraction(request.fps_numerator, request.fps_denominator)
+
+        def progress(stage: str, done: float, total: float, unit: str) -> None:
+            left = self._schedule.seconds_left(stage, done, total)
+            voice.progress(stage, done, total, unit, left)
+
+        def warn(text: str) -> None:
+            if not ("silent" in text and any("silent" in other for other in warnings)):
+                warnings.append(text)
+                voice.warn(text)
+
+        result = predictor.predict(
+            sound.samples,
+            sound.sample_rate_hz,
+            inputs.head,
+            fps=fps,
+            num_frames=motion.num_frames(_seconds(request, sound), fps),
+            style=_style(predictor, request.style, warn),
+            style_strength=request.style_strength,
+            listen=request.listen,
+            text=request.text,
+            decoder=request.decoder,
+            start_seconds=request.start_seconds,
+            progress=progress,
+            warn=warn,
+            is_cancelled=voice.is_cancelled,
+        )
+        seconds = time.monotonic() - started + inputs.read_seconds
+        result.report.update(
+            {
+                "version": version(),
+                "checkpoint": request.checkpoint,
+                "audio": request.audio,
+                "style": request.style,
+                "seconds_taken": round(seconds, 3),
+                "real_time_factor": round(seconds / sound.seconds, 4),
+                "warnings": warnings,
+            }
+        )
+        if voice.is_cancelled():
+            raise JobCancelled
+        voice.status("Writing the motion")
+        motion.write(Path(request.out), result)
+        self._schedule.finish()
+        return result.report
+
+    def _make_style(self, request: StyleRequest, voice: Voice) -> dict[str, object]:
+        check_style_request(request)
+        voice.status("Reading the exemplar")
+        exemplar = read_exemplar(Path(request.exemplar))
+        predictor = self.predictor(request.checkpoint, request.device)
+        warnings: list[str] = []
+        style = predictor.exemplar_style(exemplar, warnings.append)
+        for text in warnings:
+            voice.warn(text)
+        if voice.is_cancelled():
+            raise JobCancelled
+        source = Path(request.exemplar).name
+        write_style(Path(request.out), StyleCode(style.code, predictor.fingerprint, source))
+        seconds = len(exemplar.offsets) / exemplar.fps
+        return {"exemplar": source, "exemplar_seconds": round(seconds, 3), "warnings": warnings}
+
+
+def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> Inputs:
+    """Read the head and the sound of a request that was checked."""
+    started = time.monotonic()
+    mesh = read_head(request.head)
+    points = read_face_points(request.head)
+    head = identify(*mesh, topology=request.topology, face_points=points)
+    sound = audio.read(
+        request.audio,
+        start_seconds=request.start_seconds,
+        duration_seconds=request.duration_seconds,
+        gain=request.gain,
+        is_cancelled=is_cancelled,
+    )
+    return Inputs(request, sound, head, time.monotonic() - started)
+
+
+def checkpoint_folder(name_or_path: str) -> Path:
+    """The folder of a bundled checkpoint by its name, or the folder itself.
+
+    Raises:
+        JobError: There is none.
+    """
+    for folder in (CHECKPOINTS / name_or_path, Path(name_or_path)):
+        if name_or_path and "\0" not in name_or_path and folder.is_dir():
+            return folder
+    bundled = ", ".join(bundled_checkpoints()) or "none"
+    raise JobError(
+        f'There is no checkpoint "{name_or_path}". Bundled: {bundled}; or give a checkpoint folder.'
+    )
+
+
+def bundled_checkpoints() -> list[str]:
+    """Names of the checkpoints that come with the backend."""
+    return sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
+
+
+def _seconds(request: GenerateRequest, sound: audio.Sound) -> float:
+    """Length to animate: what was asked for, unless the file ends before."""
+    if request.duration_seconds is None or request.duration_seconds > sound.seconds + 0.001:
+        return sound.seconds
+    return request.duration_seconds
+
+
+def _style(predictor: Predictor, name: str, warn: Callable[[str], None]) -> Style | None:
+    """The style a request names; None is neutral."""
+    suffix = Path(name).suffix.lower()
+    if suffix == ".npz":
+        return predictor.exemplar_style(read_exemplar(Path(name)), warn)
+    if suffix == ".json":
+        read = read_style(Path(name))
+        return predictor.style_from_code(read.code, read.model)
+    return predictor.named_style(name)
+
+
+def generate_many(
+    job_list: Path, *, defaults: Mapping[str, object], voice: Voice
+) -> list[tuple[str, str]]:
+    """Do the jobs of a list; sounds and heads are read ahead while the model works.
+
+    Args:
+        job_list: JSON: a list of objects with the command line's flags as keys.
+        defaults: What a job does not say.
+        voice: Hears of all jobs.
+
+    Returns:
+        Each failed job's name and the reason, in one line; the others are done.
+
+    Raises:
+        JobError: The list cannot be read.
+        JobCancelled: ``voice.is_cancelled`` said so; what was done stays.
+    """
+    entries = _read_list(job_list)
+    failed: list[tuple[str, str]] = []
+    worker = Worker()
+    outs: set[Path] = set()
+
+    def read(number: int) -> Inputs:
+        own = anchored(entries[number], job_list.parent)
+        if own.keys() & {"text", "text_file"}:
+            own = {"text": "", "text_file": None, **own}  # not one of each
+        request = request_from_flags(str(number), {**anchored(defaults, Path()), **own})
+        check(request)
+        if Path(request.out).resolve() in outs:
+            raise JobError(f'Another job of the list writes "{request.out}" too.')
+        outs.add(Path(request.out).resolve())
+        return read_inputs(request, voice.is_cancelled)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: deque[Future[Inputs]] = deque()
+        for number in range(len(entries) + _AHEAD):
+            if number < len(entries):
+                waiting.append(pool.submit(read, number))
+            if number < _AHEAD:
+                continue
+            name = f"job {number - _AHEAD + 1} ({entries[number - _AHEAD].get('audio', '')})"
+            voice.status(name)
+            try:
+                worker.animate(waiting.popleft().result(), voice)
+            except JobError as error:
+                failed.append((name, " ".join(str(error).split())))
+            except MemoryError:
+                failed.append((name, "There is not enough memory for this job."))
+    return failed
+
+
+def _read_list(path: Path) -> list[dict[str, object]]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobError(f'"{path}" cannot be read: {error.strerror or error}.') from error
+    except (ValueError, RecursionError) as error:
+        raise JobError(f'"{path.name}" is not JSON ({error}).') from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise JobError(f'"{path.name}" must hold a list of objects like {{"audio": "a.wav"}}.')
+    return entries

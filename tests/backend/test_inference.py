@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sound, head and style in, motion out, with a tiny model of random weights."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+import torch
+
+from backend import audio, inference
+from backend import motion as motions
+from backend.devices import memory_errors, pick_device
+from backend.listening import Heard, ListeningCancelledError
+from backend.mesh import read_face_points, read_head
+from backend.phones import Phone
+from backend.protocol import JobCancelled, JobError
+from backend.solved_shapes import ARKIT_NAMES
+from backend.style_files import StyleCode, read_exemplar, read_style, write_style
+from backend.topology import identify
+
+NTSC = Fraction(24000, 1001)
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_checkpoint):
+    return inference.Predictor(tiny_checkpoint, "cpu")
+
+
+@pytest.fixture(scope="module")
+def head(demo_head_file):
+    return identify(*read_head(demo_head_file), face_points=read_face_points(demo_head_file))
+
+
+def voice(seconds, seed=0):
+    rng = np.random.default_rng(seed)
+    times = np.arange(round(seconds * 16000)) / 16000
+    return (rng.normal(0, 0.1, len(times)) * (1 + np.sin(12 * times))).astype(np.float32)
+
+
+def predict(predictor, head, samples, fps=Fraction(30), rate=16000, **options):
+    seen = {"progress": [], "warnings": []}
+    options.setdefault("listen", "sound")
+    options.setdefault("is_cancelled", lambda: False)
+    motion = predictor.predict(
+        samples, rate, head, fps=fps, num_frames=motions.num_frames(len(samples) / rate, fps),
+        progress=lambda *args: seen["progress"].append(args), warn=seen["warnings"].append,
+        **options,
+    )  # fmt: skip
+    return motion, seen
+
+
+def test_result_fits_the_request(predictor, head):
+    motion, seen = predict(predictor, head, voice(2.0), NTSC, start_seconds=7.5)
+    assert motion.weights.shape == (48, 52)
+    assert motion.shapes.shape == (52, len(head.vertices), 3)
+    assert motion.names == ARKIT_NAMES
+    assert (motion.fps, motion.start_seconds) == (NTSC, 7.5)
+    np.testing.assert_allclose(motion.template, head.vertices, atol=1e-6)
+    assert np.isfinite(motion.weights).all()
+    assert json.loads(json.dumps(motion.report, allow_nan=False))["num_frames"] == 48
+    stages = {stage for stage, *_ in seen["progress"]}
+    assert stages == {inference.ANIMATING}
+    assert all(0 <= done <= total for _, done, total, _ in seen["progress"])
+
+
+def test_the_same_job_twice_gives_the_same(predictor, head):
+    first, _ = predict(predictor, head, voice(1.0))
+    second, _ = predict(predictor, head, voice(1.0))
+    np.testing.assert_array_equal(first.weights, second.weights)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.11, 0.5, 1.001])
+def test_short_sounds_work(predictor, head, seconds):
+    motion, _ = predict(predictor, head, voice(seconds), Fraction(60))
+    assert len(motion.weights) == motions.num_frames(seconds, Fraction(60))
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 96000])
+def test_any_sample_rate_gives_the_same_motion(predictor, head, rate):
+    samples = np.convolve(voice(1.0), np.ones(8) / 8, "same").astype(np.float32)
+    expected, _ = predict(predictor, head, samples)
+    found, _ = predict(predictor, head, audio.resample(samples, 16000, rate), rate=rate)
+    assert len(found.weights) == len(expected.weights)
+    if rate > 16000:
+        assert np.abs(found.weights - expected.weights).mean() < 0.01
+
+
+def test_frame_rates_show_the_same_motion(predictor, head):
+    slow, _ = predict(predictor, head, voice(4.0), Fraction(25))
+    fast, _ = predict(predictor, head, voice(4.0), Fraction(50))
+    assert (len(slow.weights), len(fast.weights)) == (100, 200)
+    close = np.abs(fast.weights[::2] - slow.weights).max(axis=1) < 1e-4
+    assert close.mean() > 0.6  # the others were moved onto a closure
+
+
+def test_long_sound_has_no_seams(predictor, head):
+    samples = voice(64.0)
+    whole, _ = predict(predictor, head, samples, Fraction(50))
+    part, _ = predict(predictor, head, samples[: 16000 * 40], Fraction(50))
+    np.testing.assert_allclose(part.weights[: 50 * 18], whole.weights[: 50 * 18], atol=2e-3)
+    jerk = np.abs(np.diff(whole.weights, 3, axis=0)).max(axis=1)
+    assert jerk.max() < 12 * np.median(jerk)
+
+
+def test_cancel_is_noticed(predictor, head):
+    with pytest.raises(JobCancelled):
+        predict(predictor, head, voice(1.0), is_cancelled=lambda: True)
+
+
+def test_cancel_is_noticed_while_listening(predictor, head, monkeypatch):
+    def recognise(*_, **__):
+        raise ListeningCancelledError
+
+    monkeypatch.setattr(predictor._listener, "recognise", recognise)
+    with pytest.raises(JobCancelled):
+        predict(predictor, head, voice(1.0), listen="words")
+
+
+def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
+    heard = Heard((Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words")
+    monkeypatch.setattr(predictor._listener, "recognise", lambda *_, **__: heard)
+    words, seen = predict(predictor, head, voice(1.0), listen="words")
+    sound, _ = predict(predictor, head, voice(1.0))
+    assert words.report["listen"] == "words"
+    assert "Watch out." in seen["warnings"]
+    assert np.abs(words.weights - sound.weights).max() > 1e-4
+
+
+def test_without_a_recogniser_auto_goes_by_the_sound_and_says_so(predictor, head, monkeypatch):
+    def recognise(*_, **__):
+        raise JobError("PocketSphinx is missing.")
+
+    monkeypatch.setattr(predictor._listener, "recognise", recognise)
+    motion, seen = predict(predictor, head, voice(1.0), listen="auto")
+    assert motion.report["listen"] == "sound"
+    assert "PocketSphinx is missing." in seen["warnings"]
+    with pytest.raises(JobError, match="PocketSphinx"):
+        predict(predictor, head, voice(1.0), listen="words")
+
+
+def test_both_decoders_work_and_others_are_refused(predictor, head):
+    for decoder in ("parallel", "autoregressive"):
+        motion, _ = predict(predictor, head, voice(1.0), decoder=decoder)
+        assert motion.report["decoder"] == decoder
+    with pytest.raises(JobError, match="decodes"):
+        predict(predictor, head, voice(1.0), decoder="crystal ball")
+
+
+def test_strength_scales_the_style(predictor, head, exemplar):
+    warnings = []
+    style = predictor.exemplar_style(read_exemplar(exemplar), warnings.append)
+    neutral, _ = predict(predictor, head, voice(1.0))
+    found = [
+        predict(predictor, head, voice(1.0), style=style, style_strength=strength)[0].weights
+        for strength in (0.0, 1.0, 1.5)
+    ]
+    np.testing.assert_allclose(found[0], neutral.weights, atol=1e-5)
+    assert np.abs(found[1] - found[0]).max() > 1e-4
+    assert np.abs(found[2] - found[1]).max() > 1e-4
+    assert warnings == []
+
+
+def test_saved_styles_belong_to_one_model(predictor, tmp_path):
+    code = np.ones(predictor._model.config.style_dim, np.float32)
+    write_style(tmp_path / "s.json", StyleCode(code, predictor.fingerprint, "me"))
+    read = read_style(tmp_path / "s.json")
+    np.testing.assert_allclose(predictor.style_from_code(read.code, read.model).code, code)
+    for bad in ((code, "other"), (code[:-1], predictor.fingerprint)):
+        with pytest.raises(JobError, match="another model"):
+            predictor.style_from_code(*bad)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "null",
+     '{"format": "ptalker-style", "format_version": 2, "code": [1], "model": ""}',
+     '{"format": "ptalker-style", "format_version": 1, "code": [NaN], "model": ""}',
+     '{"format": "ptalker-style", "format_version": 1, "code": [[1]], "model": ""}',
+     '{"format": "ptalker-style", "format_version": 1, "code": ["a"], "model": ""}',
+     "[" * 100_000],
+)  # fmt: skip
+def test_damaged_style_files_are_refused(text, tmp_path):
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(JobError):
+        read_style(tmp_path / "s.json")
+
+
+def test_exemplars_that_are_none_are_refused(predictor, exemplar, tmp_path):
+    with np.load(exemplar) as data:
+        arrays = dict(data)
+
+    def change(**changes):
+        path = tmp_path / "changed.npz"
+        np.savez(path, **{k: v for k, v in {**arrays, **changes}.items() if v is not None})
+        return path
+
+    still = np.repeat(arrays["template"][None], len(arrays["vertices"]), axis=0)
+    broken = arrays["vertices"].copy()
+    broken[3, 3] = np.nan
+    for changes, words in [
+        ({"fps": 0.0}, "frames a second"), ({"fps": None}, "lacks fps"),
+        ({"vertices": arrays["vertices"][:3]}, "at least 0.5 s"),
+        ({"vertices": arrays["vertices"][:, :99]}, "expected"), ({"vertices": broken}, "numbers"),
+        ({"face_sizes": arrays["face_sizes"][:-1]}, "add up"),
+    ]:  # fmt: skip
+        with pytest.raises(JobError, match=words):
+            read_exemplar(change(**changes))
+    with pytest.raises(JobError, match="moves"):
+        predictor.exemplar_style(read_exemplar(change(vertices=still)), print)
+
+
+def test_a_nodding_exemplar_has_the_style_of_a_still_one(predictor, exemplar, tmp_path):
+    with np.load(exemplar) as data:
+        arrays = dict(data)
+    angles = 0.2 * np.sin(np.arange(len(arrays["vertices"])) / 9)
+    turns = np.stack([np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+                      for a in angles])  # fmt: skip
+    arrays["vertices"] = (arrays["vertices"] @ turns + angles[:, None, None]).astype(np.float32)
+    np.savez(tmp_path / "nod.npz", **arrays)
+    still, nodding = (
+        predictor.exemplar_style(read_exemplar(path), print).code
+        for path in (exemplar, tmp_path / "nod.npz")
+    )
+    neutral = predictor._model.neutral_style().numpy()
+    assert np.abs(nodding - still).max() < 0.1 * np.abs(still - neutral).max()
+
+
+def test_styles_have_names(predictor, tiny_checkpoint):
+    assert predictor.style_names[0] == "neutral"
+    assert predictor.named_style("neutral") is None
+    with pytest.raises(JobError, match="no style"):
+        predictor.named_style("nobody")
+
+
+def test_devices_that_are_not_there_are_refused():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+    if not torch.cuda.is_available():
+        with pytest.raises(JobError, match="cuda"):
+            pick_device("cuda")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("x"),
+     RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")],
+)  # fmt: skip
+def test_short_memory_is_a_sentence(error):
+    with pytest.raises(JobError, match="not enough memory"), memory_errors():
+        raise error
+    with pytest.raises(RuntimeError, match="bug"), memory_errors():
+        raise RuntimeError("bug")
+
+
+def test_shapes_are_solved_once_per_head(predictor, head, monkeypatch):
+    predict(predictor, head, voice(0.5))
+
+    def solve(_):
+        raise AssertionError("solved again")
+
+    monkeypatch.setattr(inference, "solve_shapes", solve)
+    predict(predictor, head, voice(0.5))
