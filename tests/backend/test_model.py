@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from dataclasses import replace
+
+import pytest
+import torch
+from torch_geometric.nn import GATv2Conv
+
+from backend import losses
+from backend.config import PRESETS, TrainConfig
+from backend.face_geometry import FaceGeometry
+from backend.model import PTalker, TrainingBatch
+from backend.model.attention import frame_mask, windowed_attention
+from tests.backend.model_samples import build, random_batch, random_graph, small
+
+TINY = PRESETS["tiny"]
+
+
+def geometry(model: PTalker) -> FaceGeometry:
+    config, graph = model.config, model.graph_encoder
+    pairs = torch.tensor([[0, 1], [2, 3]])
+    if config.shape_kind == "solved":
+        return FaceGeometry(graph.positions, graph.basis, torch.ones(config.num_nodes), pairs)
+    points = torch.zeros(config.num_vertices, 3)
+    return FaceGeometry(points, None, torch.ones(config.num_vertices), pairs)
+
+
+def one_sample(batch: TrainingBatch, row: int) -> TrainingBatch:
+    """A sequence alone and without padding."""
+    T = int(batch.motion_lengths[row])
+    S = int(batch.speech_lengths[row])
+    pick = slice(row, row + 1)
+    is_waveform = batch.speech.ndim == 2
+    tokens = batch.phones.shape[1] if is_waveform else S
+    return TrainingBatch(
+        speech=batch.speech[pick, :S],
+        speech_lengths=batch.speech_lengths[pick],
+        motion=batch.motion[pick, :T],
+        motion_lengths=batch.motion_lengths[pick],
+        speaker=batch.speaker[pick],
+        phones=batch.phones[pick, :tokens],
+        style_motion=batch.style_motion[pick],
+        style_motion_lengths=batch.style_motion_lengths[pick],
+        style_speech=batch.style_speech[pick],
+        style_speech_lengths=batch.style_speech_lengths[pick],
+    )
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_preset_builds_and_takes_a_training_step(name):
+    model = build(small(PRESETS[name])).train()
+    batch = random_batch(model.config, (20, 13))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    outputs = model(batch, with_cycle=True)
+    total, terms = losses.total(outputs, batch, geometry(model), TrainConfig())
+    total.backward()
+    optimizer.step()
+    assert all(term.isfinite() for term in terms.values())
+    moved = sum(
+        not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)
+    )
+    assert moved > 0.5 * len(before)
+
+
+def test_every_block_of_the_default_model_is_trained():
+    model = build(TINY, lively=True).train()
+    batch = random_batch(TINY, (20, 13, 16))
+    config = TrainConfig()
+    in_parallel, _ = losses.total(model(batch, with_cycle=True), batch, geometry(model), config)
+    fed_back, _ = losses.total(model(batch, autoregressive=True), batch, geometry(model), config)
+    (in_parallel + fed_back).backward()
+    idle = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().any()
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize("name", ["tiny", "vocaset"])
+@pytest.mark.parametrize("autoregressive", [False, True])
+def test_sample_does_not_depend_on_batch_mates_or_padding(name, autoregressive):
+    model = build(small(PRESETS[name]), lively=True).eval()
+    batch = random_batch(model.config, (20, 31, 15))
+    together = model(batch, autoregressive=autoregressive)
+    for row, length in enumerate(batch.motion_lengths.tolist()):
+        alone = model(one_sample(batch, row), autoregressive=autoregressive)
+        for field in ("motion", "motion_from_motion", "audio_content", "motion_content"):
+            torch.testing.assert_close(
+                getattr(together, field)[row, :length],
+                getattr(alone, field)[0],
+                atol=5e-5,
+                rtol=1e-4,
+            )
+        torch.testing.assert_close(together.own_style.code[row], alone.own_style.code[0])
+        for source, style in together.styles.items():
+            torch.testing.assert_close(
+                style.code[row], alone.styles[source].code[0], atol=1e-5, rtol=1e-4
+            )
+
+
+def test_causal_decoder_has_no_gradient_from_later_frames():
+    model = build(TINY, lively=True).eval()
+    T, frame = 20, 11
+    features = torch.randn(1, T, model.graph_encoder.width, requires_grad=True)
+    content, mask = torch.randn(1, T, TINY.feature_dim), torch.ones(1, T, dtype=torch.bool)
+    style = model.neutral_style()
+    queries = model.decoder.fed_back(style, features)
+    model.decoder(queries, content, mask, style, causal=True)[:, frame].sum().backward()
+    assert not features.grad[:, frame + 1 :].any()
+    assert features.grad[:, : frame + 1].abs().sum(-1).gt(0).all()
+
+
+def test_parallel_decoder_does_look_ahead():
+    model = build(TINY, lively=True).eval()
+    content = torch.randn(1, 20, TINY.feature_dim, requires_grad=True)
+    style, mask = model.neutral_style(), torch.ones(1, 20, dtype=torch.bool)
+    queries = model.decoder.queries(style, 20)
+    model.decoder(queries, content, mask, style, causal=False)[:, 8].sum().backward()
+    assert content.grad[:, 9:12].abs().sum() > 0
+
+
+def decode_uncached(model: PTalker, speech: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+    """Autoregression as it is published: everything anew for each frame."""
+    T = speech.shape[1]
+    heard = model.speech_content(speech, torch.tensor([T]), num_frames=T)
+    weights = torch.zeros(1, 0, model.config.num_weights)
+    for frame in range(T):
+        nodes = torch.einsum("btk,kni->btni", weights, model.node_shapes())
+        nodes = torch.cat((torch.zeros_like(model.node_shapes()[None, :1]), nodes), dim=1)
+        queries = model.decoder.fed_back(style, model.graph_encoder(nodes))
+        padding = torch.zeros(1, T - frame - 1, queries.shape[2])
+        queries = torch.cat((queries, padding), dim=1)
+        hidden = model.decoder(queries, heard.features, heard.mask, style, causal=True)
+        weights = torch.cat((weights, model.weights(hidden[:, frame : frame + 1])), dim=1)
+    return weights
+
+
+@pytest.mark.parametrize("alignment", ["attention", "linear"])
+def test_cached_autoregression_equals_uncached(alignment):
+    model = build(replace(TINY, alignment=alignment), lively=True).eval()
+    speech = torch.randn(1, 24, 160)
+    style = model.encode_motion_style(torch.rand(1, 40, 52))
+    with torch.no_grad():
+        slow = decode_uncached(model, speech, style)
+    fast = model.generate(speech, style, num_frames=24, mode="autoregressive", chunk_frames=7)
+    assert slow.std(1).mean() > 0.01
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=0)
+
+
+def test_autoregression_of_learned_shapes_equals_uncached():
+    config = replace(small(PRESETS["vocaset"]), speech=TINY.speech, motion_fps=50.0)
+    model = build(replace(config, modes=("parallel", "autoregressive")), lively=True).eval()
+    speech, style = torch.randn(1, 16, 160), model.neutral_style()
+    with torch.no_grad():
+        slow = decode_uncached(model, speech, style)
+    fast = model.generate(speech, style, num_frames=16, mode="autoregressive")
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["parallel", "autoregressive"])
+@pytest.mark.parametrize("motion_fps", [50.0, 30.0])
+def test_chunks_cannot_be_told_from_one_piece(mode, motion_fps):
+    model = build(replace(TINY, motion_fps=motion_fps), lively=True).eval()
+    S = 160
+    T = int(S * motion_fps / 50)
+    speech, phones = torch.randn(2, S, 160), torch.randint(0, 41, (2, S))
+    style = model.encode_motion_style(torch.rand(2, 40, 52))
+    settings = {"num_frames": T, "phones": phones, "lengths": torch.tensor([S, S - 60])}
+    whole = model.generate(speech, style, mode=mode, **settings)
+    cut = model.generate(speech, style, mode=mode, chunk_frames=37, **settings)
+    length = int((S - 60) * motion_fps / 50)
+    assert whole.shape == (2, T, 52)
+    torch.testing.assert_close(cut[0], whole[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(cut[1, :length], whole[1, :length], atol=1e-4, rtol=0)
+
+
+def test_generation_equals_the_training_pass():
+    model = build(TINY, lively=True).eval()
+    batch = random_batch(TINY, (25,))
+    outputs = model(batch)
+    style = model.fusion(outputs.styles, batch_size=1)
+    made = model.generate(batch.speech, style, num_frames=25, phones=batch.phones)
+    torch.testing.assert_close(made, outputs.motion.clamp(0, TINY.max_weight), atol=1e-5, rtol=0)
+
+
+def test_weights_times_shapes_are_the_offsets_of_learned_shapes():
+    model = build(small(PRESETS["vocaset"]), lively=True).eval()
+    hidden = torch.randn(1, 5, model.config.feature_dim)
+    composed = torch.einsum("btk,kvi->btvi", model.weights(hidden), model.shapes())
+    torch.testing.assert_close(composed, model.motion(hidden))
+
+
+def test_solved_weights_reach_exact_closure_and_stay_in_range():
+    model = build(TINY, lively=True).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(0.1)
+        model.head.bias[::2] = -3.0
+        model.head.bias[1::2] = 9.0
+    weights = model.generate(torch.randn(1, 30, 160), model.neutral_style(), num_frames=30)
+    assert weights[:, :, ::2].abs().max() == 0.0
+    assert weights.max() == TINY.max_weight
+
+
+def test_style_strength_goes_from_neutral_to_the_style():
+    model = build(TINY, lively=True).eval()
+    style = model.encode_motion_style(torch.rand(1, 40, 52))
+    neutral = model.neutral_style()
+    torch.testing.assert_close(model.scaled_style(style, 0.0), neutral)
+    torch.testing.assert_close(model.scaled_style(style, 1.0), style)
+    torch.testing.assert_close(model.scaled_style(style, 0.5), (style + neutral) / 2)
+    assert not torch.allclose(style, neutral)
+
+
+@pytest.mark.parametrize("kept", [(), ("identity",), ("speech",), ("motion",)])
+def test_any_source_of_style_alone_suffices(kept):
+    model = build(TINY, lively=True).eval()
+    batch = random_batch(TINY, (10, 10))
+    styles = {source: style for source, style in model(batch).styles.items() if source in kept}
+    fused = model.fusion(styles, batch_size=2)
+    assert fused.isfinite().all()
+    assert torch.allclose(fused, model.neutral_style(2)) == (not kept)
+
+
+def test_absent_sources_are_as_if_not_given():
+    model = build(TINY, lively=True).eval()
+    batch = random_batch(TINY, (10, 10))
+    absent = replace(
+        batch,
+        speaker=torch.tensor([-1, -1]),
+        style_motion_lengths=torch.tensor([0, 30]),
+        style_speech_lengths=torch.tensor([0, 0]),
+    )
+    styles = model(absent).styles
+    fused = model.fusion(styles, batch_size=2)
+    torch.testing.assert_close(fused[0], model.neutral_style()[0])
+    torch.testing.assert_close(
+        fused[1], model.fusion({"motion": styles["motion"]}, batch_size=2)[1]
+    )
+
+
+def test_dropping_styles_in_training_leaves_one():
+    model = build(replace(TINY, style_dropout=0.99), lively=True).train()
+    present = torch.tensor([[True, True, True], [False, True, False], [False, False, False]])
+    for _ in range(30):
+        kept = model.fusion._drop(present)
+        assert kept.any(1).tolist() == [True, True, False]
+        assert not (kept & ~present).any()
+
+
+def test_phones_are_optional_and_matter():
+    model = build(TINY, lively=True).eval()
+    speech, lengths = torch.randn(1, 20, 160), torch.tensor([20])
+    without = model.speech_content(speech, lengths).features
+    unknown = model.speech_content(
+        speech, lengths, phones=torch.zeros(1, 20, dtype=torch.int64)
+    ).features
+    told = model.speech_content(speech, lengths, phones=torch.full((1, 20), 7)).features
+    torch.testing.assert_close(without, unknown)
+    assert not torch.allclose(without, told)
+
+
+def test_windowed_attention_equals_full_attention_with_a_band():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 50, 8) for _ in range(3))
+    bias, left = torch.randn(3, 12), 4
+    mask = frame_mask(torch.tensor([50, 31]), 50)
+    apart = torch.arange(50) - torch.arange(50).unsqueeze(1) + left
+    seen = (apart >= 0) & (apart < 12) & mask[:, None, None, :]
+    scores = query @ key.transpose(-1, -2) / 8**0.5 + bias[:, apart.clamp(0, 11)]
+    expected = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value
+    found = windowed_attention(query, key, value, bias, mask, left=left)
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1, :, :31], expected[1, :, :31])
+
+
+def test_graph_attention_equals_torch_geometrics_own():
+    model = build(TINY)
+    layer, table = model.graph_encoder.layers[0], model.graph_encoder.table
+    N = len(table)
+    x = torch.randn(3, N, 6)
+    targets = torch.arange(N).repeat_interleave(table.shape[1] - 1)
+    edges = torch.stack((table[:, 1:].flatten(), targets))
+    for frame, found in zip(x, layer(x, table), strict=True):
+        expected = GATv2Conv.forward(layer, frame, edges)  # which adds the loops itself
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_graph_of_other_sizes_is_rejected():
+    model = PTalker(TINY)
+    with pytest.raises(ValueError, match=r"basis has shape .*expected"):
+        model.set_graph(random_graph(replace(TINY, shape_names=("a", "b"))))
+
+
+def test_heard_frame_does_not_lead_or_lag():
+    """The convolution of the conformer is centred: what a frame hears is symmetric around it."""
+    model = build(TINY, lively=True).eval()
+    speech = torch.randn(1, 81, 160, requires_grad=True)
+    heard = model.speech_content(speech, torch.tensor([81]))
+    heard.features[0, 40].sum().backward()
+    reached = speech.grad[0].abs().sum(-1).nonzero().flatten()
+    assert reached.max() - 40 == 40 - reached.min() == model.speech_content.reach
+
+
+def test_content_of_a_slower_motion_is_interpolated_in_time():
+    model = build(replace(TINY, motion_fps=25.0))
+    content = torch.arange(20.0).reshape(1, 20, 1)
+    mask = frame_mask(torch.tensor([20]), 20)
+    found, valid = model.speech_content.to_motion_clock(content, mask, 11)
+    torch.testing.assert_close(found[0, :10, 0], torch.arange(0.0, 20.0, 2.0))
+    assert valid[0].tolist() == [True] * 10 + [False]
+    late = build(small(PRESETS["vocaset"])).speech_content.to_motion_clock(content, mask, 4)[0]
+    expected = [0.0, 5 / 3 - 0.625, 10 / 3 - 0.625, 5 - 0.625]
+    torch.testing.assert_close(late[0, :, 0], torch.tensor(expected))
+
+
+def test_base_model_is_small_enough_to_bundle():
+    count = sum(parameter.numel() for parameter in PTalker(PRESETS["base"]).parameters())
+    assert count <= 8_000_000
+
+
+def test_unknown_mode_is_refused():
+    model = build(replace(TINY, modes=("parallel",))).eval()
+    with pytest.raises(ValueError, match="decodes parallel"):
+        model.generate(
+            torch.randn(1, 5, 160), model.neutral_style(), num_frames=5, mode="autoregressive"
+        )
+
+
+def test_progress_is_told_and_may_end_the_work():
+    model = build(TINY).eval()
+    told: list[tuple[int, int]] = []
+    speech, style = torch.randn(1, 50, 160), model.neutral_style()
+    model.generate(
+        speech, style, num_frames=50, chunk_frames=20, on_progress=lambda *x: told.append(x)
+    )
+    assert told == [(20, 50), (40, 50), (50, 50)]
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.generate(speech, style, num_frames=50, chunk_frames=20, on_progress=stop)
+
+
+def test_one_batch_can_be_overfitted():
+    model = build(replace(TINY, dropout=0.0, speech=replace(TINY.speech, dropout=0.0))).train()
+    batch = random_batch(TINY, (12, 9), style_frames=8)
+    smooth = torch.nn.functional.avg_pool1d(batch.motion.transpose(1, 2), 5, 1, 2).transpose(1, 2)
+    batch = replace(batch, motion=smooth)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        outputs = model(batch)
+        both = (outputs.motion, outputs.motion_from_motion)
+        errors = [losses.reconstruction(motion, batch.motion, outputs.mask) for motion in both]
+        optimizer.zero_grad()
+        sum(errors).backward()
+        optimizer.step()
+    spread = batch.motion.var()
+    assert errors[0] < 0.1 * spread
+    assert errors[1] < 0.1 * spread
