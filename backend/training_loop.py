@@ -148,7 +148,7 @@ class _Run:
         module.load_state_dict(self.average)
         module.eval()
         with torch.no_grad():
-            figures = dict(self.stage.validate(module))
+            figures = {name: float(value) for name, value in self.stage.validate(module).items()}
         module.load_state_dict(trained)
         if figures["score"] > self.best["score"]:
             self.best = {**figures, "step": float(self.step)}
@@ -231,7 +231,7 @@ def _optimizers(module: nn.Module, learning_rate: float) -> list[torch.optim.Opt
     size of AdamW's, one learning rate serves both. Embeddings and what touches the outside stay
     with AdamW, as its authors advise.
     """
-    outside = ("embed", "projection", "head", "shapes", "classifier")
+    outside = ("embed", "projection", "scores", "head", "shapes", "classifier")
     inner: list[Tensor] = []
     outer: list[Tensor] = []
     for name, value in module.named_parameters():
@@ -243,7 +243,7 @@ def _optimizers(module: nn.Module, learning_rate: float) -> list[torch.optim.Opt
     ]
     if inner:
         muon = torch.optim.Muon(
-            inner, lr=learning_rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
+            inner, lr=learning_rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw", ns_steps=4
         )
         optimizers.append(muon)
     return optimizers

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Batches drawn from speech: phones for the content encoder, motions for the whole model.
+
+Apart from ``dataset.py``, which only reads and measures, since here lies what training *teaches*:
+what is augmented, which phones the model is told, which style it must take from where.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend import audio
+from backend.data.articulation import articulate
+from backend.data.dataset import FPS, Clip, SpeechData
+from backend.data.feature_augmentation import augment, mask
+from backend.data.styles import Style, style_for_voice
+from backend.model import TrainingBatch
+from backend.phones import PHONE_IDS, SILENCE, Phone, phone_frames
+from backend.solved_shapes import ARKIT_NAMES
+
+IGNORED = -100
+CLEAN_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneBatch:
+    """Speech and what is said in it.
+
+    Attributes:
+        speech: Features, float32, shape ``(B, T, 160)``.
+        lengths: Valid frames, int64, shape ``(B,)``.
+        phones: Ids of ``phones.phone_frames``, ``IGNORED`` in the padding, int64, shape ``(B, T)``.
+        told: What a recogniser says is said, 0 for nothing, int64, shape ``(B, T)``.
+    """
+
+    speech: Tensor
+    lengths: Tensor
+    phones: Tensor
+    told: Tensor
+
+
+def phone_batch(
+    data: SpeechData,
+    *,
+    seed: int,
+    number: int,
+    batch_size: int,
+    num_frames: int,
+    told_share: float = 0.0,
+) -> PhoneBatch:
+    """Batch ``number`` of the first stage: augmented crops, rarely of pauses.
+
+    Args:
+        data: The speech.
+        seed: Of the run.
+        number: Of the batch; the same number gives the same batch.
+        batch_size: Crops ``B``.
+        num_frames: Their length ``T``; shorter clips are padded.
+        told_share: Crops for which a recogniser's phones are given, errors and all.
+
+    Returns:
+        The batch.
+    """
+    recipe = MotionRecipe(exact_share=0.0, corrupted_share=told_share)
+    told = np.zeros((batch_size, num_frames), np.int64)
+    rng = np.random.default_rng((seed, 1, number))
+    speech = np.zeros((batch_size, num_frames, audio.NUM_FEATURES), np.float32)
+    phones = np.full((batch_size, num_frames), IGNORED, np.int64)
+    lengths = np.zeros(batch_size, np.int64)
+    for row in range(batch_size):
+        clip, start, labels = _draw_crop(data, rng, num_frames=num_frames)
+        length = len(labels)
+        speech[row, :length] = mask(
+            augmented_features(data, clip, rng)[start : start + length], rng
+        )
+        phones[row, :length] = labels
+        lengths[row] = length
+        if told_share:
+            told[row, :length] = _told_phones(clip, recipe, rng)[start : start + length]
+    return PhoneBatch(*map(torch.from_numpy, (speech, lengths, phones, told)))
+
+
+def augmented_features(
+    data: SpeechData, clip: Clip, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Features of a whole clip as another voice in another place, shape ``(num_frames, 160)``.
+
+    The normalisation looks 3 s around, so it is done on the clip and not on a crop of it.
+    """
+    mel = data.mel(clip)
+    if rng.random() >= CLEAN_SHARE:
+        other = data.train[int(rng.integers(len(data.train)))]
+        mel = augment(mel, rng, babble=data.mel(other))
+    return audio.normalise(mel).reshape(clip.num_frames, audio.NUM_FEATURES)
+
+
+def _draw_crop(
+    data: SpeechData, rng: np.random.Generator, *, num_frames: int
+) -> tuple[Clip, int, NDArray[np.int64]]:
+    """A clip, a start in it and the phones from there; rarely one that is mostly silence."""
+    while True:
+        clip = data.train[int(rng.integers(len(data.train)))]
+        start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
+        length = min(num_frames, clip.num_frames - start)
+        labels = phone_frames(clip.phones, clip.num_frames, FPS)[start : start + length]
+        if rng.random() < 1.1 - np.mean(labels == PHONE_IDS[SILENCE]):
+            return clip, start, labels
+
+
+@dataclass(frozen=True, slots=True)
+class MotionRecipe:
+    """How the second stage's batches are made.
+
+    Attributes:
+        batch_size: Sequences ``B``.
+        num_frames: Length ``T`` at ``FPS``; shorter clips are padded.
+        style_frames: Shortest and longest style clip.
+        num_styles: Training styles with an identity, which ``speaker`` numbers.
+        neutral_share: Sequences in the neutral style with no source of style: what the model does
+            when
+            it is not told a style.
+        identity_share: Of the others, those in one of the numbered styles.
+        exact_share: Sequences that are told the right phones.
+        corrupted_share: Sequences that are told phones with a recogniser's errors; the rest hears
+            only.
+        voice_share: Of the rest, those whose style can be heard in part in the voice.
+        masked_share: Sequences whose features are masked as in the first stage.
+    """
+
+    batch_size: int = 12
+    num_frames: int = 150
+    style_frames: tuple[int, int] = (75, 150)
+    num_styles: int = 64
+    neutral_share: float = 0.25
+    identity_share: float = 0.4
+    exact_share: float = 0.3
+    corrupted_share: float = 0.35
+    voice_share: float = 0.5
+    masked_share: float = 0.5
+
+
+@cache
+def training_styles(count: int) -> list[Style]:
+    """The styles that have numbers in training; the same for every seed."""
+    rng = np.random.default_rng(64)
+    return [Style.sample(rng) for _ in range(count)]
+
+
+def unseen_styles(count: int) -> list[Style]:
+    """Styles for tests, drawn apart from those of training."""
+    rng = np.random.default_rng(32)
+    return [Style.sample(rng) for _ in range(count)]
+
+
+def motion_of(data: SpeechData, clip: Clip, style: Style) -> NDArray[np.float32]:
+    """The true motion of a clip in a style, shape ``(num_frames, 52)``, eyes without blinks.
+
+    When a speaker blinks cannot be heard, so the model must not be asked; a mean of all possible
+    blinks would leave the eyes half closed.
+    """
+    return articulate(
+        clip.phones,
+        style=style,
+        num_frames=clip.num_frames,
+        fps=FPS,
+        energy=data.energy(clip),
+        f0=data.pitch(clip),
+        blinks=False,
+    )
+
+
+def motion_batch(
+    data: SpeechData, recipe: MotionRecipe, *, seed: int, number: int
+) -> TrainingBatch:
+    """Batch ``number`` of the second stage: sentences, each in a style shown by another clip.
+
+    Args:
+        data: The speech.
+        recipe: How it is made; with an ``identity_share`` of 1 no clips are there to show a style.
+        seed: Of the run.
+        number: Of the batch; the same number gives the same batch.
+
+    Returns:
+        The batch, on the CPU.
+    """
+    rng = np.random.default_rng((seed, 2, number))
+    rows = [_motion_row(data, recipe, rng) for _ in range(recipe.batch_size)]
+    stacked = {name: _padded([row[name] for row in rows]) for name in rows[0]}
+    frames = torch.arange(stacked["phone_targets"].shape[1])
+    stacked["phone_targets"][frames[None] >= stacked["speech_lengths"][:, None]] = IGNORED
+    return TrainingBatch(**stacked)
+
+
+def _motion_row(
+    data: SpeechData, recipe: MotionRecipe, rng: np.random.Generator
+) -> dict[str, NDArray[np.generic]]:
+    """One sequence: arrays without padding, named as the fields of ``TrainingBatch``."""
+    clip, start, labels = _draw_crop(data, rng, num_frames=recipe.num_frames)
+    span = slice(start, start + len(labels))
+    features = augmented_features(data, clip, rng)[span]
+    if rng.random() < recipe.masked_share:
+        features = mask(features, rng)
+    shown = _draw_style(data, recipe, clip, rng)
+    exemplar, voice = _NO_MOTION, _NO_SOUND
+    if shown.is_seen:
+        exemplar = _exemplar(data, recipe, shown.style, rng)
+    if shown.is_heard:
+        voice = _voice(data, recipe, clip, rng)
+    return {
+        "speech": features,
+        "speech_lengths": np.array(len(labels)),
+        "motion": motion_of(data, clip, shown.style)[span],
+        "motion_lengths": np.array(len(labels)),
+        "speaker": np.array(shown.number),
+        "phones": _told_phones(clip, recipe, rng)[span],
+        "phone_targets": labels,
+        "style_motion": exemplar,
+        "style_motion_lengths": np.array(len(exemplar) if shown.is_seen else 0),
+        "style_speech": voice,
+        "style_speech_lengths": np.array(len(voice) if shown.is_heard else 0),
+    }
+
+
+_NO_MOTION = np.zeros((2, len(ARKIT_NAMES)), np.float32)
+_NO_SOUND = np.zeros((2, audio.NUM_FEATURES), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A style and where it can be taken from."""
+
+    style: Style
+    number: int = -1
+    is_seen: bool = True
+    is_heard: bool = False
+
+
+def _draw_style(
+    data: SpeechData, recipe: MotionRecipe, clip: Clip, rng: np.random.Generator
+) -> _Shown:
+    """The neutral style, which is not shown; a numbered one; one that suits the voice; any."""
+    if rng.random() < recipe.neutral_share:
+        return _Shown(Style.neutral(), is_seen=False)
+    if rng.random() < recipe.identity_share:
+        number = int(rng.integers(recipe.num_styles))
+        style = training_styles(recipe.num_styles)[number]
+        return _Shown(style, number, is_seen=recipe.identity_share < 1.0)
+    if rng.random() < recipe.voice_share:
+        return _Shown(style_for_voice(data.voices[clip.key], rng), is_heard=True)
+    return _Shown(Style.sample(rng))
+
+
+def _exemplar(
+    data: SpeechData, recipe: MotionRecipe, style: Style, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Another sentence in the style."""
+    wanted = int(rng.integers(*recipe.style_frames, endpoint=True))
+    clip, start, labels = _draw_crop(data, rng, num_frames=wanted)
+    return motion_of(data, clip, style)[start : start + len(labels)]
+
+
+def _voice(
+    data: SpeechData, recipe: MotionRecipe, clip: Clip, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Features of another sentence of the same speaker, to hear a style in."""
+    others = data.by_speaker[clip.speaker]
+    other = others[int(rng.integers(len(others)))]
+    return data.features(other)[: recipe.style_frames[1]]
+
+
+def _told_phones(clip: Clip, recipe: MotionRecipe, rng: np.random.Generator) -> NDArray[np.int64]:
+    """What the model is told is said in a clip: the truth, a recogniser's errors, or nothing."""
+    kind = rng.random()
+    if kind < recipe.exact_share:
+        return phone_frames(clip.phones, clip.num_frames, FPS)
+    if kind < recipe.exact_share + recipe.corrupted_share:
+        return phone_frames(misheard(clip.phones, rng), clip.num_frames, FPS)
+    return np.zeros(clip.num_frames, np.int64)
+
+
+_CONFUSED = [
+    "P B M V", "B D G", "T D K", "M N NG", "F TH S", "V DH Z", "S SH Z", "CH JH SH", "L R W",
+    "W UW UH", "IY IH EY", "EH AE AH", "AA AO AH", "UW UH OW", "AY AA AE", "ER R AH", "HH SIL",
+    "P T K", "AW AA AE",
+]  # fmt: skip
+
+
+def misheard(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
+    """Phones as a recogniser that takes some words for others would give them.
+
+    Boundaries move by 20 ms, one phone in nine is another that sounds alike, one in thirty is
+    lost, and
+    now and then nothing was recognised for a while.
+
+    Args:
+        phones: The truth.
+        rng: Source of randomness.
+
+    Returns:
+        Phones in order of time, with gaps where nothing was recognised.
+    """
+    moments = np.array([phone.start_seconds for phone in phones] + [phones[-1].end_seconds])
+    moments = np.maximum.accumulate(moments + rng.normal(0.0, 0.02, len(moments)))
+    lost_from = rng.uniform(0.0, moments[-1]) if rng.random() < 0.2 else np.inf
+    lost_until = lost_from + rng.uniform(0.3, 1.5)
+    heard: list[Phone] = []
+    for phone, start, end in zip(phones, moments[:-1], moments[1:], strict=True):
+        symbol = phone.symbol
+        if lost_from < end and start < lost_until:
+            continue
+        if symbol != SILENCE and rng.random() < 0.033 and heard:
+            heard[-1] = Phone(heard[-1].symbol, heard[-1].start_seconds, float(end))
+            continue
+        groups = [group.split() for group in _CONFUSED if symbol in group.split()]
+        if groups and rng.random() < 0.11:
+            symbol = str(rng.choice(groups[int(rng.integers(len(groups)))]))
+        if end > start:
+            heard.append(Phone(symbol, float(start), float(end)))
+    return heard
+
+
+def _padded(arrays: list[NDArray[np.generic]]) -> Tensor:
+    if arrays[0].ndim == 0:
+        return torch.from_numpy(np.stack(arrays))
+    longest = max(len(array) for array in arrays)
+    result = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in zip(result, arrays, strict=True):
+        row[: len(array)] = array
+    return torch.from_numpy(result)
+
+
+Told = Literal["nothing", "truth", "misheard"]
+
+
+def plain_batch(
+    data: SpeechData,
+    clips: Sequence[Clip],
+    style: Style,
+    *,
+    told: Told,
+    exemplars: Sequence[NDArray[np.float32]] = (),
+    seed: int = 0,
+) -> TrainingBatch:
+    """Whole clips as they are, for judging a model.
+
+    Args:
+        data: The speech.
+        clips: What is said.
+        style: The true answer's style.
+        told: Which phones the model is told.
+        exemplars: One motion per clip to take the style from; none asks for the neutral style.
+        seed: Of what is misheard.
+
+    Returns:
+        The batch, on the CPU.
+    """
+    rng = np.random.default_rng((seed, 3))
+    share = {"nothing": (0.0, 0.0), "truth": (1.0, 0.0), "misheard": (0.0, 1.0)}[told]
+    recipe = MotionRecipe(exact_share=share[0], corrupted_share=share[1])
+    lengths = torch.tensor([clip.num_frames for clip in clips])
+    shown = list(exemplars) or [_NO_MOTION] * len(clips)
+    seen = [len(motion) if exemplars else 0 for motion in shown]
+    return TrainingBatch(
+        speech=_padded([data.features(clip) for clip in clips]),
+        speech_lengths=lengths,
+        motion=_padded([motion_of(data, clip, style) for clip in clips]),
+        motion_lengths=lengths,
+        speaker=torch.full((len(clips),), -1),
+        phones=_padded([_told_phones(clip, recipe, rng) for clip in clips]),
+        style_motion=_padded(shown),
+        style_motion_lengths=torch.tensor(seen),
+    )

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Speech with phone times as training batches: features, phones, and motions in any style.
+
+A batch depends on nothing but the seed and its number, so a run that was stopped goes on exactly
+as if it had not been.
+Motions are made while training, by the articulation model: the same sentence comes in another
+style every time.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from backend import audio
+from backend.data.prosody import VoiceCharacter, measure_prosody, voice_character
+from backend.data.recordings import list_recordings
+from backend.data.speech import load_corpus
+from backend.phones import Phone
+from backend.protocol import JobError
+
+FPS = audio.FEATURE_RATE_HZ
+VALIDATION_SPEAKERS = 20
+MAX_CLIP_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One utterance.
+
+    Attributes:
+        key: Its id, unique within a source.
+        speaker: Who speaks; validation shares no recorded speaker with training.
+        is_validation: Whether it is held out.
+        phones: With times in seconds.
+        num_frames: Length at ``FPS``.
+        first_frame: Where it begins in the arrays of ``SpeechData``, at ``FPS``.
+    """
+
+    key: str
+    speaker: str
+    is_validation: bool
+    phones: tuple[Phone, ...]
+    num_frames: int
+    first_frame: int
+
+
+@dataclass(frozen=True)
+class SpeechData:
+    """Clips and what is measured of their sound, on disk.
+
+    Attributes:
+        train: Clips to learn from.
+        validation: Clips to choose a model by.
+        log_power: Mel power before normalisation at twice ``FPS``, float16, shape ``(2 * frames,
+            80)``.
+        prosody: Energy (linear) and pitch (hertz) at ``FPS``, float32, shape ``(frames, 2)``.
+        voices: What is heard of each clip's voice, by its key.
+        fingerprint: Hash of the clips and their phones.
+    """
+
+    train: tuple[Clip, ...]
+    validation: tuple[Clip, ...]
+    log_power: NDArray[np.float16]
+    prosody: NDArray[np.float32]
+    voices: dict[str, VoiceCharacter]
+    fingerprint: str
+
+    @cached_property
+    def by_speaker(self) -> dict[str, list[Clip]]:
+        """The training clips of each speaker."""
+        clips: dict[str, list[Clip]] = {}
+        for clip in self.train:
+            clips.setdefault(clip.speaker, []).append(clip)
+        return clips
+
+    @property
+    def hours(self) -> float:
+        """Length of the training clips."""
+        return sum(clip.num_frames for clip in self.train) / FPS / 3600
+
+    def mel(self, clip: Clip) -> NDArray[np.float32]:
+        """Log-mel power of a clip before normalisation, shape ``(2 * num_frames, 80)``."""
+        start = 2 * clip.first_frame
+        return np.asarray(self.log_power[start : start + 2 * clip.num_frames], np.float32)
+
+    def features(self, clip: Clip) -> NDArray[np.float32]:
+        """Stacked features as the backend computes them, shape ``(num_frames, 160)``."""
+        return audio.normalise(self.mel(clip)).reshape(clip.num_frames, audio.NUM_FEATURES)
+
+    def energy(self, clip: Clip) -> NDArray[np.float32]:
+        """Root mean square of the sound around each frame, shape ``(num_frames,)``."""
+        return self.prosody[clip.first_frame : clip.first_frame + clip.num_frames, 0]
+
+    def pitch(self, clip: Clip) -> NDArray[np.float32]:
+        """Fundamental frequency in hertz, 0 where there is none, shape ``(num_frames,)``."""
+        return self.prosody[clip.first_frame : clip.first_frame + clip.num_frames, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """An utterance before its sound is measured."""
+
+    key: str
+    speaker: str
+    is_validation: bool
+    phones: tuple[Phone, ...]
+    num_samples: int
+    samples: Callable[[], NDArray[np.float32]]
+
+
+def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
+    """Opens folders of speech, measuring their sound the first time.
+
+    Args:
+        folders: Each either a corpus made by ``prepare`` (``index.json``) or recordings with phone
+            times (``alignment.json``).
+        cache_dir: Where the measurements are kept, some 60 MB per hour of speech.
+
+    Returns:
+        All their clips.
+
+    Raises:
+        JobError: A folder is of neither kind, or holds no speech to train on.
+    """
+    sources = [source for folder in folders for source in _read_folder(Path(folder))]
+    longest = MAX_CLIP_SECONDS * audio.SAMPLE_RATE_HZ
+    sources = [source for source in sources if source.num_samples <= longest]
+    if all(source.is_validation for source in sources):
+        raise JobError(f"There is no speech to train on in {', '.join(map(str, folders))}.")
+    clips, position = [], 0
+    for source in sources:
+        frames = audio.num_feature_frames(source.num_samples)
+        clips.append(
+            Clip(source.key, source.speaker, source.is_validation, source.phones, frames, position)
+        )
+        position += frames
+    fingerprint = hashlib.sha256(repr(clips).encode()).hexdigest()[:16]
+    log_power, prosody, voices = _measure(sources, clips, cache_dir / f"speech-{fingerprint}")
+    return SpeechData(
+        train=tuple(clip for clip in clips if not clip.is_validation),
+        validation=tuple(clip for clip in clips if clip.is_validation),
+        log_power=log_power,
+        prosody=prosody,
+        voices={clip.key: VoiceCharacter(*row) for clip, row in zip(clips, voices, strict=True)},
+        fingerprint=fingerprint,
+    )
+
+
+def _read_folder(folder: Path) -> Iterator[_Source]:
+    if (folder / "index.json").is_file():
+        yield from _read_corpus(folder)
+    elif (folder / "alignment.json").is_file():
+        yield from _read_recordings(folder)
+    else:
+        raise JobError(
+            f"{folder} holds no speech to train on: it has neither index.json, as"
+            " 'python -m backend prepare speech' makes it, nor alignment.json."
+        )
+
+
+def _read_recordings(folder: Path) -> Iterator[_Source]:
+    """Recordings with phone times; some speakers of a fixed shuffle are held out."""
+    recordings = [recording for recording in list_recordings(folder) if recording.phones]
+    speakers = sorted({recording.speaker for recording in recordings})
+    count = min(VALIDATION_SPEAKERS, len(speakers) // 5)
+    shuffled = np.random.default_rng(1).permutation(len(speakers))
+    held_out = {speakers[index] for index in shuffled[:count]}
+    for recording in recordings:
+        info = soundfile.info(recording.path)
+        yield _Source(
+            key=recording.path.stem,
+            speaker=recording.speaker,
+            is_validation=recording.speaker in held_out,
+            phones=recording.phones,
+            num_samples=round(info.frames * audio.SAMPLE_RATE_HZ / info.samplerate),
+            samples=partial(_read_samples, recording.path),
+        )
+
+
+def _read_samples(path: Path) -> NDArray[np.float32]:
+    return audio.read(path).samples
+
+
+def _read_corpus(folder: Path) -> Iterator[_Source]:
+    corpus = load_corpus(folder)
+    for item in corpus.utterances:
+        yield _Source(
+            key=item.id,
+            speaker=item.speaker,
+            is_validation=item.split == "validation",
+            phones=item.phones,
+            num_samples=item.num_samples,
+            samples=partial(corpus.samples, item),
+        )
+
+
+def _measure(
+    sources: Sequence[_Source], clips: Sequence[Clip], base: Path
+) -> tuple[NDArray[np.float16], NDArray[np.float32], list[list[float]]]:
+    """Mel power, prosody and voice of every clip, from the cache where it is complete."""
+    mel_path, prosody_path = base.with_suffix(".mel.npy"), base.with_suffix(".prosody.npy")
+    voices_path = base.with_suffix(".voices.json")
+    if not voices_path.exists():
+        base.parent.mkdir(parents=True, exist_ok=True)
+        total = clips[-1].first_frame + clips[-1].num_frames
+        unfinished = base.with_suffix(".partial.npy")
+        shape = (2 * total, audio.NUM_MELS)
+        log_power = open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+        prosody = np.zeros((total, 2), np.float32)
+        voices = []
+        for source, clip in zip(sources, clips, strict=True):
+            samples = source.samples()[: source.num_samples]
+            samples = np.pad(samples, (0, source.num_samples - len(samples)))
+            start, stop = clip.first_frame, clip.first_frame + clip.num_frames
+            log_power[2 * start : 2 * stop] = audio.log_power(samples)
+            measured = measure_prosody(
+                samples, sample_rate=audio.SAMPLE_RATE_HZ, num_frames=clip.num_frames, fps=FPS
+            )
+            prosody[start:stop] = np.stack([measured.energy, measured.f0], 1)
+            voices.append(astuple(voice_character(samples, measured, clip.phones)))
+        log_power.flush()
+        unfinished.replace(mel_path)
+        np.save(prosody_path, prosody)
+        voices_path.write_text(json.dumps(voices), encoding="utf-8")
+    found = json.loads(voices_path.read_text(encoding="utf-8"))
+    return np.load(mel_path, mmap_mode="r"), np.load(prosody_path), found

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures how well a model takes on styles that it has never seen.
+
+Since the articulation model can say any sentence in any style, the true answer is known: the same
+sentence in that style. Apart from ``evaluate.py`` because it needs no listening and no head's mesh.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backend import audio, metrics
+from backend.data.batches import training_styles, unseen_styles
+from backend.data.styles import Style
+from backend.model import PTalker
+from backend.mouth import Mouth
+from backend.phones import phone_frames
+from backend.spoken_clips import FPS, SpokenClip, closures
+from backend.topology import INTEROCULAR_MM
+
+NUM_STYLES: Final = 32
+EXEMPLAR_SECONDS: Final = 5.0
+_NUM_SENTENCES: Final = 3
+_BACKGROUND_STYLES: Final = 48
+
+Motion = NDArray[np.float32]
+
+
+def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> dict[str, float]:
+    """Figures of the transfer of unseen styles.
+
+    Args:
+        model: In evaluation mode, on the CPU.
+        clips: Sentences; the first few are said, exemplars come from the others.
+        mouth: Where motion is measured.
+
+    Returns:
+        ``error_ratio``: error to the true answer over that of the neutral one, in millimetres at
+        the face points, phones known; ``error_ratio_sound`` when listening to sound alone;
+        ``retrieval`` among the styles by an independent classifier, and its accuracy on the true
+        answers ``retrieval_of_truth``; ``closures_f1_neutral`` and ``closures_f1_worst`` over
+        styles, phones known; ``error_ratio_half`` and so on at other strengths.
+    """
+    styles = unseen_styles(NUM_STYLES)
+    said, shown = clips[:_NUM_SENTENCES], clips[_NUM_SENTENCES:] or clips
+    neutral_truth = [clip.articulated(clip.phones, Style.neutral()) for clip in said]
+    neutral_code = model.neutral_style()
+    neutral = [generate(model, clip, neutral_code, told=True) for clip in said]
+    truths, made, heard, exemplars = [], [], [], []
+    strengths: dict[float, list[float]] = {0.5: [], 1.5: []}
+    for number, style in enumerate(styles):
+        exemplar = _exemplar(shown, style, number)
+        exemplars.append(exemplar)
+        code = model.encode_motion_style(torch.from_numpy(exemplar)[None])
+        truths.append([clip.articulated(clip.phones, style) for clip in said])
+        made.append([generate(model, clip, code, told=True) for clip in said])
+        heard.append([generate(model, clip, code, told=False) for clip in said])
+        for strength, ratios in strengths.items():
+            scaled = model.scaled_style(code, strength)
+            motion = generate(model, said[0], scaled, told=True)
+            wanted = said[0].articulated(said[0].phones, Style.neutral().blend(style, strength))
+            ratios.append(_ratio([motion], [wanted], neutral_truth[:1], mouth))
+    classifier = _Classifier(clips)
+    gallery = np.stack([classifier.embed(exemplar) for exemplar in exemplars])
+    worst = min(_closures_f1(motions, said, mouth) for motions in made)
+    return {
+        "error_ratio": _mean_ratio(made, truths, neutral_truth, mouth),
+        "error_ratio_sound": _mean_ratio(heard, truths, neutral_truth, mouth),
+        "error_ratio_half_strength": float(np.mean(strengths[0.5])),
+        "error_ratio_one_and_a_half": float(np.mean(strengths[1.5])),
+        "retrieval": metrics.retrieval_accuracy(_embed(classifier, made), gallery),
+        "retrieval_of_truth": metrics.retrieval_accuracy(_embed(classifier, truths), gallery),
+        "closures_f1_neutral": _closures_f1(neutral, said, mouth),
+        "closures_f1_mean": float(np.mean([_closures_f1(m, said, mouth) for m in made])),
+        "closures_f1_worst": worst,
+    }
+
+
+def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, told: bool) -> Motion:
+    """Weights of a clip in a code's style, told its true phones or hearing sound alone."""
+    speech = torch.from_numpy(audio.stacked_log_mel(clip.samples))[None]
+    phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FPS))[None]
+    weights = model.generate(
+        speech, code, num_frames=clip.num_frames, phones=phones if told else None, mode="parallel"
+    )
+    return np.asarray(weights[0].numpy(), np.float32)
+
+
+def _exemplar(clips: Sequence[SpokenClip], style: Style, number: int) -> Motion:
+    """Five seconds of another sentence in the style."""
+    clip = clips[number % len(clips)]
+    motion = clip.articulated(clip.phones, style)
+    return motion[: round(EXEMPLAR_SECONDS * FPS)]
+
+
+def _ratio(
+    made: Sequence[Motion], truth: Sequence[Motion], neutral: Sequence[Motion], mouth: Mouth
+) -> float:
+    points = mouth.basis.reshape(len(mouth.basis), -1) * INTEROCULAR_MM
+    joined = [np.concatenate(motions) @ points for motions in (made, truth, neutral)]
+    return metrics.style_error_ratio(*joined)
+
+
+def _mean_ratio(
+    made: Sequence[Sequence[Motion]],
+    truths: Sequence[Sequence[Motion]],
+    neutral: Sequence[Motion],
+    mouth: Mouth,
+) -> float:
+    pairs = zip(made, truths, strict=True)
+    return float(np.mean([_ratio(ours, truth, neutral, mouth) for ours, truth in pairs]))
+
+
+def _closures_f1(motions: Sequence[Motion], clips: Sequence[SpokenClip], mouth: Mouth) -> float:
+    counts = metrics.ClosureCounts()
+    for motion, clip in zip(motions, clips, strict=True):
+        counts += closures(clip.phones, mouth.opening_mm(motion))
+    return counts.f1
+
+
+class _Classifier:
+    """Tells styles apart by statistics of motion, whitened by how much sentences vary them.
+
+    It shares nothing with the model: linear discriminant analysis on the true motions of other
+    styles.
+    """
+
+    def __init__(self, clips: Sequence[SpokenClip]) -> None:
+        spread, every = [], []
+        for style in training_styles(_BACKGROUND_STYLES):
+            seen = [self._statistics(clip.articulated(clip.phones, style)) for clip in clips[:6]]
+            every += seen
+            spread += list(np.stack(seen) - np.mean(seen, axis=0))
+        self.mean = np.mean(every, axis=0)
+        within = np.cov(np.stack(spread).T)
+        shrunk = 0.9 * within + 0.1 * np.diag(np.diag(within)) + 1e-6 * np.eye(len(within))
+        values, vectors = np.linalg.eigh(shrunk)
+        self.whiten = vectors / np.sqrt(values)
+
+    def embed(self, motion: Motion) -> NDArray[np.float64]:
+        """Whitened statistics of a motion."""
+        return np.asarray((self._statistics(motion) - self.mean) @ self.whiten)
+
+    @staticmethod
+    def _statistics(motion: Motion) -> NDArray[np.float64]:
+        moving = motion.astype(np.float64)
+        return np.concatenate([moving.mean(0), moving.std(0), np.quantile(moving, 0.95, axis=0)])
+
+
+def _embed(classifier: _Classifier, motions: Sequence[Sequence[Motion]]) -> NDArray[np.float64]:
+    return np.stack([classifier.embed(np.concatenate(parts)) for parts in motions])

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recordings with phone times, as evaluation reads them, and what should be seen on a face.
+
+Apart from ``data.dataset``, which keeps features of hours on disk; here are samples of minutes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend import audio, metrics
+from backend.data.articulation import articulate
+from backend.data.prosody import measure_prosody
+from backend.data.styles import Style
+from backend.mouth import CLOSED_MM
+from backend.phones import BILABIALS, SILENCE, Phone, from_arpabet
+from backend.protocol import JobError
+
+FPS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenClip:
+    """A recording with its words and phones."""
+
+    name: str
+    samples: NDArray[np.float32]
+    text: str
+    phones: tuple[Phone, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """Length at ``FPS``."""
+        return audio.num_feature_frames(len(self.samples))
+
+    def articulated(self, phones: Sequence[Phone], style: Style) -> NDArray[np.float32]:
+        """What the articulation model makes of phones at this sound's loudness and pitch."""
+        prosody = measure_prosody(
+            self.samples, sample_rate=audio.SAMPLE_RATE_HZ, num_frames=self.num_frames, fps=FPS
+        )
+        return articulate(
+            phones, style=style, num_frames=self.num_frames, fps=FPS, energy=prosody.energy,
+            f0=prosody.f0, blinks=False,
+        )  # fmt: skip
+
+
+def read_clips(folder: Path, alignment: str) -> list[SpokenClip]:
+    """Recordings with phone times.
+
+    Args:
+        folder: Holds the recordings and the file ``alignment``, which maps each name to ``file``,
+            ``text`` and ``phones`` as ``[phone, start_s, end_s]``.
+        alignment: Name of that file.
+
+    Raises:
+        JobError: It is missing, or holds nothing.
+    """
+    path = folder / alignment
+    if not path.is_file():
+        raise JobError(f"{folder} has no {alignment}: recordings with phone times are needed.")
+    clips = []
+    for name, entry in sorted(json.loads(path.read_text(encoding="utf-8")).items()):
+        if entry.get("phones"):
+            phones = tuple(Phone(from_arpabet(row[0]), row[1], row[2]) for row in entry["phones"])
+            sound = folder / entry.get("file", f"{name}.wav")
+            clips.append(SpokenClip(name, audio.read(sound).samples, entry["text"], phones))
+    if not clips:
+        raise JobError(f"{path} holds no recording with phones.")
+    return clips
+
+
+def closures(phones: Sequence[Phone], opening_mm: NDArray[np.floating]) -> metrics.ClosureCounts:
+    """Closures that an opening at ``FPS`` shows, against p, b and m."""
+    rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in phones]
+    return metrics.match_closures(
+        metrics.runs_of(rows, BILABIALS),
+        metrics.closed_intervals(opening_mm, FPS, CLOSED_MM),
+        silences=[(start, end) for symbol, start, end in rows if symbol == SILENCE],
+    )

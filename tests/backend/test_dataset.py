@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Speech as training data: reading, measuring, augmenting, batches that depend on number only."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from backend import audio
+from backend.data import batches, dataset, feature_augmentation
+from backend.phones import PHONE_IDS
+from backend.protocol import JobError
+
+SECONDS = 1.5
+
+
+def write_recordings(folder, num_speakers=10):
+    """Noise bursts with made-up phones, in the format of the recordings."""
+    (folder / "audio").mkdir(parents=True)
+    entries = {}
+    rng = np.random.default_rng(0)
+    for speaker in range(num_speakers):
+        sound = rng.normal(0, 0.1, int(SECONDS * 16000)).astype(np.float32)
+        sound[: 16000 // 2] *= 0.001
+        soundfile.write(folder / "audio" / f"u{speaker}.wav", sound, 16000)
+        entries[f"u{speaker}"] = {
+            "file": f"audio/u{speaker}.wav",
+            "text": "map",
+            "speaker": f"s{speaker}",
+            "align_score": -20.0,
+            "phones": [["SIL", 0.0, 0.5], ["M", 0.5, 0.7], ["AE", 0.7, 1.2], ["P", 1.2, 1.5]],
+        }
+    (folder / "alignment.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return dataset.open_speech([write_recordings(folder / "speech")], folder / "cache")
+
+
+def test_holds_out_speakers_and_keeps_all_clips(data):
+    assert len(data.train) == 8
+    assert len(data.validation) == 2
+    assert not {clip.speaker for clip in data.train} & {clip.speaker for clip in data.validation}
+
+
+def test_features_are_those_of_the_backend(data, tmp_path):
+    clip = data.train[0]
+    folder = write_recordings(tmp_path / "again")
+    samples = audio.read(folder / "audio" / f"{clip.key}.wav").samples
+    expected = audio.stacked_log_mel(samples)
+    assert data.features(clip).shape == expected.shape
+    assert np.abs(data.features(clip) - expected).max() < 0.02  # kept as float16
+
+
+def test_a_bad_folder_is_one_clear_sentence(tmp_path):
+    with pytest.raises(JobError, match=r"holds no speech to train on.*prepare"):
+        dataset.open_speech([tmp_path], tmp_path / "cache")
+
+
+def test_the_cache_is_used_again(tmp_path, monkeypatch):
+    folder = write_recordings(tmp_path / "speech", num_speakers=5)
+    first = dataset.open_speech([folder], tmp_path / "cache")
+    monkeypatch.setattr(audio, "log_power", None)
+    second = dataset.open_speech([folder], tmp_path / "cache")
+    assert second.fingerprint == first.fingerprint
+    assert np.array_equal(second.features(second.train[0]), first.features(first.train[0]))
+
+
+def test_augmentation_keeps_shape_and_time(data):
+    mel = data.mel(data.train[0])
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        changed = feature_augmentation.augment(mel, rng, babble=data.mel(data.train[1]))
+        assert changed.shape == mel.shape
+        assert changed.dtype == np.float32
+        assert np.isfinite(changed).all()
+        assert changed[60:].mean() > changed[:40].mean() - 0.5
+
+
+def test_masking_blanks_some_bands_and_frames():
+    features = np.ones((100, 160), np.float32)
+    masked = feature_augmentation.mask(features.copy(), np.random.default_rng(0))
+    assert 0.0 < (masked == 0).mean() < 0.5
+
+
+def test_a_phone_batch_depends_on_seed_and_number_only(data):
+    made = [
+        batches.phone_batch(data, seed=seed, number=number, batch_size=3, num_frames=50)
+        for seed, number in ((0, 5), (0, 5), (0, 6), (1, 5))
+    ]
+    assert made[0].speech.equal(made[1].speech)
+    assert not made[0].speech.equal(made[2].speech)
+    assert not made[0].speech.equal(made[3].speech)
+
+
+def test_a_phone_batch_is_padded_and_labelled(data):
+    batch = batches.phone_batch(data, seed=0, number=0, batch_size=4, num_frames=100)
+    frames = audio.num_feature_frames(int(SECONDS * 16000))
+    assert batch.speech.shape == (4, 100, 160)
+    assert batch.lengths.tolist() == [frames] * 4
+    assert (batch.phones[:, frames:] == batches.IGNORED).all()
+    assert batch.phones[0, 30] == PHONE_IDS["M"]
+    assert (batch.speech[:, frames:] == 0).all()
