@@ -97,10 +97,10 @@ def _place_mouth(skin: layout.SkinLayout, points: Floats) -> None:
 def _place_mouth_bag(skin: layout.SkinLayout, points: Floats, columns: NDArray[np.int_]) -> None:
     """Rings behind the contact line: depth, height above and below, half width."""
     table = (
-        (1.6, 0.3, 0.3, 24.6),
-        (3.0, 1.6, 1.6, 24.8),
-        (4.5, 5.5, 5.5, 25.6),
-        (5.5, 10.5, 10.5, 27.0),
+        (1.4, 0.3, 0.3, 24.6),
+        (2.4, 1.6, 1.6, 24.8),
+        (3.3, 5.5, 5.5, 25.6),
+        (4.2, 10.5, 10.5, 27.0),
         (9.5, 15.5, 15.5, 29.5),
         (24.0, 18.0, 20.0, 31.0),
         (46.0, 15.0, 17.0, 25.0),
@@ -248,7 +248,7 @@ def _place_brow(skin: layout.SkinLayout, points: Floats) -> None:
     share = np.linspace(0.0, 1.0, layout.BROW_COLUMNS[1] - layout.BROW_COLUMNS[0] + 1)
     x = 11.5 + 42.5 * share
     arch = 17.5 + 8.0 * np.sin(np.pi * np.clip(0.05 + 0.72 * share, 0, 1)) - 1.5 * share
-    thickness = 6.0 * (1.0 - share**2.2) + 2.2
+    thickness = 5.4 * (1.0 - share**2.2) + 2.0
     thickness[0] *= 0.8
     for row, (level, relief) in enumerate(((-0.5, 0.0), (0.0, 0.9), (0.5, 0.0))):
         flat = np.stack(

@@ -47,7 +47,7 @@ def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
     columns = TEETH_PER_SIDE * columns_per_tooth + 1
     role = "teeth_upper" if is_upper else "teeth_lower"
     sign = 1.0 if is_upper else -1.0
-    front_y, half_width, tip_z = (-87.5, 25.0, -72.5) if is_upper else (-84.8, 23.0, -70.8)
+    front_y, half_width, tip_z = (-89.0, 25.0, -72.5) if is_upper else (-86.4, 23.0, -70.8)
     share = np.linspace(0.0, 1.0, columns)
     bend = np.radians(82.0) * share
     depth = 33.0
@@ -58,7 +58,7 @@ def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
     # Around the band: how far out, how far from the tips, how much of the tooth's bulge.
     profile = (
         (0.6, 0.0, 0.3), (1.5, 1.2, 0.8), (2.0, 5.0, 1.0), (1.5, 9.0, 0.3),
-        (1.6, 13.0, 0.0), (-2.5, 13.0, 0.0), (-2.0, 5.0, 0.0), (-0.8, 0.3, 0.3),
+        (1.0, 13.0, 0.0), (-2.5, 13.0, 0.0), (-2.0, 5.0, 0.0), (-0.8, 0.3, 0.3),
     )  # fmt: skip
     numbers = mesh.add_vertices(len(profile), columns)
     points = np.zeros((*numbers.shape, 3))
