@@ -325,6 +325,7 @@ _VOCASET = ModelConfig(
 PRESETS: dict[str, ModelConfig] = {
     "base": ModelConfig(
         preset="base",
+        motion_stride=4,
         speakers=tuple(f"style_{number}" for number in range(64)),
         speech=SpeechEncoderConfig(stacking=2, window=24),
     ),
