@@ -45,7 +45,7 @@ _SPEECH_ENERGY: Final = -4.4
 """That of speech in an average recording."""
 
 _CLIPPED: Final = "The sound is clipped; turn its recording level down for better lips."
-_SILENT: Final = "The sound is silent; the mouth will stay at rest."
+SILENT: Final = "The sound is silent. Choose another one, another part of it, or raise its volume."
 _QUIET: Final = "The sound is very quiet; the lips may move little."
 
 
@@ -206,7 +206,7 @@ def _level_warnings(samples: Samples) -> list[str]:
     power = np.add.reduceat(np.square(samples), starts) / size
     loudest = float(power.max())
     if loudest < 1e-7:
-        return [_SILENT]
+        return [SILENT]
     return [_QUIET] if loudest < 1e-5 else []
 
 

@@ -98,6 +98,8 @@ class Worker:
         request, sound = inputs.request, inputs.sound
         started = time.monotonic()
         warnings = list(sound.warnings)
+        if audio.SILENT in warnings:
+            raise JobError(audio.SILENT)
         for text in warnings:
             voice.warn(text)
         voice.status("Loading the model")
