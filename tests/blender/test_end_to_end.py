@@ -30,15 +30,17 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(_python() is None, reason="there is no environment for the backend"),
 ]
+BASE = Path(os.environ.get("PTALKER_CHECKPOINT") or ROOT / "backend" / "checkpoints" / "base")
 needs_weights = pytest.mark.skipif(
-    not (ROOT / "backend" / "checkpoints" / "base" / "model.safetensors").exists(),
-    reason="there is no bundled checkpoint",
+    not (BASE / "model.safetensors").exists(), reason="there is no bundled checkpoint"
 )
 
 
 @pytest.fixture(autouse=True)
 def real_backend(monkeypatch, addon):
     monkeypatch.setenv("PTALKER_BACKEND_PYTHON", _python())
+    settings = addon.preferences.Settings(checkpoint=str(BASE), device="cpu")
+    monkeypatch.setattr(addon.preferences, "read", lambda _context: settings)
 
 
 @pytest.fixture(autouse=True)
@@ -228,12 +230,11 @@ def test_silence(demo, snapshot, tmp_path):
 @needs_weights
 def test_checkpoint_missing_or_damaged(demo, addon, snapshot, monkeypatch, tmp_path, damage):
     folder = tmp_path / "checkpoint"
-    base = ROOT / "backend" / "checkpoints" / "base"
     if damage != "missing":
         folder.mkdir()
     if damage in ("config", "weights"):
         for name in ("config.json", "model.safetensors"):
-            (folder / name).write_bytes((base / name).read_bytes())
+            (folder / name).write_bytes((BASE / name).read_bytes())
         broken = folder / {"config": "config.json", "weights": "model.safetensors"}[damage]
         broken.write_bytes(broken.read_bytes()[:-100])
     settings = addon.preferences.Settings(checkpoint=str(folder))
