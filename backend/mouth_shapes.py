@@ -35,7 +35,7 @@ _LOOSE = ("cheek", "cheek_hollow", "smile_fold", "chin_crease")  # free unless a
 _MOUTH_TOP_MM = 6.0  # above the eyes: nothing that the mouth does reaches higher
 _BROW_BOTTOM_MM = -8.0
 _ROW_REACH_MM = 4.0  # how deep the inside of the lips follows their contact rows
-_JAW_SLIDE_MM = np.array([0.0, -1.5, 6.0])  # the condyles glide forward as the jaw opens
+_JAW_SLIDE_MM = np.array([0.0, -4.0, 11.0])  # the condyles glide forward as the jaw opens
 _TONGUE_OUT_MM = 9.0
 _CORNERS_IN = LipRecipe(
     contact=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
@@ -303,7 +303,7 @@ def _jaw_lip_shares(solver: _SkinSolver) -> Floats:
     """
     mouth = solver.face.mouth
     u, s = np.abs(mouth.along), np.abs(mouth.across)
-    corner = 0.40
+    corner = 0.37
     upper = corner * u**2.5
     gap = np.maximum(1.0 - u**2, 0.0) ** 0.6
     lower = upper + (0.97 - upper) * gap
