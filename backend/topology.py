@@ -239,9 +239,8 @@ def load_topology(name_or_path: str | Path) -> Topology:
             f"There is no head topology '{name}'. Choose one of: auto, {known}; or a JSON file."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JobError(
-            f"{path.name} is not a head topology ({error}). Choose another file."
-        ) from error
+        reason = f"{path.name} is not a head topology ({error}). Choose another file."
+        raise JobError(reason) from error
     check_face_points(topology.face_points, topology.num_vertices)
     return topology
 
@@ -398,4 +397,4 @@ def check_plausible(head: Head) -> None:
 
 
 def _some(items: list[str]) -> str:
-    return ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")
+    return ", ".join(items[:4]) + (" and more" if len(items) > 4 else "")
