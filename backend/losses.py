@@ -157,7 +157,7 @@ def divergence(motion: Tensor, audio: Tensor, mask: Tensor) -> Tensor:
 
 
 def _moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    x = F.layer_norm(x, x.shape[-1:])
+    x = F.layer_norm(x, x.shape[-1:], eps=1e-12)  # whatever its scale
     weight = mask.unsqueeze(-1).to(x.dtype)
     count = weight.sum(1).clamp(min=1.0)
     mean = (x * weight).sum(1) / count
@@ -276,15 +276,19 @@ def total(
     Returns:
         The sum, and every term before it is weighted, by the names of ``LossWeights``.
     """
-    weights = config.weights
-    terms = motion_terms(outputs.motion, batch.motion, outputs.mask, geometry, config)
-    again = motion_terms(outputs.motion_from_motion, batch.motion, outputs.mask, geometry, config)
-    terms["motion_branch"] = torch.stack(
-        [getattr(weights, name) * value for name, value in again.items()]
-    ).sum()
-    terms |= content_terms(outputs, batch, config) | style_terms(outputs, batch, config)
-    weighted = [getattr(weights, name) * value for name, value in terms.items()]
-    return torch.stack(weighted).sum(), terms
+    weights, device = config.weights, outputs.motion.device.type
+    with torch.autocast(
+        device, enabled=False
+    ):  # lips miss each other by less than bfloat16 can say
+        outputs = outputs.float()
+        mask = outputs.mask
+        terms = motion_terms(outputs.motion, batch.motion, mask, geometry, config)
+        again = motion_terms(outputs.motion_from_motion, batch.motion, mask, geometry, config)
+        branch = [getattr(weights, name) * value for name, value in again.items()]
+        terms["motion_branch"] = torch.stack(branch).sum()
+        terms |= content_terms(outputs, batch, config) | style_terms(outputs, batch, config)
+        weighted = [getattr(weights, name) * value for name, value in terms.items()]
+        return torch.stack(weighted).sum(), terms
 
 
 def motion_terms(

@@ -6,7 +6,8 @@ Apart from ``ptalker.py`` since data and losses need these records and not the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,6 +96,11 @@ class TrainingOutputs:
     speaker_logits_motion: Tensor
     cycle: CycleOutputs | None
 
+    def float(self) -> TrainingOutputs:
+        """All numbers in 32 bits, as losses need them after mixed precision."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return TrainingOutputs(**{name: _as_float(value) for name, value in values.items()})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleOutputs:
@@ -111,3 +117,14 @@ class CycleOutputs:
     style: Tensor
     wanted_style: Tensor
     wanted: Tensor
+
+
+def _as_float(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {name: _as_float(item) for name, item in value.items()}
+    if is_dataclass(value):
+        values = {item.name: _as_float(getattr(value, item.name)) for item in fields(value)}
+        return type(value)(**values)
+    return value

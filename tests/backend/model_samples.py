@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from backend.config import PRESETS, ModelConfig, SpeechEncoderConfig
+from backend.config import ModelConfig, SpeechEncoderConfig
 from backend.model import (
     MotionGraph,
     PTalker,

@@ -62,6 +62,20 @@ def test_preset_builds_and_takes_a_training_step(name):
     assert moved > 0.5 * len(before)
 
 
+def test_training_step_in_mixed_precision_agrees_with_whole_precision():
+    model = build(TINY, lively=True).eval()
+    batch = random_batch(TINY, (20, 13))
+    config = TrainConfig()
+    _, whole = losses.total(model(batch, with_cycle=True), batch, geometry(model), config)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = model(batch, with_cycle=True, autoregressive=True, own_feedback_share=0.5)
+        total, mixed = losses.total(outputs, batch, geometry(model), config)
+        total.backward()
+    assert total.dtype == torch.float32
+    for name in ("phones", "orthogonality", "style_contrast", "adversary"):
+        torch.testing.assert_close(mixed[name], whole[name], rtol=0.1, atol=0.02)
+
+
 def test_every_block_of_the_default_model_is_trained():
     model = build(TINY, lively=True).train()
     batch = random_batch(TINY, (20, 13, 16))
