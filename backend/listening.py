@@ -49,8 +49,10 @@ __all__ = [
 ]  # fmt: skip
 
 _POLL_SECONDS = 0.1
-# What real English speech of many voices never fell below, and music, noise and other languages
-# did; see docs/listening.md for the measurements.
+# Limits that real English speech of 43 voices (natives and learners, children among them) passed,
+# and music, noise and synthesised speech of other languages mostly did not. Score: -10 to -28
+# against -30 to -53; confidence: 0.26 to 0.84 against 0.03 to 0.39; share of the sound that the
+# words cover: 0.75 to 1.3 against 0.2 to 0.5. Held notes have few phones a second.
 _MIN_SCORE = -30.0
 _MIN_CONFIDENCE = 0.2
 _MIN_PHONES_PER_SECOND = 5.5

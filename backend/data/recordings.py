@@ -10,8 +10,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from backend.letter_to_sound import words_of
 from backend.phones import Phone, from_arpabet, merge_silences
 from backend.protocol import JobError
+from backend.recogniser import align_words, prepare_sound
 
 WORST_ALIGN_SCORE = -33.0
 _SAMPLE_RATE = 16000
@@ -140,4 +142,9 @@ def read_recording(recording: Recording) -> HeardRecording | None:
 
 
 def _align(samples: NDArray[np.float32], text: str) -> list[Phone]:
-    return []
+    """Phones by forced alignment; none where the words do not fit the sound."""
+    sound = prepare_sound(samples)
+    if sound is None:
+        return []
+    piece = align_words(sound, words_of(text))
+    return list(piece.phones) if piece.score >= WORST_ALIGN_SCORE else []

@@ -9,6 +9,7 @@ interrupted run goes on where it stopped, and the same seed gives the same corpu
 import hashlib
 import json
 import logging
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -261,12 +262,15 @@ def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
 
 
 def _run_jobs(jobs: Sequence[_Job], out_dir: Path, workers: int) -> Iterator[str]:
-    """Makes shards and yields their names."""
-    if workers <= 1:
-        for job in jobs:
-            yield _make_shard(job, out_dir)
+    """Makes shards and yields their names.
+
+    Each in a process of its own: espeak-ng carries hidden state from sentence to sentence, so what
+    it says would depend on which shards a process made before.
+    """
+    if not jobs:
         return
-    with ProcessPoolExecutor(workers) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
         for future in [pool.submit(_make_shard, job, out_dir) for job in jobs]:
             yield future.result()
 

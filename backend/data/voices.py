@@ -277,6 +277,8 @@ class _Espeak:
         self._library.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0)
         spread = round(min(max(base_range * voice.liveliness, 0), 99))
         self._library.espeak_SetParameter(_PARAMETER_RANGE, spread, 0)
+        # It seeds the C library's random numbers with the process's id; a corpus must not.
+        ctypes.CDLL(None).srand(1)
         encoded = text.encode()
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
