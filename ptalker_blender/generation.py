@@ -22,8 +22,11 @@ from .untyped import Object
 logger = logging.getLogger(__name__)
 
 TITLE = "Generate Lip Sync"
-
-Finished = Callable[[Result], Outcome]
+_WAYS = {
+    "words": "the words it heard and the sound",
+    "text": "the given words and the sound",
+    "sound": "the sound alone",
+}
 
 
 def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
@@ -138,6 +141,9 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
         f"Keyed {written.num_keys} shape keys of {obj.name} from frame "
         f"{inputs.first_frame} to {last_frame}"
     )
+    way = _WAYS.get(str(found.report.get("listen")))
+    if way:
+        text += f", by {way}"
     if keyed.residual_mean > 0:
         unit = (
             1000.0

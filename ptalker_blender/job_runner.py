@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import bpy
@@ -21,6 +22,8 @@ from .untyped import persistent
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.2
+IDLE_SECONDS: Final = 900.0
+"""After so long without a job the backend is ended, to give its memory back."""
 _WAIT_SECONDS: Final = 0.2
 
 
@@ -105,7 +108,20 @@ def _finish() -> Outcome:
     undo: Any = bpy.ops.ed
     if outcome.undo_text and undo.undo_push.poll():  # not in the background
         undo.undo_push(message=outcome.undo_text)
+    if not bpy.app.background:
+        _forget_timer(_end_idle_backend)
+        bpy.app.timers.register(_end_idle_backend, first_interval=IDLE_SECONDS, persistent=True)
     return outcome
+
+
+def _end_idle_backend() -> None:
+    if _Running.job is None:
+        jobs.release_backend(grace_seconds=0.2)
+
+
+def _forget_timer(timer: Callable[[], float | None]) -> None:
+    if bpy.app.timers.is_registered(timer):
+        bpy.app.timers.unregister(timer)
 
 
 def _state() -> Any:
@@ -152,8 +168,7 @@ def _abandon(*_: object) -> None:
     job, _Running.job = _Running.job, None
     if job is not None:
         job.close()
-    if bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.unregister(_tick)
+    _forget_timer(_tick)
 
 
 @persistent
@@ -184,6 +199,7 @@ def register() -> None:
 def unregister() -> None:
     """End the running job and the backend."""
     _stop()
+    _forget_timer(_end_idle_backend)
     atexit.unregister(_stop_at_exit)
     if (quitting := compat.quit_handlers()) is not None:
         quitting.remove(_stop)
