@@ -36,6 +36,7 @@ __all__ = ["PRESETS", "STYLE_DIM", "STYLE_NAMES", "Style", "articulate", "style_
 MAX_WEIGHT = 1.3
 _LEAD_SECONDS = 0.040
 _CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves that least
+_CLOSED_JAW = 0.2  # lips can hardly stay shut over a jaw that is further open
 _CHUNK_FRAMES = 256
 _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 
@@ -285,6 +286,7 @@ def _mouth(
     jaw = value["jaw"] * _gain(style.jaw, 0.45, style)
     jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.045 * timing.breath
     jaw += bitten * (0.10 - jaw) * 0.6
+    jaw -= closed * np.maximum(jaw - _CLOSED_JAW, 0.0)
     close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * active, 0.0, 0.8)
     close += bitten * (0.45 - close)
     funnel = np.maximum(value["funnel"] * rounding + 0.5 * pushed, 0.0)

@@ -80,6 +80,14 @@ def test_every_bilabial_closes_the_lips_in_every_style():
                 assert any(_closes_lips(frame) for frame in frames), (phone, style)
 
 
+def test_jaw_is_not_far_open_behind_closed_lips():
+    for style in _styles():
+        weights = _articulate(_speech("AE B AE M AA P AW", 0.15), style)
+        jaw, close = weights[:, _INDEX["jawOpen"]], weights[:, _INDEX["mouthClose"]]
+        shut = (jaw - close < 1e-3) & (close > 1e-3)
+        assert jaw[shut].max() < 0.25
+
+
 def test_lips_part_for_a_vowel_between_two_closures():
     weights = _articulate(_speech("M AA M AA M", 0.06))
     middle = weights[round((0.5 + 0.09) * 100)]
