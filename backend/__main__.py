@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_style(add("style", _style, "Turn an exemplar animation into a style code to keep."))
     _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
     _add_prepare(add("prepare", _prepare, "Make data to train on."))
+    _add_train(add("train", _train, "Train a model on prepared speech; goes on where it stopped."))
+    _add_evaluate(add("evaluate", _evaluate, "Measure a checkpoint on recordings."))
     _add_info(add("info", _info, "Say what is installed: version, packages, checkpoints, styles."))
     return parser
 
@@ -171,6 +173,60 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_train(command: argparse.ArgumentParser) -> None:
+    # What is not given stays with the defaults of train.TrainArguments, which only torch can load.
+    def add(name: str, *, metavar: str, text: str) -> None:
+        command.add_argument(name, type=int, default=argparse.SUPPRESS, metavar=metavar, help=text)
+
+    command.add_argument("--preset", default="base", help="base or tiny (default: base)")
+    command.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="what prepare made, or recordings with an alignment.json",
+    )
+    command.add_argument(
+        "--run",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        dest="run_folder",
+        help="folder of the run: states, logs and the checkpoint",
+    )
+    add("--seed", metavar="N", text="of everything (default: 0)")
+    add("--phone-steps", metavar="N", text="steps in which the ear learns phones")
+    add("--word-steps", metavar="N", text="steps in which it is told what a recogniser heard")
+    add("--motion-steps", metavar="N", text="steps in which the whole model learns to move")
+    add("--batch-size", metavar="N", text="sequences in a batch")
+    add("--threads", metavar="N", text="threads on a CPU (default: torch's choice)")
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    _add_model_flags(command)
+    command.add_argument(
+        "--speech", required=True, type=Path, metavar="DIR", help="recordings with phone times"
+    )
+    command.add_argument(
+        "--alignment",
+        default="alignment.json",
+        metavar="NAME",
+        help="the file in it that holds the times (default: alignment.json)",
+    )
+    command.add_argument("--head", type=Path, metavar="FILE", help="default: the demo head")
+    command.add_argument(
+        "--listen",
+        nargs="+",
+        choices=["sound", "words", "text"],
+        default=["sound", "words", "text"],
+        metavar="WAY",
+        help="sound, words, text (default: all)",
+    )
+    command.add_argument("--styles", action="store_true", help="also the transfer of styles")
+    command.add_argument("--out", type=Path, metavar="FILE.json", help="report to write")
+
+
 def _add_info(command: argparse.ArgumentParser) -> None:
     command.add_argument("--devices", action="store_true", help="also where a model can run")
     command.add_argument("--json", action="store_true", help="as JSON")
@@ -241,6 +297,40 @@ def _prepare(options: argparse.Namespace) -> int:
     )
     voice.close()
     print(f"{len(corpus.utterances)} utterances in {options.out}")
+    return DONE
+
+
+def _train(options: argparse.Namespace) -> int:
+    from backend import train  # brings torch
+
+    names = ("seed", "phone_steps", "word_steps", "motion_steps", "batch_size", "threads")
+    numbers = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    logging.getLogger().setLevel(logging.INFO)
+    train.main(
+        train.TrainArguments(
+            preset=options.preset, data=tuple(options.data), run=options.run_folder, **numbers
+        )
+    )
+    print(options.run_folder / "checkpoint")
+    return DONE
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from backend import evaluate, jobs  # brings torch
+
+    report = evaluate.main(
+        evaluate.EvaluateArguments(
+            checkpoint=jobs.checkpoint_folder(options.checkpoint),
+            speech=options.speech,
+            alignment=options.alignment,
+            head=options.head,
+            ways=tuple(options.listen),
+            styles=options.styles,
+            out=options.out,
+            device=options.device,
+        )
+    )
+    print(evaluate.table(report))
     return DONE
 
 
