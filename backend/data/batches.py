@@ -8,7 +8,7 @@ what is augmented, which phones the model is told, which style it must take from
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -325,7 +325,7 @@ def misheard(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
     return heard
 
 
-def _padded(arrays: list[NDArray[np.generic]]) -> Tensor:
+def _padded(arrays: Sequence[NDArray[Any]]) -> Tensor:
     if arrays[0].ndim == 0:
         return torch.from_numpy(np.stack(arrays))
     longest = max(len(array) for array in arrays)
