@@ -11,6 +11,8 @@ pieces are worked off in parallel processes.
 import difflib
 import math
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -207,7 +209,9 @@ class Listener:
         if self._pool is None:
             # Not forked: the caller may hold locks and threads of torch.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, mp_context=context)
+            self._pool = ProcessPoolExecutor(
+                self._workers, mp_context=context, initializer=_end_with_parent
+            )
         try:
             futures = [self._pool.submit(_one, sound, words) for sound, words in tasks]
             seconds = {
@@ -263,6 +267,21 @@ def align(
         return listener.align(samples, text, progress=progress, is_cancelled=is_cancelled)
     finally:
         listener.close()
+
+
+def _end_with_parent() -> None:
+    """Makes a worker end when its parent is killed; by itself it would wait for work for ever.
+
+    PocketSphinx keeps Python's lock while it works, so the end comes with that of the piece.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _one(sound: NDArray[np.int16], words: Sequence[str] | None) -> Piece:

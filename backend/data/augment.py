@@ -179,7 +179,8 @@ def _noise(length: int, rng: np.random.Generator) -> _Samples:
     noise: _Samples = irfft(spectrum, size)[:length]
     if rng.random() < 0.4:
         knots = rng.uniform(0.1, 1.0, max(length // 8000, 2))
-        noise = noise * np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(knots)), knots)
+        swell = np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(knots)), knots)
+        noise = noise * swell.astype(np.float32)
     if rng.random() < 0.15:
         times = np.arange(length, dtype=np.float32) / SAMPLE_RATE
         hum = np.sin(2.0 * np.pi * rng.choice([50.0, 60.0, 100.0, 120.0]) * times)

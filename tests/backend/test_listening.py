@@ -2,7 +2,12 @@
 """Phones of speech: the table, alignment, recognition, and when neither is to be trusted."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,6 +222,48 @@ def test_pieces_in_parallel_give_what_one_process_gives(spoken):
 def test_cancel_ends_listening(spoken):
     with pytest.raises(ListeningCancelledError):
         recognise(spoken.samples, is_cancelled=lambda: True)
+
+
+_KILLED = """
+import numpy, sys, time
+from backend import listening
+
+if __name__ == "__main__":
+    listener = listening.Listener(2)
+    listener._work([(numpy.zeros(4000, "int16"), None)] * 2, None, None)
+    print(*listener._pool._processes, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_no_worker_outlives_a_killed_backend(tmp_path):
+    script = tmp_path / "backend_that_is_killed.py"
+    script.write_text(_KILLED)
+    root = Path(__file__).resolve().parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    parent.kill()
+    parent.wait()
+    assert len(workers) == 2
+    for _ in range(150):
+        if not any(_is_alive(worker) for worker in workers):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"still alive: {workers}")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
 
 
 def test_closed_listener_works_again(spoken):
