@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from backend.model.stepping import Stepper
+
 if TYPE_CHECKING:
     from backend.model.ptalker import PTalker
 
@@ -74,20 +76,23 @@ def step_by_step(
 ) -> Tensor:
     """Decode frame after frame, each from the motion before; arguments as ``PTalker.generate``."""
     shapes = model.node_shapes()
+    flat_shapes = shapes.flatten(1)
     nodes = shapes.new_zeros(len(style), 1, *shapes.shape[1:])
-    cache = model.decoder.empty_cache(len(style))
+    stepper = Stepper(model.decoder, style)
     weights = style.new_empty(len(style), num_frames, len(shapes))
     for start, end in _chunks(num_frames, chunk_frames):
         window = model.config.cross_window
         first, last = max(0, start - window), min(num_frames, end + window)
-        memory = model.decoder.remember(*_content(model, sound, first, last))
-        for frame in range(start, end):
-            query = model.decoder.fed_back(style, model.graph_encoder(nodes))
-            hidden = model.decoder.step(query, frame - first, memory, cache, style)
-            weights[:, frame : frame + 1] = model.weights(hidden)
-            nodes = torch.einsum("btk,kni->btni", weights[:, frame : frame + 1], shapes)
-            if (frame + 1) % _PROGRESS_FRAMES == 0 or frame + 1 == num_frames:
-                on_progress(frame + 1, num_frames)
+        content, mask = _content(model, sound, first, last)
+        stepper.enter(content, mask, before=start - first, num_frames=end - start)
+        with torch.inference_mode():  # a tenth faster than without gradients alone
+            for frame in range(start, end):
+                hidden = stepper.step(model.graph_encoder(nodes)[:, 0], frame - start)
+                made = model.weights(hidden)
+                weights[:, frame] = made
+                nodes = (made @ flat_shapes).view(nodes.shape)
+                if (frame + 1) % _PROGRESS_FRAMES == 0 or frame + 1 == num_frames:
+                    on_progress(frame + 1, num_frames)
     return weights
 
 

@@ -133,7 +133,9 @@ class SharedGraphAttention(GATv2Conv):
         """
         heard = self.lin_l(x).index_select(1, table.flatten()).unflatten(1, table.shape)
         scores = F.leaky_relu(heard + self.lin_r(x).unsqueeze(2), self.negative_slope)
-        shares = (scores @ torch.block_diag(*self.att[0].unsqueeze(-1))).softmax(2)  # (G, N, D, H)
+        own_head = torch.eye(self.heads, device=x.device).unsqueeze(1)  # each head's channels alone
+        weigh = (self.att[0].unsqueeze(-1) * own_head).flatten(0, 1)  # (H * C, H)
+        shares = (scores @ weigh).softmax(2)  # (G, N, D, H)
         heard = heard.unflatten(-1, (self.heads, self.out_channels))
         out: Tensor = (heard * shares.unsqueeze(-1)).sum(2).flatten(2) + self.bias
         return out
@@ -241,4 +243,4 @@ class GraphEncoder(nn.Module):
             y = F.elu(layer(x, self.table))
             x = x + y if number else y
         shares = self.gate(torch.cat((x, places), dim=-1)).softmax(1)  # (G, N, P)
-        return torch.einsum("gnp,gnc->gpc", shares, self.value(x)).flatten(1)
+        return torch.bmm(shares.transpose(1, 2), self.value(x)).flatten(1)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One frame of the causal decoder at a time, with cached keys and values.
+
+Apart from ``motion_decoder.py``, whose layers it runs with weights laid out for this: a step is
+so little arithmetic that it costs the number of its operations, so there are as few as possible.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backend.model.attention import MASKED, WindowedAttention
+from backend.model.motion_decoder import DecoderLayer, MotionDecoder, StyledNorm
+
+
+class Stepper:
+    """A decoder that goes through a motion frame by frame.
+
+    Memory is bounded: keys and values of one stretch of content and of the window before it.
+
+    Args:
+        decoder: The decoder, in evaluation mode.
+        style: Codes, shape ``(B, D)``.
+    """
+
+    def __init__(self, decoder: MotionDecoder, style: Tensor) -> None:
+        self._norm, self._style = decoder.norm, style
+        self._feedback = decoder.feedback.weight.T
+        self._feedback_bias = decoder.feedback.bias + decoder.style_query(style)
+        self._layers = [_Layer(layer, style) for layer in decoder.layers]
+
+    def enter(self, content: Tensor, mask: Tensor, *, before: int, num_frames: int) -> None:
+        """Take up the next stretch.
+
+        Args:
+            content: The stretch and what its frames see around it, shape ``(B, T, F)``.
+            mask: True at valid frames of it, shape ``(B, T)``.
+            before: Frames of it that lie before the stretch.
+            num_frames: Frames of the stretch.
+        """
+        for layer in self._layers:
+            layer.enter(content, mask, before, num_frames)
+
+    def step(self, features: Tensor, frame: int) -> Tensor:
+        """Decode the next frame.
+
+        Args:
+            features: E_G's of the frame before, shape ``(B, features)``.
+            frame: Its number in the stretch; frames must come in order.
+
+        Returns:
+            Shape ``(B, F)``.
+        """
+        x = torch.addmm(self._feedback_bias, features, self._feedback)
+        for layer in self._layers:
+            x = layer.step(x, frame)
+        return self._norm(x.unsqueeze(1), self._style).squeeze(1)
+
+
+class _NormedLinear:
+    """A styled norm and the linear layer after it, at a fixed style; ``(B, F)`` to ``(B, n)``.
+
+    For a single sequence the style's gain and shift go into the layer's own weights.
+    """
+
+    def __init__(self, norm: StyledNorm, style: Tensor, weight: Tensor, bias: Tensor) -> None:
+        scale, shift = norm.modulation(style).chunk(2, dim=-1)
+        self.gain = norm.norm.weight * (1.0 + scale)
+        self.shift = norm.norm.bias * (1.0 + scale) + shift
+        self.width, self.epsilon = norm.norm.normalized_shape, norm.norm.eps
+        self.is_folded = len(style) == 1
+        if self.is_folded:
+            weight, bias = weight * self.gain, bias + self.shift[0] @ weight.T
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = F.layer_norm(x, self.width, eps=self.epsilon)
+        if not self.is_folded:
+            x = torch.addcmul(self.shift, x, self.gain)
+        return F.linear(x, self.weight, self.bias)
+
+
+class _Attention:
+    """Attention of single queries; heads and batch are one axis of size ``B * H``."""
+
+    def __init__(
+        self, attention: WindowedAttention, norm: StyledNorm, style: Tensor, *, with_keys: bool
+    ) -> None:
+        self.heads, self.left = attention.num_heads, attention.left
+        width = attention.query.weight.shape[0]
+        scale = (width // self.heads) ** -0.5
+        weights, biases = [attention.query.weight * scale], [attention.query.bias * scale]
+        if with_keys:
+            weights += [attention.key.weight, attention.value.weight]
+            biases += [torch.zeros_like(attention.query.bias), attention.value.bias]
+        self.query = _NormedLinear(norm, style, torch.cat(weights), torch.cat(biases))
+        self.out: nn.Linear = attention.out
+        self.distance_bias = attention.distance_bias.repeat(len(style), 1).unsqueeze(2)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Query ``(B, F)``, keys and values ``(B * H, n, D)``, bias ``(B * H, n, 1)``."""
+        scores = torch.baddbmm(bias, keys, query.reshape(len(keys), -1, 1))
+        heard = torch.bmm(scores.softmax(1).transpose(1, 2), values)
+        return F.linear(heard.view(query.shape), self.out.weight, self.out.bias)
+
+    def split(self, x: Tensor) -> Tensor:
+        """``(B, T, F)`` to ``(B * H, T, D)``."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1).contiguous()
+
+
+class _Layer:
+    def __init__(self, layer: DecoderLayer, style: Tensor) -> None:
+        self.layer = layer
+        enter, _, self.leave = layer.feed_forward
+        self.enter_ff = _NormedLinear(layer.ff_norm, style, enter.weight, enter.bias)
+        self.own = _Attention(layer.self_attention, layer.self_norm, style, with_keys=True)
+        self.past = 0  # frames before the stretch that the window holds
+        none = style.new_zeros(
+            len(style) * self.own.heads, 0, self.own.out.in_features // self.own.heads
+        )
+        self.own_keys = self.own_values = none
+        if layer.content_linear is None:
+            self.content = _Attention(
+                layer.content_attention, layer.content_norm, style, with_keys=False
+            )
+
+    def enter(self, content: Tensor, mask: Tensor, before: int, num_frames: int) -> None:
+        self.own_keys = self._move_on(self.own_keys, num_frames)
+        self.own_values = self._move_on(self.own_values, num_frames)
+        self.past = self.own_keys.shape[1] - num_frames
+        if self.layer.content_linear is not None:
+            linear = self.layer.content_linear(content)
+            self.linear = linear[:, before : before + num_frames].transpose(0, 1).contiguous()
+            return
+        attention, window = self.layer.content_attention, self.layer.content_attention.left
+        first, last = before - window, before + num_frames + window
+        around = (max(0, -first), max(0, last - content.shape[1]))
+        kept = slice(max(0, first), last)
+        padding = (0, 0, *around)
+        self.keys = self.content.split(F.pad(attention.key(content[:, kept]), padding))
+        self.values = self.content.split(F.pad(attention.value(content[:, kept]), padding))
+        seen = F.pad(mask[:, kept], around).unfold(1, 2 * window + 1, 1)  # (B, num_frames, n)
+        seen = seen.repeat_interleave(self.content.heads, dim=0)  # (B * H, num_frames, n)
+        bias = torch.where(seen, self.content.distance_bias.transpose(1, 2), MASKED)
+        self.bias = bias.transpose(0, 1).unsqueeze(3).contiguous()  # (num_frames, B * H, n, 1)
+
+    def _move_on(self, kept: Tensor, num_frames: int) -> Tensor:
+        """The window before the stretch, with room for the stretch."""
+        past = kept[:, max(0, kept.shape[1] - self.own.left) :]
+        return torch.cat((past, past.new_zeros(past.shape[0], num_frames, past.shape[2])), dim=1)
+
+    def step(self, x: Tensor, frame: int) -> Tensor:
+        if self.layer.content_linear is not None:
+            x = x + self.linear[frame]
+        else:
+            seen = slice(frame, frame + 2 * self.content.left + 1)
+            x = x + self.content.attend(
+                self.content.query(x), self.keys[:, seen], self.values[:, seen], self.bias[frame]
+            )
+        own, place = self.own, self.past + frame
+        query, key, value = own.query(x).chunk(3, dim=-1)
+        self.own_keys[:, place] = key.reshape(len(self.own_keys), -1)
+        self.own_values[:, place] = value.reshape(len(self.own_keys), -1)
+        first = max(0, place - own.left)
+        bias = own.distance_bias[:, own.left - place + first : own.left + 1]
+        x = x + own.attend(
+            query, self.own_keys[:, first : place + 1], self.own_values[:, first : place + 1], bias
+        )
+        return x + self.leave(F.gelu(self.enter_ff(x)))
