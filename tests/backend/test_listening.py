@@ -206,6 +206,7 @@ def test_long_sound_is_cut_and_its_text_shared_out(spoken):
     np.testing.assert_allclose(np.diff(starts), length, atol=0.05)
     assert progress[-1][0] == pytest.approx(progress[-1][1])
     assert len(progress) > 2
+    assert progress == sorted(progress)
 
 
 def test_pieces_in_parallel_give_what_one_process_gives(spoken):
