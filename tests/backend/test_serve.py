@@ -67,9 +67,9 @@ serve.serve(checkpoint=sys.argv[1] if len(sys.argv) > 1 else "")
 
 
 class Service:
-    def __init__(self, tmp_path, *arguments):
+    def __init__(self, tmp_path, *arguments, command=(sys.executable, "-c", STUB)):
         self.log = tmp_path / "log.txt"
-        command = [sys.executable, "-c", STUB, *arguments]
+        command = [*command, *arguments]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=log)  # fmt: skip
@@ -93,7 +93,7 @@ class Service:
         self.send(type="generate", job=job, head="h", audio="a", out="o", fps_numerator=24,
                   fps_denominator=1, text=text)  # fmt: skip
 
-    def next(self, timeout=30):
+    def next(self, timeout=120):
         return self.lines.get(timeout=timeout)
 
     def until(self, *types):
@@ -110,7 +110,7 @@ def service(tmp_path):
     service.process.kill()
     service.process.wait()
     service.process.stdin.close()
-    service.reader.join(10)
+    service.reader.join(60)
     service.process.stdout.close()
 
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_cannot_be_loaded_ahead_does_not_end_the_service(tmp_p
     service.generate("1")
     assert service.until(*FINAL)[-1]["type"] == "result"
     service.process.stdin.close()
-    assert service.process.wait(10) == 0
+    assert service.process.wait(60) == 0
     assert "no such checkpoint" in service.log.read_text()
     service.process.stdout.close()
 
@@ -266,8 +266,8 @@ def test_it_ends_when_stdin_closes(service, text):
         time.sleep(0.3)
     started = time.monotonic()
     service.process.stdin.close()
-    assert service.process.wait(10) == 0
-    assert time.monotonic() - started < 5
+    assert service.process.wait(60) == 0
+    assert time.monotonic() - started < 30
     rest = list(iter(service.next, None))
     assert [m for m in rest if m["type"] in FINAL] == (
         [{"type": "cancelled", "job": "1"}] if text == "slow" else []
@@ -289,7 +289,7 @@ def test_it_ends_when_nobody_reads_its_messages(tmp_path):
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
         try:
-            assert process.wait(10) == 1
+            assert process.wait(60) == 1
         finally:
             process.kill()
 
@@ -300,10 +300,51 @@ def test_ctrl_c_while_idle_ends_it(service):
     service.generate("1")
     service.until(*FINAL)
     service.process.send_signal(signal.SIGINT)
-    assert service.process.wait(10) == 130
+    assert service.process.wait(60) == 130
 
 
 def test_hello_comes_before_torch_is_loaded():
     code = "import sys, backend.serve; print('torch' in sys.modules, 'numpy' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert out.stdout.split() == [b"False", b"False"]
+
+
+@pytest.fixture
+def real_service(tmp_path):
+    service = Service(tmp_path, command=(sys.executable, "-m", "backend", "serve"))
+    yield service
+    service.process.stdin.close()
+    service.process.wait(60)
+    service.reader.join(60)
+    service.process.stdout.close()
+
+
+def test_the_real_worker_makes_motions_styles_and_errors(
+    real_service, tiny_checkpoint, demo_head_file, exemplar, tmp_path
+):
+    np = pytest.importorskip("numpy")
+    soundfile = pytest.importorskip("soundfile")
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a b.wav", rng.normal(0, 0.1, 16000), 16000)
+    assert real_service.next()["type"] == "hello"
+    common = {"checkpoint": str(tiny_checkpoint), "device": "cpu"}
+    request = {
+        "type": "generate", "head": str(demo_head_file), "audio": str(tmp_path / "a b.wav"),
+        "fps_numerator": 24000, "fps_denominator": 1001, "listen": "sound", **common,
+    }  # fmt: skip
+    style = {"type": "style", "exemplar": str(exemplar), "out": str(tmp_path / "s.json"), **common}
+    real_service.send(**style, job="style")
+    first, bad, second = tmp_path / "1.npz", tmp_path / "2.npz", tmp_path / "3.npz"
+    real_service.send(**request, job="1", out=str(first), style=str(tmp_path / "s.json"))
+    real_service.send(**request, job="2", out=str(bad), style="nobody")
+    real_service.send(**request, job="3", out=str(second), duration_seconds=0.5, start_seconds=0.5)
+    finals = [real_service.until(*FINAL) for _ in range(4)]
+    assert [messages[-1]["type"] for messages in finals] == ["result", "result", "error", "result"]
+    assert "nobody" in finals[2][-1]["message"]
+    assert any(m["type"] == "progress" for m in finals[1])
+    with np.load(first) as motion, np.load(second) as part:
+        assert motion["weights"].shape == (24, 52)
+        assert part["weights"].shape == (12, 52)
+        assert json.loads(str(motion["report"])) == finals[1][-1]["report"]
+    assert not bad.exists()
+    assert not list(tmp_path.glob("*.part"))
