@@ -63,7 +63,8 @@ def _mesh(arrays: dict[str, np.ndarray]) -> Mesh:
 def _material(name: str, color: list[float]) -> bpy.types.Material:
     material = bpy.data.materials.new(name.title())
     material.diffuse_color = (*color, 1.0)  # what Solid shading shows
-    material.use_nodes = True
+    if material.node_tree is None:  # 5.0 and later always make one
+        material.use_nodes = True
     shader = material.node_tree.nodes.get("Principled BSDF")
     if shader is not None:
         shader.inputs["Base Color"].default_value = (*color, 1.0)

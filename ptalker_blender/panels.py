@@ -68,6 +68,9 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
             row.operator("ptalker.setup_backend", icon='IMPORT')
         else:
             row.operator("ptalker.generate", icon='PLAY')
+        # 4.3 takes the next item without data for the progress bar that was under the pointer, and
+        # draws it as such: let that be nothing.
+        layout.separator(factor=0.0)
         if reason:
             _label(layout, context, reason, 'INFO')
         if job.result_kind != 'NONE':
@@ -75,12 +78,11 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
 
     @staticmethod
     def _draw_progress(layout: Layout, job: Settings) -> None:
-        column = layout.column(align=True)
-        row = column.row(align=True)
+        row = layout.row(align=True)
         row.scale_y = 1.4
         text = job.stage
         if job.seconds_left >= 0:
-            minutes, seconds = divmod(round(job.seconds_left), 60)
+            minutes, seconds = divmod(max(1, round(job.seconds_left)), 60)
             text += f", {minutes}:{seconds:02d} left"
         row.progress(factor=job.fraction, text=text)
         row.operator("ptalker.cancel", text="", icon='X')

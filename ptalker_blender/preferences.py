@@ -144,6 +144,7 @@ def _draw_backend(layout: Layout, context: Context,
         row.progress(factor=job.fraction, text=job.stage)
         row.operator("ptalker.cancel", text="", icon='X')
         return
+    box.separator(factor=0.0)  # see PTALKER_PT_main
     if job.result_kind == 'FAILED' and "Backend" in job.title:
         box.label(text=job.result_text, icon='ERROR')
     row = box.row()
