@@ -88,7 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         jobs.release_backend()
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # None: the handler came from Blender itself, not from Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
