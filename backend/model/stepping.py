@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from backend.model.attention import MASKED, WindowedAttention
 from backend.model.motion_decoder import DecoderLayer, MotionDecoder, StyledNorm
@@ -73,13 +73,13 @@ class _NormedLinear:
         self.is_folded = len(style) == 1
         if self.is_folded:
             weight, bias = weight * self.gain, bias + self.shift[0] @ weight.T
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias = weight.T.contiguous(), bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        x = F.layer_norm(x, self.width, eps=self.epsilon)
+        x = torch.layer_norm(x, self.width, None, None, self.epsilon)
         if not self.is_folded:
             x = torch.addcmul(self.shift, x, self.gain)
-        return F.linear(x, self.weight, self.bias)
+        return torch.addmm(self.bias, x, self.weight)
 
 
 class _Attention:
@@ -96,14 +96,15 @@ class _Attention:
             weights += [attention.key.weight, attention.value.weight]
             biases += [torch.zeros_like(attention.query.bias), attention.value.bias]
         self.query = _NormedLinear(norm, style, torch.cat(weights), torch.cat(biases))
-        self.out: nn.Linear = attention.out
+        self.rows = len(style) * self.heads
+        self.out, self.out_bias = attention.out.weight.T.contiguous(), attention.out.bias
         self.distance_bias = attention.distance_bias.repeat(len(style), 1).unsqueeze(2)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """Query ``(B, F)``, keys and values ``(B * H, n, D)``, bias ``(B * H, n, 1)``."""
-        scores = torch.baddbmm(bias, keys, query.reshape(len(keys), -1, 1))
-        heard = torch.bmm(scores.softmax(1).transpose(1, 2), values)
-        return F.linear(heard.view(query.shape), self.out.weight, self.out.bias)
+        scores = torch.baddbmm(bias, keys, query.reshape(self.rows, -1, 1))
+        heard = torch.bmm(torch.softmax(scores, 1).transpose(1, 2), values)
+        return torch.addmm(self.out_bias, heard.view(query.shape), self.out)
 
     def split(self, x: Tensor) -> Tensor:
         """``(B, T, F)`` to ``(B * H, T, D)``."""
@@ -112,60 +113,66 @@ class _Attention:
 
 class _Layer:
     def __init__(self, layer: DecoderLayer, style: Tensor) -> None:
-        self.layer = layer
-        enter, _, self.leave = layer.feed_forward
+        enter, _, leave = layer.feed_forward
         self.enter_ff = _NormedLinear(layer.ff_norm, style, enter.weight, enter.bias)
+        self.leave_ff, self.leave_bias = leave.weight.T.contiguous(), leave.bias
         self.own = _Attention(layer.self_attention, layer.self_norm, style, with_keys=True)
         self.past = 0  # frames before the stretch that the window holds
-        none = style.new_zeros(
-            len(style) * self.own.heads, 0, self.own.out.in_features // self.own.heads
-        )
-        self.own_keys = self.own_values = none
-        if layer.content_linear is None:
+        B, width = len(style), layer.self_attention.out.in_features
+        self.width = width
+        self.cache = style.new_zeros(2, B, self.own.heads, 0, width // self.own.heads)
+        self.linear = layer.content_linear
+        if self.linear is None:
+            self.attention = layer.content_attention
             self.content = _Attention(
                 layer.content_attention, layer.content_norm, style, with_keys=False
             )
 
     def enter(self, content: Tensor, mask: Tensor, before: int, num_frames: int) -> None:
-        self.own_keys = self._move_on(self.own_keys, num_frames)
-        self.own_values = self._move_on(self.own_values, num_frames)
-        self.past = self.own_keys.shape[1] - num_frames
-        if self.layer.content_linear is not None:
-            linear = self.layer.content_linear(content)
-            self.linear = linear[:, before : before + num_frames].transpose(0, 1).contiguous()
+        kept = self.cache[:, :, :, max(0, self.cache.shape[3] - self.own.left) :]
+        self.past = kept.shape[3]
+        room = kept.new_zeros(*kept.shape[:3], num_frames, kept.shape[4])
+        self.cache = torch.cat((kept, room), dim=3)
+        self.own_keys, self.own_values = self.cache.flatten(1, 2)
+        if self.linear is not None:
+            linear = self.linear(content)
+            self.given = linear[:, before : before + num_frames].transpose(0, 1).contiguous()
             return
-        attention, window = self.layer.content_attention, self.layer.content_attention.left
+        window = self.attention.left
         first, last = before - window, before + num_frames + window
         around = (max(0, -first), max(0, last - content.shape[1]))
-        kept = slice(max(0, first), last)
+        seen_frames = slice(max(0, first), last)
         padding = (0, 0, *around)
-        self.keys = self.content.split(F.pad(attention.key(content[:, kept]), padding))
-        self.values = self.content.split(F.pad(attention.value(content[:, kept]), padding))
-        seen = F.pad(mask[:, kept], around).unfold(1, 2 * window + 1, 1)  # (B, num_frames, n)
+        keys = self.attention.key(content[:, seen_frames])
+        values = self.attention.value(content[:, seen_frames])
+        self.keys = self.content.split(F.pad(keys, padding))
+        self.values = self.content.split(F.pad(values, padding))
+        self.num_seen = 2 * window + 1
+        seen = F.pad(mask[:, seen_frames], around).unfold(1, self.num_seen, 1)
         seen = seen.repeat_interleave(self.content.heads, dim=0)  # (B * H, num_frames, n)
         bias = torch.where(seen, self.content.distance_bias.transpose(1, 2), MASKED)
         self.bias = bias.transpose(0, 1).unsqueeze(3).contiguous()  # (num_frames, B * H, n, 1)
 
-    def _move_on(self, kept: Tensor, num_frames: int) -> Tensor:
-        """The window before the stretch, with room for the stretch."""
-        past = kept[:, max(0, kept.shape[1] - self.own.left) :]
-        return torch.cat((past, past.new_zeros(past.shape[0], num_frames, past.shape[2])), dim=1)
-
     def step(self, x: Tensor, frame: int) -> Tensor:
-        if self.layer.content_linear is not None:
-            x = x + self.linear[frame]
+        if self.linear is not None:
+            x = x + self.given[frame]
         else:
-            seen = slice(frame, frame + 2 * self.content.left + 1)
             x = x + self.content.attend(
-                self.content.query(x), self.keys[:, seen], self.values[:, seen], self.bias[frame]
+                self.content.query(x),
+                self.keys.narrow(1, frame, self.num_seen),
+                self.values.narrow(1, frame, self.num_seen),
+                self.bias[frame],
             )
-        own, place = self.own, self.past + frame
-        query, key, value = own.query(x).chunk(3, dim=-1)
-        self.own_keys[:, place] = key.reshape(len(self.own_keys), -1)
-        self.own_values[:, place] = value.reshape(len(self.own_keys), -1)
-        first = max(0, place - own.left)
-        bias = own.distance_bias[:, own.left - place + first : own.left + 1]
+        own, place, width = self.own, self.past + frame, self.width
+        made = own.query(x)
+        remembered = made.narrow(1, width, 2 * width).view(len(x), 2, own.heads, -1)
+        self.cache.select(3, place).copy_(remembered.transpose(0, 1))
+        count = min(place, own.left) + 1
         x = x + own.attend(
-            query, self.own_keys[:, first : place + 1], self.own_values[:, first : place + 1], bias
+            made.narrow(1, 0, width),
+            self.own_keys.narrow(1, place + 1 - count, count),
+            self.own_values.narrow(1, place + 1 - count, count),
+            own.distance_bias.narrow(1, own.left + 1 - count, count),
         )
-        return x + self.leave(F.gelu(self.enter_ff(x)))
+        hidden = F.gelu(self.enter_ff(x))
+        return x + torch.addmm(self.leave_bias, hidden, self.leave_ff)
