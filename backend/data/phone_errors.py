@@ -22,6 +22,7 @@ _CONFUSABLE = (
 )  # fmt: skip
 _LIKE = {row.split()[0]: row.split()[1:] for row in _CONFUSABLE}
 _STRETCH = (2, 8)
+_WRONG_SHARE = (0.05, 0.95)
 _JITTER_SECONDS = 0.010
 _SHORTEST_SECONDS = 0.02
 
@@ -29,8 +30,10 @@ _SHORTEST_SECONDS = 0.02
 def corrupt(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
     """Adds a recogniser's errors to exact phones.
 
-    The share of words that are wrong differs from utterance to utterance, from none to half, as it
-    does between clear and unclear speakers.
+    The share of wrong words differs from utterance to utterance, from hardly any to nearly all, as
+    it does between clear and unclear speakers: PocketSphinx hears 42, 61 and 82 % of the frames of
+    learners of English right (10th, 50th, 90th percentile), and over 85 % of a clear reader's; this
+    leaves 57, 79 and 94 % right.
 
     Args:
         phones: In order of time, without overlaps.
@@ -39,7 +42,7 @@ def corrupt(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
     Returns:
         Other phones over the same time.
     """
-    wrong = _wrong_stretches(len(phones), rng.uniform(0.0, 0.5), rng)
+    wrong = _wrong_stretches(len(phones), rng.uniform(*_WRONG_SHARE), rng)
     heard: list[Phone] = []
     for phone, is_wrong in zip(phones, wrong, strict=True):
         if is_wrong and phone.symbol != SILENCE:
