@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from backend import audio, checkpoint, motion
+from backend.data.upper_face import blink_weights
 from backend.devices import memory_errors, num_cores, pick_device
 from backend.listening import Heard, Listener, ListeningCancelledError
 from backend.mesh import similarity_fit
@@ -36,6 +37,7 @@ TOLERANCE_MM: Final = 0.01
 
 ProgressCall = Callable[[str, float, float, str], None]
 _KEPT_HEADS: Final = 4
+_LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 _CHUNK_FRAMES: Final = 3000
 
 
@@ -76,8 +78,8 @@ class Predictor:
 
     @property
     def style_names(self) -> tuple[str, ...]:
-        """Styles that `named_style` knows."""
-        return (NEUTRAL, *sorted({*self._presets, *self._model.config.speakers} - {NEUTRAL}))
+        """Styles to choose from: those that come with the model, else its training subjects."""
+        return (NEUTRAL, *sorted({*(self._presets or self._model.config.speakers)} - {NEUTRAL}))
 
     def named_style(self, name: str) -> Style | None:
         """A style of the checkpoint by its name; None for neutral.
@@ -214,6 +216,7 @@ class Predictor:
             gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = motion.frame_seconds(num_frames, fps)
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
+            weights = self._with_blinks(weights, heard.phones, fps)
         error_mm = 0.0
         if config.shape_kind == "learned":
             unit_mm = face_frame(head).unit_mm
@@ -327,6 +330,23 @@ class Predictor:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _with_blinks(
+        self, weights: NDArray[np.float32], phones: Sequence[Phone], fps: Fraction
+    ) -> NDArray[np.float32]:
+        """Adds blinks where the model has lids of its own.
+
+        Nobody can hear when a speaker blinks, so the model is not trained on it; the mean over all
+        that is possible would leave the eyes half closed.
+        """
+        lids = [k for k, name in enumerate(self._model.config.shape_names) if name in _LIDS]
+        if not lids:
+            return weights
+        num_frames, rate = len(weights), float(fps)
+        blinks = blink_weights(phones, num_frames=num_frames, fps=rate, blink_rate=0.0, seed=0)
+        blinking = weights.copy()
+        blinking[:, lids] = np.maximum(weights[:, lids], blinks[:, None])
+        return blinking
 
     def _head_shapes(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and shapes (K, V, 3) of the model on this head; the last few heads are kept."""
