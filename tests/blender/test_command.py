@@ -157,6 +157,24 @@ def test_interrupt_stops_the_job_and_the_backend(run, addon, fake_backend, sound
     assert signal.getsignal(signal.SIGINT) is not addon.command._interrupt
 
 
+def test_signal_handlers_of_blender_itself_do_no_harm(run, addon, sound_file, monkeypatch):
+    # The application installs them in C, and Python then knows them as None.
+    monkeypatch.setattr(addon.command.signal, "signal", fake := SignalWithoutPast())
+    status, errors = run("--audio", sound_file)
+    assert (status, errors) == (DONE, [])
+    assert fake.handlers[-1] == signal.SIG_DFL
+
+
+class SignalWithoutPast:
+    def __init__(self):
+        self.handlers = []
+
+    def __call__(self, _number, handler):
+        if handler is None:
+            raise TypeError("signal handler must be callable")
+        self.handlers.append(handler)
+
+
 def test_object_as_style_is_read_as_exemplar(run, addon, sound_file, head, monkeypatch):
     bpy.ops.ptalker.generate('EXEC_DEFAULT')
     seen = []
