@@ -94,11 +94,32 @@ def command_zip(_arguments: argparse.Namespace) -> int:
 
 
 def _run(script: str, *arguments: str, environment: str, **variables: str) -> int:
-    """Run a script of ``tools/`` in an environment; its status."""
+    """Run a script of ``tools/`` in an environment; its status.
+
+    Blender's own chatter is left out: only lines that begin with ``| `` are shown, or all of them,
+    at the end, where the script failed.
+    """
     command = [str(environments.python_of(environment)), str(ROOT / "tools" / script), *arguments]
     variables.setdefault("PTALKER_BACKEND_PYTHON", str(environments.python_of("backend")))
-    child = environments.clean_environment(**variables)
-    return subprocess.run(command, cwd=ROOT, env=child, check=False).returncode
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environments.clean_environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines = []
+    for line in process.stdout or ():
+        lines.append(line)
+        if line.startswith("| "):
+            say("  " + line[2:].rstrip())
+    status = process.wait()
+    if status != 0:
+        say("".join(lines[-60:]))
+    return status
 
 
 def command_demo(arguments: argparse.Namespace) -> int:

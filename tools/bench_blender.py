@@ -30,7 +30,7 @@ STARTUPS = 5
 
 def report(name: str, value: float, unit: str, goal: str = "") -> None:
     """One line of the table."""
-    print(f"{name:58} {value:10.3g} {unit:4} {goal}", flush=True)
+    print(f"| {name:58} {value:10.3g} {unit:4} {goal}", flush=True)
 
 
 def start_up(extension: Path) -> None:

@@ -29,7 +29,7 @@ HOUR = 3600
 
 def report(name: str, value: float, unit: str, goal: str = "") -> None:
     """One line of the table."""
-    print(f"{name:58} {value:10.3g} {unit:4} {goal}", flush=True)
+    print(f"| {name:58} {value:10.3g} {unit:4} {goal}", flush=True)
 
 
 def best_seconds(run: Callable[[], object], times: int) -> float:

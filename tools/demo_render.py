@@ -56,13 +56,20 @@ def render_film(scene: bpy.types.Scene, path: Path, engine: str) -> None:
     bpy.ops.render.render(animation=True)
 
 
+def _tell(scene: bpy.types.Scene, *_: object) -> None:
+    """A line for every second of the film."""
+    if scene.frame_current % scene.render.fps == 0:
+        print(f"| frame {scene.frame_current} of {scene.frame_end}", flush=True)
+
+
 def main() -> int:
     """Render; the results appear under their names only when they are whole."""
     folder, engine = Path(sys.argv[1]), sys.argv[2]
     bpy.ops.wm.open_mainfile(filepath=str(folder / "demo.blend"))
     scene = bpy.data.scenes[0]
     num_frames = scene.frame_end - scene.frame_start + 1
-    print(f"rendering {num_frames} frames with {engine}", flush=True)
+    print(f"| rendering {num_frames} frames with {engine}", flush=True)
+    bpy.app.handlers.render_write.append(_tell)
     picture = folder / "demo.part.png"
     if engine == "portrait":
         render_picture(scene, picture, "cycles", PORTRAIT_SAMPLES)
