@@ -32,9 +32,9 @@ MATERIALS: dict[str, tuple[float, float, float]] = {
     "iris": (0.18, 0.32, 0.42),
     "pupil": (0.01, 0.01, 0.01),
     "brows": (0.16, 0.09, 0.06),
-    "teeth": (0.90, 0.87, 0.80),
-    "tongue": (0.62, 0.25, 0.25),
-    "mouth inside": (0.28, 0.07, 0.07),
+    "teeth": (0.74, 0.70, 0.62),
+    "tongue": (0.36, 0.11, 0.11),
+    "mouth inside": (0.07, 0.016, 0.016),
 }
 
 # Face points on the grid, by row and column; those off the middle line are the left ones.
