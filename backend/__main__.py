@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from backend import version
@@ -163,14 +164,17 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     speech.add_argument(
         "--hours", type=float, default=4.0, metavar="X", help="hours to synthesise (default: 4)"
     )
-    speech.add_argument("--seed", type=int, default=0, metavar="N", help="of all chance in it")
-    speech.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count(),
-        metavar="N",
-        help="processes side by side (default: one a core)",
-    )
+    add = speech.add_argument
+    add("--seed", type=int, default=0, metavar="N", help="of all chance in it")
+    add("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes side by side")
+    text = "Captured faces with speech as published; folder: X.wav beside X.npz, X.npy, or X/*.ply."
+    for kind in ("vocaset", "biwi", "3d-hdtf", "folder"):
+        add = kinds.add_parser(kind, help=text, description=text).add_argument
+        add("--raw", required=True, metavar="DIR", help="the downloaded files as they came")
+        add("--out", required=True, metavar="DIR", help="folder to prepare into")
+        add("--precision", default="float16", choices=["float16", "float32"], help="of the motion")
+        add("--fps", default="", metavar="N[/D]", help="of a folder, where no .npz says it")
+        add("--units", default="m", choices=["m", "cm", "mm"], help="of a folder (default: m)")
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
@@ -281,6 +285,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    if options.kind != "speech":
+        return _prepare_captures(options)
     from backend.data.speech import prepare_speech
 
     if not 0 <= options.hours <= 1000 or options.workers < 1:
@@ -297,6 +303,19 @@ def _prepare(options: argparse.Namespace) -> int:
     )
     voice.close()
     print(f"{len(corpus.utterances)} utterances in {options.out}")
+    return DONE
+
+
+def _prepare_captures(options: argparse.Namespace) -> int:
+    from backend.data import prepare
+
+    voice = _TerminalVoice()
+    manifest = prepare.prepare(
+        options.kind, Path(options.raw), Path(options.out), fps=options.fps, units=options.units,
+        precision=options.precision, progress=partial(voice.progress, "Preparing"),
+    )  # fmt: skip
+    voice.close()
+    print(prepare.summary(manifest))
     return DONE
 
 

@@ -149,7 +149,7 @@ def test_backend_never_imports_blender_or_the_addon(path):
 
 @pytest.mark.parametrize("path", python_files(BACKEND), ids=by_name)
 def test_only_the_converter_of_data_sets_may_unpickle(path):
-    if where(path) != "backend/data/prepare.py":
+    if where(path) != "backend/data/raw_files.py":
         assert not top_level(path) & {"pickle", "dill", "joblib", "shelve", "marshal"}
 
 

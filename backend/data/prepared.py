@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The prepared format: captured faces with their speech, in one form for every data set.
+
+A folder with ``manifest.json``, ``templates/SUBJECT.npy`` (float32, ``(V, 3)``),
+``sequences/NAME.offsets.npy`` (``(T, V, 3)``, offsets from the subject's template divided by the
+set's scale) and ``sequences/NAME.audio.npy`` (int16, 16 kHz, mono), and ``faces.npz`` where the
+faces are known. Frame ``i`` is at ``i / fps`` seconds of the sound. The two may end at different
+times. All files are plain arrays or JSON, no pickles, and are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.audio import SAMPLE_RATE_HZ
+from backend.checked import from_json, require, require_positive, to_json
+from backend.motion import write_whole
+from backend.protocol import JobError
+
+FORMAT_VERSION: Final = 1
+MANIFEST_NAME: Final = "manifest.json"
+Split = Literal["train", "validation", "test", "test_unseen", "unused"]
+Precision = Literal["float16", "float32"]
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
+_MAX_MANIFEST_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the set: its path inside the folder, its size and its SHA-256."""
+
+    path: str
+    num_bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        parts = self.path.split("/")
+        require(
+            len(parts) <= 2 and all(_SAFE_NAME.fullmatch(part) for part in parts),
+            f"the path {self.path!r:.80} leaves the folder",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A person: name and face at rest. Training subjects are in the published order."""
+
+    name: str
+    template: StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Which sequence something is; see `Sequence`."""
+
+    name: str
+    subject: str
+    sentence: str
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One recorded sentence.
+
+    Attributes:
+        name: Unique in the set, ``SUBJECT_SENTENCE``.
+        subject: Who speaks.
+        sentence: Which sentence.
+        split: By the set's protocol; ``test_unseen`` is of people outside the training set.
+        num_frames: Frames at the set's rate.
+        num_samples: Samples of sound at 16 kHz.
+        source_audio_rate_hz: Rate of the published sound.
+        offsets: The motion.
+        audio: The sound.
+        notes: What was unusual, one sentence each.
+    """
+
+    name: str
+    subject: str
+    sentence: str
+    split: Split
+    num_frames: int
+    num_samples: int
+    source_audio_rate_hz: int
+    offsets: StoredFile
+    audio: StoredFile
+    notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_frames", "num_samples", "source_audio_rate_hz")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A sequence that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What ``manifest.json`` says.
+
+    Attributes:
+        dataset: ``vocaset``, ``biwi``, ``3d-hdtf`` or ``folder``.
+        protocol: Where the splits come from.
+        fps_numerator: With ``fps_denominator`` the frame rate of the stored motion.
+        fps_denominator: See ``fps_numerator``.
+        source_fps: Frames a second of the published motion.
+        filtering: What was done between the two rates; empty where they are equal.
+        units: Of templates and offsets.
+        metres_per_unit: 0 where it is not known, or differs from head to head.
+        num_vertices: ``V``.
+        topology: Its name; empty where nothing is known.
+        fingerprint: Of the faces, as in ``backend.topology``; empty where they are not known.
+        faces: ``faces.npz`` (``face_corners``, ``face_sizes``), or nothing.
+        precision: Type of the stored offsets.
+        scale: Stored offsets times this are in ``units``.
+        audio_rate_hz: 16000.
+        subjects: Everyone with a template.
+        sequences: All that could be prepared.
+        missing: Names that the published set would have and that are not there.
+        problems: Sequences that are there and could not be used.
+        complete: False while preparing, or after it was interrupted.
+        format_version: ``FORMAT_VERSION``.
+    """
+
+    dataset: str
+    protocol: str
+    fps_numerator: int
+    fps_denominator: int
+    source_fps: float
+    filtering: str
+    units: str
+    metres_per_unit: float
+    num_vertices: int
+    topology: str
+    fingerprint: str
+    precision: Precision
+    scale: float
+    faces: tuple[StoredFile, ...] = ()
+    audio_rate_hz: int = SAMPLE_RATE_HZ
+    subjects: tuple[Subject, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+    missing: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    complete: bool = False
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        require(
+            self.format_version == FORMAT_VERSION,
+            f"format_version is {self.format_version}, expected {FORMAT_VERSION}",
+        )
+        require_positive(self, "fps_numerator", "fps_denominator", "num_vertices", "scale")
+        known = {subject.name for subject in self.subjects}
+        names = {sequence.name for sequence in self.sequences}
+        require(len(names) == len(self.sequences), "two sequences have one name")
+        strangers = sorted({sequence.subject for sequence in self.sequences} - known)
+        require(not strangers, f"there are no templates of {', '.join(strangers)[:80]}")
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames a second of the stored motion, exact."""
+        return Fraction(self.fps_numerator, self.fps_denominator)
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A prepared data set on disk; arrays are mapped into memory, not read.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What is in it.
+        content_hash: Of the manifest, hence of all files; says what a model was trained on.
+    """
+
+    folder: Path
+    manifest: Manifest
+    content_hash: str
+
+    def split(self, name: Split) -> list[Sequence]:
+        """The sequences of one split, in the manifest's order."""
+        return [sequence for sequence in self.manifest.sequences if sequence.split == name]
+
+    def stored_offsets(self, sequence: Sequence) -> NDArray[np.floating]:
+        """Memory map ``(T, V, 3)``, read-only; times ``manifest.scale`` it is in ``units``."""
+        shape = (sequence.num_frames, self.manifest.num_vertices, 3)
+        return self._map(sequence.offsets, shape, self.manifest.precision)
+
+    def offsets(
+        self, sequence: Sequence, start: int = 0, stop: int | None = None
+    ) -> NDArray[np.float32]:
+        """Offsets from the template in ``units``, frames ``start`` to ``stop``, ``(T, V, 3)``."""
+        stored = self.stored_offsets(sequence)[start:stop]
+        return stored.astype(np.float32) * np.float32(self.manifest.scale)
+
+    def samples(self, sequence: Sequence) -> NDArray[np.float32]:
+        """The sound, -1 to 1, 16 kHz, shape ``(num_samples,)``."""
+        stored = self._map(sequence.audio, (sequence.num_samples,), "int16")
+        return stored.astype(np.float32) / 32768.0
+
+    def template(self, subject: str) -> NDArray[np.float32]:
+        """A subject's face at rest in ``units``, ``(V, 3)``.
+
+        Raises:
+            KeyError: There is no such subject.
+        """
+        stored = {one.name: one.template for one in self.manifest.subjects}[subject]
+        return self._map(stored, (self.manifest.num_vertices, 3), "float32")
+
+    def faces(self) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+        """Corners and sizes of the polygons; None where they are not known."""
+        for stored in self.manifest.faces:
+            with np.load(self.folder / stored.path, allow_pickle=False) as data:
+                return data["face_corners"], data["face_sizes"]
+        return None
+
+    def files(self) -> list[StoredFile]:
+        """Every file but the manifest."""
+        found = [*self.manifest.faces, *(one.template for one in self.manifest.subjects)]
+        for sequence in self.manifest.sequences:
+            found += [sequence.offsets, sequence.audio]
+        return found
+
+    def verify(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Read every file and compare its SHA-256.
+
+        Raises:
+            JobError: A file was changed or is damaged.
+        """
+        files = self.files()
+        for number, stored in enumerate(files):
+            if _sha256(self.folder / stored.path) != stored.sha256:
+                raise _changed(self.folder / stored.path)
+            progress(number + 1, len(files))
+
+    def _map(self, stored: StoredFile, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        path = self.folder / stored.path
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise _changed(path) from error
+        if array.shape != shape or array.dtype != np.dtype(dtype):
+            raise _changed(path)
+        return array
+
+
+def open(folder: Path | str, *, check_hashes: bool = False) -> PreparedSet:  # noqa: A001 - prepared.open
+    """Open a data set that ``python -m backend prepare`` made.
+
+    Args:
+        folder: Its folder.
+        check_hashes: Also read all files and compare their hashes, not only their sizes.
+
+    Raises:
+        JobError: There is none, it is of another format, unfinished, or files changed.
+    """
+    folder = Path(folder)
+    manifest, content_hash = _read_manifest(folder)
+    if not manifest.complete:
+        raise JobError(f"Preparing {folder} was interrupted. Run the same command again.")
+    prepared = PreparedSet(folder, manifest, content_hash)
+    for stored in prepared.files():
+        if not is_whole(folder, stored):
+            raise _changed(folder / stored.path)
+    if check_hashes:
+        prepared.verify()
+    return prepared
+
+
+def read_unfinished(folder: Path) -> Manifest | None:
+    """The manifest of a set that may be unfinished; None where there is none."""
+    return _read_manifest(folder)[0] if (folder / MANIFEST_NAME).exists() else None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json``."""
+    write_text(folder / MANIFEST_NAME, to_json(manifest) + "\n")
+
+
+def finished_sequence(folder: Path, name: str) -> Sequence | None:
+    """The record of a sequence that is written and whole, else None."""
+    path = folder / "sequences" / f"{name}.json"
+    try:
+        sequence = from_json(Sequence, path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_done = is_whole(folder, sequence.offsets) and is_whole(folder, sequence.audio)
+    return sequence if is_done else None
+
+
+def write_sequence(
+    folder: Path,
+    label: Label,
+    *,
+    offsets: NDArray[np.floating],
+    samples: NDArray[np.float32],
+    source_audio_rate_hz: int,
+    notes: tuple[str, ...] = (),
+) -> Sequence:
+    """Write motion and sound, then the record that says that they are whole.
+
+    Args:
+        folder: The set's.
+        label: Which sequence it is.
+        offsets: ``(T, V, 3)``, already divided by the scale, of the type to store.
+        samples: 16 kHz, -1 to 1.
+        source_audio_rate_hz: Of the published sound.
+        notes: What was unusual.
+
+    Returns:
+        The record.
+    """
+    sound = np.round(np.clip(samples, -1.0, 32767 / 32768) * 32768.0).astype(np.int16)
+    base = f"sequences/{label.name}"
+    done = Sequence(
+        name=label.name,
+        subject=label.subject,
+        sentence=label.sentence,
+        split=label.split,
+        num_frames=len(offsets),
+        num_samples=len(sound),
+        source_audio_rate_hz=source_audio_rate_hz,
+        offsets=write_array(folder, f"{base}.offsets.npy", offsets),
+        audio=write_array(folder, f"{base}.audio.npy", sound),
+        notes=notes,
+    )
+    write_text(folder / f"{base}.json", to_json(done) + "\n")
+    return done
+
+
+def write_array(folder: Path, name: str, array: NDArray[Any]) -> StoredFile:
+    """Write ``array`` as ``.npy``."""
+    return write_file(folder, name, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def write_file(folder: Path, name: str, save: Callable[[IO[bytes]], None]) -> StoredFile:
+    """Have ``save`` write a file of the set, and take its size and hash."""
+    path = folder / name
+    write_whole(path, save)
+    return StoredFile(name, path.stat().st_size, _sha256(path))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    data = text.encode()
+
+    def save(file: IO[bytes]) -> None:
+        file.write(data)
+
+    write_whole(path, save)
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a subject's or sequence's name can be a file's."""
+    return _SAFE_NAME.fullmatch(name) is not None
+
+
+def is_whole(folder: Path, stored: StoredFile) -> bool:
+    """Whether a file is there with the right size."""
+    path = folder / stored.path
+    return path.is_file() and path.stat().st_size == stored.num_bytes
+
+
+def _read_manifest(folder: Path) -> tuple[Manifest, str]:
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise JobError(
+            f"{folder} holds no prepared data. Make it with: python -m backend prepare vocaset "
+            "--raw DIR --out DIR (or biwi, 3d-hdtf, folder)."
+        )
+    try:
+        require(path.stat().st_size <= _MAX_MANIFEST_BYTES, "it is too large")
+        raw = path.read_bytes()
+        return from_json(Manifest, raw.decode()), hashlib.sha256(raw).hexdigest()[:16]
+    except (OSError, ValueError) as error:
+        raise JobError(
+            f"{path} is damaged or of another version ({error}). Prepare into an empty folder."
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _changed(path: Path) -> JobError:
+    return JobError(f"{path} is missing, damaged or was changed. Prepare the data set again.")
