@@ -181,7 +181,7 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
 def _fetch_published(model: PTalker) -> None:
     speech = model.config.speech
     try:
-        load_published_weights(model.speech_content, speech.hub_id, speech.revision)
+        load_published_weights(model.speech_content.encoder, speech.hub_id, speech.revision)
     except (OSError, ValueError) as error:
         raise JobError(
             f"The speech encoder {speech.hub_id} that this checkpoint builds on is neither in the "

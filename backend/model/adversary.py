@@ -27,7 +27,7 @@ class _Reverse(torch.autograd.Function):
 
 def reverse_gradient(x: Tensor, strength: float) -> Tensor:
     """The same values; their gradient times ``-strength``."""
-    reversed_: Tensor = _Reverse.apply(x, strength)
+    reversed_: Tensor = _Reverse.apply(x, strength)  # type: ignore[no-untyped-call]  # torch's
     return reversed_
 
 

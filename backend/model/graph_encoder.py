@@ -113,7 +113,7 @@ def nearest_nodes(positions: Tensor, num_neighbours: int) -> Tensor:
     return distances.topk(num_neighbours, largest=False).indices
 
 
-class SharedGraphAttention(GATv2Conv):
+class SharedGraphAttention(GATv2Conv):  # type: ignore[misc]  # published without types
     """Torch-geometric's GATv2 layer, for many signals on one graph of equal degrees.
 
     Its own forward wants one big graph of all frames and sums messages edge by edge; since every

@@ -124,7 +124,7 @@ def _as_float(value: Any) -> Any:
         return value.float() if value.is_floating_point() else value
     if isinstance(value, dict):
         return {name: _as_float(item) for name, item in value.items()}
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         values = {item.name: _as_float(getattr(value, item.name)) for item in fields(value)}
         return type(value)(**values)
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from backend.model.attention import MASKED, WindowedAttention
 from backend.model.motion_decoder import DecoderLayer, MotionDecoder, StyledNorm
@@ -29,7 +29,9 @@ class Stepper:
         self._norm, self._style = decoder.norm, style
         self._feedback = decoder.feedback.weight.T
         self._feedback_bias = decoder.feedback.bias + decoder.style_query(style)
-        self._layers = [_Layer(layer, style) for layer in decoder.layers]
+        self._layers = [
+            _Layer(layer, style) for layer in decoder.layers if isinstance(layer, DecoderLayer)
+        ]
 
     def enter(self, content: Tensor, mask: Tensor, *, before: int, num_frames: int) -> None:
         """Take up the next stretch.
@@ -114,6 +116,8 @@ class _Attention:
 class _Layer:
     def __init__(self, layer: DecoderLayer, style: Tensor) -> None:
         enter, _, leave = layer.feed_forward
+        assert isinstance(enter, nn.Linear)
+        assert isinstance(leave, nn.Linear)
         self.enter_ff = _NormedLinear(layer.ff_norm, style, enter.weight, enter.bias)
         self.leave_ff, self.leave_bias = leave.weight.T.contiguous(), leave.bias
         self.own = _Attention(layer.self_attention, layer.self_norm, style, with_keys=True)
