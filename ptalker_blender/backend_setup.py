@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -24,6 +26,7 @@ TORCH_INDEX: Final = "https://download.pytorch.org/whl/"
 CUDA_BUILD: Final = "cu130"
 SIZES_GB: Final = {'CPU': (0.5, 1.7), 'CUDA': (3.0, 7.5)}
 """Build of PyTorch -> what is downloaded and what it takes on the disk in the end, in GB."""
+_REMOVED: Final = ".removed"
 MIN_PYTHON: Final = (3, 11)
 MAX_PYTHON: Final = (3, 14)
 
@@ -182,21 +185,32 @@ def check_plan(plan: Plan) -> None:
         raise JobError(f"The Python {plan.base_python} does not exist. Choose another one.")
 
 
-def remove(user_dir: Path) -> None:
+def remove(user_dir: Path) -> threading.Thread:
     """Delete the environment and all that belongs to it; saved styles stay.
+
+    It is gone at once, its files, of which there are many, bit by bit on the thread that is
+    returned; what a Blender that quits leaves of them goes with the next removal.
 
     Raises:
         JobError: Something in it is in use.
     """
     record_path(user_dir).unlink(missing_ok=True)
     try:
-        for name in (venv_dir(user_dir), user_dir / "pip-cache", user_dir / "pip-temp"):
-            if name.exists():
-                shutil.rmtree(name)
+        for folder in (venv_dir(user_dir), user_dir / "pip-cache", user_dir / "pip-temp"):
+            if folder.exists():
+                folder.rename(folder.with_name(f"{folder.name}-{time.time_ns()}{_REMOVED}"))
     except OSError as error:
         raise JobError(
             f"Not everything could be removed ({error}). Close other Blenders and try again."
         ) from error
+    thread = threading.Thread(target=_delete_removed, args=(user_dir,), daemon=True)
+    thread.start()
+    return thread
+
+
+def _delete_removed(user_dir: Path) -> None:
+    for folder in user_dir.glob(f"*{_REMOVED}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,9 @@ def test_setup_from_a_folder_of_wheels_repeat_and_remove(plan, monkeypatch):
     assert status(plan).state == 'BROKEN'
 
     (plan.user_dir / "styles").mkdir()
-    backend_setup.remove(plan.user_dir)
+    backend_setup.remove(plan.user_dir).join(60)
     assert status(plan).state == 'MISSING'
+    assert not list(plan.user_dir.glob("backend-env*"))
     assert (plan.user_dir / "styles").exists()
 
 
