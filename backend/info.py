@@ -69,7 +69,7 @@ def _checkpoint(folder: Path) -> dict[str, object]:
         presets_path = folder / "styles.json"
         presets = json.loads(presets_path.read_text("utf-8")) if presets_path.exists() else {}
         model = config.get("model", config)
-        styles = ["neutral", *sorted({*presets, *model.get("speakers", ())} - {"neutral"})]
+        styles = ["neutral", *sorted({*(presets or model.get("speakers", ()))} - {"neutral"})]
         return {"preset": str(model.get("preset", "")), "styles": styles}
     except (OSError, ValueError, AttributeError) as error:
         return {"damaged": str(error)}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
@@ -189,11 +188,11 @@ def _snapped(
     values = np.asarray(opening, np.float64)
     span = float(np.percentile(values, 95) - values.min())
     slack = 0.02 * span
-    minima, _ = scipy.signal.find_peaks(-values, prominence=max(0.08 * span, 1e-9))
+    minima = _marked_minima(values, depth=max(0.08 * span, 1e-9))
     snapped = positions.copy()
     depth = np.full(len(positions), np.inf)
     for minimum in minima:
-        first = last = int(minimum)  # the closure: as deep as the minimum, but for the slack
+        first = last = minimum  # the closure: as deep as the minimum, but for the slack
         while first > 0 and values[first - 1] <= values[minimum] + slack:
             first -= 1
         while last + 1 < len(values) and values[last + 1] <= values[minimum] + slack:
@@ -208,6 +207,25 @@ def _snapped(
                 depth[frame], snapped[frame] = values[edge], edge
                 break
     return snapped
+
+
+def _marked_minima(values: NDArray[np.float64], *, depth: float) -> list[int]:
+    """Rows from which one must climb by ``depth`` on both sides before coming lower."""
+
+    def is_enclosed(row: int, step: int) -> bool:
+        here = values[row]
+        while 0 <= row + step < len(values):
+            row += step
+            if values[row] < here:
+                return False
+            if values[row] >= here + depth:
+                return True
+        return False
+
+    inner = values[1:-1]
+    low = np.flatnonzero((inner < values[:-2]) & (inner <= values[2:])) + 1
+    rows = [int(row) for row in low]
+    return [row for row in rows if is_enclosed(row, -1) and is_enclosed(row, 1)]
 
 
 def _pchip(values: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
