@@ -105,7 +105,7 @@ def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tenso
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
     is_waveform = encoder.hears_waveform
-    margin = 2 + (_WAVEFORM_REACH if is_waveform else encoder.reach)
+    margin = 2 + (_WAVEFORM_REACH if is_waveform else 2 * encoder.reach)
     hidden_start, hidden_end = (
         (frame / encoder.fps - encoder.offset_seconds) * encoder.rate_hz for frame in (first, last)
     )
@@ -119,6 +119,8 @@ def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tenso
     if is_waveform:
         lengths = lengths.clamp(min=window)  # a published encoder cannot hear nothing at all
     phones = None if sound.phones is None else sound.phones[:, begin:end]
+    if not is_waveform:
+        phones = encoder.with_own_phones(speech, lengths, phones)
     hidden, mask = encoder.hear(speech, lengths, phones)
     return encoder.to_motion_clock(
         encoder.content(hidden), mask, last - first, first_frame=first, first_hidden=begin
