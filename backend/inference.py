@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from backend import audio, checkpoint, motion
 from backend.data.upper_face import blink_weights
 from backend.devices import memory_errors, num_cores, pick_device
+from backend.head_shapes import HeadShapes
 from backend.listening import Heard, Listener, ListeningCancelledError
-from backend.mesh import similarity_fit
 from backend.phones import Phone, phone_frames
 from backend.protocol import JobCancelled, JobError
 from backend.schedule import ANIMATING, LISTENING
-from backend.solved_shapes import fit_weights, lip_curves, solve_shapes
+from backend.solved_shapes import fit_weights, lip_curves
 from backend.style_files import Exemplar, read_presets
 from backend.topology import Head, face_frame
 
@@ -36,7 +36,6 @@ TOLERANCE_MM: Final = 0.01
 """Largest vertex error of learned shapes that are left out."""
 
 ProgressCall = Callable[[str, float, float, str], None]
-_KEPT_HEADS: Final = 4
 _LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 _CHUNK_FRAMES: Final = 3000
 
@@ -70,7 +69,7 @@ class Predictor:
         self.fingerprint = _fingerprint(folder / "model.safetensors")
         self._listener = Listener(workers=num_cores())
         self._presets = read_presets(folder / "styles.json")
-        self._kept: OrderedDict[str, tuple[tuple[str, ...], NDArray[np.float32]]] = OrderedDict()
+        self._shapes = HeadShapes(self._model)
 
     def close(self) -> None:
         """End the recogniser's processes."""
@@ -142,10 +141,10 @@ class Predictor:
     def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
         """An exemplar as weights (T, K), or for learned shapes as offsets (T, V, 3)."""
         if self._model.config.shape_kind == "learned":
-            to_model = np.linalg.inv(self._turn(exemplar.head))
+            to_model = np.linalg.inv(self._shapes.turn(exemplar.head))
             turned = exemplar.offsets @ to_model.astype(np.float32)
             return np.asarray(turned, np.float32)
-        _, shapes = self._head_shapes(exemplar.head)
+        _, shapes = self._shapes.on(exemplar.head)
         return fit_weights(exemplar.offsets, shapes)
 
     def predict(
@@ -194,14 +193,22 @@ class Predictor:
         taken: dict[str, float] = {}
         samples = audio.resample(samples, sample_rate_hz)
         num_rows = max(1, math.ceil(len(samples) / audio.SAMPLE_RATE_HZ * config.motion_fps))
+        with _timed(taken, "shapes"):
+            names, shapes = self._shapes.on(head)
+        has_failed = threading.Event()
         with ThreadPoolExecutor(max_workers=1) as pool:
-            hearing = pool.submit(self._hear, samples, listen, text, progress, is_cancelled)
-            with _timed(taken, "features"):
-                speech = self._speech_input(samples)
-            with _timed(taken, "shapes"):
-                names, shapes = self._head_shapes(head)
-            with _timed(taken, "listening"):
-                heard = hearing.result()
+            hearing = pool.submit(
+                self._hear, samples, listen, text, progress,
+                lambda: has_failed.is_set() or is_cancelled(),
+            )  # fmt: skip
+            try:
+                with _timed(taken, "features"):
+                    speech = self._speech_input(samples)
+                with _timed(taken, "listening"):
+                    heard = hearing.result()
+            except BaseException:  # also Ctrl-C: the pool would wait for the listener to finish
+                has_failed.set()
+                raise
         for warning in heard.warnings:
             warn(warning)
 
@@ -348,43 +355,6 @@ class Predictor:
         blinking[:, lids] = np.maximum(weights[:, lids], blinks[:, None])
         return blinking
 
-    def _head_shapes(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Names and shapes (K, V, 3) of the model on this head; the last few heads are kept."""
-        key = _head_key(head)
-        if key not in self._kept:
-            config = self._model.config
-            if config.shape_kind == "solved":
-                solved = solve_shapes(head)
-                order = [solved.names.index(name) for name in config.shape_names]
-                self._kept[key] = config.shape_names, solved.offsets[order]
-            else:
-                shapes = self._model.shapes().cpu().numpy() @ self._turn(head)
-                self._kept[key] = tuple(str(k) for k in range(len(shapes))), shapes
-            while len(self._kept) > _KEPT_HEADS:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def _turn(self, head: Head) -> NDArray[np.float32]:
-        """The matrix that takes offsets of the model's learned shapes to the head's own space.
-
-        Found by a similarity fit of the model's graph nodes to the same nodes on the head.
-
-        Raises:
-            JobError: The head has another topology than the model.
-        """
-        config = self._model.config
-        if (head.topology.name, len(head.vertices)) != (config.topology, config.num_vertices):
-            raise JobError(
-                f"This model animates heads of the topology {config.topology} "
-                f"({config.num_vertices} vertices); this one is {head.topology.name} "
-                f"({len(head.vertices)}). Choose such a head, or the bundled model."
-            )
-        graph = self._model.graph_encoder
-        nodes = graph.pool(torch.from_numpy(head.vertices).to(self.device)).cpu().numpy()
-        fit = similarity_fit(graph.positions.cpu().numpy(), nodes)
-        return np.asarray(float(graph.scale) * fit.scale * fit.rotation.T, np.float32)
-
 
 @contextmanager
 def _timed(taken: dict[str, float], name: str) -> Iterator[None]:
@@ -395,13 +365,6 @@ def _timed(taken: dict[str, float], name: str) -> Iterator[None]:
 
 def _as_style(code: torch.Tensor) -> Style:
     return Style(code[0].float().cpu().numpy())
-
-
-def _head_key(head: Head) -> str:
-    digest = hashlib.sha256()
-    for array in (head.vertices, head.corners, head.topology.face_point_vertices):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _fingerprint(path: Path) -> str:

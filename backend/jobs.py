@@ -100,6 +100,11 @@ class Worker:
         warnings = list(sound.warnings)
         if audio.SILENT in warnings:
             raise JobError(audio.SILENT)
+        asked = request.duration_seconds
+        if asked is not None and asked > sound.seconds + 0.1:
+            warnings.append(
+                f"The sound ends {asked - sound.seconds:.1f} s before the end that was asked for."
+            )
         for text in warnings:
             voice.warn(text)
         voice.status("Loading the model")

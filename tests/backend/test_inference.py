@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from backend import audio, inference
+from backend import audio, checkpoint, config, head_shapes, inference, model
 from backend import motion as motions
 from backend.devices import memory_errors, pick_device
 from backend.listening import Heard, ListeningCancelledError
@@ -21,7 +23,7 @@ from backend.phones import Phone
 from backend.protocol import JobCancelled, JobError
 from backend.solved_shapes import ARKIT_NAMES
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
-from backend.topology import identify
+from backend.topology import face_frame, identify
 
 NTSC = Fraction(24000, 1001)
 
@@ -264,7 +266,7 @@ def test_shapes_are_solved_once_per_head(predictor, head, monkeypatch):
     def solve(_):
         raise AssertionError("solved again")
 
-    monkeypatch.setattr(inference, "solve_shapes", solve)
+    monkeypatch.setattr(head_shapes, "solve_shapes", solve)
     predict(predictor, head, voice(0.5))
 
 
@@ -276,3 +278,73 @@ def test_a_long_line_blinks_with_both_lids_and_opens_them_again(predictor, head)
     starts = np.flatnonzero(shut[1:, 0] & ~shut[:-1, 0])
     assert 2 <= len(starts) <= 14
     assert shut.mean() < 0.1
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory, head):
+    """A model of learned shapes for the demo head's topology, untrained."""
+    tiny = config.PRESETS["tiny"]
+    ptalker_config = dataclasses.replace(
+        tiny, shape_kind="learned", topology="demo", shape_names=(), num_nodes=60,
+        num_vertices=len(head.vertices), speakers=("anna", "ben"),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ptalker = model.PTalker(ptalker_config)
+    vertices = torch.from_numpy(head.vertices)
+    ptalker.set_graph(
+        model.coarse_mesh_graph(
+            vertices, torch.ones(len(vertices)), num_nodes=60, num_neighbours=tiny.num_neighbours
+        )
+    )
+    with torch.no_grad():
+        ptalker.head.weight.normal_(0, 3e-4)  # metres
+    folder = tmp_path_factory.mktemp("learned")
+    checkpoint.save(folder, ptalker, card="For tests.")
+    return inference.Predictor(folder, "cpu")
+
+
+def test_learned_shapes_follow_a_head_that_is_turned_and_scaled(learned, head):
+    straight, _ = predict(learned, head, voice(1.0))
+    turn = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # Y up to Z up
+    moved = dataclasses.replace(head, vertices=1000 * head.vertices @ turn.T + [5.0, 6, 7])
+    turned, _ = predict(learned, moved, voice(1.0))
+    expected = (motions.compose(straight) - straight.template) @ turn.T * 1000
+    found = motions.compose(turned) - turned.template
+    unit_mm = face_frame(moved).unit_mm
+    assert np.abs(expected).max() / unit_mm > 0.5
+    assert np.abs(found - expected).max() / unit_mm < 0.05
+    assert turned.names[0] == "PTalker 01"
+    assert turned.report["largest_vertex_error_mm"] <= 0.01
+    assert len(turned.names) <= learned._model.config.feature_dim + 1
+
+
+def test_learned_shapes_have_styles_of_their_subjects(learned, head):
+    assert learned.style_names == ("neutral", "anna", "ben")
+    anna, _ = predict(learned, head, voice(1.0), style=learned.named_style("anna"))
+    neutral, _ = predict(learned, head, voice(1.0))
+    assert np.abs(motions.compose(anna) - motions.compose(neutral)).max() > 1e-5
+
+
+def test_learned_shapes_take_an_exemplar(learned, exemplar):
+    assert np.isfinite(learned.exemplar_style(read_exemplar(exemplar), print).code).all()
+
+
+def test_learned_shapes_refuse_another_head(learned, head):
+    fewer = dataclasses.replace(head, vertices=head.vertices[:-1])
+    with pytest.raises(JobError, match="topology demo"):
+        predict(learned, fewer, voice(0.5))
+
+
+def test_a_failure_does_not_wait_for_the_listener(predictor, head, monkeypatch):
+    def recognise(*_, is_cancelled, **__):
+        while not is_cancelled():
+            time.sleep(0.01)
+        raise ListeningCancelledError
+
+    def fail(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predictor._listener, "recognise", recognise)
+    monkeypatch.setattr(predictor, "_speech_input", fail)
+    with pytest.raises(KeyboardInterrupt):
+        predict(predictor, head, voice(0.5), listen="words")

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A model's shapes on a head: solved on it, or learned ones brought into its space.
+
+Apart from inference.py, which is about time; this is about space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backend.mesh import similarity_fit
+from backend.model import PTalker
+from backend.protocol import JobError
+from backend.solved_shapes import solve_shapes
+from backend.topology import Head, load_topology, shipped_topologies
+
+_KEPT_HEADS: Final = 4
+
+
+class HeadShapes:
+    """The shapes of one model on any head; those of the last few heads are kept."""
+
+    def __init__(self, model: PTalker) -> None:
+        self._model = model
+        self._kept: OrderedDict[str, tuple[tuple[str, ...], NDArray[np.float32]]] = OrderedDict()
+
+    def on(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Names and shapes (K, V, 3) of the model on this head; the last few heads are kept."""
+        key = _head_key(head)
+        if key not in self._kept:
+            config = self._model.config
+            if config.shape_kind == "solved":
+                solved = solve_shapes(head)
+                order = [solved.names.index(name) for name in config.shape_names]
+                self._kept[key] = config.shape_names, solved.offsets[order]
+            else:
+                shapes = self._model.shapes().cpu().numpy() @ self.turn(head)
+                self._kept[key] = tuple(str(k) for k in range(len(shapes))), shapes
+            while len(self._kept) > _KEPT_HEADS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def turn(self, head: Head) -> NDArray[np.float32]:
+        """The matrix that takes offsets of the model's learned shapes to the head's own space.
+
+        Found by a similarity fit of the model's graph nodes to the same nodes on the head.
+
+        Raises:
+            JobError: The head has another topology than the model.
+        """
+        config = self._model.config
+        wanted = config.topology
+        is_same = len(head.vertices) == config.num_vertices and (
+            wanted not in shipped_topologies()
+            or load_topology(wanted).fingerprint == head.topology.fingerprint
+        )
+        if not is_same:
+            raise JobError(
+                f"This model animates heads of the topology {config.topology} "
+                f"({config.num_vertices} vertices); this one is {head.topology.name} "
+                f"({len(head.vertices)}). Choose such a head, or the bundled model."
+            )
+        graph = self._model.graph_encoder
+        nodes = graph.pool(torch.from_numpy(head.vertices).to(graph.positions.device)).cpu().numpy()
+        fit = similarity_fit(graph.positions.cpu().numpy(), nodes)
+        return np.asarray(float(graph.scale) * fit.scale * fit.rotation.T, np.float32)
+
+
+def _head_key(head: Head) -> str:
+    digest = hashlib.sha256()
+    for array in (head.vertices, head.corners, head.topology.face_point_vertices):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
