@@ -85,4 +85,5 @@ def add_sentence(context: Context, obj: Object, path: Path) -> None:
         obj.ptalker.sound_file = str(path)
         obj.ptalker.sound_frame = scene.frame_start
     else:
+        strip.sound.pack()  # the file lies in the extension's folder, which may go
         obj.ptalker.strip_name = strip.name

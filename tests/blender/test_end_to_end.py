@@ -159,6 +159,7 @@ def test_exemplar_changes_the_motion_and_can_be_saved(demo, addon, motions):
     demo.ptalker.style_strength = 0.0
     assert generate() == {'FINISHED'}
     np.testing.assert_allclose(motions[-1].weights, motions[0].weights, atol=1e-3)
+    assert bpy.ops.ptalker.delete_style('EXEC_DEFAULT') == {'FINISHED'}
 
 
 @needs_weights
