@@ -189,6 +189,24 @@ def test_chunks_cannot_be_told_from_one_piece(mode, motion_fps):
     torch.testing.assert_close(cut[1, :length], whole[1, :length], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("modes", [("parallel", "autoregressive"), ("autoregressive",)])
+def test_own_motion_is_fed_back_where_that_is_asked_for(modes):
+    model = build(replace(TINY, modes=modes), lively=True).eval()
+    batch = random_batch(TINY, (20,))
+    other = replace(batch, motion=batch.motion.flip(1))
+
+    def decode(batch: TrainingBatch, share: float) -> torch.Tensor:
+        return model(batch, autoregressive=True, own_feedback_share=share).motion
+
+    assert not torch.allclose(decode(batch, 0.0), decode(other, 0.0), atol=1e-3)
+    if "parallel" in modes:  # the first pass does not need the truth, so nothing does
+        torch.testing.assert_close(decode(batch, 1.0), decode(other, 1.0))
+        own = replace(batch, motion=model(batch).motion.clamp(0.0, TINY.max_weight))
+        torch.testing.assert_close(decode(batch, 1.0), decode(own, 0.0), atol=1e-5, rtol=0)
+    else:
+        assert not torch.allclose(decode(batch, 1.0), decode(batch, 0.0), atol=1e-3)
+
+
 def test_generation_equals_the_training_pass():
     model = build(TINY, lively=True).eval()
     batch = random_batch(TINY, (25,))
@@ -326,6 +344,50 @@ def test_content_of_a_slower_motion_is_interpolated_in_time():
     late = build(small(PRESETS["vocaset"])).speech_content.to_motion_clock(content, mask, 4)[0]
     expected = [0.0, 5 / 3 - 0.625, 10 / 3 - 0.625, 5 - 0.625]
     torch.testing.assert_close(late[0, :, 0], torch.tensor(expected))
+
+
+def test_waveforms_are_heard_in_chunks_on_the_motions_clock():
+    model = build(small(PRESETS["vocaset"]), lively=True).eval()
+    speech, style = torch.randn(2, 32000), model.neutral_style()
+    lengths = torch.tensor([32000, 20000])
+    whole = model.generate(speech, style, num_frames=60, lengths=lengths)
+    cut = model.generate(speech, style, num_frames=60, lengths=lengths, chunk_frames=13)
+    alone = model.generate(speech[1:, :20000], style, num_frames=40)
+    torch.testing.assert_close(cut, whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(whole[1, :25], alone[0, :25], atol=1e-4, rtol=0)
+
+
+class _SoundPath(torch.nn.Module):
+    """What engines without torch need: features, phones and a style to weights."""
+
+    def __init__(self, model: PTalker) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, speech, phones, style):
+        lengths = torch.full((speech.shape[0],), speech.shape[1])
+        heard = self.model.speech_content(
+            speech, lengths, phones=phones, num_frames=speech.shape[1]
+        )
+        queries = self.model.decoder.queries(style, speech.shape[1])
+        hidden = self.model.decoder(queries, heard.features, heard.mask, style, causal=False)
+        return self.model.weights(hidden)
+
+
+def test_sound_path_can_be_exported_for_any_length():
+    model = build(TINY, lively=True).eval()
+    style = model.neutral_style()
+
+    def inputs(num_frames: int) -> tuple[torch.Tensor, ...]:
+        return torch.randn(1, num_frames, 160), torch.randint(0, 41, (1, num_frames)), style
+
+    length = {1: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(
+        _SoundPath(model), inputs(100), dynamic_shapes=(length, length, None), strict=False
+    )
+    longer = inputs(230)
+    expected = model.generate(longer[0], style, num_frames=230, phones=longer[1])
+    torch.testing.assert_close(program.module()(*longer), expected, atol=1e-5, rtol=0)
 
 
 def test_base_model_is_small_enough_to_bundle():
