@@ -123,7 +123,8 @@ def run_to_the_end():
 def undo_and_redo():
     gui.move(*gui.centre())
     gui.key("ctrl+z")
-    yield 3.0
+    for _ in range(3):  # the undone scene is drawn a redraw later
+        yield 1.5
     gui.shot("07_undone.png")
     assert keys_of(head_of_scene()) == 0, "one Ctrl-Z takes the result back"
     gui.move(*gui.centre())
