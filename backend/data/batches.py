@@ -122,9 +122,8 @@ class MotionRecipe:
         num_frames: Length ``T`` at ``FPS``; shorter clips are padded.
         style_frames: Shortest and longest style clip.
         num_styles: Training styles with an identity, which ``speaker`` numbers.
-        neutral_share: Sequences in the neutral style with no source of style: what the model does
-            when
-            it is not told a style.
+        neutral_share: Sequences in the neutral style, most with no source of style: what the
+            model does when it is not told a style.
         identity_share: Of the others, those in one of the numbered styles.
         exact_share: Sequences that are told the right phones.
         corrupted_share: Sequences that are told phones with a recogniser's errors; the rest hears
@@ -137,8 +136,8 @@ class MotionRecipe:
     num_frames: int = 150
     style_frames: tuple[int, int] = (75, 150)
     num_styles: int = 64
-    neutral_share: float = 0.25
-    identity_share: float = 0.4
+    neutral_share: float = 0.2
+    identity_share: float = 0.35
     exact_share: float = 0.3
     corrupted_share: float = 0.35
     voice_share: float = 0.5
@@ -177,24 +176,47 @@ def motion_of(data: SpeechData, clip: Clip, style: Style) -> NDArray[np.float32]
 
 def motion_batch(
     data: SpeechData, recipe: MotionRecipe, *, seed: int, number: int
-) -> TrainingBatch:
-    """Batch ``number`` of the second stage: sentences, each in a style shown by another clip.
+) -> tuple[TrainingBatch, Tensor]:
+    """Batch ``number`` of the last stage: sentences, each in a style shown by another clip.
 
     Args:
         data: The speech.
-        recipe: How it is made; with an ``identity_share`` of 1 no clips are there to show a style.
+        recipe: How it is made.
         seed: Of the run.
         number: Of the batch; the same number gives the same batch.
 
     Returns:
-        The batch, on the CPU.
+        The batch, on the CPU, and the styles' vectors, shape ``(B, STYLE_DIM)``.
     """
     rng = np.random.default_rng((seed, 2, number))
     rows = [_motion_row(data, recipe, rng) for _ in range(recipe.batch_size)]
     stacked = {name: _padded([row[name] for row in rows]) for name in rows[0]}
     frames = torch.arange(stacked["phone_targets"].shape[1])
     stacked["phone_targets"][frames[None] >= stacked["speech_lengths"][:, None]] = IGNORED
-    return TrainingBatch(**stacked)
+    styles = stacked.pop("style")
+    return TrainingBatch(**stacked), styles
+
+
+def style_batch(
+    data: SpeechData, recipe: MotionRecipe, *, seed: int, number: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch ``number`` of the styles' stage: sentences in random styles, without their sound.
+
+    Args:
+        data: The speech.
+        recipe: How it is made.
+        seed: Of the run.
+        number: Of the batch; the same number gives the same batch.
+
+    Returns:
+        Motions ``(B, T, 52)``, their lengths ``(B,)`` and the styles' vectors ``(B, STYLE_DIM)``.
+    """
+    rng = np.random.default_rng((seed, 4, number))
+    styles = [Style.sample(rng) for _ in range(recipe.batch_size)]
+    motions = [_exemplar(data, recipe, style, rng) for style in styles]
+    vectors = np.stack([style.to_vector() for style in styles])
+    lengths = torch.tensor([len(motion) for motion in motions])
+    return _padded(motions), lengths, torch.from_numpy(vectors)
 
 
 def _motion_row(
@@ -217,6 +239,7 @@ def _motion_row(
         "speech_lengths": np.array(len(labels)),
         "motion": motion_of(data, clip, shown.style)[span],
         "motion_lengths": np.array(len(labels)),
+        "style": shown.style.to_vector(),
         "speaker": np.array(shown.number),
         "phones": _told_phones(clip, recipe, rng)[span],
         "phone_targets": labels,
@@ -246,11 +269,10 @@ def _draw_style(
 ) -> _Shown:
     """The neutral style, which is not shown; a numbered one; one that suits the voice; any."""
     if rng.random() < recipe.neutral_share:
-        return _Shown(Style.neutral(), is_seen=False)
+        return _Shown(Style.neutral(), is_seen=rng.random() < 0.2)
     if rng.random() < recipe.identity_share:
         number = int(rng.integers(recipe.num_styles))
-        style = training_styles(recipe.num_styles)[number]
-        return _Shown(style, number, is_seen=recipe.identity_share < 1.0)
+        return _Shown(training_styles(recipe.num_styles)[number], number)
     if rng.random() < recipe.voice_share:
         return _Shown(style_for_voice(data.voices[clip.key], rng), is_heard=True)
     return _Shown(Style.sample(rng))

@@ -113,7 +113,9 @@ class PTalker(nn.Module):
         nodes = self.graph_encoder.displacements(batch.motion) * mask[:, :, None, None]
         features, reduced_mask = self._motion_features(nodes, mask)
         reduced_content = self.motion_content(features, reduced_mask)
-        own_style, motion_style_frames = self.motion_style(features, reduced_mask)
+        own_style, motion_style_frames = self.motion_style(
+            features, reduced_mask, nodes * self.config.motion_scale, mask
+        )
         seen = stretch_frames(reduced_content, reduced_mask, self.config.motion_stride, T)
         seen = seen * mask.unsqueeze(-1)
         styles = self._styles_of(batch)
@@ -181,7 +183,8 @@ class PTalker(nn.Module):
         """E_m^s of a clip."""
         mask = frame_mask(lengths, motion.shape[1])
         nodes = self.graph_encoder.displacements(motion) * mask[:, :, None, None]
-        return self.motion_style(*self._motion_features(nodes, mask))[0]
+        features = self._motion_features(nodes, mask)
+        return self.motion_style(*features, nodes * self.config.motion_scale, mask)[0]
 
     def _audio_style_frames(
         self, batch: TrainingBatch, heard: SpeechContent, num_frames: int
@@ -244,7 +247,7 @@ class PTalker(nn.Module):
         motion = self.motion(self.decoder(queries, content, mask, style, causal=False))
         nodes = self.graph_encoder.displacements(motion) * mask[:, :, None, None]
         features, reduced_mask = self._motion_features(nodes, mask)
-        found, _ = self.motion_style(features, reduced_mask)
+        found, _ = self.motion_style(features, reduced_mask, nodes * self.config.motion_scale, mask)
         return CycleOutputs(
             content=self.motion_content(features, reduced_mask),
             style=found.code,

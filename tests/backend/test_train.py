@@ -78,9 +78,7 @@ def test_the_same_seed_gives_the_same_model_and_another_does_not(folder, trained
 
 def test_loss_falls(folder, tmp_path):
     main(arguments(folder, tmp_path, phone_steps=60, word_steps=1, motion_steps=1))
-    lines = [
-        json.loads(line) for line in (tmp_path / "phones-log.jsonl").read_text().splitlines()
-    ]
+    lines = [json.loads(line) for line in (tmp_path / "phones-log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0]
 
@@ -98,12 +96,13 @@ def test_a_preset_for_captured_data_is_refused(folder, tmp_path):
 def test_a_motion_batch_shows_styles_by_other_clips_and_hides_the_neutral(folder, tmp_path):
     data = open_speech([folder], tmp_path)
     recipe = batches.MotionRecipe(batch_size=32, num_frames=60, num_styles=3)
-    batch = batches.motion_batch(data, recipe, seed=0, number=0)
-    again = batches.motion_batch(data, recipe, seed=0, number=0)
+    batch, vectors = batches.motion_batch(data, recipe, seed=0, number=0)
+    again, _ = batches.motion_batch(data, recipe, seed=0, number=0)
     assert torch.equal(batch.motion, again.motion)
     shown = batch.style_motion_lengths > 0
     assert 0 < int((~shown).sum()) < 32
     assert (batch.speaker[~shown] == -1).all()
+    assert (vectors[~shown] == 0).all()
     assert int(batch.speaker.max()) < 3
     assert (batch.phones == 0).all(dim=1).any()
     frames = torch.arange(batch.phone_targets.shape[1])
