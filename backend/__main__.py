@@ -396,5 +396,5 @@ class _TerminalVoice:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads wait for each other busily
     sys.exit(main())

@@ -6,10 +6,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 
 from backend.protocol import JobError
+
+_FEW_PARAMETERS: Final = 20_000_000
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,3 +62,13 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def limit_threads(num_parameters: int) -> None:
+    """Have torch use one thread for a small model.
+
+    Such a model animates a minute in a second on one core. More threads wait for each other at
+    every layer: beside a busy Blender they made it many times slower than one.
+    """
+    if num_parameters < _FEW_PARAMETERS:
+        torch.set_num_threads(1)

@@ -67,13 +67,20 @@ class Predictor:
             self._model = checkpoint.load(folder, self.device)
         self._model.eval()
         self.fingerprint = _fingerprint(folder / "model.safetensors")
-        self._listener = Listener(workers=num_cores())
+        self._listener = Listener(
+            workers=max(2, num_cores())
+        )  # in this process it would block every thread
         self._presets = read_presets(folder / "styles.json")
         self._shapes = HeadShapes(self._model)
 
     def close(self) -> None:
         """End the recogniser's processes."""
         self._listener.close()
+
+    @property
+    def num_parameters(self) -> int:
+        """Size of the model."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
 
     @property
     def style_names(self) -> tuple[str, ...]:

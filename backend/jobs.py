@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from backend import audio, motion, version
+from backend.devices import limit_threads
 from backend.inference import Predictor, Style
 from backend.job_requests import anchored, check, check_style_request, request_from_flags
 from backend.mesh import read_face_points, read_head
@@ -74,7 +75,9 @@ class Worker:
             for other in self._predictors.values():
                 other.close()
             self._predictors.clear()
-            self._predictors[key] = Predictor(folder, device)
+            predictor = Predictor(folder, device)
+            limit_threads(predictor.num_parameters)
+            self._predictors[key] = predictor
         return self._predictors[key]
 
     def run(self, request: GenerateRequest | StyleRequest, voice: Voice) -> dict[str, object]:

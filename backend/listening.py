@@ -188,7 +188,7 @@ class Listener:
     ) -> list[Piece]:
         total = sum(len(sound) for sound, _ in tasks) / SAMPLE_RATE
         done = 0.0
-        if self._workers <= 1 or len(tasks) == 1:
+        if self._workers <= 1:
             pieces = []
             for sound, words in tasks:
                 _raise_if(is_cancelled)

@@ -226,6 +226,7 @@ def run_job(
     try:
         if voice.is_cancelled():
             return Cancelled(job=job)
+        voice.status("Starting")  # the first job loads torch, which takes seconds
         final = Result(job=job, path=request.out, report=load().run(request, voice))
         encode(final)
     except BaseException as error:  # noqa: BLE001 - a library's exit too must end in a message

@@ -122,7 +122,7 @@ def test_hello_comes_first_and_jobs_end_one_after_the_other(service):
         service.generate(job)
     for job in ("1", "2", "ä 3"):
         messages = service.until(*FINAL)
-        assert [m["type"] for m in messages] == ["status", "warning", "result"]
+        assert [m["type"] for m in messages] == ["status", "status", "warning", "result"]
         assert {m["job"] for m in messages} == {job}
     assert messages[-1]["report"] == {"ok": True}
 
@@ -154,7 +154,7 @@ def test_every_failure_is_one_error_and_the_next_job_works(service, what, words)
     assert "\n" not in messages[-1]["message"]
     assert "Traceback" in messages[-1]["detail"]
     messages = service.until(*FINAL)
-    assert [m["type"] for m in messages] == ["status", "warning", "result"]
+    assert [m["type"] for m in messages] == ["status", "status", "warning", "result"]
     if what != "JobError":
         assert "Traceback" in service.log.read_text()
 
@@ -168,7 +168,7 @@ def test_an_interrupt_inside_a_job_cancels_it(service):
 def test_prints_of_libraries_do_not_reach_the_messages(service):
     service.next()
     service.generate("1", "print")
-    assert [m["type"] for m in service.until(*FINAL)] == ["status", "warning", "result"]
+    assert [m["type"] for m in service.until(*FINAL)] == ["status", "status", "warning", "result"]
     log = service.log.read_text()
     for line in ("a library prints", "and so does C code", "and a child"):
         assert line in log
@@ -229,7 +229,7 @@ def test_an_endless_line_is_refused_once_and_takes_no_memory(service):
     assert service.next()["type"] == "error"
     service.generate("2")
     messages = service.until(*FINAL)
-    assert [m["type"] for m in messages] == ["status", "warning", "result"]
+    assert [m["type"] for m in messages] == ["status", "status", "warning", "result"]
     status = Path(f"/proc/{service.process.pid}/status")
     if status.exists():
         peak = int(status.read_text().split("VmHWM:")[1].split()[0])
