@@ -14,7 +14,7 @@ import bpy
 
 FILM_SAMPLES = 6
 PICTURE_SAMPLES = 16
-PORTRAIT_SAMPLES = 128
+PORTRAIT_SAMPLES = 64
 
 
 def set_engine(scene: bpy.types.Scene, engine: str, samples: int) -> None:
