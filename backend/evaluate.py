@@ -90,7 +90,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
             "ways": speech_figures(predictor, clips, mouth, arguments.ways),
         }
         if arguments.styles:
-            model = checkpoint.load(arguments.checkpoint, arguments.device)
+            model = checkpoint.load(arguments.checkpoint)
             report["styles"] = style_figures(model.eval(), clips, mouth)
     finally:
         predictor.close()

@@ -32,6 +32,7 @@ def arguments(folder, run, **changes):
         "preset": "tiny",
         "phone_steps": 6,
         "word_steps": 2,
+        "style_steps": 2,
         "motion_steps": 9,
         "batch_size": 4,
         "threads": 1,
@@ -48,7 +49,7 @@ def trained(folder, tmp_path_factory):
 def test_a_run_ends_in_a_checkpoint_that_loads(trained):
     run, made = trained
     model = checkpoint.load(run / "checkpoint")
-    assert {"phones", "words", "motions"} == set(made.figures)
+    assert {"phones", "words", "styles", "motions"} == set(made.figures)
     for name, value in model.state_dict().items():
         assert torch.isfinite(value).all(), name
     card = (run / "checkpoint" / "README.md").read_text()
@@ -77,7 +78,7 @@ def test_the_same_seed_gives_the_same_model_and_another_does_not(folder, trained
 
 
 def test_loss_falls(folder, tmp_path):
-    main(arguments(folder, tmp_path, phone_steps=60, word_steps=1, motion_steps=1))
+    main(arguments(folder, tmp_path, phone_steps=60, word_steps=1, style_steps=1, motion_steps=1))
     lines = [json.loads(line) for line in (tmp_path / "phones-log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0]
