@@ -6,8 +6,6 @@ Apart from ``content_encoders.py``, which uses them and need not know how they a
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
@@ -68,13 +66,13 @@ def build_speech_encoder(config: SpeechEncoderConfig) -> HubertModel | Wav2Vec2B
     return encoder
 
 
-def load_published_weights(encoder: nn.Module, source: str | Path, revision: str) -> None:
+def load_published_weights(encoder: nn.Module, source: str, revision: str) -> None:
     """Fill a HuBERT with published weights: a local folder, the offline cache, or the hub.
 
     Args:
         encoder: A HuBERT, built from a config of the same sizes.
         source: Hub id or folder.
-        revision: Commit, for a hub id.
+        revision: Commit, for a hub id; empty for a folder.
 
     Raises:
         OSError: Neither in the cache nor reachable, or damaged.
@@ -83,7 +81,7 @@ def load_published_weights(encoder: nn.Module, source: str | Path, revision: str
 
     def fetch(*, offline: bool) -> HubertModel:
         return HubertModel.from_pretrained(
-            str(source),
+            source,
             revision=revision or "main",
             local_files_only=offline,
             use_safetensors=True,  # never a pickle
@@ -92,7 +90,7 @@ def load_published_weights(encoder: nn.Module, source: str | Path, revision: str
     try:
         found = fetch(offline=True)
     except OSError:
-        if Path(source).is_dir():
+        if not revision:
             raise
         found = fetch(offline=False)
     try:

@@ -191,7 +191,7 @@ def published_encoder(folder):
 def test_published_weights_are_loaded_from_a_folder(tmp_path):
     published = published_encoder(tmp_path)
     model = build(small(PRESETS["vocaset"]))
-    load_published_weights(model.speech_content.encoder, tmp_path, "")
+    load_published_weights(model.speech_content.encoder, str(tmp_path), "")
     for name, value in published.state_dict().items():
         torch.testing.assert_close(model.speech_content.encoder.state_dict()[name], value)
     assert isinstance(model.speech_content.encoder, HubertModel)
@@ -201,7 +201,7 @@ def test_published_weights_of_other_sizes_are_refused(tmp_path):
     build_speech_encoder(replace(SMALL_HUBERT, hidden_size=64)).save_pretrained(tmp_path)
     model = build(small(PRESETS["vocaset"]))
     with pytest.raises(ValueError, match="does not fit"):
-        load_published_weights(model.speech_content.encoder, tmp_path, "")
+        load_published_weights(model.speech_content.encoder, str(tmp_path), "")
 
 
 def test_frozen_published_encoder_is_named_and_not_saved(tmp_path):
