@@ -15,6 +15,7 @@ from pathlib import Path
 from backend import version
 from backend.protocol import JobCancelled, JobError, StyleRequest
 from backend.serve import describe, serve
+from backend.terminal import TerminalVoice
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -244,7 +245,7 @@ def _generate(options: argparse.Namespace) -> int:
         for key in ("audio", "head", "out", "topology", "style", "style_strength", "fps", "start",
                     "end", "gain", "decoder", "listen", "text", "text_file", "checkpoint", "device")
     }  # fmt: skip
-    voice = _TerminalVoice()
+    voice = TerminalVoice()
     if options.jobs is not None:
         failed = jobs.generate_many(Path(options.jobs), defaults=flags, voice=voice)
         voice.close()
@@ -257,8 +258,12 @@ def _generate(options: argparse.Namespace) -> int:
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
-    report = jobs.Worker().run(request, voice)
-    voice.close()
+    worker = jobs.Worker()
+    try:
+        report = worker.run(request, voice)
+    finally:
+        worker.close()
+        voice.close()
     print(json.dumps(report, indent=1))
     return DONE
 
@@ -273,7 +278,7 @@ def _style(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         device=options.device,
     )
-    voice = _TerminalVoice()
+    voice = TerminalVoice()
     report = jobs.Worker().run(request, voice)
     voice.close()
     print(json.dumps(report, indent=1))
@@ -292,7 +297,7 @@ def _prepare(options: argparse.Namespace) -> int:
     if not 0 <= options.hours <= 1000 or options.workers < 1:
         print("error: --hours must be 0 to 1000, --workers 1 or more", file=sys.stderr)
         return WRONG_USAGE
-    voice = _TerminalVoice()
+    voice = TerminalVoice()
     corpus = prepare_speech(
         Path(options.out),
         recordings=None if options.recordings is None else Path(options.recordings),
@@ -309,7 +314,7 @@ def _prepare(options: argparse.Namespace) -> int:
 def _prepare_captures(options: argparse.Namespace) -> int:
     from backend.data import prepare
 
-    voice = _TerminalVoice()
+    voice = TerminalVoice()
     manifest = prepare.prepare(
         options.kind, Path(options.raw), Path(options.out), fps=options.fps, units=options.units,
         precision=options.precision, progress=partial(voice.progress, "Preparing"),
@@ -359,40 +364,6 @@ def _info(options: argparse.Namespace) -> int:
     found = info.collect(with_devices=options.devices)
     print(json.dumps(found, indent=1) if options.json else info.as_text(found))
     return DONE
-
-
-class _TerminalVoice:
-    """Progress on a terminal's one line, warnings on lines of their own, all on stderr."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._width = 0
-
-    def status(self, text: str) -> None:
-        self._line(text)
-
-    def warn(self, text: str) -> None:
-        self.close()
-        print(f"warning: {text}", file=sys.stderr)
-
-    def progress(
-        self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
-    ) -> None:
-        left = "" if seconds_left is None else f", {seconds_left:.0f} s left"
-        self._line(f"{stage}: {done:.0f} of {total:.0f} {unit}{left}")
-
-    def is_cancelled(self) -> bool:
-        return False  # Ctrl-C raises KeyboardInterrupt
-
-    def close(self) -> None:
-        if self._width:
-            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
-        self._width = 0
-
-    def _line(self, text: str) -> None:
-        if self._is_terminal:
-            print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
-            self._width = len(text)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from backend.topology import Head, identify
 CHECKPOINTS: Final = Path(__file__).parent / "checkpoints"
 
 _AHEAD: Final = 2
+
+_log = logging.getLogger(__name__)
 
 
 class Voice(Protocol):
@@ -72,13 +75,17 @@ class Worker:
         folder = checkpoint_folder(checkpoint)
         key = (folder.resolve(), device)
         if key not in self._predictors:
-            for other in self._predictors.values():
-                other.close()
+            self.close()
             self._predictors.clear()
             predictor = Predictor(folder, device)
             limit_threads(predictor.num_parameters)
             self._predictors[key] = predictor
         return self._predictors[key]
+
+    def close(self) -> None:
+        """End the processes that listen."""
+        for predictor in self._predictors.values():
+            predictor.close()
 
     def run(self, request: GenerateRequest | StyleRequest, voice: Voice) -> dict[str, object]:
         """Do one job.
@@ -278,6 +285,10 @@ def generate_many(
                 failed.append((name, " ".join(str(error).split())))
             except MemoryError:
                 failed.append((name, "There is not enough memory for this job."))
+            except Exception as error:  # noqa: BLE001 - the jobs after it are still to be done
+                _log.error("%s", name, exc_info=error)
+                failed.append((name, f"Something unforeseen went wrong ({error!r:.200})."))
+    worker.close()
     return failed
 
 

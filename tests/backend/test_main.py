@@ -203,3 +203,27 @@ def test_it_answers_quickly_without_torch(flags):
     code = "import sys; from backend.__main__ import main\ntry: main(sys.argv[1:])\n" \
            "except SystemExit: pass\nassert 'torch' not in sys.modules"  # fmt: skip
     subprocess.run([sys.executable, "-c", code, *flags], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_a_bug_in_one_job_of_a_list_leaves_the_others(
+    tiny_checkpoint, sound, tmp_path, capsys, monkeypatch
+):
+    from backend import jobs
+
+    animate = jobs.Worker.animate
+
+    def fail_once(self, inputs, voice):
+        if inputs.request.out.endswith("1.npz"):
+            raise ZeroDivisionError("a bug")
+        return animate(self, inputs, voice)
+
+    monkeypatch.setattr(jobs.Worker, "animate", fail_once)
+    entries = [{"out": f"{number}.npz"} for number in (1, 2)]
+    (tmp_path / "jobs.json").write_text(json.dumps(entries))
+    status = command_line.main(
+        ["generate", "--jobs", str(tmp_path / "jobs.json"), "--head", str(HEAD), "--audio",
+         str(sound), "--listen", "sound", "--checkpoint", str(tiny_checkpoint)]
+    )  # fmt: skip
+    assert status == 1
+    assert "job 1" in capsys.readouterr().err
+    assert (tmp_path / "2.npz").exists()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a job says, on a terminal. Apart from __main__.py, which parses arguments."""
+
+from __future__ import annotations
+
+import sys
+
+
+class TerminalVoice:
+    """Progress on one line of the terminal, warnings on lines of their own, all on stderr."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._width = 0
+
+    def status(self, text: str) -> None:
+        """Say what the job is doing."""
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Say what the user should know."""
+        self.close()
+        sys.stderr.write(f"warning: {text}\n")
+
+    def progress(
+        self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
+    ) -> None:
+        """Say how far the stage is."""
+        left = "" if seconds_left is None else f", {seconds_left:.0f} s left"
+        self._line(f"{stage}: {done:.0f} of {total:.0f} {unit}{left}")
+
+    def is_cancelled(self) -> bool:
+        """Never: Ctrl-C raises KeyboardInterrupt."""
+        return False
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            sys.stderr.flush()
+        self._width = 0
+
+    def _line(self, text: str) -> None:
+        if self._is_terminal:
+            sys.stderr.write("\r" + text.ljust(self._width))
+            sys.stderr.flush()
+            self._width = len(text)
