@@ -22,9 +22,6 @@ CLOSURE_TOLERANCE_SECONDS = 0.05
 MAX_LAG_SECONDS = 0.06
 
 
-# --- closures and curves of the mouth -----------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ClosureCounts:
     """How many lip closures were found; counts add up over clips, rates do not.
@@ -199,9 +196,6 @@ def jerk_ratio(predicted: Array, reference: Array) -> float:
     return ours / theirs if theirs > 0 else (np.inf if ours > 0 else 1.0)
 
 
-# --- style --------------------------------------------------------------------------------------
-
-
 def style_error_ratio(predicted: Array, truth: Array, neutral: Array) -> float:
     """Error to the true answer in a style, over the error of ignoring the style.
 
@@ -232,9 +226,6 @@ def retrieval_accuracy(queries: Array, gallery: Array) -> float:
     first = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     second = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
     return float(((first @ second.T).argmax(1) == np.arange(len(first))).mean())
-
-
-# --- mesh metrics (ptalker.md, section 3.1) -----------------------------------------------------
 
 
 def lip_vertex_error_squared(predicted: Array, truth: Array, lips: NDArray[np.integer]) -> float:

@@ -163,9 +163,6 @@ def new_model(preset: str, mouth: Mouth) -> PTalker:
     return model
 
 
-# --- motions ------------------------------------------------------------------------------------
-
-
 class _Body(nn.Module):
     """The model in training: its whole forward pass, or the one branch that speech takes.
 

@@ -119,9 +119,6 @@ def test_the_table_has_a_row_for_each_way(mouth, clip):
     assert "retrieval: 1.000" in text
 
 
-# --- the bundled checkpoint ---------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def predictor():
     if not (BUNDLED / "model.safetensors").is_file():
