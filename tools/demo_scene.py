@@ -179,6 +179,7 @@ def main() -> int:
     add_light_and_camera(scene, head)
     set_look(scene)
     scene.frame_set(scene["ptalker_demo_frame"])
+    bpy.context.preferences.filepaths.save_version = 0  # no demo.blend1
     bpy.ops.wm.save_as_mainfile(filepath=str(arguments.out), compress=True)
     return 0
 
