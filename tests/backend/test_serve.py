@@ -20,7 +20,9 @@ FINAL = {"result", "cancelled", "error"}
 
 # What a job does is told by its `text`.
 STUB = """
-import os, sys, time
+import os, signal, sys, time
+# A shell starts background jobs deaf to Ctrl-C, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from backend import serve
 from backend.protocol import JobCancelled, JobError
 
