@@ -73,6 +73,8 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         layout.separator(factor=0.0)
         if reason:
             _label(layout, context, reason, 'INFO')
+        if _head(context) is None:
+            layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
         if job.result_kind != 'NONE':
             self._draw_result(layout, context, job)
 
