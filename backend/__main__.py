@@ -203,6 +203,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     add("--seed", metavar="N", text="of everything (default: 0)")
     add("--phone-steps", metavar="N", text="steps in which the ear learns phones")
     add("--word-steps", metavar="N", text="steps in which it is told what a recogniser heard")
+    add("--style-steps", metavar="N", text="steps in which it learns to read styles off motion")
     add("--motion-steps", metavar="N", text="steps in which the whole model learns to move")
     add("--batch-size", metavar="N", text="sequences in a batch")
     add("--threads", metavar="N", text="threads on a CPU (default: torch's choice)")
@@ -224,11 +225,15 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "--listen",
         nargs="+",
         choices=["sound", "words", "text"],
-        default=["sound", "words", "text"],
         metavar="WAY",
-        help="sound, words, text (default: all)",
+        help="sound, words, text (default: all; sound and words under conditions)",
     )
-    command.add_argument("--styles", action="store_true", help="also the transfer of styles")
+    kinds = command.add_mutually_exclusive_group()
+    kinds.add_argument("--styles", action="store_true", help="also the transfer of styles")
+    text = "instead: noise, rooms, other voices, levels, sounds without speech"
+    kinds.add_argument("--conditions", action="store_true", help=text)
+    text = "under conditions: only the first recordings (default: all)"
+    command.add_argument("--clips", type=int, default=0, metavar="N", help=text)
     command.add_argument("--out", type=Path, metavar="FILE.json", help="report to write")
 
 
@@ -327,7 +332,9 @@ def _prepare_captures(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from backend import train  # brings torch
 
-    names = ("seed", "phone_steps", "word_steps", "motion_steps", "batch_size", "threads")
+    names = (
+        "seed", "phone_steps", "word_steps", "style_steps", "motion_steps", "batch_size", "threads",
+    )  # fmt: skip
     numbers = {name: getattr(options, name) for name in names if hasattr(options, name)}
     logging.getLogger().setLevel(logging.INFO)
     train.main(
@@ -340,15 +347,24 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from backend import evaluate, jobs  # brings torch
+    from backend import evaluate, evaluate_conditions, jobs  # brings torch
 
+    checkpoint = jobs.checkpoint_folder(options.checkpoint)
+    if options.conditions:
+        conditions = evaluate_conditions.ConditionsArguments(
+            checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
+            head=options.head, ways=tuple(options.listen or ("sound", "words")),
+            num_clips=options.clips, out=options.out, device=options.device,
+        )  # fmt: skip
+        print(evaluate_conditions.table(evaluate_conditions.main(conditions)))
+        return DONE
     report = evaluate.main(
         evaluate.EvaluateArguments(
-            checkpoint=jobs.checkpoint_folder(options.checkpoint),
+            checkpoint=checkpoint,
             speech=options.speech,
             alignment=options.alignment,
             head=options.head,
-            ways=tuple(options.listen),
+            ways=tuple(options.listen or evaluate.WAYS),
             styles=options.styles,
             out=options.out,
             device=options.device,
