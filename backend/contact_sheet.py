@@ -20,7 +20,8 @@ from backend.topology import Head, face_frame, identify, read_face_points, read_
 
 VIEWS = {"front": (0.0, 0.0), "side": (90.0, 0.0), "three_quarter": (35.0, 5.0)}
 BACKGROUND = 235.0
-_OVERSAMPLING = 2
+_BEHIND = -1e6
+"""Depth of the background."""
 
 
 def render(
@@ -32,6 +33,7 @@ def render(
     size: int = 200,
     centre: tuple[float, float, float] = (0.0, -30.0, 0.0),
     extent: float = 230.0,
+    oversampling: int = 2,
 ) -> NDArray[np.uint8]:
     """Draw a shaded mesh by orthographic projection with a depth buffer.
 
@@ -44,6 +46,7 @@ def render(
         size: Width and height of the image in pixels.
         centre: What the image's middle shows, in mm.
         extent: What the image's height shows, in mm.
+        oversampling: Pixels drawn for each pixel of the image, along each side.
 
     Returns:
         ``(size, size, 3)``.
@@ -54,14 +57,15 @@ def render(
         [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
     )
     seen = (np.asarray(vertices, np.float64) - np.array(centre)) @ (tilt @ turn).T
-    pixels = size * _OVERSAMPLING
+    pixels = size * oversampling
     scale = pixels / extent
     screen = np.stack([seen[:, 0] * scale + pixels / 2, pixels / 2 - seen[:, 1] * scale], axis=1)
     if colours is None:
         colours = np.full((len(seen), 3), 0.78)
+    triangles = np.asarray(triangles)
     shaded = _shade(seen, triangles, np.asarray(colours, np.float64))
-    image = _rasterise(screen, seen[:, 2], shaded, np.asarray(triangles), pixels)
-    image = image.reshape(size, _OVERSAMPLING, size, _OVERSAMPLING, 3).mean(axis=(1, 3))
+    image = _rasterise(screen, seen[:, 2], shaded, triangles, pixels)
+    image = image.reshape(size, oversampling, size, oversampling, 3).mean(axis=(1, 3))
     return np.asarray(np.clip(image + 0.5, 0, 255), dtype=np.uint8)
 
 
@@ -95,22 +99,29 @@ def _rasterise(
     step = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
     x = low[owner, 0] + step % np.maximum(wide[owner], 1)
     y = low[owner, 1] + step // np.maximum(wide[owner], 1)
-    p = np.stack([x, y], axis=1) + 0.5
-    a, b, c = (corners[owner, i] for i in range(3))
+    a, b, c = (corners[:, i] for i in range(3))
     area = _cross(b - a, c - a)
-    inside = area != 0
-    safe = np.where(inside, area, 1.0)
-    u, v = _cross(b - p, c - p) / safe, _cross(c - p, a - p) / safe
-    w = 1.0 - u - v
-    keep = np.flatnonzero(inside & (u >= -1e-9) & (v >= -1e-9) & (w >= -1e-9))
-    weights = np.stack([u[keep], v[keep], w[keep]], axis=1)
-    hit = triangles[owner[keep]]
+    flat = area == 0
+    scale = 1.0 / np.where(flat, 1.0, area)
+    # The share of a corner is linear in the place: gradient and value at the origin, per triangle.
+    shares = []
+    for p, q in ((b, c), (c, a)):
+        slope = np.stack([p[:, 1] - q[:, 1], q[:, 0] - p[:, 0]], axis=1) * scale[:, None]
+        offset = np.where(flat, -9.0, _cross(p, q) * scale)
+        shares.append(slope[owner, 0] * (x + 0.5) + slope[owner, 1] * (y + 0.5) + offset[owner])
+    u, v = shares
+    keep = np.flatnonzero((u >= -1e-9) & (v >= -1e-9) & (u + v <= 1.0 + 1e-9))
+    u, v, owner = u[keep], v[keep], owner[keep]
+    place = y[keep] * pixels + x[keep]
+    hit = triangles[owner]
+    weights = np.stack([u, v, 1.0 - u - v], axis=1)
     nearness = (weights * depth[hit]).sum(axis=1)
-    order = np.argsort(nearness, kind="stable")  # the nearest is written last
-    image = np.full((pixels, pixels, 3), BACKGROUND)
-    colour = np.einsum("nk,nkc->nc", weights[order], shaded[hit[order]])
-    image[y[keep][order], x[keep][order]] = colour
-    return image
+    nearest = np.full(pixels * pixels, _BEHIND)
+    np.maximum.at(nearest, place, nearness)
+    seen = np.flatnonzero(nearness >= nearest[place])
+    image = np.full((pixels * pixels, 3), BACKGROUND)
+    image[place[seen]] = np.einsum("nk,nkc->nc", weights[seen], shaded[hit[seen]])
+    return image.reshape(pixels, pixels, 3)
 
 
 def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
