@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One pure function per metric: what is measured, in which unit, by whose definition.
+"""One pure function per metric of curves, codes and clips, and the interval of a mean.
 
-Two families. *Speech metrics* judge curves of the mouth against phones with times, for which no
-captured face is
-needed. *Mesh metrics* are those of the field (LVE, FDD, ...), for data sets with captured
-vertices; a number of
-theirs may only be compared within one protocol (regions, split, pooling).
+Speech metrics judge curves of the mouth against phones with times, for which no captured face is
+needed. What is measured on captured vertices is in ``mesh_metrics.py``.
 """
 
 from collections.abc import Sequence
@@ -13,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 Array = NDArray[np.floating]
 Interval = tuple[float, float]
@@ -163,13 +159,14 @@ def lagged_correlation(
             continue
         ahead = np.asarray(predicted, np.float64)[max(lag, 0) : max(lag, 0) + count]
         behind = np.asarray(reference, np.float64)[max(-lag, 0) : max(-lag, 0) + count]
-        value = _pearson(ahead, behind)
+        value = pearson(ahead, behind)
         if value > best + 1e-9:
             best, best_lag = value, lag
     return (float(best) if np.isfinite(best) else 0.0), best_lag / fps
 
 
-def _pearson(first: Array, second: Array) -> float:
+def pearson(first: Array, second: Array) -> float:
+    """Pearson correlation of two curves ``(T,)``; 0 where one of them is constant."""
     first, second = first - first.mean(), second - second.mean()
     scale = float(np.sqrt((first**2).sum() * (second**2).sum()))
     return float((first * second).sum()) / scale if scale > 1e-12 else 0.0
@@ -228,162 +225,19 @@ def retrieval_accuracy(queries: Array, gallery: Array) -> float:
     return float(((first @ second.T).argmax(1) == np.arange(len(first))).mean())
 
 
-def lip_vertex_error_squared(predicted: Array, truth: Array, lips: NDArray[np.integer]) -> float:
-    """LVE as the field prints it: the mean over frames of the largest *squared* lip error.
-
-    Source: CodeTalker's script (Xing et al. 2023); torchmetrics ``LipVertexError``.
-
-    Args:
-        predicted: Vertices, shape ``(T, V, 3)``.
-        truth: Vertices, the same shape.
-        lips: Vertex indices.
-
-    Returns:
-        Squared unit of the vertices.
-    """
-    return float(((predicted[:, lips] - truth[:, lips]) ** 2).sum(-1).max(-1).mean())
-
-
-def lip_vertex_error(predicted: Array, truth: Array, lips: NDArray[np.integer]) -> float:
-    """LVE as a distance: the mean over frames of the largest lip error, unit of the vertices."""
-    return float(np.linalg.norm(predicted[:, lips] - truth[:, lips], axis=-1).max(-1).mean())
-
-
-def upper_face_dynamics_deviation(
-    predicted: Array, truth: Array, template: Array, upper_face: NDArray[np.integer]
-) -> float:
-    """FDD of one sequence, signed: positive where the prediction is too still.
-
-    ``mean_i [std_t |v(t,i) - v0|^2 - std_t |v^(t,i) - v0|^2]`` with the population standard
-    deviation.
-
-    Args:
-        predicted: Vertices, shape ``(T, V, 3)``.
-        truth: Vertices, the same shape.
-        template: Neutral face, shape ``(V, 3)``.
-        upper_face: Vertex indices.
-
-    Returns:
-        Squared unit of the vertices.
-    """
-
-    def dynamics(vertices: Array) -> Array:
-        return ((vertices[:, upper_face] - template[upper_face]) ** 2).sum(-1).std(0)
-
-    return float((dynamics(truth) - dynamics(predicted)).mean())
-
-
-def mean_vertex_error(predicted: Array, truth: Array) -> float:
-    """MVE: mean distance over frames and vertices, unit of the vertices."""
-    return float(np.linalg.norm(predicted - truth, axis=-1).mean())
-
-
-def mouth_opening_difference(
-    predicted: Array, truth: Array, lips: NDArray[np.integer], *, up_axis: int = 1
-) -> float:
-    """MOD: mean difference of the mouth's height, the largest minus the smallest lip coordinate.
-
-    No paper states a formula; this is the usable reconstruction of ptalker.md.
-    """
-
-    def height(vertices: Array) -> Array:
-        return np.ptp(vertices[:, lips, up_axis], axis=1)
-
-    return float(np.abs(height(predicted) - height(truth)).mean())
-
-
-def lip_dtw(predicted: Array, truth: Array, lips: NDArray[np.integer]) -> float:
-    """LDTW: dynamic time warping distance of the lip trajectories, per frame of the reference.
-
-    Args:
-        predicted: Vertices, shape ``(T, V, 3)``.
-        truth: Vertices, shape ``(S, V, 3)``; lengths may differ.
-        lips: Vertex indices.
-
-    Returns:
-        Mean lip distance along the cheapest path, divided by ``S``.
-    """
-    cost = np.stack(
-        [np.linalg.norm(frame[lips] - truth[:, lips], axis=-1).mean(-1) for frame in predicted]
-    )
-    return float(_dtw(cost)[0] / cost.shape[1])
-
-
-def mouth_timing_error_ms(predicted_mm: Array, truth_mm: Array, fps: float) -> float:
-    """MTM: mean time between matching extrema of the lip distance.
-
-    Curves are smoothed with a Gaussian of two frames, matched by derivative DTW; each extremum of
-    the truth meets
-    the extremum of its kind nearest to where the path leads. Source: arXiv 2503.20308.
-
-    Args:
-        predicted_mm: Lip distance, shape ``(T,)``.
-        truth_mm: Lip distance, shape ``(T,)``.
-        fps: Frames per second.
-
-    Returns:
-        Milliseconds; ``nan`` where a curve has no extrema.
-    """
-    ours, theirs = gaussian_filter1d(predicted_mm, 2.0), gaussian_filter1d(truth_mm, 2.0)
-    cost = (np.gradient(ours)[:, None] - np.gradient(theirs)[None]) ** 2
-    path = _dtw(cost)[1]
-    led_to = {j: i for i, j in path}
-    gaps: list[float] = []
-    for sign in (1.0, -1.0):
-        found = _peaks(sign * ours)
-        for j in _peaks(sign * theirs) if len(found) else ():
-            partner = found[np.abs(found - led_to[int(j)]).argmin()]
-            gaps.append(abs(float(partner - j)))
-    return float(np.mean(gaps)) * 1000 / fps if gaps else float("nan")
-
-
-def _peaks(curve: Array) -> NDArray[np.int64]:
-    rise = np.sign(np.diff(curve))
-    return np.flatnonzero((rise[:-1] > 0) & (rise[1:] <= 0)).astype(np.int64) + 1
-
-
-def _dtw(cost: Array) -> tuple[float, list[tuple[int, int]]]:
-    rows, columns = cost.shape
-    total = np.full((rows + 1, columns + 1), np.inf)
-    total[0, 0] = 0.0
-    for i in range(rows):
-        for j in range(columns):
-            total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
-    i, j = rows, columns
-    path: list[tuple[int, int]] = []
-    while i > 0 and j > 0:
-        path.append((i - 1, j - 1))
-        steps = (
-            (total[i - 1, j - 1], i - 1, j - 1),
-            (total[i - 1, j], i - 1, j),
-            (total[i, j - 1], i, j - 1),
-        )
-        _, i, j = min(steps)
-    return float(total[rows, columns]), path[::-1]
-
-
-def speech_lip_correlation(speech_rms: Array, lip_intensity: Array) -> float:
-    """SLCC: Pearson over clips of loudness and strength of lip motion (arXiv 2503.20308)."""
-    return _pearson(np.asarray(speech_rms, np.float64), np.asarray(lip_intensity, np.float64))
-
-
-def diversity(samples: Sequence[Array]) -> float:
-    """Mean vertex distance between paired samples of two halves, in their unit (ProbTalk3D)."""
-    half = len(samples) // 2
-    return float(
-        np.mean(
-            [mean_vertex_error(a, b) for a, b in zip(samples[:half], samples[half:], strict=False)]
-        )
-    )
-
-
 def bootstrap_interval(
-    values: Sequence[float], *, level: float = 0.95, draws: int = 1000, seed: int = 0
+    values: Sequence[float],
+    *,
+    weights: Sequence[float] | None = None,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Interval of a mean over sequences, by drawing sequences with replacement.
 
     Args:
         values: One number per sequence.
+        weights: How much each counts, such as its frames; all the same by default.
         level: Coverage.
         draws: Bootstrap samples.
         seed: Of the draws.
@@ -392,7 +246,9 @@ def bootstrap_interval(
         Lower and upper end.
     """
     data = np.asarray(values, dtype=np.float64)
+    shares = np.ones_like(data) if weights is None else np.asarray(weights, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    means = data[rng.integers(0, len(data), (draws, len(data)))].mean(1)
+    drawn = rng.integers(0, len(data), (draws, len(data)))
+    means = (data * shares)[drawn].sum(1) / shares[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

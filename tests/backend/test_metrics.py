@@ -73,81 +73,21 @@ def test_retrieval_counts_nearest_by_cosine():
     assert metrics.retrieval_accuracy(queries, gallery) == pytest.approx(2 / 3)
 
 
-def test_lip_errors_take_the_worst_lip_vertex_of_each_frame():
-    truth = np.zeros((2, 3, 3))
-    predicted = truth.copy()
-    predicted[0, 0, 0] = 3.0
-    predicted[0, 1, 1] = 4.0
-    predicted[1, 1, 2] = 2.0
-    predicted[:, 2] = 99.0
-    lips = np.array([0, 1])
-    assert metrics.lip_vertex_error_squared(predicted, truth, lips) == pytest.approx((16 + 4) / 2)
-    assert metrics.lip_vertex_error(predicted, truth, lips) == pytest.approx((4 + 2) / 2)
-
-
-def test_lip_error_agrees_with_torchmetrics():
-    multimodal = pytest.importorskip(
-        "torchmetrics.multimodal", reason="torchmetrics is not installed"
-    )
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    predicted, truth = rng.normal(size=(2, 5, 7, 3))
-    metric = multimodal.LipVertexError(mouth_map=[1, 2, 5])
-    theirs = metric(torch.tensor(predicted), torch.tensor(truth))
-    ours = metrics.lip_vertex_error_squared(predicted, truth, np.array([1, 2, 5]))
-    assert ours == pytest.approx(float(theirs))
-
-
-def test_dynamics_deviation_is_positive_for_a_still_prediction():
-    template = np.zeros((1, 3))
-    truth = np.zeros((2, 1, 3))
-    truth[1, 0, 0] = 2.0  # squared displacement 0 and 4: standard deviation 2
-    value = metrics.upper_face_dynamics_deviation(
-        np.zeros((2, 1, 3)), truth, template, np.array([0])
-    )
-    assert value == pytest.approx(2.0)
-
-
-def test_mean_vertex_error_and_opening_difference():
-    truth = np.zeros((1, 2, 3))
-    predicted = truth.copy()
-    predicted[0, 1] = [3.0, 4.0, 0.0]
-    assert metrics.mean_vertex_error(predicted, truth) == pytest.approx(2.5)
-    assert metrics.mouth_opening_difference(predicted, truth, np.array([0, 1])) == pytest.approx(
-        4.0
-    )
-
-
-def test_time_warping_forgives_a_pause_but_not_another_place():
-    truth = np.zeros((3, 1, 3))
-    truth[:, 0, 0] = [0.0, 1.0, 2.0]
-    slow = truth[[0, 0, 1, 2]]
-    lips = np.array([0])
-    assert metrics.lip_dtw(slow, truth, lips) == 0.0
-    assert metrics.lip_dtw(truth + np.array([0.0, 1.0, 0.0]), truth, lips) == pytest.approx(1.0)
-
-
-def test_mouth_timing_error_of_a_shifted_curve_is_the_shift():
-    curve = np.sin(np.arange(120) / 6.0)
-    early = np.sin((np.arange(120) + 2) / 6.0)
-    assert metrics.mouth_timing_error_ms(curve, curve, FPS) == 0.0
-    assert metrics.mouth_timing_error_ms(early, curve, FPS) == pytest.approx(40.0, abs=12.0)
-
-
 def test_jerk_ratio_and_share_above():
     reference = np.array([0.0, 1.0, 0.0, 1.0, 0.0])
     assert metrics.jerk_ratio(2 * reference, reference) == pytest.approx(2.0)
     assert metrics.share_above(np.array([0.1, 0.9, 0.2, 0.3]), 0.25) == 0.5
 
 
-def test_speech_lip_correlation_and_diversity():
-    loud = np.array([1.0, 2.0, 3.0])
-    assert metrics.speech_lip_correlation(loud, 5 * loud + 1) == pytest.approx(1.0)
-    still, moved = np.zeros((2, 1, 3)), np.full((2, 1, 3), 2.0)
-    assert metrics.diversity([still, moved]) == pytest.approx(np.sqrt(12.0))
-
-
 def test_bootstrap_interval_holds_the_mean_and_narrows_to_a_constant():
     low, high = metrics.bootstrap_interval([1.0, 2.0, 3.0, 4.0])
     assert low < 2.5 < high
     assert metrics.bootstrap_interval([3.0, 3.0]) == (3.0, 3.0)
+
+
+def test_bootstrap_interval_counts_by_weight():
+    assert metrics.bootstrap_interval([1.0, 9.0], weights=[1.0, 1e-9], seed=3)[0] == pytest.approx(
+        1.0
+    )
+    low, high = metrics.bootstrap_interval([1.0] * 9 + [5.0] * 9, weights=[1.0] * 9 + [3.0] * 9)
+    assert low < 4.0 < high  # the weighted mean is 4, the plain one 3
