@@ -19,6 +19,7 @@ from backend.evaluate_styles import style_figures
 from backend.inference import Predictor
 from backend.listening import Listener
 from backend.mesh import read_head
+from backend.motion import Motion
 from backend.mouth import CLOSED_MM, Mouth, demo_mouth, mouth_of
 from backend.phones import SILENCE, Phone
 from backend.spoken_clips import FPS, SpokenClip, closures, read_clips
@@ -108,7 +109,7 @@ def speech_figures(
     listener = Listener(1)
     try:
         for way in ways:
-            motions = [_predicted(predictor, clip, mouth, way) for clip in clips]
+            motions = [predicted(predictor, clip, mouth, way).weights for clip in clips]
             figures[way] = judge(motions, references, clips, mouth)
             if way != "sound":
                 heard = [
@@ -127,10 +128,9 @@ def speech_figures(
     return figures
 
 
-def _predicted(
-    predictor: Predictor, clip: SpokenClip, mouth: Mouth, way: str
-) -> NDArray[np.float32]:
-    motion = predictor.predict(
+def predicted(predictor: Predictor, clip: SpokenClip, mouth: Mouth, way: str) -> Motion:
+    """What the model makes of a clip at ``FPS`` in a way of listening."""
+    return predictor.predict(
         clip.samples,
         audio.SAMPLE_RATE_HZ,
         mouth.head,
@@ -142,7 +142,6 @@ def _predicted(
         warn=lambda text: _log.warning("%s: %s", clip.name, text),
         is_cancelled=lambda: False,
     )
-    return motion.weights
 
 
 def judge(

@@ -14,7 +14,6 @@ import pytest
 import soundfile
 import soxr
 
-from backend.data.augment import augment
 from backend.data.phone_errors import corrupt
 from backend.data.voices import Voice, available_engines, speak
 from backend.letter_to_sound import pronounce, words_of
@@ -289,17 +288,6 @@ def test_errors_keep_the_phones_in_order_and_mostly_right(spoken):
     assert corrupt([], rng) == []
     again = [corrupt(spoken.phones, np.random.default_rng(7)) for _ in range(2)]
     assert again[0] == again[1]
-
-
-def test_augmented_speech_keeps_its_length_and_its_phones_times(spoken):
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        made = augment(spoken.samples, rng, background=spoken.samples[::-1])
-        assert abs(len(made.samples) - len(spoken.samples) * made.time_scale) <= 1.0
-        assert made.samples.dtype == np.float32
-        assert np.isfinite(made.samples).all()
-        assert np.abs(made.samples).max() <= 1.0
-    assert augment(np.zeros(100, np.float32), rng).samples.shape[0] > 0
 
 
 def test_real_speech_aligns_as_an_independent_aligner_does(real_speech):
