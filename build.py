@@ -1,6 +1,6 @@
 #!/usr/bin/env python3.11
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The developer's and newcomer's door: ``python3.11 build.py demo | test | zip | bench``.
+"""The developer's and newcomer's door: ``python3.11 build.py demo | gallery | test | zip | bench``.
 
 Needs Python 3.11 and nothing else; makes what it needs under ``.venv/`` and ``dist/``.
 """
@@ -156,6 +156,21 @@ def command_demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def command_gallery(arguments: argparse.Namespace) -> int:
+    """Recordings on heads in four styles, as films and strips of frames: dist/gallery/."""
+    environments.ensure("backend", for_tests=True)  # which brings Pillow
+    out = DIST / "gallery"
+    options = ["--speech", str(arguments.speech.resolve()), "--out", str(out)]
+    options += ["--clips", str(arguments.clips), "--alignment", arguments.alignment]
+    options += ["--checkpoint", arguments.checkpoint]
+    for head in arguments.head:
+        options += ["--head", str(head.resolve())]
+    status = _run("gallery.py", *options, environment="backend")
+    if status == 0:
+        say(f"Look at {out.relative_to(ROOT)}")
+    return status
+
+
 def command_test(arguments: argparse.Namespace) -> int:
     """Everything that is tested; the last line counts."""
     return checks.run(arguments.parts, make_zip=build_zip)
@@ -179,6 +194,13 @@ def main() -> int:
     demo = commands.add_parser("demo", help=command_demo.__doc__)
     demo.add_argument("--sound", type=Path, help="another sound file for the head to speak")
     demo.set_defaults(run=command_demo)
+    gallery = commands.add_parser("gallery", help=command_gallery.__doc__)
+    gallery.add_argument("--speech", type=Path, required=True, help="recordings with phone times")
+    gallery.add_argument("--alignment", default="alignment.json", help="the file with the times")
+    gallery.add_argument("--head", type=Path, action="append", default=[], help="beside the demo's")
+    gallery.add_argument("--clips", type=int, default=2, help="how many of the recordings")
+    gallery.add_argument("--checkpoint", default="base", help="a folder or a bundled one's name")
+    gallery.set_defaults(run=command_gallery)
     test = commands.add_parser("test", help=command_test.__doc__)
     test.add_argument("parts", nargs="*", metavar="PART", help=", ".join(checks.PARTS))
     test.set_defaults(run=command_test)

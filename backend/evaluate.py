@@ -17,13 +17,14 @@ from backend import audio, checkpoint, metrics
 from backend.data.styles import Style
 from backend.evaluate_styles import style_figures
 from backend.inference import Predictor
+from backend.inference import Style as ModelStyle
 from backend.listening import Listener
 from backend.mesh import read_head
 from backend.motion import Motion
 from backend.mouth import CLOSED_MM, Mouth, demo_mouth, mouth_of
 from backend.phones import SILENCE, Phone
 from backend.spoken_clips import FPS, SpokenClip, closures, read_clips
-from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, identify
+from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 
 _log = logging.getLogger(__name__)
 WAYS: Final = ("sound", "words", "text")
@@ -109,7 +110,7 @@ def speech_figures(
     listener = Listener(1)
     try:
         for way in ways:
-            motions = [predicted(predictor, clip, mouth, way).weights for clip in clips]
+            motions = [predicted(predictor, clip, mouth.head, way).weights for clip in clips]
             figures[way] = judge(motions, references, clips, mouth)
             if way != "sound":
                 heard = [
@@ -128,14 +129,22 @@ def speech_figures(
     return figures
 
 
-def predicted(predictor: Predictor, clip: SpokenClip, mouth: Mouth, way: str) -> Motion:
-    """What the model makes of a clip at ``FPS`` in a way of listening."""
+def predicted(
+    predictor: Predictor,
+    clip: SpokenClip,
+    head: Head,
+    way: str,
+    *,
+    style: ModelStyle | None = None,
+) -> Motion:
+    """What the model makes of a clip at ``FPS`` in a way of listening; no style is neutral."""
     return predictor.predict(
         clip.samples,
         audio.SAMPLE_RATE_HZ,
-        mouth.head,
+        head,
         fps=Fraction(FPS),
         num_frames=clip.num_frames,
+        style=style,
         listen="sound" if way == "sound" else "words",
         text=clip.text if way == "text" else "",
         progress=lambda *_: None,

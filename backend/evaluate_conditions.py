@@ -179,7 +179,7 @@ def _figures(
     references = [clip.articulated(clip.phones, Style.neutral()) for clip in clean]
     figures = {}
     for way in ways:
-        motions = [predicted(predictor, clip, mouth, way) for clip in changed]
+        motions = [predicted(predictor, clip, mouth.head, way) for clip in changed]
         weights = [motion.weights for motion in motions]
         judged = judge(weights, references, clean, mouth)
         names = ("closures_f1", "closures_precision", "closures_recall", "opening", "jerk_ratio")
@@ -224,7 +224,7 @@ def _wordless_figures(
     figures = {}
     for way in arguments.ways:
         if way != "text":
-            opening = mouth.opening_mm(predicted(predictor, clip, mouth, way).weights)
+            opening = mouth.opening_mm(predicted(predictor, clip, mouth.head, way).weights)
             inside = np.abs(opening[_EDGE_FRAMES:-_EDGE_FRAMES])
             figures[way] = {
                 "mean_mm": float(inside.mean()),

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gallery: which moments are shown, the strips' layout, films that play with their sound."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from backend.data.styles import Style
+from backend.motion import Motion
+from backend.phones import Phone
+from backend.solved_shapes import ARKIT_NAMES, solve_shapes
+from backend.spoken_clips import FPS, SpokenClip
+from tools import gallery
+
+PHONES = (
+    Phone("SIL", 0.0, 0.2),
+    Phone("M", 0.2, 0.32),
+    Phone("AA", 0.32, 0.5),
+    Phone("T", 0.5, 0.6),
+    Phone("IY", 0.6, 0.8),
+)
+
+
+@pytest.fixture(scope="module")
+def who():
+    return gallery.portrait(gallery.DEMO_HEAD)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    samples = 0.1 * np.sin(np.arange(round(0.8 * 16000)) * 0.1).astype(np.float32)
+    return SpokenClip("me", samples, "me", PHONES)
+
+
+@pytest.fixture(scope="module")
+def motion(who, clip):
+    return Motion(
+        weights=clip.articulated(PHONES, Style.neutral()),
+        shapes=solve_shapes(who.head).offsets,
+        names=ARKIT_NAMES,
+        template=who.head.vertices.astype(np.float32),
+        fps=Fraction(FPS),
+        start_seconds=0.0,
+        report={},
+    )
+
+
+def test_moments_are_the_middles_of_the_longest_phones_of_each_kind():
+    found = gallery.moments(PHONES)
+    assert [symbol for symbol, _ in found] == ["SIL", "M", "AA", "IY"]
+    assert found[2][1] == pytest.approx(0.41)
+    many = [Phone("B", start, start + 0.01 * start) for start in map(float, range(1, 9))]
+    assert [seconds for _, seconds in gallery.moments(many)] == pytest.approx(
+        [start * 1.005 for start in (5, 6, 7, 8)]
+    )
+
+
+def test_a_head_is_named_and_aimed_at_its_mouth(who):
+    assert who.name == "demo"
+    (face, face_mm), (mouth, mouth_mm) = who.aims
+    assert mouth[1] < face[1] < 0
+    assert mouth_mm < face_mm
+
+
+def test_a_strip_shows_an_open_mouth_in_the_vowel_only(motion, who, clip):
+    picture = gallery.strip(motion, who, clip)
+    size = gallery._STRIP_PIXELS
+    assert picture.shape == (2 * size + gallery._LABEL_PIXELS, 6 * size, 3)
+    close_ups = picture[size : 2 * size].reshape(size, 6, size, 3).transpose(1, 0, 2, 3).astype(int)
+    dark_red = (close_ups[..., 0] < 150) & (close_ups[..., 0] > 2 * close_ups[..., 1])
+    inside = dark_red.sum(axis=(1, 2))
+    assert inside[2] > 2 * inside[1]
+
+
+def test_a_film_has_every_second_frame_and_the_sound(motion, who, clip, tmp_path):
+    path = tmp_path / "film.mp4"
+    gallery.film(path, {"neutral": motion, "again": motion}, who, clip)
+    assert list(tmp_path.iterdir()) == [path]
+    with av.open(str(path)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        loud = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert len(pictures) == 20
+    assert pictures[0].shape[1] == 2 * gallery._FILM_PIXELS
+    assert np.abs(pictures[0].astype(int) - pictures[10]).mean() > 0.5
+    assert np.abs(loud).max() == pytest.approx(0.1, abs=0.05)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the gallery: real recordings on heads in several styles, to be looked at frame by frame.
+
+For each recording and head a film with sound in which the styles speak side by side, and for each
+style a strip of moments: closures, teeth on lips, wide and rounded vowels, from the front and as a
+close-up, with the phone beneath. Runs in the backend's Python; draws without Blender.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from backend import audio
+from backend.contact_sheet import part_colours, render, sheet
+from backend.evaluate import predicted
+from backend.inference import Predictor
+from backend.jobs import checkpoint_folder
+from backend.mesh import read_face_points, read_head
+from backend.motion import Motion
+from backend.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
+from backend.protocol import JobError
+from backend.spoken_clips import FPS, SpokenClip, read_clips
+from backend.topology import Head, face_frame, identify
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO_HEAD = ROOT / "backend" / "demo" / "head.npz"
+STYLES: Final = ("neutral", "broad", "smile", "pout")
+FILM_FPS: Final = 25
+_FILM_PIXELS: Final = 320
+_STRIP_PIXELS: Final = 230
+_STRIP_COLUMNS: Final = 6
+_LABEL_PIXELS: Final = 22
+_MOMENTS: Final[tuple[tuple[frozenset[str], int], ...]] = (
+    (BILABIALS, 4),
+    (LABIODENTALS, 1),
+    (frozenset({"AA", "AE", "AO", "AW", "AY", "EH"}), 2),
+    (frozenset({"IY", "EY"}), 1),
+    (frozenset({"UW", "OW", "W"}), 1),
+    (frozenset({"SH", "CH", "JH", "ZH"}), 1),
+    (frozenset({SILENCE}), 1),
+)
+"""Phones worth looking at, and how many of each kind."""
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """A head in the face's axes, in mm, ready to be drawn.
+
+    Attributes:
+        name: Of its file.
+        head: As it was read.
+        colours: RGB per vertex, 0..1, ``(V, 3)``.
+        aims: What the picture's middle shows and its height in mm, for the whole face and for the
+            mouth.
+    """
+
+    name: str
+    head: Head
+    colours: NDArray[np.float64]
+    aims: tuple[tuple[tuple[float, float, float], float], ...]
+
+    def draw(self, points: NDArray[np.floating], *, size: int, is_close_up: bool) -> Picture:
+        """One picture of the head with its vertices at ``points``, ``(V, 3)`` in mm."""
+        centre, extent = self.aims[is_close_up]
+        return render(
+            points, self.head.triangles, self.colours, size=size, centre=centre, extent=extent,
+            view="three_quarter" if is_close_up else "front",
+            oversampling=2 if size < _FILM_PIXELS else 1,
+        )  # fmt: skip
+
+
+def portrait(path: Path) -> Portrait:
+    """A head from a file.
+
+    Raises:
+        JobError: It cannot be read, or is of no known topology.
+    """
+    head = identify(*read_head(path), face_points=read_face_points(path))
+    frame = face_frame(head)
+    mouth = frame.to_face_mm(head.point("lip_lower_inner_center"))
+    face = (0.0, float(mouth[1]) * 0.65, float(mouth[2]))
+    close_up = (0.0, float(mouth[1]) - 6.0, float(mouth[2]))
+    aims = ((face, 190.0), (close_up, 85.0))
+    name = "demo" if path == DEMO_HEAD else path.stem
+    return Portrait(name, head, part_colours(head), aims)
+
+
+def moments(phones: Sequence[Phone]) -> list[tuple[str, float]]:
+    """The longest phones of each kind that is worth looking at: symbol and middle, in order."""
+    chosen: list[Phone] = []
+    for symbols, count in _MOMENTS:
+        kind = [phone for phone in phones if phone.symbol in symbols]
+        kind.sort(key=lambda phone: phone.start_seconds - phone.end_seconds)
+        chosen += kind[:count]
+    chosen.sort(key=lambda phone: phone.start_seconds)
+    return [(phone.symbol, (phone.start_seconds + phone.end_seconds) / 2) for phone in chosen]
+
+
+def posed(motion: Motion, who: Portrait, frame: int) -> NDArray[np.float64]:
+    """Vertices of a frame in the face's axes, in mm."""
+    offsets = np.tensordot(motion.weights[frame], motion.shapes, axes=1)
+    return np.asarray(face_frame(who.head).to_face_mm(who.head.vertices + offsets))
+
+
+def strip(motion: Motion, who: Portrait, clip: SpokenClip) -> Picture:
+    """Moments of a clip in rows, each a face over its close-up over its phone."""
+    cells = []
+    for symbol, seconds in moments(clip.phones):
+        frame = min(round(seconds * FPS), len(motion.weights) - 1)
+        points = posed(motion, who, frame)
+        views = [who.draw(points, size=_STRIP_PIXELS, is_close_up=near) for near in (False, True)]
+        cells.append(np.concatenate([*views, label(f"{symbol}  {seconds:.2f} s", _STRIP_PIXELS)]))
+    return sheet(cells, _STRIP_COLUMNS)
+
+
+def label(text: str, width: int) -> Picture:
+    """A line of text on white."""
+    image = Image.new("RGB", (width, _LABEL_PIXELS), (255, 255, 255))
+    font = ImageFont.load_default(size=15)
+    ImageDraw.Draw(image).text((width / 2, 2), text, fill=(0, 0, 0), font=font, anchor="ma")
+    return np.asarray(image)
+
+
+def film(path: Path, motions: dict[str, Motion], who: Portrait, clip: SpokenClip) -> None:
+    """All styles side by side with the sound, H.264 and AAC; appears when it is whole."""
+    partial = path.with_suffix(".part.mp4")
+    names = np.concatenate([label(name, _FILM_PIXELS) for name in motions], axis=1)
+    step = FPS // FILM_FPS
+    spoken = {round(phone.start_seconds * FPS): phone.symbol for phone in clip.phones}
+    with av.open(str(partial), "w") as container:
+        video = container.add_stream("h264", rate=FILM_FPS, options={"crf": "20"})
+        video.width, video.height = _FILM_PIXELS * len(motions), _FILM_PIXELS + 2 * _LABEL_PIXELS
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("aac", rate=audio.SAMPLE_RATE_HZ, layout="mono")
+        symbol = SILENCE
+        for frame in range(0, min(len(motion.weights) for motion in motions.values()), step):
+            for past in range(frame, frame + step):
+                symbol = spoken.get(past, symbol)
+            faces = [
+                who.draw(posed(motion, who, frame), size=_FILM_PIXELS, is_close_up=False)
+                for motion in motions.values()
+            ]
+            below = label(symbol, _FILM_PIXELS * len(motions))
+            picture = np.concatenate([names, np.concatenate(faces, axis=1), below])
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+        loud = np.clip(clip.samples * 32767.0, -32768, 32767).astype(np.int16)
+        samples = av.AudioFrame.from_ndarray(loud[None], format="s16", layout="mono")
+        samples.sample_rate = audio.SAMPLE_RATE_HZ
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode(None))
+    partial.replace(path)
+
+
+def make(arguments: argparse.Namespace) -> None:
+    """Films and strips of all recordings, heads and styles.
+
+    Raises:
+        JobError: A head, a style, the checkpoint or the recordings are no good.
+    """
+    clips = read_clips(arguments.speech, arguments.alignment)[: arguments.clips]
+    heads = [portrait(path) for path in (DEMO_HEAD, *arguments.head)]
+    predictor = Predictor(checkpoint_folder(arguments.checkpoint))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        for clip in clips:
+            for who in heads:
+                stem = f"{clip.name}-{who.name}"
+                motions = {
+                    name: predicted(
+                        predictor, clip, who.head, arguments.listen,
+                        style=predictor.named_style(name),
+                    )
+                    for name in arguments.styles
+                }  # fmt: skip
+                for name, motion in motions.items():
+                    picture = Image.fromarray(strip(motion, who, clip))
+                    picture.save(arguments.out / f"{stem}-{name}.png")
+                if not arguments.strips:
+                    film(arguments.out / f"{stem}.mp4", motions, who, clip)
+                print(f"| {stem}", flush=True)
+    finally:
+        predictor.close()
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--alignment", default="alignment.json")
+    parser.add_argument("--head", type=Path, action="append", default=[])
+    parser.add_argument("--checkpoint", default="base")
+    parser.add_argument("--clips", type=int, default=2)
+    parser.add_argument("--listen", choices=["sound", "words", "text"], default="words")
+    parser.add_argument("--styles", nargs="+", default=list(STYLES))
+    parser.add_argument("--strips", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    try:
+        make(parser.parse_args())
+    except JobError as problem:
+        print(f"| {problem}", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
