@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from backend import version
+from backend import evaluate_options, version
 from backend.protocol import JobCancelled, JobError, StyleRequest
 from backend.serve import describe, serve
 from backend.terminal import TerminalVoice
@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
     _add_prepare(add("prepare", _prepare, "Make data to train on."))
     _add_train(add("train", _train, "Train a model on prepared speech; goes on where it stopped."))
-    _add_evaluate(add("evaluate", _evaluate, "Measure a checkpoint on recordings."))
+    text = "Measure checkpoints on recordings or on captured faces."
+    evaluate_options.add_options(add("evaluate", _evaluate, text))
     _add_info(add("info", _info, "Say what is installed: version, packages, checkpoints, styles."))
     return parser
 
@@ -176,6 +177,14 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         add("--precision", default="float16", choices=["float16", "float32"], help="of the motion")
         add("--fps", default="", metavar="N[/D]", help="of a folder, where no .npz says it")
         add("--units", default="m", choices=["m", "cm", "mm"], help="of a folder (default: m)")
+    text = "Captures made up from prepared speech: invented speakers on one head."
+    add = kinds.add_parser("synthetic", help=text, description=text).add_argument
+    add("--speech", required=True, type=Path, metavar="DIR", help="what prepare speech made")
+    add("--head", required=True, type=Path, metavar="FILE", help="the head: .npz, .ply or .obj")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder to prepare into")
+    add("--subjects", type=int, default=12, metavar="N", help="invented speakers (default: 12)")
+    add("--sentences", type=int, default=12, metavar="N", help="of each of them (default: 12)")
+    add("--seed", type=int, default=0, metavar="N", help="of voices, styles and heads")
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
@@ -207,34 +216,6 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     add("--motion-steps", metavar="N", text="steps in which the whole model learns to move")
     add("--batch-size", metavar="N", text="sequences in a batch")
     add("--threads", metavar="N", text="threads on a CPU (default: torch's choice)")
-
-
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    _add_model_flags(command)
-    command.add_argument(
-        "--speech", required=True, type=Path, metavar="DIR", help="recordings with phone times"
-    )
-    command.add_argument(
-        "--alignment",
-        default="alignment.json",
-        metavar="NAME",
-        help="the file in it that holds the times (default: alignment.json)",
-    )
-    command.add_argument("--head", type=Path, metavar="FILE", help="default: the demo head")
-    command.add_argument(
-        "--listen",
-        nargs="+",
-        choices=["sound", "words", "text"],
-        metavar="WAY",
-        help="sound, words, text (default: all; sound and words under conditions)",
-    )
-    kinds = command.add_mutually_exclusive_group()
-    kinds.add_argument("--styles", action="store_true", help="also the transfer of styles")
-    text = "instead: noise, rooms, other voices, levels, sounds without speech"
-    kinds.add_argument("--conditions", action="store_true", help=text)
-    text = "under conditions: only the first recordings (default: all)"
-    command.add_argument("--clips", type=int, default=0, metavar="N", help=text)
-    command.add_argument("--out", type=Path, metavar="FILE.json", help="report to write")
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
@@ -317,13 +298,20 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _prepare_captures(options: argparse.Namespace) -> int:
-    from backend.data import prepare
+    from backend.data import prepare, synthetic_captures
 
     voice = TerminalVoice()
-    manifest = prepare.prepare(
-        options.kind, Path(options.raw), Path(options.out), fps=options.fps, units=options.units,
-        precision=options.precision, progress=partial(voice.progress, "Preparing"),
-    )  # fmt: skip
+    progress = partial(voice.progress, "Preparing")
+    if options.kind == "synthetic":
+        manifest = synthetic_captures.prepare_synthetic(
+            options.speech, options.head, options.out, num_subjects=options.subjects,
+            sentences=options.sentences, seed=options.seed, progress=progress,
+        )  # fmt: skip
+    else:
+        manifest = prepare.prepare(
+            options.kind, Path(options.raw), Path(options.out), fps=options.fps,
+            units=options.units, precision=options.precision, progress=progress,
+        )  # fmt: skip
     voice.close()
     print(prepare.summary(manifest))
     return DONE

@@ -68,7 +68,15 @@ def prepare(
     if raw.is_relative_to(out) or out.is_relative_to(raw):
         raise JobError("The raw folder is not written to: choose --out neither in nor around it.")
     rate = frame_rate(fps) if fps else None
-    source = _checked(read_raw_set(kind, raw, fps=rate, units=units), raw)
+    source = read_raw_set(kind, raw, fps=rate, units=units)
+    return prepare_set(source, raw, out, precision=precision, progress=progress)
+
+
+def prepare_set(
+    source: RawSet, raw: Path, out: Path, *, precision: Precision, progress: Progress
+) -> Manifest:
+    """Prepare what a reader found in ``raw``; arguments and errors as `prepare`."""
+    source = _checked(source, raw)
     return _work(source, out, _begin(source, out, precision), progress)
 
 

@@ -113,7 +113,7 @@ class Manifest:
     """What ``manifest.json`` says.
 
     Attributes:
-        dataset: ``vocaset``, ``biwi``, ``3d-hdtf`` or ``folder``.
+        dataset: ``vocaset``, ``biwi``, ``3d-hdtf``, ``folder`` or ``synthetic``.
         protocol: Where the splits come from.
         fps_numerator: With ``fps_denominator`` the frame rate of the stored motion.
         fps_denominator: See ``fps_numerator``.
