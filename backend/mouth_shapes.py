@@ -133,6 +133,7 @@ class _SkinSolver:
             _profile(recipe.upper, mouth.along, is_even=is_even),
             _profile(recipe.lower, mouth.along, is_even=is_even),
         )
+        share = share ** np.array([1.0, recipe.bend, 1.0])
         return np.asarray(self.scale * ((1 - share) * contact + share * border))
 
     def point_values(self, recipe: Recipe) -> dict[int, Floats]:

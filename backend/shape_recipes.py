@@ -32,12 +32,15 @@ class LipRecipe:
         upper: Border of the upper lip.
         lower: Border of the lower lip.
         contact_lower: The lower lip's contact row, where it differs.
+        bend: Power of the way from contact row to border with which height (y) follows the
+            border; above 1 the red of a lip that turns in stays off the other lip.
     """
 
     contact: Profile = REST
     upper: Profile = REST
     lower: Profile = REST
     contact_lower: Profile | None = None
+    bend: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ MOUTH_RECIPES = (
         LipRecipe(
             contact_lower=((0, 0.0, -3.0), (0, 0.0, -2.8), (0, 0.0, -1.5), (0, 0, 0)),
             lower=((0, 4.0, -4.0), (0, 3.8, -3.8), (0, 2.1, -2.2), (0, 0, 0)),
+            bend=2.0,
         ),
         {"chin_crease": (0, 1.6, -0.8), "chin": (0, 0.8, 0.3)},
     ),
@@ -143,6 +147,7 @@ MOUTH_RECIPES = (
             contact=((0, 0.0, -2.8), (0, 0.0, -2.6), (0, 0.0, -1.4), (0, 0, 0)),
             contact_lower=REST,
             upper=((0, -3.2, -3.6), (0, -3.0, -3.4), (0, -1.7, -2.0), (0, 0, 0)),
+            bend=2.0,
         ),
         {"nose_base": (0, -0.6, -0.3)},
     ),
@@ -173,6 +178,7 @@ MOUTH_RECIPES = (
             contact=((0, 0, -1.0), (0.2, 0, -1.0), (0.5, 0, -1.1), (0.9, 0, -1.2)),
             upper=((0, -1.6, -1.4), (0.2, -1.5, -1.4), (0.5, -0.8, -1.3), (0.9, 0, -1.2)),
             lower=((0, 1.7, -1.4), (0.2, 1.6, -1.4), (0.5, 0.8, -1.3), (0.9, 0, -1.2)),
+            bend=2.0,
         ),
         {"chin_crease": (0, 1.2, 0.2), "chin": (0, 0.8, 0.3)},
     ),
