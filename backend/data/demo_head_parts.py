@@ -65,7 +65,7 @@ def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
     for row, (out, rise, swell) in enumerate(profile):
         reach = out + 0.7 * swell * (bulge - 0.6)
         points[row, :, :2] = center + reach[:, None] * outward
-        points[row, :, 2] = tip_z + sign * (rise + (0.7 * (1.0 - bulge) if row in (0, 7) else 0.0))
+        points[row, :, 2] = tip_z + sign * (rise + (0.3 * (1.0 - bulge) if row in (0, 7) else 0.0))
     points[:, 0, 0] = 0.0
     around = np.vstack([numbers, numbers[:1]])
     rows = around if is_upper else around[::-1]
