@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from backend import evaluate_options, version
+from backend import evaluate_options, generate_options, version
 from backend.protocol import JobCancelled, JobError, StyleRequest
 from backend.serve import describe, serve
 from backend.terminal import TerminalVoice
@@ -58,13 +58,17 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    _add_generate(add("generate", _generate, "Animate a head to speech and write motion.npz."))
+    text = "Animate a head to speech and write motion.npz."
+    generate = add("generate", _generate, text)
+    generate_options.add_options(generate)
+    _add_model_flags(generate)
     _add_style(add("style", _style, "Turn an exemplar animation into a style code to keep."))
     _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
     _add_prepare(add("prepare", _prepare, "Make data to train on."))
     _add_train(add("train", _train, "Train a model on prepared speech; goes on where it stopped."))
     text = "Measure checkpoints on recordings or on captured faces."
     evaluate_options.add_options(add("evaluate", _evaluate, text))
+    _add_export(add("export", _export, "Write a model as an ONNX file, for engines without torch."))
     _add_info(add("info", _info, "Say what is installed: version, packages, checkpoints, styles."))
     return parser
 
@@ -82,64 +86,6 @@ def _add_model_flags(command: argparse.ArgumentParser, *, checkpoint: str = "bas
         choices=["auto", "cpu", "cuda", "mps"],
         help="where the model runs (default: auto, the fastest there is)",
     )
-
-
-def _add_generate(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("--audio", metavar="FILE", help="sound or video file")
-    add("--head", metavar="FILE", help="the head: .npz, .ply or .obj")
-    add("--out", metavar="FILE", help="motion.npz to write")
-    add(
-        "--topology",
-        default="auto",
-        metavar="NAME|FILE",
-        help="flame, demo or a topology file (default: auto, by the head's faces)",
-    )
-    add(
-        "--style",
-        default="neutral",
-        metavar="NAME|FILE",
-        help="a style's name, a .json style code or an .npz exemplar (default: neutral)",
-    )
-    add(
-        "--style-strength",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="0 neutral, 1 the style, above 1 exaggerated (default: 1)",
-    )
-    add(
-        "--fps",
-        default="30",
-        metavar="N[/D]",
-        help="frames a second, e.g. 24000/1001 (default: 30)",
-    )
-    add("--start", type=float, default=0.0, metavar="S", help="start in the file, in seconds")
-    add("--end", type=float, metavar="S", help="end in the file, in seconds (default: its end)")
-    add("--gain", type=float, default=1.0, metavar="X", help="volume (default: 1)")
-    add(
-        "--decoder",
-        default="parallel",
-        choices=["parallel", "autoregressive"],
-        help="one pass (default), or frame after frame",
-    )
-    add(
-        "--listen",
-        default="auto",
-        choices=["auto", "words", "sound"],
-        help="recognise English words, go by the sound alone, or choose (default: auto)",
-    )
-    words = command.add_mutually_exclusive_group()
-    words.add_argument("--text", default="", metavar="WORDS", help="the words that are spoken")
-    words.add_argument("--text-file", metavar="FILE", help="a UTF-8 file with them")
-    add(
-        "--jobs",
-        metavar="FILE.json",
-        help="many jobs: a list of objects with these flags as keys, e.g. "
-        '[{"audio": "a.wav", "head": "h.ply", "out": "a.npz", "fps": "24"}]; what a job '
-        "does not say, the flags given here say",
-    )
-    _add_model_flags(command)
 
 
 def _add_style(command: argparse.ArgumentParser) -> None:
@@ -216,6 +162,12 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     add("--motion-steps", metavar="N", text="steps in which the whole model learns to move")
     add("--batch-size", metavar="N", text="sequences in a batch")
     add("--threads", metavar="N", text="threads on a CPU (default: torch's choice)")
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--checkpoint", default="base", metavar="DIR|NAME", help="which (default: base)")
+    add("--out", required=True, type=Path, metavar="FILE.onnx", help="file to write")
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
@@ -359,6 +311,17 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     )
     print(evaluate.table(report))
+    return DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from backend import jobs, onnx_export  # brings torch
+
+    difference = onnx_export.export(jobs.checkpoint_folder(options.checkpoint), options.out)
+    checked = "not compared: onnxruntime is missing"
+    if difference is not None:
+        checked = f"differs from PyTorch by {difference:.1g} at most"
+    print(f"{options.out} ({checked})")
     return DONE
 
 

