@@ -232,17 +232,3 @@ def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:
         device=job.get("device") or settings.device,
         decoder=job.get("decoder") or settings.decoder,
     )
-
-
-_commands: list[Any] = []
-
-
-def register() -> None:
-    """Make the command known to Blender."""
-    make: Any = bpy.utils.register_cli_command
-    _commands.append(make("ptalker", main))
-
-
-def unregister() -> None:
-    """Take it away again."""
-    bpy.utils.unregister_cli_command(_commands.pop())

@@ -3,19 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bpy
-import numpy as np
 
 from .untyped import Context, Key, Scene
-
-if TYPE_CHECKING:
-    from .motion import Floats
-
-_LINEAR = 1  # keyframe interpolation: 0 constant, 1 linear, 2 Bezier
 
 
 def sequencer_scene(context: Context) -> Scene:
@@ -76,16 +69,39 @@ def new_fcurves(id_block: Key, name: str) -> tuple[bpy.types.Action, Any]:
     """A new action on a shape-key data-block; returns it and its empty F-curve collection."""
     animation = id_block.animation_data or id_block.animation_data_create()
     action: Any = bpy.data.actions.new(name)
+    animation.action = action
+    slot = None
     if hasattr(action, "slots"):  # 4.4 and later
         slot = action.slots.new(id_type='KEY', name=id_block.name)
-        strip = action.layers.new("Layer").strips.new(type='KEYFRAME')
-        curves = strip.channelbag(slot, ensure=True).fcurves
-        animation.action = action
         animation.action_slot = slot
-    else:
-        animation.action = action
-        curves = action.fcurves
-    return action, curves
+    return action, _fcurves_of(action, slot)
+
+
+def copy_assigned_action(id_block: Key, name: str) -> tuple[bpy.types.Action, Any] | None:
+    """A copy of the action that animates a data-block, in its place; None where none does.
+
+    Returns:
+        The copy and its F-curve collection for the data-block.
+    """
+    action, slot = assigned_action(id_block)
+    if action is None or (hasattr(action, "slots") and slot is None):
+        return None
+    copy = action.copy()
+    copy.name = name
+    own_slot = None
+    if slot is not None:
+        own_slot = next(other for other in copy.slots if other.handle == slot.handle)
+    assign_action(id_block, copy, own_slot)
+    return copy, _fcurves_of(copy, own_slot)
+
+
+def _fcurves_of(action: Any, slot: Any) -> Any:
+    """The F-curve collection of an action, since 4.4 that of one slot."""
+    if slot is None:
+        return action.fcurves
+    layer = action.layers[0] if len(action.layers) else action.layers.new("Layer")
+    strip = layer.strips[0] if len(layer.strips) else layer.strips.new(type='KEYFRAME')
+    return strip.channelbag(slot, ensure=True).fcurves
 
 
 def assigned_action(id_block: Key) -> tuple[Any, Any]:
@@ -121,18 +137,6 @@ def assigned_fcurves(id_block: Key) -> list[bpy.types.FCurve]:
             if bag is not None:
                 return list(bag.fcurves)
     return []
-
-
-def write_curve(curves: Any, data_path: str, frames: Sequence[int], values: Floats) -> None:
-    """One F-curve with a linear keyframe at each frame; frames must ascend."""
-    curve = curves.new(data_path)
-    points = curve.keyframe_points
-    points.add(len(frames))
-    co = np.empty((len(frames), 2), np.float32)
-    co[:, 0], co[:, 1] = frames, values
-    points.foreach_set("co", co.ravel())
-    points.foreach_set("interpolation", np.full(len(frames), _LINEAR, np.int32))
-    curve.update()  # without it the handles stay at (0, 0)
 
 
 def quit_handlers() -> list[Any] | None:

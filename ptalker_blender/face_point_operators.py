@@ -6,8 +6,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import IntProperty
 
-from . import face_points, paths
-from .protocol import JobError
+from . import face_points, paths, protocol
 from .untyped import Context, Event, Results, classes_factory
 
 
@@ -30,7 +29,7 @@ class PTALKER_OT_mark_face_point(bpy.types.Operator):
         obj = context.active_object
         try:
             names = face_points.names(paths.backend_root())
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         vertex = face_points.chosen_vertex(obj)
@@ -60,7 +59,7 @@ class PTALKER_OT_step_face_point(bpy.types.Operator):
         obj = context.active_object
         try:
             names = face_points.names(paths.backend_root())
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         number = (obj.ptalker.face_point + self.step) % len(names)

@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import jobs, motion, paths, rig_mapping, scene_inputs, shape_keys
+from . import actions, jobs, motion, paths, rig_mapping, scene_inputs, shape_keys
 from .jobs import BackendJob, Outcome
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
@@ -132,9 +132,8 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     if problem := scene_inputs.head_problem(obj):
         raise JobError(f"{problem} Then generate again.")
     keyed = _keyed(obj, found, inputs.choices.key_target)
-    written = shape_keys.write(
-        obj, keyed, first_frame=inputs.first_frame, action_name=inputs.sound.name
-    )
+    line = actions.Line(_line_name(inputs), inputs.first_frame, float(inputs.fps))
+    written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
     num_frames = len(keyed.weights)
     last_frame = inputs.first_frame + num_frames - 1
     text = (
@@ -144,6 +143,9 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     way = _WAYS.get(str(found.report.get("listen")))
     if way:
         text += f", by {way}"
+    if written.other_lines:
+        count = len(written.other_lines)
+        text += f", beside {count} other line{'s' if count > 1 else ''}"
     if keyed.residual_mean > 0:
         unit = (
             1000.0
@@ -161,6 +163,15 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
             f"The animation goes on to frame {last_frame}, the scene ends at {scene.frame_end}."
         )
     return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE)
+
+
+def _line_name(inputs: SceneInputs) -> str:
+    """What tells a line of dialogue from others: its strip, or what is used of its file."""
+    choices, name = inputs.choices, inputs.sound.name
+    if choices.sound_source == 'STRIP' or (not choices.start_seconds and not choices.end_seconds):
+        return name
+    end = "" if choices.end_seconds is None else f"{choices.end_seconds:g}"
+    return f"{name} {choices.start_seconds:g}-{end} s"
 
 
 def _keyed(obj: Object, found: Motion, key_target: str) -> KeyedMotion:

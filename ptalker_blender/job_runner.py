@@ -8,18 +8,13 @@ out of a job, however it ends.
 from __future__ import annotations
 
 import atexit
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 import bpy
 
-from . import compat, jobs
-from .jobs import Job, Outcome
-from .protocol import JobError
+from . import compat, jobs, protocol
 from .untyped import persistent
-
-logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.2
 IDLE_SECONDS: Final = 900.0
@@ -30,7 +25,7 @@ _WAIT_SECONDS: Final = 0.2
 class _Running:
     """The one running job, and what the panel shows of it."""
 
-    job: Job | None = None
+    job: jobs.Job | None = None
     shown: tuple[object, ...] = ()
 
 
@@ -39,7 +34,7 @@ def is_running() -> bool:
     return _Running.job is not None
 
 
-def start(job: Job) -> None:
+def start(job: jobs.Job) -> None:
     """Let a job run on, polled by a timer.
 
     Raises:
@@ -49,7 +44,7 @@ def start(job: Job) -> None:
     bpy.app.timers.register(_tick, first_interval=0.05)
 
 
-def run(job: Job) -> Outcome:
+def run(job: jobs.Job) -> jobs.Outcome:
     """Run a job to its end; for scripts, tests and the command line.
 
     Raises:
@@ -71,10 +66,10 @@ def cancel() -> None:
         _show(_Running.job)
 
 
-def _begin(job: Job) -> None:
+def _begin(job: jobs.Job) -> None:
     if _Running.job is not None:
         job.close()
-        raise JobError("Another job of PTalker is running. Wait for it or cancel it.")
+        raise protocol.JobError("Another job of PTalker is running. Wait for it or cancel it.")
     _Running.job = job
     _show(job)
 
@@ -86,7 +81,9 @@ def _tick() -> float | None:
     try:
         job.poll()
     except Exception:  # a bug: it must not leave a job behind
-        logger.exception("A job of PTalker failed")
+        import logging  # here, since it costs a tenth of Blender's start with the add-on
+
+        logging.getLogger(__name__).exception("A job of PTalker failed")
         _finish()
         return None
     if job.outcome is not None:
@@ -96,12 +93,14 @@ def _tick() -> float | None:
     return POLL_SECONDS
 
 
-def _finish() -> Outcome:
+def _finish() -> jobs.Outcome:
     """Release the running job, push its undo step, and show how it ended."""
     job, _Running.job = _Running.job, None
     if job is None:
         raise RuntimeError("no job is running")
-    bug = Outcome('FAILED', "Something went wrong inside the add-on. The system console has more.")
+    bug = jobs.Outcome(
+        'FAILED', "Something went wrong inside the add-on. The system console has more."
+    )
     outcome = job.outcome or bug
     job.close()
     _show_outcome(outcome)
@@ -128,7 +127,7 @@ def _state() -> Any:
     return bpy.context.window_manager.ptalker
 
 
-def _show(job: Job) -> None:
+def _show(job: jobs.Job) -> None:
     state = _state()
     shown = (job.title, job.stage, job.fraction, job.seconds_left)
     if state.is_running and shown == _Running.shown:
@@ -142,7 +141,7 @@ def _show(job: Job) -> None:
     redraw()
 
 
-def _show_outcome(outcome: Outcome) -> None:
+def _show_outcome(outcome: jobs.Outcome) -> None:
     state = _state()
     state.is_running = False
     state.result_kind = outcome.kind

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +22,7 @@ Floats = NDArray[np.float32]
 
 MAX_BYTES: Final = 4 << 30
 """A motion file that unpacks to more than this is refused before memory is taken."""
+_UNNAMED: Final = re.compile(r"PTalker \d+")
 FRAME_TOLERANCE: Final = 1e-4
 """Part of a frame by which a time may miss a frame and still count as on it."""
 
@@ -151,6 +154,11 @@ def keyed_as_new(motion: Motion, *, limit: float) -> KeyedMotion:
         weights=motion.weights / scale,
         shapes=motion.shapes * scale[:, None, None],
     )
+
+
+def has_unnamed_shapes(names: Sequence[str]) -> bool:
+    """Whether shapes are those of one motion alone, numbered by how much of it they carry."""
+    return bool(names) and all(_UNNAMED.fullmatch(name) for name in names)
 
 
 def frame_rate(fps: int, fps_base: float) -> Fraction:

@@ -3,31 +3,30 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import bpy
 from bpy.props import FloatProperty, StringProperty
 
 from . import (
+    command,
     demo_head,
     generation,
     job_runner,
+    jobs,
     paths,
     preferences,
+    protocol,
     readiness,
     scene_inputs,
     style_library,
 )
-from .jobs import Job, Outcome
-from .protocol import JobError
-from .scene_inputs import Choices
 from .untyped import Context, Event, Object, Results, classes_factory
 
-logger = logging.getLogger(__name__)
 
-
-def report_outcome(operator: bpy.types.Operator, outcome: Outcome) -> Results:
+def report_outcome(operator: bpy.types.Operator, outcome: jobs.Outcome) -> Results:
     """Tell how a job ended, in the operator's own words to Blender."""
     for warning in outcome.warnings:
         operator.report({'WARNING'}, warning)
@@ -38,7 +37,7 @@ def report_outcome(operator: bpy.types.Operator, outcome: Outcome) -> Results:
     return {'CANCELLED'}
 
 
-def choices_of(context: Context, obj: Object) -> Choices:
+def choices_of(context: Context, obj: Object) -> scene_inputs.Choices:
     """What the artist chose for a head, in the panel and in the preferences.
 
     Raises:
@@ -56,7 +55,7 @@ def choices_of(context: Context, obj: Object) -> Choices:
             style = str(style_library.existing_path(style))
     sound_file = bpy.path.abspath(settings.sound_file) if settings.sound_file else ""
     listen = {'AUTO': "auto", 'WORDS': "words", 'TEXT': "auto", 'SOUND': "sound"}[settings.listen]
-    return Choices(
+    return scene_inputs.Choices(
         sound_source=settings.sound_source,
         strip=settings.strip_name,
         sound_file=Path(sound_file) if sound_file else None,
@@ -92,7 +91,7 @@ class PTALKER_OT_generate(bpy.types.Operator):
             return self.execute(context)
         try:
             job_runner.start(self._job(context))
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
@@ -100,17 +99,17 @@ class PTALKER_OT_generate(bpy.types.Operator):
     def execute(self, context: Context) -> Results:
         try:
             outcome = job_runner.run(self._job(context))
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return report_outcome(self, outcome)
 
-    def _job(self, context: Context) -> Job:
+    def _job(self, context: Context) -> jobs.Job:
         if job_runner.is_running():
-            raise JobError("Another job of PTalker is running. Wait for it or cancel it.")
+            raise protocol.JobError("Another job of PTalker is running. Wait for it or cancel it.")
         obj = scene_inputs.find_head(context)
         if obj is None:
-            raise JobError(scene_inputs.head_problem(obj))
+            raise protocol.JobError(scene_inputs.head_problem(obj))
         inputs = scene_inputs.collect(context, obj, choices_of(context, obj))
         return generation.generate_job(inputs, preferences.read(context))
 
@@ -162,19 +161,19 @@ class PTALKER_OT_save_style(bpy.types.Operator):
             if bpy.app.background:
                 return report_outcome(self, job_runner.run(job))
             job_runner.start(job)
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
 
-    def _job(self, context: Context) -> Job:
+    def _job(self, context: Context) -> jobs.Job:
         if job_runner.is_running():
-            raise JobError("Another job of PTalker is running. Wait for it or cancel it.")
+            raise protocol.JobError("Another job of PTalker is running. Wait for it or cancel it.")
         name = self.name.strip()
         style_library.path_of(name)
         obj = scene_inputs.find_head(context)
         if obj is None:
-            raise JobError(scene_inputs.head_problem(obj))
+            raise protocol.JobError(scene_inputs.head_problem(obj))
         choices = choices_of(context, obj)
         exemplar = scene_inputs.read_exemplar(
             obj.ptalker.exemplar, scene=context.scene, frames=choices.exemplar_frames
@@ -235,7 +234,7 @@ class PTALKER_OT_blend_styles(bpy.types.Operator):
                 self.factor,
             )
             style_library.save(name, mixed)
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         obj.ptalker.saved_style = name
@@ -264,7 +263,7 @@ class PTALKER_OT_delete_style(bpy.types.Operator):
             return {'CANCELLED'}
         try:
             style_library.delete(obj.ptalker.saved_style)
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         obj.ptalker.saved_style = ""
@@ -287,7 +286,7 @@ class PTALKER_OT_add_demo_head(bpy.types.Operator):
             root = paths.backend_root()
             obj = demo_head.add(context, root / "backend" / "demo" / "head.npz")
             demo_head.add_sentence(context, obj, root / "backend" / "demo" / "speech.ogg")
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
@@ -330,15 +329,23 @@ _classes = (
     PTALKER_OT_open_log,
 )
 _register_classes, _unregister_classes = classes_factory(_classes)
+_commands: list[Any] = []
+
+
+def _run_command(arguments: Sequence[str]) -> int:
+    return command.main(arguments)
 
 
 def register() -> None:
-    """Register the operators and the entry of the Add > Mesh menu."""
+    """Register the operators, the entry of the Add > Mesh menu, and ``--command ptalker``."""
     _register_classes()
     bpy.types.VIEW3D_MT_mesh_add.append(_draw_add_menu)
+    make: Any = bpy.utils.register_cli_command
+    _commands.append(make("ptalker", _run_command))
 
 
 def unregister() -> None:
     """Take them away again."""
+    bpy.utils.unregister_cli_command(_commands.pop())
     bpy.types.VIEW3D_MT_mesh_add.remove(_draw_add_menu)
     _unregister_classes()

@@ -8,8 +8,7 @@ from typing import Any
 
 import bpy
 
-from . import face_points, paths, readiness
-from .protocol import JobError
+from . import face_points, paths, protocol, readiness
 from .untyped import Context, Layout, Object, Settings, classes_factory
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
@@ -204,7 +203,7 @@ class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
         obj = _head(context)
         try:
             names = face_points.names(paths.backend_root())
-        except JobError as error:
+        except protocol.JobError as error:
             _label(layout, context, str(error), 'ERROR')
             return
         marked = face_points.marked_names(obj)

@@ -13,8 +13,7 @@ from typing import Final
 
 import bpy
 
-from . import backend_process, backend_setup
-from .protocol import JobError
+from . import backend_process, backend_setup, protocol
 
 PYTHON_VARIABLE: Final = "PTALKER_BACKEND_PYTHON"
 """Environment variable that names the Python of a ready environment, for tests and developers."""
@@ -70,7 +69,7 @@ def model_style_names(checkpoint: str) -> list[str]:
         bundled = backend_root() / "backend" / "checkpoints" / checkpoint
         folder = bundled if bundled.is_dir() else Path(checkpoint)
         names = json.loads((folder / "styles.json").read_text("utf-8"))
-    except (JobError, OSError, ValueError):
+    except (protocol.JobError, OSError, ValueError):
         return []
     return sorted(map(str, names), key=str.casefold) if isinstance(names, dict) else []
 
@@ -108,11 +107,13 @@ def backend_python(preference: str) -> Path:
     other = other_python(preference)
     if other is not None:
         if not other.is_file():
-            raise JobError(f"The Python {other} for the backend does not exist. Choose another.")
+            raise protocol.JobError(
+                f"The Python {other} for the backend does not exist. Choose another."
+            )
         return other
     status = backend_setup.read_status(user_dir(), requirements())
     if status.state != 'READY':
-        raise JobError(status.text)
+        raise protocol.JobError(status.text)
     return backend_setup.python_of(user_dir())
 
 

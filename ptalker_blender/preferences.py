@@ -9,8 +9,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from . import backend_setup, paths
-from .protocol import JobError
+from . import backend_setup, paths, protocol
 from .untyped import Context, Layout, classes_factory
 
 
@@ -181,7 +180,7 @@ def status_of_backend() -> backend_setup.Status:
     """Whether the add-on's own environment is ready."""
     try:
         return backend_setup.read_status(paths.user_dir(), paths.requirements())
-    except JobError as error:
+    except protocol.JobError as error:
         return backend_setup.Status('BROKEN', str(error))
 
 

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from . import job_runner, paths, preferences, scene_inputs
-from .protocol import JobError
+from . import job_runner, paths, preferences, protocol, scene_inputs
 from .untyped import Context
 
 
@@ -14,7 +13,7 @@ def backend_missing(context: Context) -> str:
         return "A job is running."
     try:
         paths.backend_python(preferences.read(context).ready_python)
-    except JobError as error:
+    except protocol.JobError as error:
         return str(error)
     return ""
 

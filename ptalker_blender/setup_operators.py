@@ -7,26 +7,22 @@ from typing import Any
 
 import bpy
 
-from . import backend_setup, job_runner, jobs, paths, preferences
-from .backend_install import Setup
-from .backend_setup import Step
-from .jobs import Outcome
+from . import backend_install, backend_setup, job_runner, jobs, paths, preferences, protocol
 from .operators import report_outcome
-from .protocol import JobError
 from .untyped import Context, Event, Layout, Results, classes_factory
 
 
 class SetupJob:
     """A setup or check as a job; see :class:`jobs.Job` for the attributes."""
 
-    def __init__(self, title: str, steps: list[Step]) -> None:
+    def __init__(self, title: str, steps: list[backend_setup.Step]) -> None:
         self.title = title
         self.stage = "Starting"
         self.fraction: float | None = 0.0
         self.seconds_left: float | None = None
-        self.outcome: Outcome | None = None
+        self.outcome: jobs.Outcome | None = None
         jobs.release_backend()  # it would hold files in use
-        self._setup = Setup(
+        self._setup = backend_install.Setup(
             steps,
             user_dir=paths.user_dir(),
             requirements=paths.requirements(),
@@ -40,13 +36,13 @@ class SetupJob:
             return
         if self._setup.was_cancelled:
             text = f"{self.title} was cancelled. Press Set Up Backend to go on with it."
-            self.outcome = Outcome('CANCELLED', text)
+            self.outcome = jobs.Outcome('CANCELLED', text)
         elif self._setup.error:
-            self.outcome = Outcome('FAILED', self._setup.error)
+            self.outcome = jobs.Outcome('FAILED', self._setup.error)
         else:
             packages = self._setup.found.get("packages")
             torch = f" (PyTorch {packages['torch']})" if isinstance(packages, dict) else ""
-            self.outcome = Outcome('DONE', f"The backend is ready{torch}.")
+            self.outcome = jobs.Outcome('DONE', f"The backend is ready{torch}.")
 
     def cancel(self) -> None:
         self._setup.cancel()
@@ -79,12 +75,12 @@ class _SetupOperator:
                 operator: Any = self
                 return report_outcome(operator, job_runner.run(job))
             job_runner.start(job)
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
 
-    def steps(self, context: Context) -> list[Step]:
+    def steps(self, context: Context) -> list[backend_setup.Step]:
         """What to do.
 
         Raises:
@@ -92,7 +88,7 @@ class _SetupOperator:
         """
         plan = preferences.plan_of(preferences.read(context), clear=self.clear)
         if plan.wheels is None and not bpy.app.online_access:
-            raise JobError(
+            raise protocol.JobError(
                 "Blender may not use the network. Switch on Allow Online Access in the "
                 "preferences (System > Network), or choose a folder of wheels."
             )
@@ -139,7 +135,7 @@ class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
     bl_idname = "ptalker.check_backend"
     bl_label = "Check Backend"
 
-    def steps(self, _context: Context) -> list[Step]:
+    def steps(self, _context: Context) -> list[backend_setup.Step]:
         return [backend_setup.check_step(paths.user_dir())]
 
 
@@ -161,7 +157,7 @@ class PTALKER_OT_remove_backend(bpy.types.Operator):
         jobs.release_backend()
         try:
             backend_setup.remove(paths.user_dir())
-        except JobError as error:
+        except protocol.JobError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         self.report({'INFO'}, "The backend was removed.")

@@ -12,12 +12,13 @@ import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import bpy
 import numpy as np
 
-from . import compat
+from . import actions, compat, motion
+from .actions import Line
 from .motion import Floats, KeyedMotion
 from .protocol import JobError
 from .untyped import Key, Mesh, Object
@@ -37,11 +38,13 @@ class Written:
     Attributes:
         action: Name of the new action.
         num_keys: Animated keys.
+        other_lines: Names of the lines that the Action holds besides.
         warnings: What the artist should know.
     """
 
     action: str
     num_keys: int
+    other_lines: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -61,14 +64,14 @@ def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
     return offsets
 
 
-def write(obj: Object, keyed: KeyedMotion, *, first_frame: int,
+def write(obj: Object, keyed: KeyedMotion, *, line: Line,
           action_name: str) -> Written:  # fmt: skip
     """Write shape keys and their animation; one keyframe a frame.
 
     Args:
         obj: Head in object mode, checked by ``scene_inputs.head_problem``.
         keyed: Values over time, and shapes where keys are to be made.
-        first_frame: Scene frame of the first row of values.
+        line: Where the values go; other lines of the head's Action stay.
         action_name: Name for the new action.
 
     Raises:
@@ -88,14 +91,38 @@ def write(obj: Object, keyed: KeyedMotion, *, first_frame: int,
             names = list(keyed.names)
         keys = obj.data.shape_keys
         _make_room(keys, names, keyed.weights, undo, warnings)
-        action = _write_action(
-            keys, names, keyed.weights, first_frame=first_frame, name=action_name, undo=undo
+        keep = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
+        if not keep:
+            _warn_of_lines_put_aside(keys, line, warnings)
+        action = actions.write(
+            keys,
+            dict(zip(names, keyed.weights.T, strict=True)),
+            line,
+            name=action_name,
+            resting=own_key_names(obj) - set(names),
+            keep=keep,
+            undo=undo,
         )
         undo.pop_all()
     obj.show_only_shape_key = False
     obj.data.update_tag()  # 4.2 shows nothing without it
     keys.update_tag()
-    return Written(action=action.name, num_keys=len(names), warnings=tuple(warnings))
+    return Written(
+        action=action.name,
+        num_keys=len(names),
+        other_lines=tuple(name for name in actions.line_names(action) if name != line.name),
+        warnings=tuple(warnings),
+    )
+
+
+def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None:
+    """Shapes that a model makes anew for each line cannot serve the lines before."""
+    old, _ = compat.assigned_action(keys)
+    if old is not None and set(actions.line_names(old)) - {line.name}:
+        warnings.append(
+            f'This model makes its shapes anew for each line: the Action "{old.name}" with the '
+            "lines before was put aside. Use a copy of the head for each line."
+        )
 
 
 def _make_single_user(obj: Object, undo: ExitStack, warnings: list[str]) -> None:
@@ -183,7 +210,7 @@ def _make_room(keys: Key, names: list[str], weights: Floats, undo: ExitStack,
         if high[column] > block.slider_max:
             block.slider_max = min(VALUE_LIMIT, math.ceil(high[column]))
         block.value = 0.0  # 5.0 and later make it 1
-        if block.mute or _value_path(name) in driven:
+        if block.mute or actions.value_path(name) in driven:
             silent.append(name)
     if silent:
         warnings.append(
@@ -194,40 +221,6 @@ def _make_room(keys: Key, names: list[str], weights: Floats, undo: ExitStack,
 
 def _drivers(keys: Key) -> list[bpy.types.FCurve]:
     return list(keys.animation_data.drivers) if keys.animation_data is not None else []
-
-
-def _value_path(name: str) -> str:
-    return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
-
-
-def _write_action(keys: Key, names: list[str], weights: Floats, *, first_frame: int,
-                  name: str, undo: ExitStack) -> bpy.types.Action:  # fmt: skip
-    """One new action; the present one is kept, whoever made it."""
-    had_animation = keys.animation_data is not None
-    old, old_slot = compat.assigned_action(keys)
-    undo.callback(_restore_action, keys, old, old_slot, had_animation)
-    if old is not None:
-        undo.callback(setattr, old, "use_fake_user", old.use_fake_user)
-        old.use_fake_user = True  # without a user it would not be saved
-    before = set(bpy.data.actions)
-    undo.callback(_remove_new_actions, before)
-    action, curves = compat.new_fcurves(keys, name)
-    frames = range(first_frame, first_frame + len(weights))
-    for column, key_name in enumerate(names):
-        compat.write_curve(curves, _value_path(key_name), frames, weights[:, column])
-    return action
-
-
-def _restore_action(keys: Key, action: Any, slot: Any, had_animation: bool) -> None:
-    if had_animation:
-        compat.assign_action(keys, action, slot)
-    else:
-        keys.animation_data_clear()
-
-
-def _remove_new_actions(before: set[bpy.types.Action]) -> None:
-    for action in set(bpy.data.actions) - before:
-        bpy.data.actions.remove(action)
 
 
 def _points(block: bpy.types.ShapeKey) -> Floats:

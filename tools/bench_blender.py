@@ -42,14 +42,17 @@ def start_up(extension: Path) -> None:
     )
     bpy.ops.preferences.addon_disable(module=PACKAGE)
     bpy.ops.wm.save_userpref()
+    # Blender keeps compiled modules; the first start, which makes them, does not count.
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     times = []
-    for _ in range(STARTUPS):
+    for _ in range(1 + STARTUPS):
         done = subprocess.run(
-            [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+            [sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=variables
         )
         times.append(float(done.stdout.split("seconds")[1].split()[0]))
     bpy.ops.preferences.addon_enable(module=PACKAGE)
-    report(f"start-up with the add-on ({extension.name})", 1e3 * min(times), "ms", "< 50")
+    milliseconds = 1e3 * statistics.median(times[1:])
+    report(f"start-up with the add-on ({extension.name})", milliseconds, "ms", "< 50")
 
 
 def random_motion(motion: ModuleType, *, num_frames: int, num_vertices: int) -> object:
@@ -75,11 +78,11 @@ def writing(motion: ModuleType, shape_keys: ModuleType) -> None:
     head = fresh_head()
     keyed = random_motion(motion, num_frames=WRITTEN_FRAMES, num_vertices=len(head.data.vertices))
     started = time.perf_counter()
-    shape_keys.write(head, keyed, first_frame=1, action_name="bulk")
+    shape_keys.write(head, keyed, line=shape_keys.Line("bulk", 1, 25.0), action_name="bulk")
     bulk = time.perf_counter() - started
     head = fresh_head()
     keyed = random_motion(motion, num_frames=1, num_vertices=len(head.data.vertices))
-    shape_keys.write(head, keyed, first_frame=1, action_name="single")
+    shape_keys.write(head, keyed, line=shape_keys.Line("single", 1, 25.0), action_name="single")
     head.data.shape_keys.animation_data_clear()
     block = head.data.shape_keys.key_blocks[1]  # one curve whole: an insert costs its length
     started = time.perf_counter()
@@ -105,7 +108,7 @@ def playback(motion: ModuleType, shape_keys: ModuleType) -> None:
     head = fresh_head()
     bare = median_ms()
     keyed = random_motion(motion, num_frames=PLAYED_FRAMES, num_vertices=len(head.data.vertices))
-    shape_keys.write(head, keyed, first_frame=1, action_name="playback")
+    shape_keys.write(head, keyed, line=shape_keys.Line("played", 1, 25.0), action_name="played")
     report("playback, more than the bare mesh, per frame", median_ms() - bare, "ms", "< 1.5")
 
 

@@ -256,14 +256,14 @@ def test_failure_while_writing_takes_everything_back(
     before = snapshot()
     calls = []
 
-    def fail(*args):
+    def fail(*args, **options):
         calls.append(args)
         if len(calls) == 2:
             raise addon.protocol.JobError("The disk is full.")
-        return write_curve(*args)
+        return replace_keys(*args, **options)
 
-    write_curve = addon.compat.write_curve
-    monkeypatch.setattr(addon.compat, "write_curve", fail)
+    replace_keys = addon.actions._replace_keys
+    monkeypatch.setattr(addon.actions, "_replace_keys", fail)
     expect_failure(snapshot, "The disk is full.")
     assert snapshot() == before
 
@@ -271,10 +271,10 @@ def test_failure_while_writing_takes_everything_back(
 def test_failure_on_a_head_without_keys_leaves_none(
     fake_backend, head, addon, snapshot, monkeypatch
 ):
-    def fail(*_args):
+    def fail(*_args, **_options):
         raise addon.protocol.JobError("The disk is full.")
 
-    monkeypatch.setattr(addon.compat, "write_curve", fail)
+    monkeypatch.setattr(addon.actions, "_replace_keys", fail)
     expect_failure(snapshot, "The disk is full.")
     assert head.data.shape_keys is None
 

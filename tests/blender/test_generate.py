@@ -22,7 +22,9 @@ def test_generate_keys_every_frame_of_the_sound(fake_backend, head, addon):
     assert set(curves) == {f'key_blocks["{name}"].value' for name in names[1:]}
     for curve in curves.values():
         frames = [point.co.x for point in curve.keyframe_points]
-        assert frames == list(range(10, 10 + 48))  # 2 s at 24 frames a second
+        spoken = list(range(10, 10 + 48))  # 2 s at 24 frames a second
+        assert frames == [5, *spoken, 62]  # at rest 0.2 s before and after
+        assert curve.keyframe_points[0].co.y == curve.keyframe_points[-1].co.y == 0
         assert {point.interpolation for point in curve.keyframe_points} == {'LINEAR'}
 
 
@@ -142,8 +144,8 @@ def test_frame_times_are_exact_at_23976(fake_backend, head, addon):
     scene.render.fps, scene.render.fps_base = 24, 1.001
     generate()
     curve = next(iter(curves_of(head, addon).values()))
-    assert len(curve.keyframe_points) == 48
-    assert curve.keyframe_points[0].co.x == 10
+    assert len(curve.keyframe_points) == 1 + 48 + 1
+    assert curve.keyframe_points[1].co.x == 10
 
 
 def test_warnings_of_the_backend_are_shown(fake_backend, head):

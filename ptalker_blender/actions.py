@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Action of a head's speech: each line has a stretch of it, and what was there before stays.
+
+Every run writes a new Action. It starts as a copy of the present one, so that the lines spoken
+before, the artist's changes to them and curves of their own are in it; then the keys within the
+new line's frames make room for the new ones. The Action before is kept as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from . import compat
+from .motion import Floats
+from .untyped import Key
+
+LINES: Final = "ptalker_lines"
+"""Property on an Action: list of {name, first, last}, the frames that each line's keys take up."""
+REST_SECONDS: Final = 0.2
+"""The mouth is at rest so long before and after a line, where nothing else is keyed there."""
+_POINT_ARRAYS: Final = (
+    ("co", np.float32, 2), ("handle_left", np.float32, 2), ("handle_right", np.float32, 2),
+    ("interpolation", np.int32, 1), ("easing", np.int32, 1), ("type", np.int32, 1),
+    ("handle_left_type", np.int32, 1), ("handle_right_type", np.int32, 1),
+)  # fmt: skip
+_FRESH: Final = {
+    "interpolation": 1, "easing": 0, "type": 0, "handle_left_type": 4, "handle_right_type": 4,
+}  # fmt: skip
+"""A keyframe of a line: linear, with automatic clamped handles in case the artist bends it."""
+_SAME_FRAME: Final = 1e-3
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where a line of dialogue goes.
+
+    Attributes:
+        name: What tells it from other lines; the same name again replaces it.
+        first_frame: Scene frame of its first row of values.
+        fps: Frames per second.
+    """
+
+    name: str
+    first_frame: int
+    fps: float
+
+
+def line_names(action: Any) -> list[str]:
+    """Names of the lines in an Action, in the order in which they are spoken."""
+    return list(dict.fromkeys(name for name, _, _ in sorted(_lines(action), key=lambda x: x[1])))
+
+
+def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, resting: Iterable[str],
+          keep: bool, undo: ExitStack) -> bpy.types.Action:  # fmt: skip
+    """Give shape keys a new Action with a line in it; the present one is kept, whoever made it.
+
+    Args:
+        keys: Shape-key data-block.
+        values: Name of each animated key -> ``(T,)`` its values, one a frame.
+        line: Where they go.
+        name: Name for the Action.
+        resting: Names of keys that are at rest during the line.
+        keep: Whether what the present Action holds outside of the line goes into the new one.
+        undo: Takes everything back.
+    """
+    had_animation = keys.animation_data is not None
+    old, old_slot = compat.assigned_action(keys)
+    undo.callback(_restore, keys, old, old_slot, had_animation)
+    if old is not None:
+        undo.callback(setattr, old, "use_fake_user", old.use_fake_user)
+        old.use_fake_user = True  # without a user it would not be saved
+    undo.callback(_remove_new, set(bpy.data.actions))
+    kept = compat.copy_assigned_action(keys, name) if keep else None
+    action, curves = kept or compat.new_fcurves(keys, name)
+    num_frames = len(next(iter(values.values())))
+    frames = np.arange(line.first_frame, line.first_frame + num_frames, dtype=np.float32)
+    span = (line.first_frame, line.first_frame + num_frames - 1)
+    lines = _lines(action)
+    cleared = [span, *((first, last) for other, first, last in lines if other == line.name)]
+    margin = max(1, round(REST_SECONDS * line.fps))
+    for key_name, column in values.items():
+        path = value_path(key_name)
+        curve = curves.find(path) or curves.new(path)
+        _replace_keys(curve, cleared, frames, column, margin=margin)
+    for key_name in resting:
+        curve = curves.find(value_path(key_name))
+        if curve is not None:
+            ends = np.array(sorted(set(span)), np.float32)
+            _replace_keys(curve, cleared, ends, np.zeros_like(ends), margin=margin)
+    others = _outside((entry for entry in lines if entry[0] != line.name), span)
+    begin = max([span[0] - margin, *(last + 1 for _, _, last in others if last < span[0])])
+    end = min([span[1] + margin, *(first - 1 for _, first, _ in others if first > span[1])])
+    _store_lines(action, [*others, (line.name, begin, end)])
+    return action
+
+
+def value_path(key_name: str) -> str:
+    """Data path of a shape key's value, from its data-block."""
+    return f'key_blocks["{bpy.utils.escape_identifier(key_name)}"].value'
+
+
+def _replace_keys(curve: Any, cleared: Iterable[Span], frames: Floats, values: Floats, *,
+                  margin: int) -> None:  # fmt: skip
+    """Write linear keyframes in place of those within some frames; the others stay.
+
+    ``margin`` frames before and after, the curve is keyed as it was, which is at rest where it had
+    no keys; not where a key that stays lies as near.
+    """
+    points = curve.keyframe_points
+    arrays = {name: _read(points, name, kind, width) for name, kind, width in _POINT_ARRAYS}
+    at = arrays["co"][:, 0]
+    gone = np.zeros(len(at), bool)
+    for first, last in cleared:
+        gone |= (at >= first - _SAME_FRAME) & (at <= last + _SAME_FRAME)
+    stays = at[~gone]
+    before, after = frames[0] - margin, frames[-1] + margin
+    new = np.stack([frames, values], axis=1)
+    if not ((stays >= before) & (stays < frames[0])).any():
+        new = np.concatenate([[(before, _value_at(curve, before, cleared))], new])
+    if not ((stays > frames[-1]) & (stays <= after)).any():
+        new = np.concatenate([new, [(after, _value_at(curve, after, cleared))]])
+    order = np.argsort(np.concatenate([stays, new[:, 0]]), kind="stable")
+    points.clear()
+    points.add(len(order))
+    for name, kind, width in _POINT_ARRAYS:
+        fresh = new if width == 2 else np.full((len(new), 1), _FRESH[name])
+        both = np.concatenate([arrays[name][~gone], fresh])[order]
+        points.foreach_set(name, np.ascontiguousarray(both, kind).ravel())
+    curve.update()  # without it the handles stay where they are
+
+
+def _read(points: Any, name: str, kind: type, width: int) -> NDArray[Any]:
+    flat: NDArray[Any] = np.empty(len(points) * width, kind)
+    points.foreach_get(name, flat)
+    return flat.reshape(-1, width)
+
+
+def _value_at(curve: Any, frame: float, cleared: Iterable[Span]) -> float:
+    """What a curve shows at a frame; rest where its keys there are about to go."""
+    is_cleared = any(first <= frame <= last for first, last in cleared)
+    return 0.0 if is_cleared or curve.is_empty else float(curve.evaluate(frame))
+
+
+def _outside(lines: Iterable[tuple[str, int, int]], span: Span) -> list[tuple[str, int, int]]:
+    """The parts of lines that lie before and after some frames."""
+    parts = []
+    for name, first, last in lines:
+        parts.append((name, first, min(last, span[0] - 1)))
+        parts.append((name, max(first, span[1] + 1), last))
+    return [part for part in dict.fromkeys(parts) if part[1] <= part[2]]
+
+
+def _lines(action: Any) -> list[tuple[str, int, int]]:
+    return [
+        (str(entry["name"]), int(entry["first"]), int(entry["last"]))
+        for entry in action.get(LINES, [])
+    ]
+
+
+def _store_lines(action: Any, lines: Iterable[tuple[str, int, int]]) -> None:
+    action[LINES] = [{"name": name, "first": a, "last": b} for name, a, b in lines]
+
+
+def _restore(keys: Key, action: Any, slot: Any, had_animation: bool) -> None:
+    if had_animation:
+        compat.assign_action(keys, action, slot)
+    else:
+        keys.animation_data_clear()
+
+
+def _remove_new(before: set[bpy.types.Action]) -> None:
+    for action in set(bpy.data.actions) - before:
+        bpy.data.actions.remove(action)
