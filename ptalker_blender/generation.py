@@ -162,7 +162,7 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
         warnings.append(
             f"The animation goes on to frame {last_frame}, the scene ends at {scene.frame_end}."
         )
-    return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE)
+    return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action)
 
 
 def _line_name(inputs: SceneInputs) -> str:

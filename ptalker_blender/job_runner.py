@@ -146,10 +146,20 @@ def _show_outcome(outcome: jobs.Outcome) -> None:
     state.is_running = False
     state.result_kind = outcome.kind
     state.result_text = outcome.text
+    state.result_action = str(outcome.action or "")
     state.warnings.clear()
     for text in outcome.warnings:
         state.warnings.add().text = text
     redraw()
+
+
+def has_result() -> bool:
+    """Whether there is a last result to tell of: not where it was undone or deleted."""
+    state = _state()
+    written = state.result_action
+    if not written:
+        return bool(state.result_kind != 'NONE')
+    return any(str(action.session_uid) == written for action in bpy.data.actions)
 
 
 def redraw() -> None:
@@ -176,7 +186,7 @@ def _reset_state(*_: object) -> None:
     state = _state()
     state.is_running = False
     state.result_kind = 'NONE'
-    state.result_text = ""
+    state.result_text = state.result_action = ""
     state.warnings.clear()
 
 

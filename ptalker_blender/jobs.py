@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -48,12 +48,14 @@ class Outcome:
         text: One sentence for the user.
         warnings: What they should know besides.
         undo_text: Name of the undo step where the scene was changed; else empty.
+        action: ``session_uid`` of the Action that was written; 0 where none was.
     """
 
     kind: Literal['DONE', 'CANCELLED', 'FAILED']
     text: str
     warnings: tuple[str, ...] = ()
     undo_text: str = ""
+    action: int = 0
 
 
 class Job(Protocol):
@@ -221,7 +223,7 @@ class BackendJob:
             self._end('FAILED', str(error))
             return
         warnings = tuple(dict.fromkeys((*self._warnings, *outcome.warnings)))
-        self.outcome = Outcome(outcome.kind, outcome.text, warnings, outcome.undo_text)
+        self.outcome = replace(outcome, warnings=warnings)
 
     def _end(self, kind: Literal['CANCELLED', 'FAILED'], text: str) -> None:
         if kind == 'CANCELLED':

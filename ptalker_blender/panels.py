@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from . import face_points, paths, protocol, readiness
+from . import face_points, job_runner, paths, protocol, readiness
 from .untyped import Context, Layout, Object, Settings, classes_factory
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
@@ -74,7 +74,7 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
             _label(layout, context, reason, 'INFO')
         if _head(context) is None:
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
-        if job.result_kind != 'NONE':
+        if job_runner.has_result():
             self._draw_result(layout, context, job)
 
     @staticmethod

@@ -190,6 +190,7 @@ class PTALKER_PG_job(bpy.types.PropertyGroup):
         default='NONE',
     )
     result_text: StringProperty()
+    result_action: StringProperty()
     warnings: CollectionProperty(type=PTALKER_PG_warning)
 
 

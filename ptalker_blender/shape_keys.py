@@ -36,13 +36,13 @@ class Written:
     """What was written.
 
     Attributes:
-        action: Name of the new action.
+        action: ``session_uid`` of the new Action.
         num_keys: Animated keys.
         other_lines: Names of the lines that the Action holds besides.
         warnings: What the artist should know.
     """
 
-    action: str
+    action: int
     num_keys: int
     other_lines: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -108,7 +108,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
     obj.data.update_tag()  # 4.2 shows nothing without it
     keys.update_tag()
     return Written(
-        action=action.name,
+        action=action.session_uid,
         num_keys=len(names),
         other_lines=tuple(name for name in actions.line_names(action) if name != line.name),
         warnings=tuple(warnings),

@@ -63,6 +63,24 @@ def test_action_is_named_after_the_sound_and_result_is_reported(fake_backend, he
     assert not state.is_running
 
 
+def test_result_that_was_taken_back_is_not_told_of(fake_backend, head, addon):
+    assert not addon.job_runner.has_result()
+    generate()
+    assert addon.job_runner.has_result()
+    bpy.data.actions.new("tone")  # another one
+    assert addon.job_runner.has_result()
+    bpy.data.actions.remove(head.data.shape_keys.animation_data.action)  # as undo does
+    assert not addon.job_runner.has_result()
+    assert bpy.context.window_manager.ptalker.result_kind == 'DONE'
+
+
+def test_failure_is_told_of_until_the_next_run(fake_backend, head, addon):
+    fake_backend("error")
+    with pytest.raises(RuntimeError):
+        generate()
+    assert addon.job_runner.has_result()
+
+
 def test_second_run_reuses_the_keys_and_keeps_the_first_action(fake_backend, head, addon):
     generate()
     first = head.data.shape_keys.animation_data.action

@@ -127,10 +127,13 @@ def undo_and_redo():
         yield 1.5
     gui.shot("07_undone.png")
     assert keys_of(head_of_scene()) == 0, "one Ctrl-Z takes the result back"
+    runner = sys.modules[PACKAGE + ".job_runner"]
+    assert not runner.has_result(), "the panel does not tell of what was undone"
     gui.move(*gui.centre())
     gui.key("ctrl+shift+z")
     yield 1.5
     assert keys_of(head_of_scene()) > 40, "redo brings it again"
+    assert runner.has_result()
     print("GUI undo and redo: one step each")
 
 
