@@ -47,7 +47,7 @@ def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
     columns = TEETH_PER_SIDE * columns_per_tooth + 1
     role = "teeth_upper" if is_upper else "teeth_lower"
     sign = 1.0 if is_upper else -1.0
-    front_y, half_width, tip_z = (-89.0, 25.0, -72.5) if is_upper else (-86.4, 23.0, -70.8)
+    front_y, half_width, tip_z = (-89.0, 25.0, -72.5) if is_upper else (-86.4, 23.0, -71.6)
     share = np.linspace(0.0, 1.0, columns)
     bend = np.radians(82.0) * share
     depth = 33.0
