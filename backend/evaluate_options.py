@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command-line options of ``evaluate``.
+"""Command-line options of ``evaluate``, on recordings and on captured faces.
 
 Apart from the modules that do the work, which bring NumPy and torch: ``--help`` and the service
 that Blender starts must not wait for them.
@@ -12,13 +12,14 @@ from pathlib import Path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """All options of the command."""
+    """All options of the command; exactly one of ``--speech`` and ``--data`` is given."""
     add = parser.add_argument
     add(
         "--checkpoint",
-        default="base",
+        nargs="+",
+        default=["base"],
         metavar="DIR|NAME",
-        help="a checkpoint folder or a bundled one's name (default: base)",
+        help="checkpoint folders or bundled ones' names; several with --data only (default: base)",
     )
     add(
         "--device",
@@ -26,10 +27,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "cpu", "cuda", "mps"],
         help="where the model runs (default: auto, the fastest there is)",
     )
-    text = "recordings with phone times"
-    add("--speech", required=True, type=Path, metavar="DIR", help=text)
-    add("--out", type=Path, metavar="FILE.json", help="report to write")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--speech", type=Path, metavar="DIR", help="recordings with phone times")
+    what.add_argument("--data", type=Path, metavar="DIR", help="captured faces, as prepare made it")
+    add("--out", type=Path, metavar="PATH", help="report: a .json file; with --data a folder")
     _add_speech_options(parser)
+    _add_capture_options(parser)
 
 
 def _add_speech_options(parser: argparse.ArgumentParser) -> None:
@@ -54,3 +57,32 @@ def _add_speech_options(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument("--conditions", action="store_true", help=text)
     text = "under conditions: only the first recordings (default: all)"
     group.add_argument("--clips", type=int, default=0, metavar="N", help=text)
+
+
+def _add_capture_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("on captured faces (--data)").add_argument
+    add(
+        "--split",
+        default="test",
+        choices=["train", "validation", "test", "test_unseen"],
+        help="which sequences (default: test)",
+    )
+    add(
+        "--protocol",
+        default="ptalker",
+        choices=["ptalker", "codetalker"],
+        help="how numbers are pooled, on which regions (default: ptalker; see docs/metrics.md)",
+    )
+    add(
+        "--regions",
+        type=Path,
+        metavar="FILE.json",
+        help='{"lips": [...], "upper_face": [...]} in place of the topology\'s own',
+    )
+    add(
+        "--style-from",
+        default="auto",
+        choices=["auto", "identity", "motion", "speech", "neutral"],
+        help="where a model takes a subject's style from (default: auto: its number if it was "
+        "trained on the subject, else another clip, else neutral)",
+    )

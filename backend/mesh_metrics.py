@@ -227,7 +227,9 @@ def concordance(predicted: Array, truth: Array) -> float:
     L-CCC of THUNDER for the distance of the lips; 1 for two curves constant at one value.
     """
     ours, theirs = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
-    shared = float(((ours - ours.mean()) * (theirs - theirs.mean())).mean())
+    shared = 0.0
+    if np.ptp(ours) > 0 and np.ptp(theirs) > 0:
+        shared = float(((ours - ours.mean()) * (theirs - theirs.mean())).mean())
     spread = float(ours.var() + theirs.var() + (ours.mean() - theirs.mean()) ** 2)
     return 2.0 * shared / spread if spread > 0.0 else 1.0
 

@@ -167,6 +167,8 @@ def lagged_correlation(
 
 def pearson(first: Array, second: Array) -> float:
     """Pearson correlation of two curves ``(T,)``; 0 where one of them is constant."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:  # their means, rounded, would leave noise
+        return 0.0
     first, second = first - first.mean(), second - second.mean()
     scale = float(np.sqrt((first**2).sum() * (second**2).sum()))
     return float((first * second).sum()) / scale if scale > 1e-12 else 0.0

@@ -13,11 +13,9 @@ from backend.data.synthetic_captures import FPS, prepare_synthetic
 PHONES = ("SIL", "M", "AA", "P", "IY", "SIL")
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
+def write_corpus(folder):
     """Five voices of six sentences of 1.2 s each, in one shard."""
-    folder = tmp_path_factory.mktemp("corpus")
-    (folder / "shards").mkdir()
+    (folder / "shards").mkdir(parents=True)
     rng = np.random.default_rng(0)
     count = 19200
     sound = (rng.normal(0, 2000, 30 * count)).astype(np.int16)
@@ -34,6 +32,11 @@ def corpus(tmp_path_factory):
     index = {"format_version": 1, "sample_rate_hz": 16000, "seed": 0, "utterances": entries}
     (folder / "index.json").write_text(json.dumps(index))
     return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("speech") / "corpus")
 
 
 @pytest.fixture(scope="module")

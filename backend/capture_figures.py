@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The figures of a method on captured faces: by sequence, pooled with intervals, in differences.
+
+A *method* is a model or a baseline. Apart from ``mesh_metrics.py``, which knows no data set, and
+from ``evaluate_captures.py``, which makes the motions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend import mesh_metrics, metrics
+from backend.capture_protocols import Regions
+
+Array = NDArray[np.floating]
+
+READABLE_MM: Final = 5.0
+"""Largest lip error of a frame that counts as readable; SelfTalk does not state its own."""
+_SIGNATURE_VERTICES: Final = 120
+_DRAWS: Final = 1000
+_ALIKE: Final = 1e-4
+"""Strengths of motion that differ by less than this share differ by rounding alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How a figure is printed and pooled.
+
+    Attributes:
+        label: For people.
+        unit: ``length``, ``square``, ``ms``, ``%`` or nothing.
+        best: Where the best value lies.
+        by_frame: Whether it is a mean over frames, so that frames can be pooled.
+    """
+
+    label: str
+    unit: Literal["length", "square", "ms", "%", ""]
+    best: Literal["low", "high", "zero", "one"]
+    by_frame: bool = False
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "lve": Metric("LVE, largest lip error", "length", "low", True),
+    "lve_squared": Metric("LVE, squared as the field prints it", "square", "low", True),
+    "mve": Metric("MVE, all vertices", "length", "low", True),
+    "eve": Metric("EVE, largest upper-face error", "length", "low", True),
+    "fdd": Metric("FDD, signed, above 0 too still", "square", "zero"),
+    "fdd_absolute": Metric("FDD, absolute", "square", "low"),
+    "ldd": Metric("LDD, as FDD on the lips", "square", "zero"),
+    "mod": Metric("MOD, mouth opening difference", "length", "low", True),
+    "ldtw": Metric("LDTW, lips by time warping", "length", "low"),
+    "dfd": Metric("DFD, discrete Fréchet on the lips", "length", "low"),
+    "lrp": Metric(f"LRP, frames with LVE under {READABLE_MM:g} mm", "%", "high", True),
+    "mtm": Metric("MTM, timing of lip extrema", "ms", "low"),
+    "l_pcc": Metric("L-PCC, correlation of lip distance", "", "high"),
+    "l_ccc": Metric("L-CCC, concordance of lip distance", "", "high"),
+    "jerk_ratio": Metric("jerk of the lips over the truth's", "", "one"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a set's motions are measured.
+
+    Attributes:
+        regions: Vertices.
+        up: Upward direction, unit vector ``(3,)``.
+        fps: Frames a second.
+        length: What lengths are multiplied by: millimetres per unit of the set, 1 where unknown.
+        is_metric: Whether that is known.
+    """
+
+    regions: Regions
+    up: NDArray[np.float64]
+    fps: float
+    length: float
+    is_metric: bool
+
+    @property
+    def length_unit(self) -> str:
+        """Name of the unit of lengths."""
+        return "mm" if self.is_metric else "units"
+
+
+@dataclass
+class Judged:
+    """What was measured of one method; all lists have one entry per sequence.
+
+    Attributes:
+        name: Of the method.
+        figures: By metric, ``nan`` where it could not be measured.
+        lip_distance: Of the inner lips over time, each ``(T,)``; empty without inner lips.
+        intensity: Strength of lip motion.
+        signatures: What shows its style.
+    """
+
+    name: str
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    lip_distance: list[NDArray[np.float64]] = field(default_factory=list)
+    intensity: list[float] = field(default_factory=list)
+    signatures: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add(self, predicted: Array, truth: Array, template: Array, scene: Scene) -> None:
+        """Measure one sequence.
+
+        Args:
+            predicted: Vertices, shape ``(T, V, 3)``, in the set's units.
+            truth: The same.
+            template: Face at rest, ``(V, 3)``.
+            scene: Where.
+        """
+        found = sequence_figures(predicted, truth, template, scene)
+        for name, value in found.items():
+            self.figures.setdefault(name, []).append(value)
+        lips = scene.regions.lips
+        self.lip_distance.append(lip_distance(predicted, scene))
+        self.intensity.append(mesh_metrics.lip_motion_intensity(predicted, template, lips))
+        self.signatures.append(signature(predicted - template, scene))
+
+
+def sequence_figures(
+    predicted: Array, truth: Array, template: Array, scene: Scene
+) -> dict[str, float]:
+    """All figures of one sequence, by metric; lengths in the scene's unit."""
+    lips, upper, size = scene.regions.lips, scene.regions.upper_face, scene.length
+    fdd = mesh_metrics.dynamics_deviation(predicted, truth, template, upper)
+    ours, theirs = lip_distance(predicted, scene), lip_distance(truth, scene)
+    known = len(ours) > 0
+    readable = float("nan")
+    if scene.is_metric:
+        threshold = READABLE_MM / size
+        readable = 100 * mesh_metrics.lip_readability(predicted, truth, lips, threshold=threshold)
+    jerk = float("nan")
+    if len(truth) > 3:
+        jerk = metrics.jerk_ratio(predicted[:, lips], truth[:, lips])
+    return {
+        "lve": size * mesh_metrics.lip_vertex_error(predicted, truth, lips),
+        "lve_squared": mesh_metrics.lip_vertex_error_squared(predicted, truth, lips),
+        "mve": size * mesh_metrics.mean_vertex_error(predicted, truth),
+        "eve": size * mesh_metrics.lip_vertex_error(predicted, truth, upper),
+        "fdd": fdd,
+        "fdd_absolute": abs(fdd),
+        "ldd": mesh_metrics.dynamics_deviation(predicted, truth, template, lips),
+        "mod": size * mesh_metrics.mouth_opening_difference(predicted, truth, lips, up=scene.up),
+        "ldtw": size * mesh_metrics.lip_dtw(predicted, truth, lips),
+        "dfd": size * mesh_metrics.lip_frechet(predicted, truth, lips),
+        "lrp": readable,
+        "mtm": mesh_metrics.mouth_timing_error_ms(ours, theirs, scene.fps)
+        if known
+        else float("nan"),
+        "l_pcc": metrics.pearson(ours, theirs) if known else float("nan"),
+        "l_ccc": mesh_metrics.concordance(ours, theirs) if known else float("nan"),
+        "jerk_ratio": jerk,
+    }
+
+
+def lip_distance(vertices: Array, scene: Scene) -> NDArray[np.float64]:
+    """Distance of the inner lips' middles, in the scene's unit, ``(T,)``; empty where unknown."""
+    if not scene.regions.inner_lips:
+        return np.zeros(0)
+    upper, lower = scene.regions.inner_lips
+    gap = np.asarray(vertices[:, upper], np.float64) - vertices[:, lower]
+    return np.asarray(scene.length * np.linalg.norm(gap, axis=-1))
+
+
+def signature(offsets: Array, scene: Scene) -> NDArray[np.float64]:
+    """Of the style, at some vertices of lips and upper face."""
+    both = np.concatenate([scene.regions.lips, scene.regions.upper_face])
+    some = both[:: max(1, len(both) // _SIGNATURE_VERTICES)]
+    return mesh_metrics.style_signature(offsets, some)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A pooled figure, None where no sequence had it.
+
+    Attributes:
+        value: The figure.
+        low: Lower end of its 95 % interval over sequences.
+        high: Upper end.
+        sequences: How many had it.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    sequences: int
+
+
+def pooled(judged: Judged, frames: Sequence[int], *, by_frame: bool) -> dict[str, Figure]:
+    """Figures of all sequences together.
+
+    Args:
+        judged: By sequence.
+        frames: Length of each.
+        by_frame: Whether frames are pooled, in those metrics where they can be.
+    """
+    return {
+        name: _mean(values, frames if by_frame and METRICS[name].by_frame else None)
+        for name, values in judged.figures.items()
+    }
+
+
+def differences(
+    first: Judged, second: Judged, frames: Sequence[int], *, by_frame: bool
+) -> dict[str, Figure]:
+    """Second minus first, on the same sequences, with the interval of the difference."""
+    found = {}
+    for name, metric in METRICS.items():
+        apart = np.subtract(second.figures[name], first.figures[name])
+        weights = frames if by_frame and metric.by_frame else None
+        found[name] = _mean(apart.tolist(), weights)
+    return found
+
+
+def _mean(values: Sequence[float], weights: Sequence[int] | None) -> Figure:
+    usable = [number for number, value in enumerate(values) if np.isfinite(value)]
+    if not usable:
+        return Figure(None, None, None, 0)
+    chosen = [values[number] for number in usable]
+    shares = [1.0 if weights is None else float(weights[number]) for number in usable]
+    low, high = metrics.bootstrap_interval(chosen, weights=shares, draws=_DRAWS)
+    return Figure(float(np.average(chosen, weights=shares)), low, high, len(chosen))
+
+
+def speech_lip_figure(loudness: Sequence[float], intensity: Sequence[float]) -> Figure:
+    """SLCC over clips with its interval; none with fewer than three clips or without any motion."""
+    heard, seen = np.array(loudness), np.array(intensity)
+    if len(heard) < 3 or np.ptp(seen) <= _ALIKE * seen.max():
+        return Figure(None, None, None, len(heard))
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(heard), (_DRAWS, len(heard)))
+    values = [mesh_metrics.speech_lip_correlation(heard[row], seen[row]) for row in drawn]
+    low, high = np.quantile(values, [0.025, 0.975])
+    value = mesh_metrics.speech_lip_correlation(heard, seen)
+    return Figure(value, float(low), float(high), len(heard))
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Real clips among which a style is looked for.
+
+    Attributes:
+        signatures: Shape ``(G, D)``.
+        subjects: Who speaks in each.
+        names: Of the sequences.
+    """
+
+    signatures: NDArray[np.float64]
+    subjects: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def is_usable(self) -> bool:
+        """At least two speakers, and of each two clips, as one is left out."""
+        counts = [self.subjects.count(subject) for subject in set(self.subjects)]
+        return len(counts) > 1 and min(counts) > 1
+
+    def retrieval(
+        self, signatures: Sequence[NDArray[np.float64]], subjects: Sequence[str],
+        names: Sequence[str],
+    ) -> dict[str, float]:  # fmt: skip
+        """Top-1 and mean average precision in percent; a clip is never found by itself."""
+        owners, clips = np.array(self.subjects), np.array(self.names)
+        scores = []
+        for query, subject, name in zip(signatures, subjects, names, strict=True):
+            kept = clips != name
+            scores.append(
+                mesh_metrics.style_retrieval(
+                    query[None], [subject], self.signatures[kept], owners[kept].tolist()
+                )
+            )
+        top, precision = np.mean(scores, axis=0)
+        chance = 100.0 / len(set(self.subjects))
+        return {"top_1": 100 * float(top), "mean_average_precision": 100 * float(precision),
+                "chance": chance}  # fmt: skip
+
+
+def diversity(
+    make: Callable[[int, int], Array], num_sequences: int, num_styles: int, scene: Scene
+) -> float | None:
+    """Mean vertex distance between motions of one sentence in different styles.
+
+    Args:
+        make: Motion ``(T, V, 3)`` of a sequence in a style, by their numbers.
+        num_sequences: Sentences.
+        num_styles: Styles; with fewer than two there is nothing to compare.
+        scene: For the unit.
+    """
+    if num_styles < 2:
+        return None
+    values = [
+        mesh_metrics.diversity([make(number, style) for style in range(num_styles)])
+        for number in range(num_sequences)
+    ]
+    return scene.length * float(np.mean(values))
