@@ -8,11 +8,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from backend import evaluate_options, generate_options, train_options, version
+from backend import evaluate_options, generate_options, version
 from backend.protocol import JobCancelled, JobError, StyleRequest
 from backend.serve import describe, serve
 from backend.terminal import TerminalVoice
@@ -65,8 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_style(add("style", _style, "Turn an exemplar animation into a style code to keep."))
     _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
     _add_prepare(add("prepare", _prepare, "Make data to train on."))
-    text = "Train a model on speech or on captured faces; goes on where it stopped."
-    train_options.add_options(add("train", _train, text))
+    _add_train(add("train", _train, "Train a model on prepared speech; goes on where it stopped."))
     text = "Measure checkpoints on recordings or on captured faces."
     evaluate_options.add_options(add("evaluate", _evaluate, text))
     _add_export(add("export", _export, "Write a model as an ONNX file, for engines without torch."))
@@ -134,6 +133,37 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of voices, styles and heads")
 
 
+def _add_train(command: argparse.ArgumentParser) -> None:
+    # What is not given stays with the defaults of train.TrainArguments, which only torch can load.
+    def add(name: str, *, metavar: str, text: str) -> None:
+        command.add_argument(name, type=int, default=argparse.SUPPRESS, metavar=metavar, help=text)
+
+    command.add_argument("--preset", default="base", help="base or tiny (default: base)")
+    command.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="what prepare made, or recordings with an alignment.json",
+    )
+    command.add_argument(
+        "--run",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        dest="run_folder",
+        help="folder of the run: states, logs and the checkpoint",
+    )
+    add("--seed", metavar="N", text="of everything (default: 0)")
+    add("--phone-steps", metavar="N", text="steps in which the ear learns phones")
+    add("--word-steps", metavar="N", text="steps in which it is told what a recogniser heard")
+    add("--style-steps", metavar="N", text="steps in which it learns to read styles off motion")
+    add("--motion-steps", metavar="N", text="steps in which the whole model learns to move")
+    add("--batch-size", metavar="N", text="sequences in a batch")
+    add("--threads", metavar="N", text="threads on a CPU (default: torch's choice)")
+
+
 def _add_export(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--checkpoint", default="base", metavar="DIR|NAME", help="which (default: base)")
@@ -146,22 +176,27 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    from backend import job_requests, jobs  # brings torch, which --help can do without
+
     flags = {
         key: getattr(options, key)
         for key in ("audio", "head", "out", "topology", "style", "style_strength", "fps", "start",
                     "end", "gain", "decoder", "listen", "text", "text_file", "checkpoint", "device")
     }  # fmt: skip
+    voice = TerminalVoice()
     if options.jobs is not None:
-        return _generate_list(options, flags)
-    from backend import job_requests, jobs  # brings torch, which --help can do without
-
+        failed = jobs.generate_many(Path(options.jobs), defaults=flags, voice=voice)
+        voice.close()
+        for name, reason in failed:
+            print(f"error: {name}: {reason}", file=sys.stderr)
+        return FAILED if failed else DONE
     try:
         request = job_requests.request_from_flags("generate", job_requests.anchored(flags, Path()))
         job_requests.check(request)
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
-    worker, voice = jobs.Worker(), TerminalVoice()
+    worker = jobs.Worker()
     try:
         report = worker.run(request, voice)
     finally:
@@ -169,25 +204,6 @@ def _generate(options: argparse.Namespace) -> int:
         voice.close()
     print(json.dumps(report, indent=1))
     return DONE
-
-
-def _generate_list(options: argparse.Namespace, flags: Mapping[str, object]) -> int:
-    from backend import crews, job_lists
-
-    path, voice = Path(options.jobs), TerminalVoice()
-    entries = job_lists.read_list(path)
-    todo = job_lists.JobList(entries, path.parent, defaults=flags, overwrite=options.overwrite)
-    crew = crews.crew_for(
-        len(entries), device=options.device, workers=options.workers, ray=options.ray
-    )
-    try:
-        summary = job_lists.run_list(todo, crew, voice)
-    finally:
-        voice.close()
-    for name, reason in summary.failed:
-        print(f"error: {name}: {reason}", file=sys.stderr)
-    print(summary)
-    return FAILED if summary.failed else DONE
 
 
 def _style(options: argparse.Namespace) -> int:
@@ -254,8 +270,19 @@ def _prepare_captures(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from backend import train  # brings torch
+
+    names = (
+        "seed", "phone_steps", "word_steps", "style_steps", "motion_steps", "batch_size", "threads",
+    )  # fmt: skip
+    numbers = {name: getattr(options, name) for name in names if hasattr(options, name)}
     logging.getLogger().setLevel(logging.INFO)
-    print(train_options.run(options))
+    train.main(
+        train.TrainArguments(
+            preset=options.preset, data=tuple(options.data), run=options.run_folder, **numbers
+        )
+    )
+    print(options.run_folder / "checkpoint")
     return DONE
 
 
