@@ -210,7 +210,7 @@ def main() -> int:
     try:
         make(parser.parse_args())
     except JobError as problem:
-        print(f"| {problem}", flush=True)
+        print(f"error: {problem}", file=sys.stderr)
         return 1
     return 0
 
