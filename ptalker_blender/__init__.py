@@ -8,8 +8,8 @@ from typing import Final
 
 _RUN_WHEN_USED: Final = (
     "protocol", "motion", "backend_setup", "backend_process", "backend_install", "sound_strips",
-    "face_points", "scene_inputs", "rig_mapping", "actions", "shape_keys", "style_library",
-    "jobs", "generation", "demo_head", "command",
+    "face_points", "face_point_fit", "face_point_transfer", "scene_inputs", "rig_mapping",
+    "actions", "shape_keys", "style_library", "jobs", "generation", "demo_head", "command",
 )  # fmt: skip
 """Modules that a job needs and Blender's start does not, with all that they import.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import IntProperty
 
-from . import face_points, paths, protocol
+from . import face_point_transfer, face_points, paths, protocol
 from .untyped import Context, Event, Results, classes_factory
 
 
@@ -69,6 +69,41 @@ class PTALKER_OT_step_face_point(bpy.types.Operator):
         return {'FINISHED'}
 
 
+class PTALKER_OT_transfer_face_points(bpy.types.Operator):
+    """Find the other face points from those that are marked, after another head: the other selected one, if PTalker knows it, else the demo head. Look through them and correct what is off"""  # noqa: E501
+
+    bl_idname = "ptalker.transfer_face_points"
+    bl_label = "Transfer from Head"
+    bl_options = {'REGISTER', 'UNDO'}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        obj = context.active_object
+        if obj is None or obj.type != 'MESH':
+            return False
+        if len(face_points.marked_names(obj)) < face_point_transfer.MIN_POINTS:
+            cls.poll_message_set(
+                f"Mark at least {face_point_transfer.MIN_POINTS} points first, best the lip "
+                "corners, the outer eye corners, the nose tip and the chin."
+            )
+            return False
+        return True
+
+    def execute(self, context: Context) -> Results:
+        obj = context.active_object
+        others = [o for o in context.selected_objects if o != obj and o.type == 'MESH']
+        other = others[0] if others else None
+        try:
+            count = face_point_transfer.transfer(obj, other, paths.backend_root())
+        except protocol.JobError as error:
+            self.report({'ERROR'}, str(error))
+            return {'CANCELLED'}
+        name = other.name if other is not None else "the demo head"
+        obj.ptalker.face_point = 0
+        self.report({'INFO'}, f"Found {count} face points after {name}. Look through them.")
+        return {'FINISHED'}
+
+
 class PTALKER_OT_clear_face_points(bpy.types.Operator):
     """Remove every marked face point of the head"""
 
@@ -93,6 +128,7 @@ class PTALKER_OT_clear_face_points(bpy.types.Operator):
 _classes = (
     PTALKER_OT_mark_face_point,
     PTALKER_OT_step_face_point,
+    PTALKER_OT_transfer_face_points,
     PTALKER_OT_clear_face_points,
 )
 register, unregister = classes_factory(_classes)

@@ -79,15 +79,19 @@ def select(obj: Object, name: str) -> None:
 
 def mark(obj: Object, name: str, vertex: int) -> None:
     """Store a vertex as a face point in place of the one it was; in edit or object mode."""
-    group = obj.vertex_groups.get(PREFIX + name) or obj.vertex_groups.new(name=PREFIX + name)
+    group = obj.vertex_groups.get(PREFIX + name)
+    is_new = group is None
+    if is_new:
+        group = obj.vertex_groups.new(name=PREFIX + name)
     if obj.mode != 'EDIT':
-        group.remove(list(range(len(obj.data.vertices))))
+        if not is_new:
+            group.remove(list(range(len(obj.data.vertices))))
         group.add([vertex], 1.0, 'REPLACE')
         return
     edited = bmesh.from_edit_mesh(obj.data)
     layer = edited.verts.layers.deform.verify()
     other: Vertex
-    for other in edited.verts:
+    for other in () if is_new else edited.verts:
         if group.index in other[layer]:
             del other[layer][group.index]
     edited.verts.ensure_lookup_table()

@@ -221,6 +221,8 @@ class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
             icon='CHECKMARK' if name in marked else 'LAYER_ACTIVE',
         )
         row.operator("ptalker.step_face_point", text="", icon='TRIA_RIGHT').step = 1
+        if len(marked) < len(names):
+            layout.operator("ptalker.transfer_face_points", icon='MOD_DATA_TRANSFER')
         layout.operator("ptalker.clear_face_points", icon='TRASH')
 
 

@@ -17,7 +17,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import paths, sound_strips
+from . import paths, preferences, sound_strips
 from .untyped import Context, Object, Settings, classes_factory
 
 ATTRIBUTE: Final = "ptalker"
@@ -35,9 +35,10 @@ def _search_strips(_owner: Settings, context: Context,
             yield label
 
 
-def _search_styles(_owner: Settings, _context: Context,
+def _search_styles(_owner: Settings, context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
-    names = [*paths.model_style_names("base"), *paths.saved_style_names()]
+    checkpoint = preferences.read(context).checkpoint
+    names = [*paths.model_style_names(checkpoint), *paths.saved_style_names()]
     for name in dict.fromkeys(names):
         if text.casefold() in name.casefold():
             yield name

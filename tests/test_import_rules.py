@@ -29,7 +29,9 @@ THIRD_PARTY = {
 }  # fmt: skip
 
 # The add-on's modules that run without Blender.
-WITHOUT_BPY = {"protocol", "motion", "backend_setup", "backend_process", "rig_mapping"}
+WITHOUT_BPY = {
+    "protocol", "motion", "backend_setup", "backend_process", "rig_mapping", "face_point_fit",
+}  # fmt: skip
 # What the user sees draws and names operators; it computes nothing.
 DRAWING = {"panels", "properties"}
 WORKING = {
