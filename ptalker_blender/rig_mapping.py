@@ -2,14 +2,14 @@
 """From a motion to weights of the shape keys that a head already has.
 
 Keys with the motion's own names (the 52 ARKit names) take the weights as they are. Others (the 15
-visemes of the Oculus set, FLAME's expressions) are fitted: bounded least squares on the vertices
-with temporal smoothing, for all frames at once; what is left over is reported.
+visemes of the Oculus set, FLAME's expressions) are fitted: bounded least squares on the vertices,
+the lips before all, with temporal smoothing, for all frames at once; what is left is reported.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -30,6 +30,9 @@ MIN_VISEMES: Final = 8
 SIGNED_LIMIT: Final = 5.0
 UNSIGNED_LIMIT: Final = 1.0
 MAX_RESIDUAL_FRAMES: Final = 200
+_LIP_SHAPES: Final = ("mouthRollUpper", "mouthRollLower")
+_LIP_WEIGHT: Final = 30.0
+_OPENING_WEIGHT: Final = 0.6
 _SMOOTHING: Final = 0.02
 _MAX_STEPS: Final = 400
 _TOLERANCE: Final = 1e-4
@@ -89,7 +92,8 @@ def drive(motion: Motion, rig: Rig, offsets: Floats) -> KeyedMotion:
     else:
         signed = rig.kind == 'EXPRESSIONS'
         bounds = (-SIGNED_LIMIT, SIGNED_LIMIT) if signed else (0.0, UNSIGNED_LIMIT)
-        weights = fit(motion.weights, motion.shapes, offsets, bounds=bounds)
+        stress = _lip_stress(motion)
+        weights = fit(motion.weights, stress(motion.shapes), stress(offsets), bounds=bounds)
     mean, largest = residual(motion, weights, offsets)
     return KeyedMotion(
         names=rig.names,
@@ -99,6 +103,38 @@ def drive(motion: Motion, rig: Rig, offsets: Floats) -> KeyedMotion:
         residual_max=largest,
         warnings=tuple(warnings),
     )
+
+
+def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
+    """What makes a fit mind the lips, since a viewer does: a closed mouth must be closed.
+
+    Their vertices count more, and how far the upper lip is from the lower one counts as a vertex
+    of its own. The lips are where the shapes that roll them move most; a motion without those
+    shapes is fitted as it is.
+    """
+    if not set(_LIP_SHAPES) <= set(motion.names):
+        return lambda offsets: offsets
+    upper, lower = (
+        np.linalg.norm(motion.shapes[motion.names.index(name)], axis=1) for name in _LIP_SHAPES
+    )
+    largest = float((upper + lower).max())
+    if min(float(upper.max()), float(lower.max())) <= 0.0:
+        return lambda offsets: offsets
+    counts = 1.0 + _LIP_WEIGHT * (upper + lower) / largest  # (V,)
+    opening = (_OPENING_WEIGHT * float(counts.sum())) ** 0.5 * (_middle(upper) - _middle(lower))
+    factors = np.sqrt(counts)[None, :, None]
+
+    def stress(offsets: Floats) -> Floats:
+        apart = np.tensordot(offsets, opening, axes=(1, 0))[:, None]  # (J, 1, 3)
+        return np.concatenate([offsets * factors, apart], axis=1, dtype=np.float32)
+
+    return stress
+
+
+def _middle(sizes: Floats) -> Floats:
+    """Weights of a mean over the vertices that move at least half as far as the one most moved."""
+    moved = np.where(sizes > 0.5 * sizes.max(), sizes, 0.0)
+    return np.asarray(moved / moved.sum(), np.float32)
 
 
 def fit(weights: Floats, shapes: Floats, offsets: Floats, *,

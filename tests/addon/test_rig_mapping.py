@@ -72,6 +72,26 @@ def test_fit_finds_weights_that_exist():
     np.testing.assert_allclose(found, true, atol=5e-3)
 
 
+def test_lips_count_more_than_the_rest_of_the_face():
+    num_vertices = 400
+    upper, lower = slice(0, 10), slice(10, 20)
+    shapes = np.zeros((3, num_vertices, 3))
+    shapes[0, upper, 1], shapes[1, lower, 1] = 0.2, -0.2  # the rolls: where the lips are
+    shapes[2, lower, 1], shapes[2, 20:, 1] = -1.0, -1.0  # the jaw
+    names = ("mouthRollUpper", "mouthRollLower", "jawOpen")
+    weights = np.zeros((30, 3))
+    weights[:, 2] = 1.0  # the jaw is open and ...
+    weights[:, 1] = -5.0  # ... the lower lip goes up: closed
+    motion = motion_of(weights, shapes, names)
+    keys = [f"viseme_{name}" for name in rig_mapping.VISEMES[:8]]
+    offsets = np.zeros((8, num_vertices, 3), np.float32)
+    offsets[0] = shapes[2]  # the rig cannot close the lips with the jaw open
+    keyed = rig_mapping.drive(motion, rig_mapping.find_rig(keys, names), offsets)
+    assert keyed.weights[:, 0].max() < 0.45
+    plain = rig_mapping.fit(motion.weights, motion.shapes, offsets, bounds=(0.0, 1.0))
+    assert plain[:, 0].min() > 0.9
+
+
 def test_fit_keeps_its_bounds():
     offsets = RNG.normal(size=(2, 20, 3)).astype(np.float32)
     weights = np.array([[2.0, -1.0]] * 5, np.float32)

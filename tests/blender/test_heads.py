@@ -181,3 +181,75 @@ def test_transfer_wants_some_points_first(other_head):
     mark_by_hand(head, {name: points[name] for name in MARKED[:3]})
     with pytest.raises(RuntimeError, match="Mark at least 4 points"):
         bpy.ops.ptalker.transfer_face_points()
+
+
+# What each viseme of the Oculus set looks like, in ARKit's shapes.
+VISEMES = {
+    "sil": {}, "PP": {"mouthPressLeft": 0.5, "mouthPressRight": 0.5, "mouthClose": 0.05},
+    "FF": {"mouthRollLower": 0.5, "jawOpen": 0.05}, "TH": {"jawOpen": 0.15},
+    "DD": {"jawOpen": 0.12, "mouthStretchLeft": 0.2, "mouthStretchRight": 0.2},
+    "kk": {"jawOpen": 0.2}, "CH": {"mouthFunnel": 0.6, "jawOpen": 0.1},
+    "SS": {"mouthStretchLeft": 0.4, "mouthStretchRight": 0.4, "jawOpen": 0.05},
+    "nn": {"jawOpen": 0.15, "mouthUpperUpLeft": 0.2, "mouthUpperUpRight": 0.2},
+    "RR": {"mouthFunnel": 0.4, "jawOpen": 0.15}, "aa": {"jawOpen": 0.7},
+    "E": {"jawOpen": 0.35, "mouthSmileLeft": 0.3, "mouthSmileRight": 0.3},
+    "I": {"jawOpen": 0.2, "mouthSmileLeft": 0.5, "mouthSmileRight": 0.5},
+    "O": {"jawOpen": 0.4, "mouthFunnel": 0.6}, "U": {"jawOpen": 0.15, "mouthPucker": 0.8},
+}  # fmt: skip
+
+
+def offsets_of(obj, addon):
+    """ARKit name -> offsets of the key that a run made."""
+    names = [block.name for block in obj.data.shape_keys.key_blocks[1:]]
+    return dict(zip(names, addon.shape_keys.read_offsets(obj, names), strict=True))
+
+
+def give_keys(obj, shapes):
+    """A head as a rigger leaves it: a basis and keys of its own."""
+    obj.shape_key_clear()
+    obj.shape_key_add(name="Basis", from_mix=False)
+    rest = np.array([v.co for v in obj.data.vertices], np.float32)
+    for name, shape in shapes.items():
+        block = obj.shape_key_add(name=name, from_mix=False)
+        block.points.foreach_set("co", (rest + shape).astype(np.float32).ravel())
+        block.value = 0.0
+
+
+def visemes(offsets):
+    still = np.zeros_like(offsets["jawOpen"])
+    return {
+        f"viseme_{name}": still + sum(w * offsets[shape] for shape, w in weights.items())
+        for name, weights in VISEMES.items()
+    }
+
+
+def expressions(offsets):
+    """Directions that mix what the ARKit shapes do, as a statistical model's do."""
+    mouth = [n for n in offsets if n.startswith(("jaw", "mouth"))]
+    mixing = np.linalg.qr(np.random.default_rng(1).normal(size=(len(mouth), len(mouth))))[0]
+    stacked = np.stack([offsets[name] for name in mouth])
+    return {f"Exp{k + 1}": shape for k, shape in enumerate(np.tensordot(mixing, stacked, 1))}
+
+
+@pytest.mark.parametrize("make_keys", [visemes, expressions])
+def test_keys_of_a_rig_are_driven(demo, addon, evaluated, make_keys):  # noqa: F811
+    assert end_to_end.generate() == {'FINISHED'}
+    reference = lip_gap(demo, FACE_POINTS, *span_of(demo), evaluated)
+    shapes = make_keys(offsets_of(demo, addon))
+    give_keys(demo, shapes)
+    demo.ptalker.key_target = 'EXISTING'
+    assert end_to_end.generate() == {'FINISHED'}
+    blocks = demo.data.shape_keys.key_blocks
+    assert [block.name for block in blocks[1:]] == list(shapes)
+    gap = lip_gap(demo, FACE_POINTS, *span_of(demo), evaluated)
+    assert np.corrcoef(gap, reference)[0, 1] > 0.9
+    assert gap.max() > 0.5 * reference.max()
+    closed = reference < 0.1 * reference.max()
+    assert np.median(gap[closed]) < 0.17 * gap.max()
+    assert "they miss the motion by" in bpy.context.window_manager.ptalker.result_text
+    for curve in addon.compat.assigned_fcurves(demo.data.shape_keys):
+        values = np.array([point.co.y for point in curve.keyframe_points])
+        block = blocks[curve.data_path.split('"')[1]]
+        assert block.slider_min <= values.min()
+        assert values.max() <= block.slider_max
+        assert np.abs(np.diff(values)).max() < 0.6 * max(1.0, np.ptp(values))  # no flicker
