@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -176,27 +176,22 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from backend import job_requests, jobs  # brings torch, which --help can do without
-
     flags = {
         key: getattr(options, key)
         for key in ("audio", "head", "out", "topology", "style", "style_strength", "fps", "start",
                     "end", "gain", "decoder", "listen", "text", "text_file", "checkpoint", "device")
     }  # fmt: skip
-    voice = TerminalVoice()
     if options.jobs is not None:
-        failed = jobs.generate_many(Path(options.jobs), defaults=flags, voice=voice)
-        voice.close()
-        for name, reason in failed:
-            print(f"error: {name}: {reason}", file=sys.stderr)
-        return FAILED if failed else DONE
+        return _generate_list(options, flags)
+    from backend import job_requests, jobs  # brings torch, which --help can do without
+
     try:
         request = job_requests.request_from_flags("generate", job_requests.anchored(flags, Path()))
         job_requests.check(request)
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
-    worker = jobs.Worker()
+    worker, voice = jobs.Worker(), TerminalVoice()
     try:
         report = worker.run(request, voice)
     finally:
@@ -204,6 +199,25 @@ def _generate(options: argparse.Namespace) -> int:
         voice.close()
     print(json.dumps(report, indent=1))
     return DONE
+
+
+def _generate_list(options: argparse.Namespace, flags: Mapping[str, object]) -> int:
+    from backend import crews, job_lists
+
+    path, voice = Path(options.jobs), TerminalVoice()
+    entries = job_lists.read_list(path)
+    todo = job_lists.JobList(entries, path.parent, defaults=flags, overwrite=options.overwrite)
+    crew = crews.crew_for(
+        len(entries), device=options.device, workers=options.workers, ray=options.ray
+    )
+    try:
+        summary = job_lists.run_list(todo, crew, voice)
+    finally:
+        voice.close()
+    for name, reason in summary.failed:
+        print(f"error: {name}: {reason}", file=sys.stderr)
+    print(summary)
+    return FAILED if summary.failed else DONE
 
 
 def _style(options: argparse.Namespace) -> int:

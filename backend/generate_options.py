@@ -60,5 +60,24 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="many jobs: a list of objects with these flags as keys, e.g. "
         '[{"audio": "a.wav", "head": "h.ply", "out": "a.npz", "fps": "24"}]; what a job '
-        "does not say, the flags given here say",
+        "does not say, the flags given here say; results that are there are kept",
     )
+    add("--overwrite", action="store_true", help="with --jobs: make them again")
+    add(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="with --jobs: processes side by side (default: one a core, or one for a GPU)",
+    )
+    add(
+        "--ray",
+        metavar="auto|local|HOST:PORT",
+        help="with --jobs: share them out to a Ray cluster; see docs/scale.md",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 10_000:
+        raise argparse.ArgumentTypeError(f"{number} is not a number from 1 to 10000")
+    return number

@@ -7,6 +7,7 @@ Apart from inference.py, which is about time; this is about space.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from typing import Final
 
@@ -28,24 +29,28 @@ class HeadShapes:
 
     def __init__(self, model: PTalker) -> None:
         self._model = model
+        self._lock = threading.Lock()  # jobs of a list run in threads
         self._kept: OrderedDict[str, tuple[tuple[str, ...], NDArray[np.float32]]] = OrderedDict()
 
     def on(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and shapes (K, V, 3) of the model on this head; the last few heads are kept."""
         key = _head_key(head)
-        if key not in self._kept:
-            config = self._model.config
-            if config.shape_kind == "solved":
-                solved = solve_shapes(head)
-                order = [solved.names.index(name) for name in config.shape_names]
-                self._kept[key] = config.shape_names, solved.offsets[order]
-            else:
-                shapes = self._model.shapes().cpu().numpy() @ self.turn(head)
-                self._kept[key] = tuple(str(k) for k in range(len(shapes))), shapes
-            while len(self._kept) > _KEPT_HEADS:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = self._computed(head)
+                while len(self._kept) > _KEPT_HEADS:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def _computed(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        config = self._model.config
+        if config.shape_kind == "solved":
+            solved = solve_shapes(head)
+            order = [solved.names.index(name) for name in config.shape_names]
+            return config.shape_names, solved.offsets[order]
+        shapes = self._model.shapes().cpu().numpy() @ self.turn(head)
+        return tuple(str(k) for k in range(len(shapes))), shapes
 
     def turn(self, head: Head) -> NDArray[np.float32]:
         """The matrix that takes offsets of the model's learned shapes to the head's own space.

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from backend import audio, checkpoint, motion
 from backend.data.upper_face import blink_weights
 from backend.devices import memory_errors, num_cores, pick_device
+from backend.gathering import SIZES, Gatherer
 from backend.head_shapes import HeadShapes
 from backend.listening import Heard, Listener, ListeningCancelledError
 from backend.phones import Phone, phone_frames
@@ -52,11 +53,17 @@ class Predictor:
 
     Attributes:
         fingerprint: Of the checkpoint's weights; style codes are tied to it.
+        gatherer: Calls the model for several threads at once; None without ``gather``.
         device: Where the model is.
     """
 
-    def __init__(self, folder: Path, device: str = "auto") -> None:
+    def __init__(self, folder: Path, device: str = "auto", *, listeners: int | None = None) -> None:
         """Load a checkpoint.
+
+        Args:
+            folder: The checkpoint.
+            device: Where it goes.
+            listeners: Processes that recognise words, by default one a core; 1 blocks this one.
 
         Raises:
             JobError: It is missing or damaged, or there is no such device.
@@ -67,15 +74,22 @@ class Predictor:
             self._model = checkpoint.load(folder, self.device)
         self._model.eval()
         self.fingerprint = _fingerprint(folder / "model.safetensors")
-        self._listener = Listener(
-            workers=max(2, num_cores())
-        )  # in this process it would block every thread
+        self._listener = Listener(workers=listeners or max(2, num_cores()))
+        self.gatherer: Gatherer | None = None
         self._presets = read_presets(folder / "styles.json")
         self._shapes = HeadShapes(self._model)
 
+    def gather(self) -> Gatherer:
+        """Let threads that take part in what this returns call ``predict`` side by side."""
+        if self.gatherer is None:
+            self.gatherer = Gatherer(self._model, SIZES[self.device.type])
+        return self.gatherer
+
     def close(self) -> None:
-        """End the recogniser's processes."""
+        """End the recogniser's processes and the model's thread."""
         self._listener.close()
+        if self.gatherer is not None:
+            self.gatherer.close()
 
     @property
     def num_parameters(self) -> int:
@@ -318,7 +332,7 @@ class Predictor:
         num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
         ids = torch.from_numpy(phone_frames(phones, num_ids, heard.rate_hz))[None]
         with memory_errors(), self._interruptible(is_cancelled):
-            weights = self._model.generate(
+            weights = (self.gatherer or self._model).generate(
                 speech.to(self.device),
                 code,
                 num_frames=num_rows,
@@ -337,7 +351,8 @@ class Predictor:
             if is_cancelled():
                 raise JobCancelled
 
-        norms = [layer for layer in self._model.modules() if isinstance(layer, torch.nn.LayerNorm)]
+        layers = [] if self.gatherer is not None else self._model.modules()  # others use it too
+        norms = [layer for layer in layers if isinstance(layer, torch.nn.LayerNorm)]
         hooks = [layer.register_forward_pre_hook(ask) for layer in norms]
         try:
             yield

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs from files to files: one request at a time, or a list of them."""
+"""Jobs from files to files, one request at a time; lists of them are in job_lists.py."""
 
 from __future__ import annotations
 
-import json
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +13,7 @@ from typing import Final, Protocol
 from backend import audio, motion, version
 from backend.devices import limit_threads
 from backend.inference import Predictor, Style
-from backend.job_requests import anchored, check, check_style_request, request_from_flags
+from backend.job_requests import check, check_style_request
 from backend.mesh import read_face_points, read_head
 from backend.protocol import GenerateRequest, JobCancelled, JobError, StyleRequest
 from backend.schedule import Schedule
@@ -25,10 +21,6 @@ from backend.style_files import StyleCode, read_exemplar, read_style, write_styl
 from backend.topology import Head, identify
 
 CHECKPOINTS: Final = Path(__file__).parent / "checkpoints"
-
-_AHEAD: Final = 2
-
-_log = logging.getLogger(__name__)
 
 
 class Voice(Protocol):
@@ -62,9 +54,10 @@ class Inputs:
 class Worker:
     """Does jobs; keeps models loaded between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, listeners: int | None = None) -> None:
         self._predictors: dict[tuple[Path, str], Predictor] = {}
         self._schedule = Schedule()
+        self._listeners = listeners
 
     def predictor(self, checkpoint: str, device: str) -> Predictor:
         """The model of a checkpoint, loaded unless it is loaded already; only one is kept.
@@ -77,7 +70,7 @@ class Worker:
         if key not in self._predictors:
             self.close()
             self._predictors.clear()
-            predictor = Predictor(folder, device)
+            predictor = Predictor(folder, device, listeners=self._listeners)
             limit_threads(predictor.num_parameters)
             self._predictors[key] = predictor
         return self._predictors[key]
@@ -103,9 +96,18 @@ class Worker:
         voice.status("Reading the sound")
         return self.animate(read_inputs(request, voice.is_cancelled), voice)
 
-    def animate(self, inputs: Inputs, voice: Voice) -> dict[str, object]:
-        """The rest of a generate job, once its inputs are read; raises as `run`."""
-        request, sound = inputs.request, inputs.sound
+    def animate(
+        self, inputs: Inputs, voice: Voice, *, schedule: Schedule | None = None, key: str = ""
+    ) -> dict[str, object]:
+        """The rest of a generate job, once its inputs are read; raises as `run`.
+
+        Args:
+            inputs: What was read.
+            voice: Hears of it.
+            schedule: Of this job alone, where several run at once.
+            key: Goes into the report, to know the result by.
+        """
+        request, sound, schedule = inputs.request, inputs.sound, schedule or self._schedule
         started = time.monotonic()
         warnings = list(sound.warnings)
         if audio.SILENT in warnings:
@@ -119,11 +121,11 @@ class Worker:
             voice.warn(text)
         voice.status("Loading the model")
         predictor = self.predictor(request.checkpoint, request.device)
-        self._schedule.start(sound.seconds, with_words=request.listen != "sound")
+        schedule.start(sound.seconds, with_words=request.listen != "sound")
         fps = Fraction(request.fps_numerator, request.fps_denominator)
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
-            left = self._schedule.seconds_left(stage, done, total)
+            left = schedule.seconds_left(stage, done, total)
             voice.progress(stage, done, total, unit, left)
 
         def warn(text: str) -> None:
@@ -157,13 +159,14 @@ class Worker:
                 "seconds_taken": round(seconds, 3),
                 "real_time_factor": round(seconds / sound.seconds, 4),
                 "warnings": warnings,
+                **({"key": key} if key else {}),
             }
         )
         if voice.is_cancelled():
             raise JobCancelled
         voice.status("Writing the motion")
         motion.write(Path(request.out), result)
-        self._schedule.finish()
+        schedule.finish()
         return result.report
 
     def _make_style(self, request: StyleRequest, voice: Voice) -> dict[str, object]:
@@ -235,70 +238,3 @@ def _style(predictor: Predictor, name: str, warn: Callable[[str], None]) -> Styl
         read = read_style(Path(name))
         return predictor.style_from_code(read.code, read.model)
     return predictor.named_style(name)
-
-
-def generate_many(
-    job_list: Path, *, defaults: Mapping[str, object], voice: Voice
-) -> list[tuple[str, str]]:
-    """Do the jobs of a list; sounds and heads are read ahead while the model works.
-
-    Args:
-        job_list: JSON: a list of objects with the command line's flags as keys.
-        defaults: What a job does not say.
-        voice: Hears of all jobs.
-
-    Returns:
-        Each failed job's name and the reason, in one line; the others are done.
-
-    Raises:
-        JobError: The list cannot be read.
-        JobCancelled: ``voice.is_cancelled`` said so; what was done stays.
-    """
-    entries = _read_list(job_list)
-    failed: list[tuple[str, str]] = []
-    worker = Worker()
-    outs: set[Path] = set()
-
-    def read(number: int) -> Inputs:
-        own = anchored(entries[number], job_list.parent)
-        if own.keys() & {"text", "text_file"}:
-            own = {"text": "", "text_file": None, **own}  # not one of each
-        request = request_from_flags(str(number), {**anchored(defaults, Path()), **own})
-        check(request)
-        if Path(request.out).resolve() in outs:
-            raise JobError(f'Another job of the list writes "{request.out}" too.')
-        outs.add(Path(request.out).resolve())
-        return read_inputs(request, voice.is_cancelled)
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: deque[Future[Inputs]] = deque()
-        for number in range(len(entries) + _AHEAD):
-            if number < len(entries):
-                waiting.append(pool.submit(read, number))
-            if number < _AHEAD:
-                continue
-            name = f"job {number - _AHEAD + 1} ({entries[number - _AHEAD].get('audio', '')})"
-            voice.status(name)
-            try:
-                worker.animate(waiting.popleft().result(), voice)
-            except JobError as error:
-                failed.append((name, " ".join(str(error).split())))
-            except MemoryError:
-                failed.append((name, "There is not enough memory for this job."))
-            except Exception as error:  # noqa: BLE001 - the jobs after it are still to be done
-                _log.error("%s", name, exc_info=error)
-                failed.append((name, f"Something unforeseen went wrong ({error!r:.200})."))
-    worker.close()
-    return failed
-
-
-def _read_list(path: Path) -> list[dict[str, object]]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JobError(f'"{path}" cannot be read: {error.strerror or error}.') from error
-    except (ValueError, RecursionError) as error:
-        raise JobError(f'"{path.name}" is not JSON ({error}).') from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise JobError(f'"{path.name}" must hold a list of objects like {{"audio": "a.wav"}}.')
-    return entries

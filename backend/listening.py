@@ -88,6 +88,7 @@ class Listener:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        self._starting = threading.Lock()  # jobs of a list run in threads
         self._pool: ProcessPoolExecutor | None = None
 
     def close(self) -> None:
@@ -197,14 +198,16 @@ class Listener:
                 if progress is not None:
                     progress(done, total)
             return pieces
-        if self._pool is None:
-            # Not forked: the caller may hold locks and threads of torch.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=context, initializer=_end_with_parent
-            )
+        with self._starting:
+            if self._pool is None:
+                # Not forked: the caller may hold locks and threads of torch.
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(
+                    self._workers, mp_context=context, initializer=end_with_parent
+                )
+            pool = self._pool
         try:
-            futures = [self._pool.submit(_one, sound, words) for sound, words in tasks]
+            futures = [pool.submit(_one, sound, words) for sound, words in tasks]
             seconds = {
                 future: len(sound) / SAMPLE_RATE
                 for future, (sound, _) in zip(futures, tasks, strict=True)
@@ -260,7 +263,7 @@ def align(
         listener.close()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Makes a worker end when its parent is killed; by itself it would wait for work for ever.
 
     PocketSphinx keeps Python's lock while it works, so the end comes with that of the piece.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -269,7 +270,8 @@ def write_whole(path: Path, save: Callable[[IO[bytes]], None]) -> None:
     Raises:
         JobError: The folder is missing or closed, or the disk is full.
     """
-    partial = path.with_name(path.name + ".part")
+    # A name of its own: on a cluster a job that was given up may still be at it.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with partial.open("wb") as file:
             save(file)

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the workers of a list of jobs live: in this process, in others, or in a cluster of Ray.
+
+Torch is loaded where a worker is, not here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from backend.job_lists import MAX_GROUP, Crew, ListJob, Member, Outcome, num_cores
+from backend.listening import end_with_parent
+from backend.protocol import JobError
+
+if TYPE_CHECKING:
+    from backend.list_worker import ListWorker
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+
+
+def crew_for(num_jobs: int, *, device: str, workers: int | None, ray: str | None) -> Crew:
+    """The workers for a list.
+
+    Args:
+        num_jobs: Length of the list.
+        device: The device of most of its jobs.
+        workers: How many; None chooses.
+        ray: Address of a cluster, ``auto`` or ``local``; None for this machine without Ray.
+
+    Raises:
+        JobError: Ray is not installed or the cluster does not answer.
+    """
+    if ray is not None:
+        return RayCrew(ray, device=device, workers=workers)
+    if workers is None:
+        is_small = num_jobs < 2 * MAX_GROUP  # a process takes seconds to load torch
+        workers = 1 if is_small or _may_use_gpu(device) else num_cores()
+    return OwnCrew() if workers == 1 else ProcessCrew(workers)
+
+
+def _may_use_gpu(device: str) -> bool:
+    """Whether the model will probably run on a GPU; torch alone is certain, but slow to load."""
+    has_gpu = sys.platform == "darwin" or shutil.which("nvidia-smi") is not None
+    return device in ("cuda", "mps") or (device == "auto" and has_gpu)
+
+
+class OwnCrew:
+    """One worker in this process."""
+
+    size = 1
+    deaths: tuple[type[BaseException], ...] = ()
+    tries_again = False
+
+    def hire(self) -> Member:
+        """The worker."""
+        from backend.list_worker import ListWorker  # brings torch
+
+        return _OwnMember(ListWorker())
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class _OwnMember:
+    def __init__(self, worker: ListWorker) -> None:
+        self._worker = worker
+        self._pool = ThreadPoolExecutor(max_workers=1)
+
+    def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
+        return self._pool.submit(self._worker.do, jobs)
+
+    def close(self) -> None:
+        self._worker.end()
+        self._pool.shutdown()
+        self._worker.close()
+
+
+class ProcessCrew:
+    """Workers in processes of their own, for more than one core.
+
+    Args:
+        size: How many.
+    """
+
+    deaths: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    tries_again = False
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def hire(self) -> Member:
+        """A new process; it starts with its first job."""
+        return _ProcessMember()
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class _ProcessMember:
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin_process)
+
+    def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
+        return self._pool.submit(_do_in_process, jobs)
+
+    def close(self) -> None:
+        for process in list((self._pool._processes or {}).values()):
+            process.terminate()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    end_with_parent()
+
+
+@cache
+def _process_worker() -> ListWorker:
+    from backend.list_worker import ListWorker  # brings torch
+
+    return ListWorker(listeners=1)
+
+
+def _do_in_process(jobs: Sequence[ListJob]) -> list[Outcome]:
+    return _process_worker().do(jobs)
+
+
+class RayCrew:
+    """Actors of a Ray cluster, one a processor core or a GPU.
+
+    Args:
+        address: ``auto``, ``host:port``, or ``local`` for a Ray of its own on this machine.
+        device: The device of most jobs.
+        workers: How many actors; None takes all there is room for.
+
+    Raises:
+        JobError: Ray is not installed or the cluster does not answer.
+    """
+
+    tries_again = True  # another machine may have what this one lacks
+
+    def __init__(self, address: str, *, device: str, workers: int | None) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise JobError(
+                "Ray is not installed. Install what backend/requirements-cluster.txt names into "
+                "the backend's environment on every machine, or leave --ray out."
+            )
+        ray: Any = importlib.import_module("ray")  # optional
+        self._ray = ray
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # A cluster's machines need the requirements only: the backend itself is sent to them.
+        environment = {} if address == "local" else {"py_modules": [str(_ROOT / "backend")]}
+        try:
+            ray.init(
+                address=address, runtime_env=environment, include_dashboard=False,
+                num_cpus=workers if address == "local" else None, log_to_driver=False,
+                logging_level=logging.ERROR,
+            )  # fmt: skip
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise JobError(
+                f'No Ray cluster answers at "{address}" ({error!s:.200}). Start one with '
+                '"ray start --head", or use --ray local.'
+            ) from error
+        resources = ray.cluster_resources()
+        self._gpus = 1 if device != "cpu" and resources.get("GPU", 0) >= 1 else 0
+        room = int(resources.get("GPU" if self._gpus else "CPU", 1))
+        self.size = max(1, room if workers is None else min(workers, room))
+        self.deaths: tuple[type[BaseException], ...] = (ray.exceptions.RayActorError,)
+
+    def hire(self) -> Member:
+        """A new actor."""
+        from backend.list_worker import ListWorker  # brings torch
+
+        options = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": 0}
+        return _RayMember(self._ray, self._ray.remote(**options)(ListWorker).remote(listeners=1))
+
+    def close(self) -> None:
+        """Leave the cluster; a local one ends."""
+        self._ray.shutdown()
+
+
+class _RayMember:
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray, self._actor = ray, actor
+
+    def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
+        future: Future[list[Outcome]] = self._actor.do.remote(list(jobs)).future()
+        return future
+
+    def close(self) -> None:
+        self._ray.kill(self._actor)

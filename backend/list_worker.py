@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One worker of a list of jobs: a process, or an actor of a cluster, that keeps the model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from backend.gathering import Gatherer
+from backend.job_lists import ListJob, Outcome
+from backend.jobs import Worker, read_inputs
+from backend.protocol import JobCancelled, JobError
+from backend.schedule import Schedule
+
+_log = logging.getLogger(__name__)
+
+
+class ListWorker:
+    """Does groups of jobs, each job in a thread of its own, the model for several at once.
+
+    Args:
+        listeners: Processes that recognise words, see ``Predictor``.
+    """
+
+    def __init__(self, listeners: int | None = None) -> None:
+        self._worker = Worker(listeners=listeners)
+        self._is_ending = threading.Event()
+
+    def do(self, jobs: Sequence[ListJob]) -> list[Outcome]:
+        """Do jobs of one checkpoint and device; what fails leaves the others."""
+        try:
+            predictor = self._worker.predictor(jobs[0].request.checkpoint, jobs[0].request.device)
+        except (JobError, MemoryError) as error:
+            return [self._outcome(job, error=_sentence(error)) for job in jobs]
+        gatherer = predictor.gather()
+        threads = 2 * gatherer.size  # half of them decode and write while the model works
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            return list(pool.map(lambda job: self._do_one(job, gatherer), jobs))
+
+    def end(self) -> None:
+        """Have the jobs that run end soon, without results."""
+        self._is_ending.set()
+
+    def close(self) -> None:
+        """End the model's processes and threads, once no job runs."""
+        self._worker.close()
+
+    def _do_one(self, job: ListJob, gatherer: Gatherer) -> Outcome:
+        voice = _Quiet(self._is_ending)
+        try:
+            with gatherer.taking_part():
+                inputs = read_inputs(job.request, voice.is_cancelled)
+                self._worker.animate(inputs, voice, schedule=Schedule(), key=job.key)
+        except JobCancelled:
+            return self._outcome(job, error="It was interrupted.")
+        except (JobError, MemoryError) as error:
+            return self._outcome(job, error=_sentence(error))
+        except Exception as error:  # noqa: BLE001 - the jobs after it are still to be done
+            _log.error("%s", job.name, exc_info=error)
+            return self._outcome(job, error=f"Something unforeseen went wrong ({error!r:.200}).")
+        return self._outcome(job, warnings=voice.warnings, seconds=inputs.sound.seconds)
+
+    def _outcome(
+        self, job: ListJob, *, error: str = "", warnings: Sequence[str] = (), seconds: float = 0.0
+    ) -> Outcome:
+        where = f"{socket.gethostname()}:{os.getpid()}"
+        return Outcome(job.number, error, tuple(warnings), seconds, where)
+
+
+class _Quiet:
+    """Keeps a job's warnings for its outcome."""
+
+    def __init__(self, is_ending: threading.Event) -> None:
+        self.warnings: list[str] = []
+        self._is_ending = is_ending
+
+    def is_cancelled(self) -> bool:
+        return self._is_ending.is_set()
+
+    def status(self, text: str) -> None:
+        """Many jobs run at once: nobody hears."""
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def progress(
+        self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
+    ) -> None:
+        """As ``status``."""
+
+
+def _sentence(error: JobError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this job."
+    return " ".join(str(error).split())

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lists of jobs: gathered in batches, taken up again, and shared out to workers that die."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+import soundfile
+import torch
+
+from backend import __main__ as command_line
+from backend import gathering
+from backend import motion as motions
+from backend.config import PRESETS
+from backend.job_lists import JobList, Outcome, run_list
+from tests.backend.model_samples import build
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = ROOT / "backend" / "demo" / "head.npz"
+
+
+class Voice:
+    def __init__(self):
+        self.warnings, self.told = [], []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def progress(self, stage, done, total, unit, seconds_left):
+        self.told.append((done, total, unit))
+
+
+def write_sounds(folder, count, seconds=1.0):
+    for number in range(count):
+        times = np.arange(round(16000 * (seconds + 0.2 * (number % 3)))) / 16000
+        samples = 0.3 * np.sin(1500 * times) * np.sin((9 + number) * times)
+        soundfile.write(folder / f"{number}.wav", samples, 16000)
+    return [{"audio": f"{number}.wav", "out": f"{number}.npz"} for number in range(count)]
+
+
+def run(folder, entries, checkpoint, *flags):
+    path = folder / "jobs.json"
+    path.write_text(json.dumps(entries))
+    return command_line.main(
+        ["generate", "--jobs", str(path), "--head", str(HEAD), "--listen", "sound", "--device",
+         "cpu", "--checkpoint", str(checkpoint), *flags]
+    )  # fmt: skip
+
+
+# ---- several sounds through the model at once
+
+
+def test_gathered_calls_give_what_each_gives_alone():
+    model = build(PRESETS["tiny"], lively=True).eval()
+    calls = []
+    for number, num_frames in enumerate((60, 45, 60, 20, 130)):
+        generator = torch.Generator().manual_seed(number)
+        speech = torch.randn(1, num_frames, 160, generator=generator)
+        style = model.neutral_style() + 0.3 * number
+        phones = torch.randint(0, 41, (1, num_frames - 3)) if number % 2 else None
+        mode = "autoregressive" if number == 3 else "parallel"
+        calls.append((speech, style, num_frames, phones, mode))
+    sizes = []
+    generate = model.generate
+
+    def counted(speech, *args, **flags):
+        sizes.append(len(speech))
+        return generate(speech, *args, **flags)
+
+    model.generate = counted
+    gatherer = gathering.Gatherer(model, size=3)
+
+    def ask(call):
+        speech, style, num_frames, phones, mode = call
+        with gatherer.taking_part():
+            return gatherer.generate(
+                speech, style, num_frames=num_frames, phones=phones, mode=mode, chunk_frames=100,
+                on_progress=lambda done, total: None,
+            )  # fmt: skip
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        made = list(pool.map(ask, calls))
+    gatherer.close()
+    assert sum(sizes) == len(calls)
+    assert max(sizes) > 1
+    for (speech, style, num_frames, phones, mode), weights in zip(calls, made, strict=True):
+        expected = generate(
+            speech, style, num_frames=num_frames, phones=phones, mode=mode, chunk_frames=100
+        )
+        torch.testing.assert_close(weights, expected, atol=1e-5, rtol=0)
+
+
+def test_one_bad_call_does_not_spoil_its_company():
+    model = build(PRESETS["tiny"]).eval()
+    gatherer = gathering.Gatherer(model, size=2)
+
+    def ask(width):
+        with gatherer.taking_part():
+            return gatherer.generate(
+                torch.zeros(1, 30, 160), torch.zeros(1, width), num_frames=30, phones=None,
+                mode="parallel", chunk_frames=100, on_progress=lambda done, total: None,
+            )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        good, bad = pool.submit(ask, 16), pool.submit(ask, 15)
+        assert good.result().shape == (1, 30, 52)
+        with pytest.raises(RuntimeError):
+            bad.result()
+    gatherer.close()
+
+
+# ---- a list that is taken up again
+
+
+def test_what_is_there_is_kept_until_something_of_it_changes(tiny_checkpoint, tmp_path, capsys):
+    entries = write_sounds(tmp_path, 4)
+    assert run(tmp_path, entries, tiny_checkpoint) == 0
+    assert capsys.readouterr().out.startswith("4 made, 0 there before, 0 failed")
+    made = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    (tmp_path / "0.npz.0123abcd.part").write_bytes(b"left by a run that was killed")
+    (tmp_path / "1.npz").write_bytes(b"not a result")
+    soundfile.write(tmp_path / "2.wav", np.sin(np.arange(20000) / 9), 16000)
+    entries[3]["fps"] = 24
+    assert run(tmp_path, entries, tiny_checkpoint) == 0
+    assert capsys.readouterr().out.startswith("3 made, 1 there before, 0 failed")
+    again = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    assert [name for name in sorted(made) if again[name] == made[name]] == ["0.npz"]
+    assert motions.read(tmp_path / "3.npz").fps == Fraction(24)
+    assert not list(tmp_path.glob("*.part"))
+    assert run(tmp_path, entries[:1], tiny_checkpoint, "--overwrite") == 0
+    assert (tmp_path / "0.npz").stat().st_mtime_ns != made["0.npz"]
+
+
+# ---- workers that die, played by threads
+
+
+class DeadError(Exception):
+    pass
+
+
+class PlayedCrew:
+    """Workers that write results, and die when they come to a job they are to die at."""
+
+    size, deaths, tries_again = 2, (DeadError,), False
+
+    def __init__(self, deaths_at, writes_before_dying=False):
+        self.deaths_at, self.writes_before_dying = deaths_at, writes_before_dying
+        self.written = []
+        self.hired = self.closed = 0
+
+    def hire(self):
+        self.hired += 1
+        return self
+
+    def close(self):
+        self.closed += 1
+
+    def submit(self, jobs):
+        future = Future()
+        outcomes = []
+        for job in jobs:
+            dies = self.deaths_at.get(job.number, 0) > 0
+            if not dies or self.writes_before_dying:
+                self.write(job)
+                outcomes.append(Outcome(job.number, "", audio_seconds=1.0))
+            if dies:
+                self.deaths_at[job.number] -= 1
+                Path(job.request.out + ".89abcdef.part").write_bytes(b"unfinished")
+                future.set_exception(DeadError())
+                return future
+        future.set_result(outcomes)
+        return future
+
+    def write(self, job):
+        self.written.append(job.number)
+        zeros = np.zeros((1, 1, 3), np.float32)
+        motions.write(
+            Path(job.request.out),
+            motions.Motion(zeros[0, :, :1], zeros, ("a",), zeros[0], Fraction(30),
+                           report={"key": job.key}),
+        )  # fmt: skip
+
+
+def played(tmp_path, crew, count=20):
+    entries = write_sounds(tmp_path, count, seconds=0.2)
+    voice = Voice()
+    jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD), "checkpoint": "none"})
+    summary = run_list(jobs, crew, voice)
+    assert not list(tmp_path.glob("*.part"))
+    return summary, voice
+
+
+def test_jobs_of_a_dead_worker_are_done_again_once(tmp_path):
+    crew = PlayedCrew({3: 1, 11: 1})
+    summary, voice = played(tmp_path, crew)
+    assert (summary.made, summary.failed) == (20, [])
+    assert sorted(crew.written) == list(range(20))
+    assert len(voice.warnings) == 2
+    assert voice.told[-1] == (20, 20, "files")
+    assert crew.hired == 4
+
+
+def test_a_result_that_was_written_but_not_told_is_not_made_again(tmp_path):
+    crew = PlayedCrew({3: 1}, writes_before_dying=True)
+    summary, _ = played(tmp_path, crew)
+    assert summary.made == 20
+    assert sorted(crew.written) == list(range(20))
+
+
+def test_a_job_that_kills_every_worker_is_given_up_and_reported(tmp_path):
+    crew = PlayedCrew({7: 99})
+    summary, _ = played(tmp_path, crew)
+    assert summary.made == 19
+    assert [name for name, _ in summary.failed] == ["job 8 (7.wav)"]
+    assert "3 times" in summary.failed[0][1]
+
+
+def test_groups_shrink_towards_the_end_and_hold_one_model(tmp_path):
+    entries = write_sounds(tmp_path, 9, seconds=0.2)
+    for entry in entries[5:]:
+        entry["device"] = "cpu"
+    jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD)})
+    sizes = []
+    while group := jobs.group(2):
+        assert len({job.request.device for job in group}) == 1
+        assert all(Path(job.request.out).is_absolute() for job in group)
+        for job in group:
+            jobs.take(job, Outcome(job.number, ""), may_try_again=False)
+        sizes.append(len(group))
+    assert sizes == [3, 2, 1, 1, 1, 1]
+
+
+# ---- a cluster
+
+
+def test_ray_is_named_where_it_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert run(tmp_path, write_sounds(tmp_path, 1), "none", "--ray", "auto") == 1
+    assert "requirements-cluster.txt" in capsys.readouterr().err
+
+
+def descendants(pid):
+    """Processes that a process started, and their command lines."""
+    children, commands = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            commands[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(folder.name))
+    found, waiting = {}, [pid]
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            found[child] = commands[child]
+            waiting.append(child)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
+def test_a_ray_worker_killed_in_the_middle_costs_no_result(tiny_checkpoint, tmp_path):
+    count = 31
+    entries = [*write_sounds(tmp_path, count, seconds=5.0), {"audio": "no.wav", "out": "no.npz"}]
+    (tmp_path / "jobs.json").write_text(json.dumps(entries))
+    command = subprocess.Popen(
+        [sys.executable, "-m", "backend", "generate", "--jobs", tmp_path / "jobs.json", "--head",
+         HEAD, "--listen", "sound", "--device", "cpu", "--checkpoint", tiny_checkpoint, "--ray",
+         "local", "--workers", "2"],
+        cwd=ROOT, env=os.environ | {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while not list(tmp_path.glob("*.npz")):
+            assert command.poll() is None, command.communicate()
+            time.sleep(0.02)
+        workers = [pid for pid, line in descendants(command.pid).items() if "ListWorker" in line]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        out, errors = command.communicate(timeout=300)
+    finally:
+        command.kill()
+    assert command.returncode == 1
+    assert f"{count} made, 0 there before, 1 failed" in out
+    assert "A worker ended unexpectedly" in errors
+    assert f"error: job {count + 1} (no.wav): The sound file" in errors
+    assert {path.name for path in tmp_path.glob("*.npz*")} == {f"{n}.npz" for n in range(count)}
+    for number in range(count):
+        report = motions.read(tmp_path / f"{number}.npz").report
+        assert Path(str(report["audio"])).name == f"{number}.wav"
