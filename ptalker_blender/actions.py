@@ -44,7 +44,8 @@ class Line:
     """Where a line of dialogue goes.
 
     Attributes:
-        name: What tells it from other lines; the same name again replaces it.
+        name: What tells it from other lines; the same name again replaces it, and so does another
+            line that begins at the same time.
         first_frame: Scene frame of its first row of values.
         fps: Frames per second.
     """
@@ -84,9 +85,15 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
     num_frames = len(next(iter(values.values())))
     frames = np.arange(line.first_frame, line.first_frame + num_frames, dtype=np.float32)
     span = (line.first_frame, line.first_frame + num_frames - 1)
-    lines = _lines(action)
-    cleared = [span, *((first, last) for other, first, last in lines if other == line.name)]
     margin = max(1, round(REST_SECONDS * line.fps))
+    lines = _lines(action)
+    # The line as it was before, and what began at the same time: another take of it.
+    replaced = [
+        entry
+        for entry in lines
+        if entry[0] == line.name or abs(entry[1] - (span[0] - margin)) <= margin
+    ]
+    cleared = [span, *((first, last) for _, first, last in replaced)]
     for key_name, column in values.items():
         path = value_path(key_name)
         curve = curves.find(path) or curves.new(path)
@@ -96,7 +103,7 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
         if curve is not None:
             ends = np.array(sorted(set(span)), np.float32)
             _replace_keys(curve, cleared, ends, np.zeros_like(ends), margin=margin)
-    others = _outside((entry for entry in lines if entry[0] != line.name), span)
+    others = _outside((entry for entry in lines if entry not in replaced), span)
     begin = max([span[0] - margin, *(last + 1 for _, _, last in others if last < span[0])])
     end = min([span[1] + margin, *(first - 1 for _, first, _ in others if first > span[1])])
     _store_lines(action, [*others, (line.name, begin, end)])

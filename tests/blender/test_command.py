@@ -37,14 +37,14 @@ def test_one_job_is_done_and_saved(run, sound_file, tmp_path):
     assert bpy.data.filepath.endswith("head.blend")
     keys = opened(tmp_path / "out.blend")
     assert len(keys.key_blocks) == 4
-    assert keys.animation_data.action.frame_range[0] == 1
+    assert keys.animation_data.action.frame_range[0] == 1 - 5  # at rest 0.2 s before
 
 
 def test_active_object_is_the_default_and_start_and_frame_count(run, sound_file, tmp_path):
     status, _ = run("--audio", sound_file, "--start", "0.5", "--end", "1.5", "--frame", "101")
     assert status == DONE
     keys = opened(tmp_path / "out.blend")
-    assert tuple(keys.animation_data.action.frame_range) == (101, 124)
+    assert tuple(keys.animation_data.action.frame_range) == (101 - 5, 124 + 5)
 
 
 def test_flags_reach_the_backend(run, addon, sound_file, monkeypatch, tmp_path):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Several lines of dialogue on one head: each has its stretch of the Action, the others stay."""
 
+import dataclasses
+
 import bpy
 import numpy as np
 import pytest
@@ -110,6 +112,20 @@ def test_line_over_a_part_of_another_cuts_it(say, head, addon):
     say("two", 300)
     assert set(keyed(head, addon)) >= set(range(10, 40)) | spoken(300)
     assert not set(keyed(head, addon)) & set(range(40, 290))
+
+
+def test_other_take_at_the_same_place_leaves_nothing_of_the_first(say, head, addon, monkeypatch):
+    say("take one", 10)
+    load = addon.motion.load
+
+    def shorter(*args, **options):
+        motion = load(*args, **options)
+        return dataclasses.replace(motion, weights=motion.weights[:20])
+
+    monkeypatch.setattr(addon.motion, "load", shorter)
+    action = say("take two", 10)
+    assert sorted(keyed(head, addon)) == [5, *range(10, 30), 34]
+    assert addon.actions.line_names(action) == ["take two"]
 
 
 def test_curves_of_the_artist_in_the_action_stay(say, head, addon):

@@ -146,7 +146,7 @@ def test_generate_from_the_strip(fake_backend, addon, head, strip):
     assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
     action = head.data.shape_keys.animation_data.action
     assert action.name == "Speech"
-    assert tuple(action.frame_range) == (10, 57)
+    assert tuple(action.frame_range) == (10 - 5, 57 + 5)
 
 
 def test_retimed_strip_is_mixed_down(addon, head, strip, sound_file, snapshot, monkeypatch):
