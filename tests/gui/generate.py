@@ -56,6 +56,7 @@ def steps():
     yield from run_to_the_end()
     yield from undo_and_redo()
     yield from play()
+    yield from second_line()
     yield from disable_and_enable()
     print("OK")
 
@@ -146,10 +147,38 @@ def play():
     yield 0.5
 
 
+def second_line():
+    compat, paths = (sys.modules[f"{PACKAGE}.{name}"] for name in ("compat", "paths"))
+    speech = paths.backend_root() / "backend" / "demo" / "speech.ogg"
+    strip = compat.new_sound_strip(bpy.context.scene, speech, frame=300)
+    strip.name = "Second"
+    head_of_scene().ptalker.strip_name = strip.name
+    bpy.ops.ed.undo_push(message="Second strip")
+    yield 0.5
+    last = lines_of(head_of_scene())[-1]["last"]
+    yield from press(GENERATE)
+    yield from gui.wait_for(lambda: job().is_running, 20)
+    yield from gui.wait_for(lambda: not job().is_running, 300)
+    yield 1.0
+    print("GUI result:", job().result_kind, job().result_text)
+    gui.shot("08_second_line.png")
+    names = [str(line["name"]) for line in lines_of(head_of_scene())]
+    assert names == ["speech", "Second"], names
+    gui.move(*gui.centre())
+    gui.key("ctrl+z")
+    yield 2.0
+    assert [int(line["last"]) for line in lines_of(head_of_scene())] == [last]
+    print("GUI the second line is undone, the first one stays")
+
+
+def lines_of(head):
+    return head.data.shape_keys.animation_data.action["ptalker_lines"]
+
+
 def disable_and_enable():
     bpy.ops.preferences.addon_disable(module=PACKAGE)
     yield 0.5
     bpy.ops.preferences.addon_enable(module=PACKAGE)
     yield 0.5
     assert hasattr(bpy.types, "PTALKER_PT_main")
-    gui.shot("08_enabled_again.png")
+    gui.shot("09_enabled_again.png")
