@@ -11,19 +11,25 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
+
+from backend.muon import Muon
 
 _log = logging.getLogger(__name__)
 _WARM_UP_STEPS = 100
 _LAST_RATE = 0.02
 _LOG_EVERY = 20
+_LARGEST_NORM = 1.0
+_FINE_TUNING_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,11 @@ class Stage:
         num_steps: Length of the stage.
         learning_rate: At its peak.
         num_validations: How often it is judged.
+        batches_per_step: Batches of which a step takes the mean gradient, shared out among the
+            processes, so that their number changes nothing; 0 is one for each process.
+        patience: Validations without a better score after which the stage ends early; 0 is never.
+        fine_tuned: What the names of parameters with published values begin with; AdamW moves them
+            at 2 % of the rate. Empty for none.
     """
 
     name: str
@@ -48,6 +59,14 @@ class Stage:
     num_steps: int
     learning_rate: float
     num_validations: int = 8
+    batches_per_step: int = 0
+    patience: int = 0
+    fine_tuned: str = ""
+
+    @property
+    def validates_every(self) -> int:
+        """Steps between two validations."""
+        return max(1, self.num_steps // self.num_validations)
 
 
 def learning_rate_share(step: int, num_steps: int) -> float:
@@ -77,10 +96,10 @@ def run_stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(stage, accelerator, folder)
-    every = max(1, stage.num_steps // stage.num_validations)
+    every = stage.validates_every
     last = min(stage.num_steps, stop_at or stage.num_steps)
-    with _Scalars(folder, stage.name) as scalars:
-        while run.step < last:
+    with _Scalars(folder, stage.name, is_kept=accelerator.is_main_process) as scalars:
+        while run.step < last and not run.is_at_its_best:
             started = time.monotonic()
             run.train_one(seed, scalars)
             if run.step % every == 0 or run.step == stage.num_steps:
@@ -92,7 +111,9 @@ def run_stage(
             run.seconds += time.monotonic() - started
             if run.step % every == 0 or run.step == last:
                 run.save()
-    stage.module.load_state_dict(torch.load(run.best_path, weights_only=True))
+    accelerator.wait_for_everyone()
+    best = torch.load(run.best_path, map_location="cpu", weights_only=True)
+    stage.module.load_state_dict(best)
     return {**run.best, "seconds": run.seconds}
 
 
@@ -107,29 +128,35 @@ class _Run:
         self.step = 0
         self.seconds = 0.0
         self.best: dict[str, float] = {"score": -math.inf}
-        optimizers = _optimizers(stage.module, stage.learning_rate)
+        optimizers = _optimizers(stage.module, stage.learning_rate, stage.fine_tuned)
+        self.batches = stage.batches_per_step or accelerator.num_processes
+        if self.batches % accelerator.num_processes:
+            raise ValueError(
+                f"{self.batches} batches per step cannot be shared by {accelerator.num_processes} "
+                "processes"
+            )
         self.module, *self.optimizers = accelerator.prepare(stage.module, *optimizers)
         weights = stage.module.state_dict()
         self.average = {name: value.detach().clone() for name, value in weights.items()}
         if self.state_path.exists():
             self._resume()
 
+    @property
+    def is_at_its_best(self) -> bool:
+        """Whether too many validations have passed since the best one."""
+        patience = self.stage.patience * self.stage.validates_every
+        return 0 < patience <= self.step - self.best.get("step", self.step)
+
     def train_one(self, seed: int, scalars: "_Scalars") -> None:
-        """One step: batch, loss, gradients, weights, their average."""
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        number = self.step * processes + rank
-        torch.manual_seed(seed * 1_000_003 + number)
+        """One step: batches, loss, gradients, weights, their average."""
         rate = self.stage.learning_rate * learning_rate_share(self.step, self.stage.num_steps)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
             optimizer.zero_grad()
         self.module.train()
-        with self.accelerator.autocast():
-            terms = self.stage.terms(self.module, number)
-        total = torch.stack([term.float() for term in terms.values()]).sum()
-        self.accelerator.backward(total)
-        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), 1.0)
+        terms = self._add_gradients(seed)
+        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), _LARGEST_NORM)
         for optimizer in self.optimizers:
             optimizer.step()
         self._update_average()
@@ -137,28 +164,56 @@ class _Run:
         if self.step % _LOG_EVERY == 0 and self.accelerator.is_main_process:
             scalars.write(
                 self.step,
-                {"loss": total.item(), "gradient_norm": float(norm), "learning_rate": rate}
-                | {name: term.item() for name, term in terms.items()},
+                {"loss": sum(terms.values()), "gradient_norm": float(norm), "learning_rate": rate}
+                | terms
+                | _norms_by_part(self.stage.module, float(norm)),
             )
 
+    def _add_gradients(self, seed: int) -> dict[str, float]:
+        """Of this process's share of the batches; the means of their loss terms."""
+        processes = self.accelerator.num_processes
+        numbers = range(self.accelerator.process_index, self.batches, processes)
+        means: dict[str, Tensor] = {}
+        for place in numbers:
+            number = self.step * self.batches + place
+            torch.manual_seed(seed * 1_000_003 + number)
+            is_last = place + processes >= self.batches
+            with nullcontext() if is_last else self.accelerator.no_sync(self.module):
+                with self.accelerator.autocast():
+                    terms = self.stage.terms(self.module, number)
+                total = torch.stack([term.float() for term in terms.values()]).sum()
+                self.accelerator.backward(total / len(numbers))
+            for name, term in terms.items():
+                means[name] = means.get(name, 0.0) + term.detach() / len(numbers)
+        is_logged = (self.step + 1) % _LOG_EVERY == 0  # reading a value makes a GPU wait
+        return {name: value.item() for name, value in means.items()} if is_logged else {}
+
     def validate(self) -> dict[str, float]:
-        """Judges the averaged weights and keeps them if they are the best so far."""
+        """Judges the averaged weights and keeps them if they are the best so far.
+
+        One process judges for all, so that all agree on the best and on the end.
+        """
         module = self.stage.module
         trained = {name: value.clone() for name, value in module.state_dict().items()}
         module.load_state_dict(self.average)
         module.eval()
-        with torch.no_grad():
-            figures = {name: float(value) for name, value in self.stage.validate(module).items()}
+        figures: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            with torch.no_grad():
+                judged = self.stage.validate(module)
+            figures = {name: float(value) for name, value in judged.items()}
+        if self.accelerator.num_processes > 1:
+            (figures,) = broadcast_object_list([figures])
         module.load_state_dict(trained)
         if figures["score"] > self.best["score"]:
             self.best = {**figures, "step": float(self.step)}
-            _save(self.average, self.best_path)
+            self._save(self.average, self.best_path)
         return figures
 
     def save(self) -> None:
         """Writes all that is needed to go on, under its name only when complete."""
         if not self.best_path.exists():
-            _save(self.average, self.best_path)
+            self._save(self.average, self.best_path)
         state = {
             "weights": self.stage.module.state_dict(),
             "average": self.average,
@@ -167,15 +222,26 @@ class _Run:
             "seconds": self.seconds,
             "best": self.best,
         }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        self._save(state, self.state_path)
+
+    def _save(self, state: Mapping[str, Any], path: Path) -> None:
         if self.accelerator.is_main_process:
-            _save(state, self.state_path)
+            unfinished = path.with_suffix(".partial")
+            torch.save(state, unfinished)
+            unfinished.replace(path)
+        self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        state = torch.load(self.state_path, map_location=self.accelerator.device, weights_only=True)
+        state = torch.load(self.state_path, map_location="cpu", weights_only=True)
         self.stage.module.load_state_dict(state["weights"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.average = state["average"]
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        device = self.accelerator.device
+        self.average = {name: value.to(device) for name, value in state["average"].items()}
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         _log.info("%s goes on at step %d", self.stage.name, self.step)
 
@@ -192,15 +258,18 @@ class _Run:
 class _Scalars:
     """Figures of a stage, as JSON lines and, where TensorBoard is installed, for it."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, is_kept: bool) -> None:
         self._name = name
+        self._file: IO[str] | None = None
+        self._board: Any = None
+        if not is_kept:
+            return
         self._file = (folder / f"{name}-log.jsonl").open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self._board: Any = None
-        else:
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            return
+        self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def __enter__(self) -> "_Scalars":
         return self
@@ -211,12 +280,15 @@ class _Scalars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Notes the figures of a step."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, **figures}) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -224,35 +296,47 @@ class _Scalars:
                 self._board.add_scalar(f"{self._name}/{name}", value, step)
 
 
-def _optimizers(module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+def _optimizers(
+    module: nn.Module, learning_rate: float, fine_tuned: str
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside, AdamW for all else.
 
     Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; with its steps scaled to the
     size of AdamW's, one learning rate serves both. Embeddings and what touches the outside stay
-    with AdamW, as its authors advise.
+    with AdamW, as its authors advise, and so does what is fine-tuned.
     """
     outside = ("embed", "projection", "scores", "head", "shapes", "classifier")
     inner: list[Tensor] = []
     outer: list[Tensor] = []
+    tuned: list[Tensor] = []
     for name, value in module.named_parameters():
-        if value.requires_grad:
+        if not value.requires_grad:
+            continue
+        if fine_tuned and name.startswith(fine_tuned):
+            tuned.append(value)
+        else:
             is_inner = value.ndim == 2 and not any(word in name for word in outside)
             (inner if is_inner else outer).append(value)
+    groups: list[dict[str, Any]] = [{"params": outer}]
+    if tuned:
+        groups.append({"params": tuned, "share": _FINE_TUNING_SHARE})
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(outer, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
+        torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
     ]
     if inner:
-        muon = torch.optim.Muon(
-            inner, lr=learning_rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw", ns_steps=4
-        )
-        optimizers.append(muon)
+        optimizers.append(Muon(inner, lr=learning_rate, weight_decay=0.02))
     return optimizers
 
 
-def _save(state: Mapping[str, Any], path: Path) -> None:
-    unfinished = path.with_suffix(".partial")
-    torch.save(state, unfinished)
-    unfinished.replace(path)
+def _norms_by_part(module: nn.Module, norm: float) -> dict[str, float]:
+    """Gradient norm of each part of a model before all were clipped together."""
+    squares: dict[str, Tensor] = {}
+    for name, value in module.named_parameters():
+        if value.grad is not None:
+            part = name.removeprefix("model.").split(".")[0]
+            squares[part] = squares.get(part, 0.0) + value.grad.float().square().sum()
+    factor = max(1.0, norm / _LARGEST_NORM)
+    return {f"gradient_norm_{part}": factor * float(s) ** 0.5 for part, s in squares.items()}
 
 
 def _line(figures: Mapping[str, float]) -> str:
