@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from backend import evaluate_options, generate_options, version
+from backend import evaluate_options, generate_options, train_options, version
 from backend.protocol import JobCancelled, JobError, StyleRequest
 from backend.serve import describe, serve
 from backend.terminal import TerminalVoice
@@ -65,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_style(add("style", _style, "Turn an exemplar animation into a style code to keep."))
     _add_serve(add("serve", _serve, "Answer requests on stdin; what Blender starts."))
     _add_prepare(add("prepare", _prepare, "Make data to train on."))
-    _add_train(add("train", _train, "Train a model on prepared speech; goes on where it stopped."))
+    text = "Train a model on speech or on captured faces; goes on where it stopped."
+    train_options.add_options(add("train", _train, text))
     text = "Measure checkpoints on recordings or on captured faces."
     evaluate_options.add_options(add("evaluate", _evaluate, text))
     _add_export(add("export", _export, "Write a model as an ONNX file, for engines without torch."))
@@ -131,37 +132,6 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     add("--subjects", type=int, default=12, metavar="N", help="invented speakers (default: 12)")
     add("--sentences", type=int, default=12, metavar="N", help="of each of them (default: 12)")
     add("--seed", type=int, default=0, metavar="N", help="of voices, styles and heads")
-
-
-def _add_train(command: argparse.ArgumentParser) -> None:
-    # What is not given stays with the defaults of train.TrainArguments, which only torch can load.
-    def add(name: str, *, metavar: str, text: str) -> None:
-        command.add_argument(name, type=int, default=argparse.SUPPRESS, metavar=metavar, help=text)
-
-    command.add_argument("--preset", default="base", help="base or tiny (default: base)")
-    command.add_argument(
-        "--data",
-        required=True,
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="what prepare made, or recordings with an alignment.json",
-    )
-    command.add_argument(
-        "--run",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        dest="run_folder",
-        help="folder of the run: states, logs and the checkpoint",
-    )
-    add("--seed", metavar="N", text="of everything (default: 0)")
-    add("--phone-steps", metavar="N", text="steps in which the ear learns phones")
-    add("--word-steps", metavar="N", text="steps in which it is told what a recogniser heard")
-    add("--style-steps", metavar="N", text="steps in which it learns to read styles off motion")
-    add("--motion-steps", metavar="N", text="steps in which the whole model learns to move")
-    add("--batch-size", metavar="N", text="sequences in a batch")
-    add("--threads", metavar="N", text="threads on a CPU (default: torch's choice)")
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
@@ -284,19 +254,8 @@ def _prepare_captures(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from backend import train  # brings torch
-
-    names = (
-        "seed", "phone_steps", "word_steps", "style_steps", "motion_steps", "batch_size", "threads",
-    )  # fmt: skip
-    numbers = {name: getattr(options, name) for name in names if hasattr(options, name)}
     logging.getLogger().setLevel(logging.INFO)
-    train.main(
-        train.TrainArguments(
-            preset=options.preset, data=tuple(options.data), run=options.run_folder, **numbers
-        )
-    )
-    print(options.run_folder / "checkpoint")
+    print(train_options.run(options))
     return DONE
 
 

@@ -112,6 +112,28 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
     return model.to(device).eval()
 
 
+def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """The weights of one part of a checkpoint, in 32 bits, by their names in the whole.
+
+    Args:
+        folder: The checkpoint.
+        prefix: What the names of the part begin with.
+
+    Raises:
+        JobError: Missing or damaged.
+    """
+    path = folder / WEIGHTS_NAME
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            found = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise JobError(f'"{path}" cannot be read ({error!s:.120}). {_REMEDY}') from error
+    return {
+        name: value.float() if value.is_floating_point() else value for name, value in found.items()
+    }
+
+
 def read_config(folder: Path) -> ModelConfig:
     """What a checkpoint's model is, without its weights.
 

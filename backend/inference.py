@@ -39,6 +39,7 @@ TOLERANCE_MM: Final = 0.01
 ProgressCall = Callable[[str, float, float, str], None]
 _LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 _CHUNK_FRAMES: Final = 3000
+_WORDLESS: Final = "This model goes by the sound alone; the words are not used."
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +210,11 @@ class Predictor:
             JobCancelled: ``is_cancelled`` said so.
         """
         config = self._model.config
-        if decoder not in config.modes:
+        if decoder not in ("parallel", "autoregressive"):
             raise JobError(f"This model decodes {' or '.join(config.modes)}, not {decoder}.")
+        if decoder not in config.modes:
+            warn(f"This model cannot decode {decoder}; it does {config.modes[0]}.")
+            decoder = config.modes[0]
         taken: dict[str, float] = {}
         samples = audio.resample(samples, sample_rate_hz)
         num_rows = max(1, math.ceil(len(samples) / audio.SAMPLE_RATE_HZ * config.motion_fps))
@@ -285,8 +289,9 @@ class Predictor:
         progress: ProgressCall,
         is_cancelled: Callable[[], bool],
     ) -> Heard:
-        if listen == "sound":
-            return Heard((), (), (), "sound")
+        if listen == "sound" or self._model.config.num_phone_ids == 1:
+            is_odd = listen == "words" or (listen != "sound" and bool(text.strip()))
+            return Heard((), (), (_WORDLESS,) if is_odd else (), "sound")
 
         def report(done: float, total: float) -> None:
             progress(LISTENING, done, total, "s")

@@ -32,7 +32,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
         "python": platform.python_version(),
         "packages": {name: _package_version(name) for name in _PACKAGES},
         "checkpoints": {
-            path.parent.name: _checkpoint(path.parent)
+            path.parent.name: describe_checkpoint(path.parent)
             for path in sorted((_ROOT / "checkpoints").glob("*/config.json"))
         },
         "topologies": sorted(path.stem for path in (_ROOT / "topologies").glob("*.json")),
@@ -63,7 +63,8 @@ def _package_version(name: str) -> str:
         return "missing"
 
 
-def _checkpoint(folder: Path) -> dict[str, object]:
+def describe_checkpoint(folder: Path) -> dict[str, object]:
+    """Preset and styles of a checkpoint, or why it is damaged."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         presets_path = folder / "styles.json"

@@ -101,14 +101,21 @@ class SpeechContentEncoder(nn.Module):
 
     def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
         """Waveforms at mean 0 and variance 1, as published weights expect; features stay."""
-        if not self.hears_waveform:
+        if not self.hears_waveform or speech.ndim == 3:
             return speech
         mask = frame_mask(lengths, speech.shape[1])
         return masked_instance_norm(speech.unsqueeze(-1), mask).squeeze(-1)
 
     def hear(self, speech: Tensor, lengths: Tensor, phones: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Prepared speech to hidden frames ``(B, S, H)`` on the encoder's clock, and their mask."""
+        """Prepared speech to hidden frames ``(B, S, H)`` on the encoder's clock, and their mask.
+
+        In place of waveforms it takes what was heard of them before, ``(B, S, H)``, with lengths in
+        frames: a frozen encoder need not hear the same again.
+        """
         encoder = self.encoder
+        if self.hears_waveform and speech.ndim == 3:
+            mask = frame_mask(lengths, speech.shape[1])
+            return speech * mask.unsqueeze(-1), mask
         if isinstance(encoder, Wav2Vec2BertModel):
             mask = frame_mask(lengths, speech.shape[1])
             whole = speech.shape[1] + (-speech.shape[1]) % self.stacking

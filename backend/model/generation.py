@@ -104,7 +104,7 @@ def _chunks(num_frames: int, chunk_frames: int) -> Iterator[tuple[int, int]]:
 def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tensor, Tensor]:
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
-    is_waveform = encoder.hears_waveform
+    is_waveform = encoder.hears_waveform and sound.speech.ndim == 2
     margin = 2 + (_WAVEFORM_REACH if is_waveform else 2 * encoder.reach)
     hidden_start, hidden_end = (
         (frame / encoder.fps - encoder.offset_seconds) * encoder.rate_hz for frame in (first, last)

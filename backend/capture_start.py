@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a prepared set says of a new model of learned shapes: sizes, graph, first shapes, weights.
+
+Apart from ``train_captures.py``: this is about space, that about time. Training sees offsets in the
+unit in which they are about 1, so that one learning rate fits metres and unit-area heads alike; the
+head and the graph are brought to the set's own unit when the model is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend.capture_protocols import mean_head, regions_of
+from backend.config import PRESETS, ModelConfig
+from backend.data.capture_batches import sample_frames
+from backend.data.prepared import PreparedSet
+from backend.face_geometry import FaceGeometry
+from backend.model import PTalker, coarse_mesh_graph
+from backend.protocol import JobError
+from backend.speech_sources import SpeechSource, fill_ear
+from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
+
+CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
+_FRAMES: Final = 600
+_LIPS_COUNT: Final = 2.0
+_EYES_TO_RADIUS: Final = 0.6  # of a FLAME head: between the eyes, against the root mean square
+
+_SMALL: Final = {
+    "feature_dim": 32,
+    "style_dim": 16,
+    "num_nodes": 60,
+    "graph_channels": 4,
+    "graph_heads": 2,
+    "motion_width": 32,
+    "motion_convs": 2,
+    "motion_layers": 1,
+    "speech_style_width": 16,
+    "decoder_heads": 2,
+    "decoder_ff": 64,
+    "self_window": 12,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A new model and where its motion is measured.
+
+    Attributes:
+        model: In the unit of training.
+        geometry: The same, on a CPU.
+        factor: Offsets in the set's unit times this are in the unit of training.
+        lips: Vertices of the lips; empty where nothing is known.
+        head: The mean face; None where its face points are not known.
+        mm: Millimetres per unit of the set; 0 where nothing says it.
+    """
+
+    model: PTalker
+    geometry: FaceGeometry
+    factor: float
+    lips: NDArray[np.int64]
+    head: Head | None
+    mm: float
+
+
+def training_speakers(data: PreparedSet) -> tuple[str, ...]:
+    """Subjects with clips to train on, in the set's order."""
+    there = {clip.subject for clip in data.split("train")}
+    return tuple(one.name for one in data.manifest.subjects if one.name in there)
+
+
+def config_for(preset: str, data: PreparedSet, source: SpeechSource, *, small: bool) -> ModelConfig:
+    """The preset with the sizes that the set has.
+
+    Raises:
+        JobError: The set has too few vertices.
+    """
+    manifest = data.manifest
+    config = PRESETS[preset]
+    if small:
+        layers = min(2, config.decoder_layers)
+        config = replace(config, decoder_layers=layers, **_SMALL)  # type: ignore[arg-type]
+    num_nodes = min(config.num_nodes, manifest.num_vertices)
+    if num_nodes < 3:
+        raise JobError(f"Heads of {manifest.num_vertices} vertices are too small to train on.")
+    return replace(
+        config,
+        topology=manifest.topology or manifest.dataset,
+        motion_fps=float(manifest.fps),
+        num_vertices=manifest.num_vertices,
+        num_nodes=num_nodes,
+        num_neighbours=min(config.num_neighbours, num_nodes - 1),
+        speakers=training_speakers(data),
+        num_phone_ids=source.num_phone_ids,
+        speech=source.config,
+    )
+
+
+def new_start(
+    config: ModelConfig, data: PreparedSet, source: SpeechSource, regions: Path | None
+) -> Start:
+    """A new model: ears as given, graph and first shapes from the set, the rest by chance.
+
+    Args:
+        config: Of `config_for`.
+        data: The set.
+        source: Of the ear.
+        regions: File that says which vertices are lips, for sets of unknown topology.
+
+    Raises:
+        JobError: The ear or the regions cannot be had, or nothing moves in the set.
+    """
+    clips = data.split("train")
+    frames = sample_frames(data, clips, _FRAMES)  # (n, V, 3)
+    spread = np.sqrt(np.square(frames).sum(-1).mean(0))  # (V,)
+    if not spread.max() > 0.0:
+        raise JobError(f"Nothing moves in {data.folder}. Prepare it again from the right files.")
+    factor = float(1.0 / np.sqrt(np.square(frames).mean()))
+    head = mean_head(data)
+    lips = np.zeros(0, np.int64)
+    if regions is not None or (head is not None and len(head.corners)):
+        lips = regions_of("ptalker", data, regions).lips
+    elif head is not None:
+        place = head.topology.face_points
+        lips = np.array([place[name] for name in FACE_POINT_NAMES if name.startswith("lip_")])
+    template = _mean_template(data)
+    model = PTalker(config)
+    fill_ear(model, source)
+    density = 1.0 + 4.0 * spread / spread.max()
+    density[lips] *= _LIPS_COUNT
+    graph = coarse_mesh_graph(
+        torch.from_numpy(template),
+        torch.from_numpy(density),
+        num_nodes=config.num_nodes,
+        num_neighbours=config.num_neighbours,
+    )
+    model.set_graph(replace(graph, scale=graph.scale / factor))
+    _start_shapes(model, frames * np.float32(factor))
+    radius = float(np.sqrt(np.square(template).sum(-1).mean()))
+    unit = face_frame(head).interocular if head is not None else _EYES_TO_RADIUS * radius
+    weights = 0.2 + spread / spread.mean()
+    weights[lips] *= _LIPS_COUNT
+    geometry = FaceGeometry(
+        points=torch.from_numpy(template / np.float32(unit)),
+        basis=None,
+        point_weights=torch.from_numpy((weights / weights.mean()).astype(np.float32)),
+        lip_pairs=_lip_pairs(head),
+        scale=1.0 / (factor * unit),
+    )
+    mm = 1000.0 * data.manifest.metres_per_unit
+    if mm == 0.0 and head is not None:
+        mm = INTEROCULAR_MM / unit
+    return Start(model, geometry, factor, lips, head, mm)
+
+
+def to_own_unit(model: PTalker, factor: float) -> None:
+    """Take the unit of training out of a model: the same motion in the set's unit, exactly."""
+    with torch.no_grad():
+        model.head.weight.div_(factor)
+        model.head.bias.div_(factor)
+        model.graph_encoder.scale.mul_(factor)
+
+
+def _mean_template(data: PreparedSet) -> NDArray[np.float32]:
+    """Of the training subjects, centred, ``(V, 3)``."""
+    templates = [data.template(name) for name in training_speakers(data)]
+    mean = np.mean(templates, axis=0, dtype=np.float64)
+    return np.asarray(mean - mean.mean(0), np.float32)
+
+
+def _start_shapes(model: PTalker, frames: NDArray[np.float32]) -> None:
+    """Let the head begin with the principal components of the motion, the rest at random.
+
+    Departure from the released code, which begins with zeros: from there the shapes are learned
+    from the wrong weights first.
+    """
+    flat = torch.from_numpy(frames.reshape(len(frames), -1))
+    mean = flat.mean(0)
+    flat = flat - mean
+    values, vectors = torch.linalg.eigh((flat @ flat.T).double() / len(flat))
+    count = min(model.config.feature_dim, len(flat) - 1)
+    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+    count = int((values > 1e-6 * values[0]).sum())
+    # A component of length sqrt(value) times a weight of variance 1 is what the motion shows.
+    parts = flat.T @ vectors[:, :count].float() / len(flat) ** 0.5  # (3V, count)
+    with torch.no_grad():
+        model.head.weight.normal_(std=1e-3)
+        model.head.weight[:, :count] = parts
+        model.head.bias.copy_(mean)
+
+
+def _lip_pairs(head: Head | None) -> Tensor:
+    """Vertices that meet when the lips close, int64 ``(L, 2)``; none where nothing is known."""
+    if head is None:
+        return torch.zeros(0, 2, dtype=torch.int64)
+    place = head.topology.face_points
+    names = [name for name in FACE_POINT_NAMES if name.startswith("lip_upper_inner")]
+    return torch.tensor([[place[name], place[name.replace("upper", "lower")]] for name in names])

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Command-line options of ``train``, on speech and on captured faces.
+
+Apart from the modules that do the work, which bring torch: ``--help`` must not wait for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Final
+
+from backend.protocol import JobError
+
+CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
+_FLAGS: Final = {"batches_per_step": "accumulate"}
+_SPEECH: Final = (
+    "seed", "phone_steps", "word_steps", "style_steps", "motion_steps", "batch_size", "threads",
+)  # fmt: skip
+_CAPTURES: Final = (
+    "seed", "speech_encoder", "freeze", "steps", "batch_size", "batches_per_step", "precision",
+    "learning_rate", "validations", "patience", "max_seconds", "small", "regions", "cache",
+    "threads", "stop_at",
+)  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """All options; what is not given stays with the defaults of the arguments' classes."""
+    add = parser.add_argument
+    add(
+        "--preset",
+        default="base",
+        help="on speech base or tiny (default: base); on captured faces "
+        + ", ".join(CAPTURE_PRESETS),
+    )
+    add(
+        "--data",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="what prepare made; for speech also recordings with an alignment.json",
+    )
+    add(
+        "--run",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        dest="run_folder",
+        help="folder of the run: state to go on from, logs and the checkpoint",
+    )
+    _add(parser, "--seed", int, "N", "of everything (default: 0)")
+    _add(parser, "--batch-size", int, "N", "sequences in a batch (default: 16; captured faces: 8)")
+    _add(parser, "--threads", int, "N", "threads on a CPU (default: torch's choice)")
+    speech = parser.add_argument_group("on speech")
+    _add(speech, "--phone-steps", int, "N", "steps in which the ear learns phones")
+    _add(speech, "--word-steps", int, "N", "steps in which it is told what a recogniser heard")
+    _add(speech, "--style-steps", int, "N", "steps in which it learns to read styles off motion")
+    _add(speech, "--motion-steps", int, "N", "steps in which the whole model learns to move")
+    _add_capture_options(parser.add_argument_group("on captured faces"))
+
+
+def _add_capture_options(group: argparse._ArgumentGroup) -> None:
+    text = "base, a folder, or HUB_ID@COMMIT (default: the preset's HuBERT-large from the hub)"
+    _add(group, "--speech-encoder", str, "WHICH", text)
+    for flag, choices, text in (
+        ("--freeze", ("nothing", "convolutions", "everything"), "what of it stays as it is"),
+        ("--precision", ("auto", "no", "bf16", "fp16"), "mixed precision (default: auto)"),
+    ):
+        group.add_argument(flag, choices=choices, default=argparse.SUPPRESS, help=text)
+    _add(group, "--steps", int, "N", "steps of training (default: 4000)")
+    text = "batches to a step, over all processes (default: 1)"
+    _add(group, "--accumulate", int, "N", text, dest="batches_per_step")
+    _add(group, "--learning-rate", float, "X", "at its peak (default: 0.001)")
+    _add(group, "--validations", int, "N", "how often the model is judged (default: 20)")
+    text = "validations without a better score before it ends; 0: never (default: 8)"
+    _add(group, "--patience", int, "N", text)
+    _add(group, "--max-seconds", float, "X", "of a sequence; longer ones are cut (default: 8)")
+    group.add_argument(
+        "--small", action="store_true", default=argparse.SUPPRESS, help="a fraction of the size"
+    )
+    _add(group, "--regions", Path, "FILE.json", "which vertices are lips, as for evaluate")
+    _add(group, "--cache", Path, "DIR", "what a frozen encoder heard (default: in the run's)")
+    _add(group, "--stop-at", int, "N", "stop after so many steps, to go on later")
+
+
+def _add(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    flag: str,
+    kind: type,
+    metavar: str,
+    text: str,
+    *,
+    dest: str | None = None,
+) -> None:
+    parser.add_argument(
+        flag,
+        type=kind,
+        default=argparse.SUPPRESS,
+        metavar=metavar,
+        dest=dest or flag.removeprefix("--").replace("-", "_"),
+        help=text,
+    )
+
+
+def run(options: argparse.Namespace) -> Path:
+    """Train as the options say.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        JobError: Data, preset or run folder are no good.
+    """
+    from backend import train, train_captures  # bring torch
+
+    if options.preset in CAPTURE_PRESETS:
+        train_captures.main(
+            train_captures.CaptureTrainArguments(
+                preset=options.preset,
+                data=_only(options.data),
+                run=options.run_folder,
+                **_given(options, _CAPTURES),
+            )
+        )
+    else:
+        train.main(
+            train.TrainArguments(
+                preset=options.preset,
+                data=tuple(options.data),
+                run=options.run_folder,
+                **_given(options, _SPEECH),
+            )
+        )
+    found: Path = options.run_folder / "checkpoint"
+    return found
+
+
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """What was given; an option of the other kind of training is a mistake."""
+    given = {name: value for name, value in vars(options).items() if name in {*_SPEECH, *_CAPTURES}}
+    odd = sorted(set(given) - set(names))
+    if odd:
+        flag = _FLAGS.get(odd[0], odd[0]).replace("_", "-")
+        raise JobError(f"The preset {options.preset} has no option --{flag}. Leave it out.")
+    return given
+
+
+def _only(folders: list[Path]) -> Path:
+    if len(folders) != 1:
+        raise JobError("A model of captured faces is trained on one prepared set: give one --data.")
+    return folders[0]

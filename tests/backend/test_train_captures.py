@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training on captured faces, from prepared folders that are made here to checkpoints."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from transformers import HubertConfig, HubertModel
+
+from backend import checkpoint
+from backend.__main__ import main as command
+from backend.data import prepared
+from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
+from backend.data.prepare import prepare
+from backend.protocol import JobError
+from backend.train_captures import CaptureTrainArguments, main
+from backend.training_loop import Stage, run_stage
+
+V, FPS, FRAMES = 40, 30, 36
+SENTENCES = 6
+
+
+def write_captures(raw, subjects=("anna", "ben"), sentences=SENTENCES):
+    """Two mouths that open by a centimetre with the loudness, each in its own way."""
+    rng = np.random.default_rng(0)
+    template = rng.uniform(-0.1, 0.1, (V, 3)).astype(np.float32)
+    ways = rng.normal(0, 1, (len(subjects), 2, V, 3))
+    ways *= 0.01 / np.linalg.norm(ways, axis=-1, keepdims=True)
+    for subject, way in zip(subjects, ways, strict=True):
+        (raw / subject).mkdir(parents=True)
+        for number in range(sentences):
+            frames = FRAMES + 4 * number
+            beats = 2 + number % 3 + 0.5 * (number % 2)
+            times = np.arange(frames) / FPS
+            opening = np.stack([np.sin(np.pi * beats * times) ** 2, np.cos(9 * times) ** 2])
+            vertices = template + np.einsum("kt,kvi->tvi", opening, way)
+            samples = np.arange(round(frames / FPS * 16000)) / 16000
+            loud = np.interp(samples, times, opening[0])
+            hiss = np.interp(samples, times, opening[1])
+            sound = 0.3 * loud * np.sin(2 * np.pi * 200 * samples)
+            sound += 0.1 * hiss * rng.normal(size=len(samples))
+            base = raw / subject / f"{number:02d}"
+            np.savez(f"{base}.npz", vertices=vertices.astype(np.float32), template=template, fps=30)
+            soundfile.write(f"{base}.wav", sound, 16000)
+    return raw
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    """Other tests of the process may have asked for another precision."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("captures")
+    prepare("folder", write_captures(root / "raw"), root / "set")
+    return root / "set"
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory):
+    """A HuBERT built like the large one, with random weights, as a user has it on disk."""
+    torch.manual_seed(0)
+    model = HubertModel(
+        HubertConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=16,
+            feat_extract_norm="layer", conv_bias=True, do_stable_layer_norm=True,
+        )
+    )  # fmt: skip
+    place = tmp_path_factory.mktemp("encoders") / "hubert"
+    model.save_pretrained(place)
+    return place
+
+
+def arguments(folder, run, ear, **changes):
+    settings = {
+        "preset": "vocaset", "small": True, "steps": 6, "batch_size": 4, "validations": 2,
+        "threads": 1, "precision": "no",
+    }  # fmt: skip
+    return CaptureTrainArguments(
+        data=folder, run=run, speech_encoder=str(ear), **(settings | changes)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tiny_checkpoint, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
+    return run, main(arguments(folder, run, tiny_checkpoint, steps=20))
+
+
+def test_a_run_ends_in_a_checkpoint_with_a_card(trained):
+    run, made = trained
+    model = checkpoint.load(run / "checkpoint")
+    assert model.config.speakers == ("anna", "ben")
+    assert (model.config.num_vertices, model.config.motion_fps) == (V, 30.0)
+    for name, value in made.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+    card = (run / "checkpoint" / "README.md").read_text()
+    for told in (made.data.content_hash, "--preset vocaset", "seed 0", "8 train", "vertex error"):
+        assert told in card
+    training = json.loads((run / "checkpoint" / "config.json").read_text())["training"]
+    assert training["data_fingerprint"] == made.data.content_hash
+    assert training["sequences"] == {"train": 8, "validation": 2, "test": 2}
+
+
+def test_every_term_and_gradient_norm_is_logged_and_drawn(trained):
+    run, _ = trained
+    lines = [json.loads(line) for line in (run / "captures-log.jsonl").read_text().splitlines()]
+    seen = set().union(*lines)
+    assert {"reconstruction", "motion_branch", "contrastive", "divergence", "adversary",
+            "orthogonality", "style_contrast", "style_consistency", "cycle"} <= seen  # fmt: skip
+    assert {"gradient_norm", "gradient_norm_decoder", "gradient_norm_motion_style"} <= seen
+    assert any("vertex_error_mm" in line for line in lines)
+    assert list((run / "tensorboard").glob("events*"))
+    for picture in ("curves.png", "sample.png"):
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(folder, tiny_checkpoint, tmp_path):
+    whole = main(arguments(folder, tmp_path / "whole", tiny_checkpoint))
+    main(arguments(folder, tmp_path / "parts", tiny_checkpoint, stop_at=4))
+    parts = main(arguments(folder, tmp_path / "parts", tiny_checkpoint))
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, parts.model.state_dict()[name]), name
+
+
+def test_a_run_folder_is_not_continued_with_other_options(folder, tiny_checkpoint, tmp_path):
+    main(arguments(folder, tmp_path, tiny_checkpoint, stop_at=1))
+    with pytest.raises(JobError, match="run of other options"):
+        main(arguments(folder, tmp_path, tiny_checkpoint, seed=1))
+
+
+def test_training_ends_when_validation_gets_no_better(tmp_path):
+    scores = [1.0, 3.0, 2.0, 2.5, 9.0, 9.0]
+    judged = []
+
+    def validate(_):
+        judged.append(scores[len(judged)])
+        return {"score": judged[-1]}
+
+    module = torch.nn.Linear(2, 1)
+    stage = Stage(
+        "toy", module, lambda model, _: {"fit": model(torch.ones(1, 2)).square().sum()}, validate,
+        num_steps=60, learning_rate=1e-3, num_validations=6, patience=2,
+    )  # fmt: skip
+    for _ in range(2):  # the second time there is nothing left to do
+        figures = run_stage(stage, Accelerator(cpu=True), folder=tmp_path, seed=0)
+        assert figures["step"] == 20
+        assert judged == scores[:4]
+
+
+@pytest.mark.parametrize("freeze", ["everything", "convolutions"])
+def test_a_hubert_from_a_folder_is_heard_once_if_frozen(folder, hubert, tmp_path, freeze):
+    made = main(arguments(folder, tmp_path / "run", hubert, steps=2, freeze=freeze))
+    assert made.model.config.speech.hidden_size == 16
+    assert made.model.config.num_phone_ids == 1
+    kept = list(tmp_path.rglob("*.speech.npy"))
+    encoder = made.model.speech_content.encoder.state_dict()
+    before = HubertModel.from_pretrained(hubert).state_dict()
+    stays = all(torch.equal(value, encoder[name]) for name, value in before.items())
+    assert stays == (freeze == "everything")
+    assert len(kept) == (10 if freeze == "everything" else 0)
+    if kept:
+        assert np.load(kept[0]).shape[1] == 16
+    checkpoint.load(tmp_path / "run" / "checkpoint")
+
+
+@pytest.mark.parametrize("preset", ["faceformer", "regression"])
+def test_peers_are_trained_on_motion_alone(folder, tiny_checkpoint, tmp_path, preset):
+    made = main(arguments(folder, tmp_path, tiny_checkpoint, preset=preset, steps=20))
+    lines = [
+        json.loads(line) for line in (tmp_path / "captures-log.jsonl").read_text().split("\n")[:-1]
+    ]
+    terms = set().union(*lines)
+    assert "velocity" in terms
+    assert not {"contrastive", "adversary", "cycle", "motion_branch"} & terms
+    assert made.model.config.modes == (
+        ("autoregressive",) if preset == "faceformer" else ("parallel",)
+    )
+    assert np.isfinite(made.figures["vertex_error_mm"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"preset": "base"}, "not made for captured faces"),
+        ({"speech_encoder": "nowhere"}, "no speech encoder"),
+        ({"batches_per_step": 0}, "1 or more"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_sentence(folder, tiny_checkpoint, tmp_path, changes, words):
+    wanted = replace(arguments(folder, tmp_path, tiny_checkpoint), **changes)
+    with pytest.raises(JobError, match=words):
+        main(wanted)
+
+
+def test_options_of_the_other_kind_are_refused(folder, tmp_path, capsys):
+    flags = ["train", "--data", str(folder), "--run", str(tmp_path)]
+    assert command([*flags, "--preset", "vocaset", "--phone-steps", "3"]) == 1
+    assert "no option --phone-steps" in capsys.readouterr().err
+
+
+def test_batches_show_all_speakers_other_sentences_and_no_padding(folder):
+    data = prepared.open(folder)
+    clips = data.split("train")
+    heard = HeardSpeech(data, folder, None, 16000.0)
+    recipe = Recipe(batch_size=4, max_frames=40, style_frames=20, factor=10.0, seed=3)
+    batches = CaptureBatches(data, clips, heard, ("anna", "ben"), recipe)
+    hidden = 0
+    for number in range(30):
+        batch = batches.batch(number)
+        known = batch.speaker[batch.speaker >= 0]
+        hidden += int((batch.speaker < 0).sum())
+        assert (batch.style_motion_lengths[batch.speaker < 0] == 0).all()
+        if len(known) == 4:
+            assert known.sort().values.tolist() == [0, 0, 1, 1]
+        assert int(batch.motion_lengths.max()) <= 40
+        assert torch.equal(batch.speech_lengths, (batch.motion_lengths * 16000 / 30).ceil().long())
+        for row, length in zip(batch.motion, batch.motion_lengths, strict=True):
+            assert (row[length:] == 0).all()
+        for row, shown in zip(batch.motion, batch.style_motion, strict=True):
+            assert shown.abs().max() == 0 or not torch.equal(row[:10], shown[:10])
+    assert 2 <= hidden <= 30
+    again = batches.batch(7)
+    assert torch.equal(again.motion, batches.batch(7).motion)
+    assert not torch.equal(again.motion, batches.batch(8).motion[:, : again.motion.shape[1]])
+
+
+def test_sampled_frames_are_spread_over_all_clips(folder):
+    data = prepared.open(folder)
+    clips = data.split("train")
+    total = sum(clip.num_frames for clip in clips)
+    frames = sample_frames(data, clips, 50)
+    every = total // 50
+    assert len(frames) == -(-total // every)
+    everything = np.concatenate([data.offsets(clip) for clip in clips])
+    np.testing.assert_array_equal(frames, everything[::every])
