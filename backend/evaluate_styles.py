@@ -82,7 +82,7 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
 def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, told: bool) -> Motion:
     """Weights of a clip in a code's style, told its true phones or hearing sound alone."""
     speech = torch.from_numpy(audio.stacked_log_mel(clip.samples))[None]
-    phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FPS))[None]
+    phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FPS, certain=True))[None]
     weights = model.generate(
         speech, code, num_frames=clip.num_frames, phones=phones if told else None, mode="parallel"
     )

@@ -242,7 +242,7 @@ class Predictor:
 
         with _timed(taken, "animating"):
             weights = self._generate(
-                speech, heard.phones, num_rows, code=self._code(style, style_strength),
+                speech, heard, num_rows, code=self._code(style, style_strength),
                 decoder=decoder, report=report, is_cancelled=is_cancelled,
             )  # fmt: skip
             gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
@@ -324,7 +324,7 @@ class Predictor:
     def _generate(
         self,
         speech: torch.Tensor,
-        phones: Sequence[Phone],
+        told: Heard,
         num_rows: int,
         *,
         code: torch.Tensor,
@@ -335,13 +335,14 @@ class Predictor:
         heard = self._model.config.speech
         seconds = num_rows / self._model.config.motion_fps
         num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
-        ids = torch.from_numpy(phone_frames(phones, num_ids, heard.rate_hz))[None]
+        certain = told.way == "text"
+        ids = phone_frames(told.phones, num_ids, heard.rate_hz, certain=certain)
         with memory_errors(), self._interruptible(is_cancelled):
             weights = (self.gatherer or self._model).generate(
                 speech.to(self.device),
                 code,
                 num_frames=num_rows,
-                phones=ids.to(self.device) if phones else None,
+                phones=torch.from_numpy(ids)[None].to(self.device) if told.phones else None,
                 mode=next(mode for mode in self._model.config.modes if mode == decoder),
                 chunk_frames=_CHUNK_FRAMES,
                 on_progress=report,

@@ -127,13 +127,17 @@ def from_ipa(symbol: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def phone_frames(phones: Sequence[Phone], num_frames: int, fps: float) -> NDArray[np.int64]:
+def phone_frames(
+    phones: Sequence[Phone], num_frames: int, fps: float, *, certain: bool = False
+) -> NDArray[np.int64]:
     """Writes phones onto a clock.
 
     Args:
         phones: In order of time; gaps between them are unknown.
         num_frames: Length ``T`` of the clock.
         fps: Frames per second; frame ``i`` is sampled at its middle, ``(i + 0.5) / fps``.
+        certain: Somebody gave the words, so that the phones are right; without it they may be
+            misheard. The model is told which: certain ids follow after all others.
 
     Returns:
         Ids ``1 + PHONES.index(symbol)``, ``UNKNOWN_PHONE_ID`` where there is no phone; ``(T,)``.
@@ -147,7 +151,7 @@ def phone_frames(phones: Sequence[Phone], num_frames: int, fps: float) -> NDArra
     times = (np.arange(num_frames) + 0.5) / fps
     index = np.searchsorted(starts, times, side="right") - 1
     inside = (index >= 0) & (times < ends[np.maximum(index, 0)])
-    ids[inside] = symbols[index[inside]]
+    ids[inside] = symbols[index[inside]] + (len(PHONES) if certain else 0)
     return ids
 
 

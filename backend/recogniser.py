@@ -142,11 +142,17 @@ def hear_words(samples: NDArray[np.int16]) -> Piece:
     decoder = _decoder()
     decoder.activate_search()
     sound = samples.astype("<i2").tobytes()
-    _pass(decoder, sound)
-    if decoder.hyp() is None:
+    try:
+        _pass(decoder, sound)
+        if decoder.hyp() is None:
+            return Piece()
+        sure = [segment.prob for segment in decoder.seg() if segment.word not in _FILLERS]
+        return _aligned(decoder, sound, confidence=sum(sure) / max(len(sure), 1))
+    except RuntimeError:
+        # In noise, words are found that cannot be aligned. The decoder is left inside an utterance;
+        # a new one is made at the next call.
+        _decoder.cache_clear()
         return Piece()
-    sure = [segment.prob for segment in decoder.seg() if segment.word not in _FILLERS]
-    return _aligned(decoder, sound, confidence=sum(sure) / max(len(sure), 1))
 
 
 def align_words(samples: NDArray[np.int16], words: Sequence[str]) -> Piece:

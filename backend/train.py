@@ -11,21 +11,23 @@ from typing import Final
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backend import losses, metrics
 from backend.config import PRESETS, LossWeights, StyleSource, TrainConfig
 from backend.data.batches import (
+    EXEMPLAR_FRAMES,
     MotionRecipe,
     motion_batch,
     motion_of,
     plain_batch,
-    style_batch,
     unseen_styles,
 )
 from backend.data.dataset import FPS, SpeechData, open_speech
 from backend.data.styles import STYLE_DIM
 from backend.data.styles import Style as SpeakingStyle
+from backend.devices import training_precision
 from backend.face_geometry import FaceGeometry, face_point_geometry
 from backend.model import PTalker, Style, TrainingBatch, face_point_graph
 from backend.model_card import Trained, export
@@ -33,11 +35,10 @@ from backend.mouth import CLOSED_MM, Mouth, demo_mouth
 from backend.protocol import JobError
 from backend.topology import FACE_POINT_NAMES
 from backend.train_phones import closures, make_phones_heard, phone_stage, some_clips
+from backend.train_styles import fit_style_reader, style_stage
 from backend.training_loop import Stage, run_stage
 
 _log = logging.getLogger(__name__)
-_NUM_FRAMES: Final = 150
-_PHONE_CLIPS: Final = 160
 _MOTION_CLIPS: Final = 48
 _FULL_EVERY: Final = 6
 _CYCLE_EVERY: Final = 5
@@ -50,7 +51,7 @@ WEIGHTS: Final = LossWeights(
     displacement=100.0,
     velocity=20.0,
     lip_distance=15.0,
-    closure=5.0,
+    closure=10.0,
     motion_branch=0.3,
     contrastive=0.01,
     divergence=0.01,
@@ -85,10 +86,10 @@ class TrainArguments:
     data: tuple[Path, ...]
     run: Path
     seed: int = 0
-    phone_steps: int = 3000
-    word_steps: int = 300
-    style_steps: int = 240
-    motion_steps: int = 960
+    phone_steps: int = 2400
+    word_steps: int = 250
+    style_steps: int = 600
+    motion_steps: int = 1100
     batch_size: int = 16
     threads: int = 0
 
@@ -114,7 +115,7 @@ def main(arguments: TrainArguments) -> Trained:
     torch.manual_seed(arguments.seed)
     model = new_model(arguments.preset, mouth)
     body = _Body(model, geometry_of(mouth))
-    accelerator = Accelerator(mixed_precision="bf16")
+    accelerator = Accelerator(mixed_precision=training_precision())
     listen = partial(
         phone_stage,
         encoder=model.speech_content,
@@ -126,11 +127,25 @@ def main(arguments: TrainArguments) -> Trained:
     for stage in (
         listen("phones", num_steps=arguments.phone_steps, told_share=0.0),
         listen("words", num_steps=arguments.word_steps, told_share=_TOLD_SHARE),
-        _style_stage(arguments, body, data),
+        style_stage(
+            model,
+            body.style_head,
+            data,
+            seed=arguments.seed,
+            batch_size=max(2, arguments.batch_size * 3 // 2),
+            num_steps=arguments.style_steps,
+        ),
         _motion_stage(arguments, body, data, mouth),
     ):
         if stage.name == "words":
             make_phones_heard(model.speech_content, data)
+        if stage.name == "motions":
+            model.speech_content.trust_as_recognised()
+        if stage.name == "styles":
+            error = fit_style_reader(
+                model, body.style_head, data, seed=arguments.seed, num_steps=arguments.style_steps
+            )
+            _log.info("styles from statistics alone: squared error %.4f", error)
         figures[stage.name] = run_stage(
             stage, accelerator, folder=arguments.run, seed=arguments.seed
         )
@@ -167,8 +182,9 @@ class _Body(nn.Module):
     """The model in training: its whole forward pass, or the one branch that speech takes.
 
     Most of a whole pass goes into encoding the motion itself and into the second branch. Most steps
-    leave them out, which costs half; and two of three leave the ear as it is, which learns slower
-    than the rest by then.
+    leave them out, take the exemplar's code as it is, and two of three leave the ear as it is: ear
+    and eye learn slower than the rest by then. Where nothing is told, they hear twice,
+    as ``generate`` does.
     """
 
     def __init__(self, model: PTalker, geometry: FaceGeometry) -> None:
@@ -201,12 +217,13 @@ class _Body(nn.Module):
             styles = outputs.styles
         else:
             size, num_frames = batch.motion.shape[:2]
+            phones = self._with_own_phones(batch)
             with torch.set_grad_enabled(trains_ear):
                 heard = model.speech_content(
-                    batch.speech, batch.speech_lengths, phones=batch.phones, num_frames=num_frames
+                    batch.speech, batch.speech_lengths, phones=phones, num_frames=num_frames
                 )
-            styles = model._styles_of(batch)
-            style = model.fusion(styles, batch_size=size)
+            styles = model.styles_of(batch, trains_motion_style=False)
+            style = model.fusion(styles, batch_size=size, strength=batch.style_strength)
             queries = model.decoder.queries(style, num_frames)
             hidden = model.decoder(queries, heard.features, heard.mask, style, causal=False)
             motion = model.motion(hidden).float()
@@ -217,6 +234,15 @@ class _Body(nn.Module):
                 terms["phones"] = losses.phones(heard.phone_logits.float(), batch.phone_targets)
         terms = {name: getattr(weights, name) * value for name, value in terms.items()}
         return {**terms, **self._seen_styles(styles, style_vectors)}
+
+    @torch.no_grad()
+    def _with_own_phones(self, batch: TrainingBatch) -> Tensor:
+        """Told phones, and what the ear is sure of where none are."""
+        ear = self.model.speech_content
+        ear.eval()
+        phones = ear.with_own_phones(batch.speech, batch.speech_lengths, batch.phones)
+        ear.train(self.training)
+        return phones
 
     def _seen_styles(
         self, styles: Mapping[StyleSource, Style], style_vectors: Tensor
@@ -232,45 +258,11 @@ class _Body(nn.Module):
         error = (told - style_vectors.to(told.device)).square().mean(-1)
         numbered = styles["identity"]
         both = motion.present & numbered.present
-        apart = (motion.code.float() - numbered.code.float().detach()).square().mean(-1)
+        apart = (motion.code.float() - numbered.code.float()).square().mean(-1)
         return {
             "style_dimensions": _STYLE_DIMENSIONS * losses.masked_mean(error, motion.present),
             "style_numbers": _STYLE_NUMBERS * losses.masked_mean(apart, both),
         }
-
-
-class _Eye(nn.Module):
-    """The encoder of motion style as a reader of the style's dimensions."""
-
-    def __init__(self, body: _Body) -> None:
-        super().__init__()
-        self.graph_encoder = body.model.graph_encoder
-        self.motion_style = body.model.motion_style
-        self.style_head = body.style_head
-        self._code = [body.model._motion_style]  # in a list, for the model is no part of this
-
-    def forward(self, motion: Tensor, lengths: Tensor) -> Tensor:
-        told: Tensor = self.style_head(self._code[0](motion, lengths).code)
-        return told
-
-
-def _style_stage(arguments: TrainArguments, body: _Body, data: SpeechData) -> Stage:
-    recipe = MotionRecipe(batch_size=max(2, arguments.batch_size * 3 // 2))
-
-    def error(eye: nn.Module, seed: int, number: int) -> Tensor:
-        motion, lengths, vectors = style_batch(data, recipe, seed=seed, number=number)
-        told = eye(motion, lengths).float()
-        return (told - vectors.to(told.device)).square().mean()
-
-    return Stage(
-        name="styles",
-        module=_Eye(body),
-        terms=lambda eye, number: {"style_dimensions": error(eye, arguments.seed, number)},
-        validate=lambda eye: {"score": -float(error(eye, arguments.seed + 1000, 0))},
-        num_steps=arguments.style_steps,
-        learning_rate=3e-3,
-        num_validations=4,
-    )
 
 
 def geometry_of(mouth: Mouth) -> FaceGeometry:
@@ -284,7 +276,12 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
     model = body.model
     num_styles = len(model.config.speakers)
     whole = MotionRecipe(batch_size=max(2, arguments.batch_size * 3 // 8), num_styles=num_styles)
-    speech_only = replace(whole, batch_size=max(2, arguments.batch_size * 9 // 16))
+    speech_only = replace(
+        whole,
+        batch_size=max(2, arguments.batch_size * 9 // 16),
+        style_frames=EXEMPLAR_FRAMES,
+        scaled_share=0.3,
+    )
 
     def terms(module: nn.Module, number: int) -> Mapping[str, Tensor]:
         is_full = number % _FULL_EVERY == 0
@@ -320,7 +317,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
         pairs = []
         for clip in clips:
             batch = plain_batch(data, [clip], SpeakingStyle.neutral(), told=told)
-            motion = model(batch, autoregressive=False).motion[0].clamp(0, 1.5).float().numpy()
+            motion = _generated(model, batch, model.neutral_style())
             opening, true = mouth.opening_mm(motion), mouth.opening_mm(batch.motion[0].numpy())
             counts += closures(clip, opening, threshold_mm=CLOSED_MM)
             pairs.append((opening, true))
@@ -331,10 +328,24 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
     for number, style in enumerate(unseen_styles(8)):
         clip, other = clips[number % len(clips)], clips[-1 - number % len(clips)]
         exemplar = motion_of(data, other, style)[:250]
-        batch = plain_batch(data, [clip], style, told="truth", exemplars=[exemplar])
-        motion = model(batch, autoregressive=False).motion[0].clamp(0, 1.5).float().numpy()
+        batch = plain_batch(data, [clip], style, told="truth")
+        code = model.encode_motion_style(torch.from_numpy(exemplar)[None].to(batch.motion.device))
+        motion = _generated(model, batch, code)
         neutral = motion_of(data, clip, SpeakingStyle.neutral())
         ratios.append(metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
     figures["style_error_ratio"] = float(np.mean(ratios))
     score = sum(figures[f"closures_f1_{told}"] for told in ("nothing", "misheard"))
     return {"score": score - figures["style_error_ratio"], **figures}
+
+
+def _generated(model: PTalker, batch: TrainingBatch, code: Tensor) -> NDArray[np.float32]:
+    """Weights ``(T, K)`` of a batch of one, as the backend makes them."""
+    weights = model.generate(
+        batch.speech,
+        code,
+        num_frames=batch.motion.shape[1],
+        lengths=batch.speech_lengths,
+        phones=batch.phones,
+        mode="parallel",
+    )
+    return np.asarray(weights[0].float().cpu().numpy(), np.float32)

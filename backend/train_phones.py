@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backend import metrics
-from backend.data.batches import IGNORED, misheard, phone_batch
+from backend.data.batches import IGNORED, phone_batch
 from backend.data.dataset import FPS, Clip, SpeechData
+from backend.data.phone_errors import corrupt
 from backend.model import SpeechContentEncoder
 from backend.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
 from backend.training_loop import Stage
@@ -113,7 +114,7 @@ def _judge_ear(ear: nn.Module, data: SpeechData) -> dict[str, float]:
         features = torch.from_numpy(data.features(clip))[None]
         lengths = torch.tensor([clip.num_frames])
         heard = ear(features, lengths)[0].argmax(-1).numpy()
-        told = phone_frames(misheard(clip.phones, rng), clip.num_frames, FPS)
+        told = phone_frames(corrupt(clip.phones, rng), clip.num_frames, FPS)
         mended = ear(features, lengths, torch.from_numpy(told)[None])[0].argmax(-1).numpy()
         truth = phone_frames(clip.phones, clip.num_frames, FPS)
         spoken = truth > PHONE_IDS[SILENCE]

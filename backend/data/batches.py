@@ -18,14 +18,23 @@ from torch import Tensor
 from backend import audio
 from backend.data.articulation import articulate
 from backend.data.dataset import FPS, Clip, SpeechData
-from backend.data.feature_augmentation import augment, mask
+from backend.data.feature_augmentation import augment, mask, no_speech
+from backend.data.phone_errors import corrupt
 from backend.data.styles import Style, style_for_voice
 from backend.model import TrainingBatch
-from backend.phones import PHONE_IDS, SILENCE, Phone, phone_frames
+from backend.phones import PHONE_IDS, SILENCE, phone_frames
 from backend.solved_shapes import ARKIT_NAMES
 
 IGNORED = -100
 CLEAN_SHARE = 0.15
+NO_SPEECH_SHARE = 0.06
+PACED_SHARE = 0.6
+PACES = (0.85, 1.4)
+STRENGTHS = (0.2, 1.6)
+EXEMPLAR_FRAMES = (125, 250)
+"""Shortest and longest clip from which a style is read where that costs little."""
+DEAF_SHARE = 0.2
+"""Of the sequences that are told the right phones: those that hear nothing, and must trust them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,10 @@ def phone_batch(
     phones = np.full((batch_size, num_frames), IGNORED, np.int64)
     lengths = np.zeros(batch_size, np.int64)
     for row in range(batch_size):
+        if rng.random() < NO_SPEECH_SHARE:
+            speech[row] = mask(_features_without_speech(num_frames, rng), rng)
+            phones[row], lengths[row] = PHONE_IDS[SILENCE], num_frames
+            continue
         clip, start, labels = _draw_crop(data, rng, num_frames=num_frames)
         length = len(labels)
         speech[row, :length] = mask(
@@ -100,12 +113,24 @@ def augmented_features(
     return audio.normalise(mel).reshape(clip.num_frames, audio.NUM_FEATURES)
 
 
+def _features_without_speech(num_frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Features while nobody speaks, shape ``(num_frames, 160)``."""
+    mel = augment(no_speech(2 * num_frames, rng), rng)
+    return audio.normalise(mel).reshape(num_frames, audio.NUM_FEATURES)
+
+
 def _draw_crop(
     data: SpeechData, rng: np.random.Generator, *, num_frames: int
 ) -> tuple[Clip, int, NDArray[np.int64]]:
-    """A clip, a start in it and the phones from there; rarely one that is mostly silence."""
+    """A clip, a start in it and the phones from there; rarely one that is mostly silence.
+
+    Most are spoken at another pace: learners of English, who are much of the recorded speech, read
+    slower than others talk.
+    """
     while True:
         clip = data.train[int(rng.integers(len(data.train)))]
+        if rng.random() < PACED_SHARE:
+            clip = clip.at_pace(rng.uniform(*PACES))
         start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
         length = min(num_frames, clip.num_frames - start)
         labels = phone_frames(clip.phones, clip.num_frames, FPS)[start : start + length]
@@ -130,6 +155,7 @@ class MotionRecipe:
             only.
         voice_share: Of the rest, those whose style can be heard in part in the voice.
         masked_share: Sequences whose features are masked as in the first stage.
+        scaled_share: Of those in a style, the ones that have more or less of it than is shown.
     """
 
     batch_size: int = 12
@@ -142,6 +168,7 @@ class MotionRecipe:
     corrupted_share: float = 0.35
     voice_share: float = 0.5
     masked_share: float = 0.5
+    scaled_share: float = 0.0
 
 
 @cache
@@ -225,10 +252,22 @@ def _motion_row(
     """One sequence: arrays without padding, named as the fields of ``TrainingBatch``."""
     clip, start, labels = _draw_crop(data, rng, num_frames=recipe.num_frames)
     span = slice(start, start + len(labels))
-    features = augmented_features(data, clip, rng)[span]
+    shown = _draw_style(data, recipe, clip, rng)
+    strength = rng.uniform(*STRENGTHS) if rng.random() < recipe.scaled_share else 1.0
+    style = Style.neutral().blend(shown.style, strength)
+    motion = motion_of(data, clip, style)[span]
+    told = _told_phones(clip, recipe, rng)[span]
+    if rng.random() < NO_SPEECH_SHARE:
+        features = _features_without_speech(len(labels), rng)
+        labels = np.full(len(labels), PHONE_IDS[SILENCE])
+        motion = articulate([], style=style, num_frames=len(labels), fps=FPS, blinks=False)
+        told = np.zeros(len(labels), np.int64)
+    else:
+        features = augmented_features(data, clip, rng)[span]
     if rng.random() < recipe.masked_share:
         features = mask(features, rng)
-    shown = _draw_style(data, recipe, clip, rng)
+    if told.max(initial=0) > len(PHONE_IDS) and rng.random() < DEAF_SHARE:
+        features = np.zeros_like(features)
     exemplar, voice = _NO_MOTION, _NO_SOUND
     if shown.is_seen:
         exemplar = _exemplar(data, recipe, shown.style, rng)
@@ -237,11 +276,12 @@ def _motion_row(
     return {
         "speech": features,
         "speech_lengths": np.array(len(labels)),
-        "motion": motion_of(data, clip, shown.style)[span],
+        "motion": motion,
         "motion_lengths": np.array(len(labels)),
         "style": shown.style.to_vector(),
+        "style_strength": np.array(strength, np.float32),
         "speaker": np.array(shown.number),
-        "phones": _told_phones(clip, recipe, rng)[span],
+        "phones": told,
         "phone_targets": labels,
         "style_motion": exemplar,
         "style_motion_lengths": np.array(len(exemplar) if shown.is_seen else 0),
@@ -300,51 +340,10 @@ def _told_phones(clip: Clip, recipe: MotionRecipe, rng: np.random.Generator) -> 
     """What the model is told is said in a clip: the truth, a recogniser's errors, or nothing."""
     kind = rng.random()
     if kind < recipe.exact_share:
-        return phone_frames(clip.phones, clip.num_frames, FPS)
+        return phone_frames(clip.phones, clip.num_frames, FPS, certain=True)
     if kind < recipe.exact_share + recipe.corrupted_share:
-        return phone_frames(misheard(clip.phones, rng), clip.num_frames, FPS)
+        return phone_frames(corrupt(clip.phones, rng), clip.num_frames, FPS)
     return np.zeros(clip.num_frames, np.int64)
-
-
-_CONFUSED = [
-    "P B M V", "B D G", "T D K", "M N NG", "F TH S", "V DH Z", "S SH Z", "CH JH SH", "L R W",
-    "W UW UH", "IY IH EY", "EH AE AH", "AA AO AH", "UW UH OW", "AY AA AE", "ER R AH", "HH SIL",
-    "P T K", "AW AA AE",
-]  # fmt: skip
-
-
-def misheard(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
-    """Phones as a recogniser that takes some words for others would give them.
-
-    Boundaries move by 20 ms, one phone in nine is another that sounds alike, one in thirty is
-    lost, and
-    now and then nothing was recognised for a while.
-
-    Args:
-        phones: The truth.
-        rng: Source of randomness.
-
-    Returns:
-        Phones in order of time, with gaps where nothing was recognised.
-    """
-    moments = np.array([phone.start_seconds for phone in phones] + [phones[-1].end_seconds])
-    moments = np.maximum.accumulate(moments + rng.normal(0.0, 0.02, len(moments)))
-    lost_from = rng.uniform(0.0, moments[-1]) if rng.random() < 0.2 else np.inf
-    lost_until = lost_from + rng.uniform(0.3, 1.5)
-    heard: list[Phone] = []
-    for phone, start, end in zip(phones, moments[:-1], moments[1:], strict=True):
-        symbol = phone.symbol
-        if lost_from < end and start < lost_until:
-            continue
-        if symbol != SILENCE and rng.random() < 0.033 and heard:
-            heard[-1] = Phone(heard[-1].symbol, heard[-1].start_seconds, float(end))
-            continue
-        groups = [group.split() for group in _CONFUSED if symbol in group.split()]
-        if groups and rng.random() < 0.11:
-            symbol = str(rng.choice(groups[int(rng.integers(len(groups)))]))
-        if end > start:
-            heard.append(Phone(symbol, float(start), float(end)))
-    return heard
 
 
 def _padded(arrays: Sequence[NDArray[Any]]) -> Tensor:
@@ -366,7 +365,6 @@ def plain_batch(
     style: Style,
     *,
     told: Told,
-    exemplars: Sequence[NDArray[np.float32]] = (),
     seed: int = 0,
 ) -> TrainingBatch:
     """Whole clips as they are, for judging a model.
@@ -376,7 +374,6 @@ def plain_batch(
         clips: What is said.
         style: The true answer's style.
         told: Which phones the model is told.
-        exemplars: One motion per clip to take the style from; none asks for the neutral style.
         seed: Of what is misheard.
 
     Returns:
@@ -386,8 +383,6 @@ def plain_batch(
     share = {"nothing": (0.0, 0.0), "truth": (1.0, 0.0), "misheard": (0.0, 1.0)}[told]
     recipe = MotionRecipe(exact_share=share[0], corrupted_share=share[1])
     lengths = torch.tensor([clip.num_frames for clip in clips])
-    shown = list(exemplars) or [_NO_MOTION] * len(clips)
-    seen = [len(motion) if exemplars else 0 for motion in shown]
     return TrainingBatch(
         speech=_padded([data.features(clip) for clip in clips]),
         speech_lengths=lengths,
@@ -395,6 +390,4 @@ def plain_batch(
         motion_lengths=lengths,
         speaker=torch.full((len(clips),), -1),
         phones=_padded([_told_phones(clip, recipe, rng) for clip in clips]),
-        style_motion=_padded(shown),
-        style_motion_lengths=torch.tensor(seen),
     )

@@ -10,7 +10,7 @@ style every time.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Clip:
         phones: With times in seconds.
         num_frames: Length at ``FPS``.
         first_frame: Where it begins in the arrays of ``SpeechData``, at ``FPS``.
+        stored_frames: How many frames it has there; others than ``num_frames`` are another pace.
     """
 
     key: str
@@ -50,6 +51,17 @@ class Clip:
     phones: tuple[Phone, ...]
     num_frames: int
     first_frame: int
+    stored_frames: int
+
+    def at_pace(self, pace: float) -> "Clip":
+        """The same utterance spoken faster (above 1) or slower, its pitch unchanged."""
+        num_frames = max(1, round(self.stored_frames / pace))
+        share = num_frames / self.num_frames
+        phones = tuple(
+            Phone(phone.symbol, phone.start_seconds * share, phone.end_seconds * share)
+            for phone in self.phones
+        )
+        return replace(self, phones=phones, num_frames=num_frames)
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,8 @@ class SpeechData:
     def mel(self, clip: Clip) -> NDArray[np.float32]:
         """Log-mel power of a clip before normalisation, shape ``(2 * num_frames, 80)``."""
         start = 2 * clip.first_frame
-        return np.asarray(self.log_power[start : start + 2 * clip.num_frames], np.float32)
+        stored = self.log_power[start : start + 2 * clip.stored_frames]
+        return _stretched(np.asarray(stored, np.float32), 2 * clip.num_frames)
 
     def features(self, clip: Clip) -> NDArray[np.float32]:
         """Stacked features as the backend computes them, shape ``(num_frames, 160)``."""
@@ -97,11 +110,27 @@ class SpeechData:
 
     def energy(self, clip: Clip) -> NDArray[np.float32]:
         """Root mean square of the sound around each frame, shape ``(num_frames,)``."""
-        return self.prosody[clip.first_frame : clip.first_frame + clip.num_frames, 0]
+        stored = self.prosody[clip.first_frame : clip.first_frame + clip.stored_frames, 0]
+        return _stretched(stored, clip.num_frames)
 
     def pitch(self, clip: Clip) -> NDArray[np.float32]:
         """Fundamental frequency in hertz, 0 where there is none, shape ``(num_frames,)``."""
-        return self.prosody[clip.first_frame : clip.first_frame + clip.num_frames, 1]
+        stored = self.prosody[clip.first_frame : clip.first_frame + clip.stored_frames, 1]
+        nearest = (np.arange(clip.num_frames) + 0.5) * clip.stored_frames / clip.num_frames
+        return stored[nearest.astype(np.int64)]  # between a tone and none lies nothing
+
+
+def _stretched(frames: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
+    """Linear interpolation along time, shape ``(n, ...)`` to ``(num_frames, ...)``."""
+    if len(frames) == num_frames:
+        return frames
+    places = (np.arange(num_frames) + 0.5) * len(frames) / num_frames - 0.5
+    places = np.clip(places, 0.0, len(frames) - 1.0)
+    low = places.astype(np.int64)
+    high = np.minimum(low + 1, len(frames) - 1)
+    share = (places - low).astype(np.float32).reshape(-1, *(1,) * (frames.ndim - 1))
+    stretched: NDArray[np.float32] = frames[low] * (1.0 - share) + frames[high] * share
+    return stretched
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +168,15 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
     for source in sources:
         frames = audio.num_feature_frames(source.num_samples)
         clips.append(
-            Clip(source.key, source.speaker, source.is_validation, source.phones, frames, position)
+            Clip(
+                key=source.key,
+                speaker=source.speaker,
+                is_validation=source.is_validation,
+                phones=source.phones,
+                num_frames=frames,
+                first_frame=position,
+                stored_frames=frames,
+            )
         )
         position += frames
     fingerprint = hashlib.sha256(repr(clips).encode()).hexdigest()[:16]

@@ -45,6 +45,40 @@ def augment(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | Non
     return np.logaddexp(result + level, hiss).astype(np.float32)
 
 
+def no_speech(num_frames: int, rng: np.random.Generator) -> LogMel:
+    """What is heard while nobody speaks: silence, noise, or held notes that come and go.
+
+    Args:
+        num_frames: Length at 100 Hz.
+        rng: Source of randomness.
+
+    Returns:
+        Log-mel power as ``augment`` takes it, shape ``(num_frames, 80)``.
+    """
+    level = rng.uniform(-12.0, 0.0)
+    grain = np.log(rng.gamma(3.0, 1.0 / 3.0, (num_frames, 80)) + 1e-6)
+    noise = grain + _smooth_curve(rng, points=int(rng.integers(2, 7)), spread=1.5) + level
+    kind = rng.random()
+    if kind < 0.2:  # hardly anything
+        noise += _FLOOR - level + rng.uniform(0.0, 4.0)
+    elif kind < 0.5:  # a noise that swells
+        noise += np.interp(
+            np.arange(num_frames), np.linspace(0, num_frames, 6), rng.normal(0.0, 1.5, 6)
+        )[:, None]
+    elif kind < 0.8:  # notes
+        noise -= rng.uniform(2.0, 8.0)
+        for _ in range(int(rng.integers(2, 16))):
+            start = int(rng.integers(-num_frames // 4, num_frames))
+            time = np.arange(num_frames) - start
+            decay = np.where(time < 0, -30.0, -np.maximum(time, 0) / rng.uniform(20.0, 200.0))
+            first = rng.uniform(2.0, 35.0)
+            bands = first * np.arange(1, 7) ** 0.8  # overtones lie ever closer in mel
+            shape = -0.5 * ((_BANDS[:, None] - bands) / 1.2) ** 2 - 0.7 * np.arange(6)
+            tone = shape.max(axis=1) + decay[:, None] + level + rng.uniform(0.0, 3.0)
+            noise = np.logaddexp(noise, tone)
+    return noise.astype(np.float32)
+
+
 def mask(features: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Blanks bands and short stretches of time (SpecAugment, Park et al. 2019), in place.
 

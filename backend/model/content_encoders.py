@@ -45,6 +45,9 @@ class SpeechContentEncoder(nn.Module):
     what is heard against what was recognised; with HuBERT they are added to its output, which is
     trained elsewhere. The logits of phones serve an auxiliary loss and the first stage of
     training.
+
+    Ids of told phones come in three sets of ``num_phone_ids - 1``, so that the model knows how far
+    to trust them: recognised (1 and on), certain, and the encoder's own first guess.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -60,8 +63,9 @@ class SpeechContentEncoder(nn.Module):
         self.unstack: nn.Module = nn.Identity()
         if speech.stacking > 1:
             self.unstack = nn.Linear(speech.hidden_size, speech.stacking * speech.hidden_size)
+        self.num_phones = config.num_phone_ids - 1
         self.phone_embedding = nn.Embedding(
-            config.num_phone_ids, speech.hidden_size // speech.stacking, padding_idx=0
+            3 * self.num_phones + 1, speech.hidden_size // speech.stacking, padding_idx=0
         )
         nn.init.normal_(self.phone_embedding.weight, std=0.3)
         with torch.no_grad():
@@ -98,6 +102,12 @@ class SpeechContentEncoder(nn.Module):
             num_frames = max(1, round(hidden.shape[1] * self.fps / self.rate_hz))
         features, frames = self.to_motion_clock(self.content(hidden), mask, num_frames)
         return SpeechContent(features, frames, hidden, mask, self.phones(hidden))
+
+    @torch.no_grad()
+    def trust_as_recognised(self) -> None:
+        """Certain phones and own guesses start from what was learned of recognised ones."""
+        recognised = self.phone_embedding.weight[1 : self.num_phones + 1]
+        self.phone_embedding.weight[1:] = recognised.repeat(3, 1)
 
     def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
         """Waveforms at mean 0 and variance 1, as published weights expect; features stay."""
@@ -157,7 +167,7 @@ class SpeechContentEncoder(nn.Module):
         """
         hidden, _ = self.hear(speech, lengths, phones)
         certainty, own = self.phones(hidden).softmax(-1).max(-1)
-        own = torch.where(certainty > _SURE, own, 0)
+        own = torch.where((certainty > _SURE) & (own > 0), own + 2 * self.num_phones, 0)
         if phones is None:
             return own
         told = _fit(phones, own.shape[1])

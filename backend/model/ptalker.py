@@ -118,8 +118,8 @@ class PTalker(nn.Module):
         )
         seen = stretch_frames(reduced_content, reduced_mask, self.config.motion_stride, T)
         seen = seen * mask.unsqueeze(-1)
-        styles = self._styles_of(batch)
-        style = self.fusion(styles, batch_size=len(mask))
+        styles = self.styles_of(batch)
+        style = self.fusion(styles, batch_size=len(mask), strength=batch.style_strength)
         queries = self.decoder.queries(style, T)
         if autoregressive:
             queries = self._fed_back(nodes, heard.features, both, style, own_feedback_share)
@@ -156,8 +156,15 @@ class PTalker(nn.Module):
         nodes, mask = average_frames(nodes, mask, self.config.motion_stride)
         return self.graph_encoder(nodes), mask
 
-    def _styles_of(self, batch: TrainingBatch) -> dict[StyleSource, Style]:
-        """Codes of the sources that the batch has and the config wants."""
+    def styles_of(
+        self, batch: TrainingBatch, *, trains_motion_style: bool = True
+    ) -> dict[StyleSource, Style]:
+        """Codes of the sources that the batch has and the config wants.
+
+        Args:
+            batch: The batch.
+            trains_motion_style: Whether gradients reach E_m^s, which is most of the work.
+        """
         wanted = self.config.style_sources
         styles: dict[StyleSource, Style] = {}
         if "identity" in wanted and self.config.speakers:
@@ -167,7 +174,8 @@ class PTalker(nn.Module):
             styles["speech"] = self._speech_style(batch.style_speech, batch.style_speech_lengths)
         if "motion" in wanted and batch.style_motion is not None:
             assert batch.style_motion_lengths is not None
-            styles["motion"] = self._motion_style(batch.style_motion, batch.style_motion_lengths)
+            with torch.set_grad_enabled(trains_motion_style and torch.is_grad_enabled()):
+                styles["motion"] = self.encode_style(batch.style_motion, batch.style_motion_lengths)
         return styles
 
     def _speech_style(self, speech: Tensor, lengths: Tensor) -> Style:
@@ -179,8 +187,8 @@ class PTalker(nn.Module):
             hidden, mask = self.speech_content.hear(prepared, lengths, None)
         return self.speech_style(hidden, mask)[0]
 
-    def _motion_style(self, motion: Tensor, lengths: Tensor) -> Style:
-        """E_m^s of a clip."""
+    def encode_style(self, motion: Tensor, lengths: Tensor) -> Style:
+        """E_m^s of clips, ``(B, T, K)`` or ``(B, T, V, 3)`` with their lengths ``(B,)``."""
         mask = frame_mask(lengths, motion.shape[1])
         nodes = self.graph_encoder.displacements(motion) * mask[:, :, None, None]
         features = self._motion_features(nodes, mask)
@@ -343,7 +351,7 @@ class PTalker(nn.Module):
         Returns:
             Codes for ``generate``, shape ``(B, D)``.
         """
-        style = self._motion_style(motion, _all_of(motion) if lengths is None else lengths)
+        style = self.encode_style(motion, _all_of(motion) if lengths is None else lengths)
         return self.fuse({"motion": style}, batch_size=len(motion))
 
     @torch.no_grad()

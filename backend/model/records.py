@@ -34,6 +34,7 @@ class TrainingBatch:
         style_motion_lengths: Its valid frames, 0 for none, int64 ``(B,)``.
         style_speech: Speech of another clip of the same speaker, as ``speech``.
         style_speech_lengths: Its valid frames or samples, 0 for none, int64 ``(B,)``.
+        style_strength: How much of the shown style the motion has, 1 being all, float32 ``(B,)``.
     """
 
     speech: Tensor
@@ -47,6 +48,7 @@ class TrainingBatch:
     style_motion_lengths: Tensor | None = None
     style_speech: Tensor | None = None
     style_speech_lengths: Tensor | None = None
+    style_strength: Tensor | None = None
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The batch on a device."""

@@ -105,16 +105,27 @@ class SpeechStyle(nn.Module):
 class MotionStyle(nn.Module):
     """E_m^s: linear, convolutions with layer norm, linear, transformer, mean over time.
 
-    Departures: the first linear layer is used, padding is left out, layers are residual, and the
-    means and spreads of the nodes' places and speeds are added through a linear layer. How far a
-    mouth opens and where it rests is what most tells styles apart, and the transformer alone took
-    many times the steps to see it.
+    Departures: the first linear layer is used, padding is left out, layers are residual, and beside
+    the mean over time two layers read statistics of the nodes' places (means, spreads, speeds,
+    highest and lowest), decorrelated, and of the frames' channels. How far a mouth opens and where
+    it rests shows there at once; the mean of a transformer's frames alone took many times the steps
+    to see it.
     """
+
+    _DECORRELATED = 256
+    _READER = 256
+    _LIMIT = 4.0  # standard deviations: an exemplar may be like nothing in training
 
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         width = config.motion_width
-        self.statistics = nn.Linear(9 * config.num_nodes, config.style_dim)
+        self.decorrelation = nn.Linear(15 * config.num_nodes, self._DECORRELATED)
+        self.linear = nn.Linear(self._DECORRELATED, config.style_dim)
+        self.reader = nn.Sequential(
+            nn.Linear(self._DECORRELATED + 3 * width, self._READER),
+            nn.GELU(),
+            nn.Linear(self._READER, config.style_dim),
+        )
         self.enter = nn.Linear(features, width)
         self.convs = nn.ModuleList(MaskedConv(width, width) for _ in range(config.motion_convs))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.motion_convs))
@@ -154,18 +165,73 @@ class MotionStyle(nn.Module):
             x = layer(x, mask)
         tokens = self.token(x) * mask.unsqueeze(-1)
         mean = tokens.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        seen = self.statistics(_statistics(nodes.flatten(2).float(), node_mask))
-        return Style(self.norm(mean) + seen, mask.any(1)), tokens
+        present = mask.any(1)
+        top = x.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(1)
+        top = torch.where(present.unsqueeze(1), top, 0.0)
+        seen = self.decorrelation(node_statistics(nodes, node_mask)).clamp(
+            -self._LIMIT, self._LIMIT
+        )
+        frames = torch.cat((seen, *_moments(x.float(), mask), top), dim=-1)
+        return Style(self.norm(mean) + self.linear(seen) + self.reader(frames), present), tokens
+
+    @torch.no_grad()
+    def fit(self, statistics: Tensor, known: Tensor) -> float:
+        """Solves what has a closed form: the decorrelation, and a reader of known dimensions.
+
+        The decorrelation (principal components at variance 1) stays as it is from then on: gradient
+        steps are slow on statistics that hang together as these do. The first dimensions of the
+        code then are least-squares estimates of what is known; everything else is left to training.
+
+        Args:
+            statistics: ``node_statistics`` of many motions, shape ``(n, 15 N)``.
+            known: What is known of their styles, shape ``(n, d)``, ``d`` at most the code's length.
+
+        Returns:
+            The mean squared error of the estimates on these motions.
+        """
+        x, y = statistics.double(), known.double()
+        mean, spread = x.mean(0), x.std(0) + 0.03
+        values, vectors = torch.linalg.eigh(((x - mean) / spread).T.cov())
+        count = min(self._DECORRELATED, len(values))
+        components = vectors[:, -count:] / (values[-count:] + 0.01).sqrt() / spread.unsqueeze(1)
+        self.decorrelation.weight.zero_()
+        self.decorrelation.bias.zero_()
+        self.decorrelation.weight[:count] = components.T.float()
+        self.decorrelation.bias[:count] = -(mean @ components).float()
+        self.decorrelation.requires_grad_(False)
+        seen = self.decorrelation(statistics.float()).clamp(-self._LIMIT, self._LIMIT).double()
+        gram = seen.T @ seen + 10.0 * torch.eye(seen.shape[1], dtype=seen.dtype, device=seen.device)
+        reader = torch.linalg.solve(gram, seen.T @ (y - y.mean(0)))
+        self.linear.weight[: y.shape[1]] = reader.T.float()
+        self.linear.bias[: y.shape[1]] = y.mean(0).float()
+        for weight in (*self.norm.parameters(), *self.reader[-1].parameters()):
+            weight.mul_(0.1)
+        return float((seen @ reader + y.mean(0) - y).square().mean())
 
 
-def _statistics(x: Tensor, mask: Tensor) -> Tensor:
-    """Means, spreads and tenfold speeds over time: ``(B, T, C)`` to ``(B, 3 C)``."""
+def node_statistics(nodes: Tensor, mask: Tensor) -> Tensor:
+    """What single frames do not tell: ``(B, T, N, 3)`` and ``(B, T)`` to ``(B, 15 N)``.
+
+    Means, spreads, ten times the root mean square of the steps, highest and lowest of every
+    coordinate; zeros where nothing is valid.
+    """
+    nodes = nodes.flatten(2).float()
+    steps = (nodes.diff(dim=1) * mask[:, 1:, None]).square().sum(1)
+    speeds = (steps / mask.sum(1, keepdim=True).clamp(min=1) + 1e-6).sqrt()
+    padding, present = ~mask.unsqueeze(-1), mask.any(1, keepdim=True)
+    highest = nodes.masked_fill(padding, -torch.inf).amax(1)
+    lowest = nodes.masked_fill(padding, torch.inf).amin(1)
+    parts = (*_moments(nodes, mask), 10.0 * speeds, highest, lowest)
+    return torch.where(present, torch.cat(parts, dim=-1), 0.0)
+
+
+def _moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and spreads over time: ``(B, T, C)`` to ``(B, C)`` each."""
     weight = mask.unsqueeze(-1).to(x.dtype)
     count = weight.sum(1).clamp(min=1.0)
     mean = (x * weight).sum(1) / count
     variance = ((x - mean.unsqueeze(1)).square() * weight).sum(1) / count
-    steps = (x.diff(dim=1) * weight[:, 1:]).square().sum(1) / count
-    return torch.cat((mean, (variance + 1e-6).sqrt(), 10.0 * (steps + 1e-6).sqrt()), dim=-1)
+    return mean, (variance + 1e-6).sqrt()
 
 
 class StyleFusion(nn.Module):
@@ -184,14 +250,18 @@ class StyleFusion(nn.Module):
         self.step = nn.Linear(style_dim, style_dim, bias=False)
 
     def forward(
-        self, styles: dict[StyleSource, Style], *, batch_size: int, strength: float = 1.0
+        self,
+        styles: dict[StyleSource, Style],
+        *,
+        batch_size: int,
+        strength: Tensor | None = None,
     ) -> Tensor:
         """Fuse.
 
         Args:
             styles: By source; any may be missing.
             batch_size: ``B``.
-            strength: 0 is neutral, 1 the style, more exaggerates.
+            strength: 0 is neutral, 1 the style (the default), more exaggerates; shape ``(B,)``.
 
         Returns:
             Codes for the decoder, shape ``(B, D)``.
@@ -207,7 +277,8 @@ class StyleFusion(nn.Module):
         shares = torch.where(present, wanted.exp(), 0.0)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-6)
         codes = torch.stack([styles[source].code for source in used], dim=1)  # (B, n, D)
-        return neutral + strength * self.step(torch.einsum("bn,bnd->bd", shares, codes))
+        step = self.step(torch.einsum("bn,bnd->bd", shares, codes))
+        return neutral + (step if strength is None else strength.unsqueeze(1) * step)
 
     def _drop(self, present: Tensor) -> Tensor:
         """Drop sources at random, but never the last one: that would teach it to be neutral."""

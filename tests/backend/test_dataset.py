@@ -81,6 +81,29 @@ def test_augmentation_keeps_shape_and_time(data):
         assert changed[60:].mean() > changed[:40].mean() - 0.5
 
 
+def test_another_pace_moves_phones_and_sound_alike(data):
+    clip = data.train[0]
+    fast = clip.at_pace(1.5)
+    assert fast.num_frames == round(clip.num_frames / 1.5)
+    assert fast.phones[1].start_seconds == pytest.approx(
+        clip.phones[1].start_seconds * fast.num_frames / clip.num_frames
+    )
+    mel, level = data.mel(fast).mean(1), data.energy(fast)
+    assert len(mel) == 2 * fast.num_frames
+    assert len(data.pitch(fast)) == len(level) == fast.num_frames
+    onset = int(np.argmax(np.diff(mel))) / 100  # the silent first half second ends
+    assert onset == pytest.approx(0.5 / 1.5, abs=0.04)
+    assert np.array_equal(data.mel(clip.at_pace(1.0)), data.mel(clip))
+
+
+def test_sounds_without_speech_are_finite_and_of_many_kinds():
+    made = [feature_augmentation.no_speech(200, np.random.default_rng(seed)) for seed in range(30)]
+    assert all(one.shape == (200, 80) and np.isfinite(one).all() for one in made)
+    levels = [float(one.mean()) for one in made]
+    assert max(levels) - min(levels) > 10.0  # from silence to noise
+    assert made[0].dtype == np.float32
+
+
 def test_masking_blanks_some_bands_and_frames():
     features = np.ones((100, 160), np.float32)
     masked = feature_augmentation.mask(features.copy(), np.random.default_rng(0))
@@ -98,10 +121,15 @@ def test_a_phone_batch_depends_on_seed_and_number_only(data):
 
 
 def test_a_phone_batch_is_padded_and_labelled(data):
-    batch = batches.phone_batch(data, seed=0, number=0, batch_size=4, num_frames=100)
+    batch = batches.phone_batch(data, seed=0, number=0, batch_size=16, num_frames=120)
     frames = audio.num_feature_frames(int(SECONDS * 16000))
-    assert batch.speech.shape == (4, 100, 160)
-    assert batch.lengths.tolist() == [frames] * 4
-    assert (batch.phones[:, frames:] == batches.IGNORED).all()
-    assert batch.phones[0, 30] == PHONE_IDS["M"]
-    assert (batch.speech[:, frames:] == 0).all()
+    slowest, fastest = batches.PACES
+    assert batch.speech.shape == (16, 120, 160)
+    assert int(batch.lengths.min()) >= frames / fastest - 1
+    for speech, phones, length in zip(batch.speech, batch.phones, batch.lengths, strict=True):
+        assert (phones[length:] == batches.IGNORED).all()
+        assert (phones[:length] > 0).all()
+        assert (speech[length:] == 0).all()
+        if (phones[:length] != PHONE_IDS["SIL"]).any():  # somebody speaks
+            assert length <= frames / slowest + 1
+            assert phones[length * 2 // 5] == PHONE_IDS["M"]  # at any pace

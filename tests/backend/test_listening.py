@@ -275,19 +275,30 @@ def test_closed_listener_works_again(spoken):
 def test_errors_keep_the_phones_in_order_and_mostly_right(spoken):
     rng = np.random.default_rng(0)
     truth = phone_frames(spoken.phones, 200, 50.0)
-    right = []
-    for _ in range(40):
+    right, gaps = [], 0
+    for _ in range(60):
         phones = corrupt(spoken.phones, rng)
         assert all(phone.end_seconds > phone.start_seconds for phone in phones)
-        assert all(
-            one.end_seconds == pytest.approx(other.start_seconds) for one, other in pairwise(phones)
-        )
-        assert phones[-1].end_seconds == spoken.phones[-1].end_seconds
-        right.append(float((phone_frames(phones, 200, 50.0) == truth).mean()))
+        assert all(one.end_seconds <= other.start_seconds + 1e-9 for one, other in pairwise(phones))
+        heard = phone_frames(phones, 200, 50.0)
+        gaps += bool((heard[truth > 0] == 0).any())
+        right.append(float((heard == truth)[heard > 0].mean()))
     assert 0.55 < np.mean(right) < 0.95
+    assert 0 < gaps < 30  # now and then a recogniser gives nothing for a while
     assert corrupt([], rng) == []
     again = [corrupt(spoken.phones, np.random.default_rng(7)) for _ in range(2)]
     assert again[0] == again[1]
+
+
+def test_noise_in_which_words_cannot_be_aligned_is_nothing_heard(spoken):
+    rng = np.random.default_rng(9)
+    seconds = np.arange(16000 * 3) / 16000
+    swell = 1.0 + np.sin(2 * np.pi * 1.65 * seconds)
+    noise = (rng.normal(0.0, 0.05, len(seconds)) * swell).astype(np.float32)
+    heard = recognise(noise)  # PocketSphinx finds a word there, then fails to align it
+    assert heard.way == "sound"
+    assert not heard.phones
+    assert recognise(spoken.samples).words  # and listens on
 
 
 def test_real_speech_aligns_as_an_independent_aligner_does(real_speech):

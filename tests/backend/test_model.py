@@ -8,7 +8,7 @@ from torch_geometric.nn import GATv2Conv
 from backend import losses
 from backend.config import PRESETS, TrainConfig
 from backend.face_geometry import FaceGeometry
-from backend.model import PTalker, TrainingBatch
+from backend.model import PTalker, TrainingBatch, node_statistics
 from backend.model.attention import frame_mask, windowed_attention
 from tests.backend.model_samples import build, random_batch, random_graph, small
 
@@ -254,6 +254,45 @@ def test_any_source_of_style_alone_suffices(kept):
     assert torch.allclose(fused, model.neutral_style(2)) == (not kept)
 
 
+def test_a_fitted_reader_tells_known_dimensions_in_the_first_of_the_code():
+    model = build(PRESETS["tiny"])
+    style = model.motion_style
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randn(400, 2, generator=generator)
+    mixed = torch.randn(2, style.decorrelation.in_features, generator=generator)
+    statistics = known @ mixed + 0.1 * torch.randn(
+        400, len(mixed[0]), generator=generator
+    )  # two causes behind a thousand numbers
+    assert style.fit(statistics, known) < 0.01
+    seen = style.decorrelation(statistics)
+    told = style.linear(seen)[:, :2]
+    assert float((told - known).square().mean().detach()) < 0.01
+    assert not style.decorrelation.weight.requires_grad
+    torch.testing.assert_close(seen.mean(0), torch.zeros(seen.shape[1]), atol=1e-2, rtol=0.0)
+    far = style.decorrelation(100.0 * statistics).clamp(-4, 4)
+    assert torch.isfinite(style.linear(far)).all()
+
+
+def test_the_nodes_statistics_leave_padding_out():
+    nodes = torch.zeros(2, 4, 1, 3)
+    nodes[:, :, 0, 0] = torch.tensor([1.0, 3.0, 1.0, 99.0])
+    mask = torch.tensor([[True, True, True, False], [False] * 4])
+    told = node_statistics(nodes, mask)[0].reshape(5, 3)[:, 0]
+    mean, spread, speed = 5 / 3, (8 / 9) ** 0.5, 10 * (8 / 3) ** 0.5
+    torch.testing.assert_close(told, torch.tensor([mean, spread, speed, 3.0, 1.0]))
+    assert (node_statistics(nodes, mask)[1] == 0).all()
+
+
+def test_the_strength_of_a_batch_scales_each_sequences_step_from_neutral():
+    model = build(PRESETS["tiny"], lively=True).eval()
+    batch = random_batch(model.config, (12, 12))
+    styles = model.styles_of(batch)
+    neutral = model.neutral_style(2)
+    whole = model.fusion(styles, batch_size=2) - neutral
+    scaled = model.fusion(styles, batch_size=2, strength=torch.tensor([0.0, 1.5])) - neutral
+    torch.testing.assert_close(scaled, whole * torch.tensor([[0.0], [1.5]]))
+
+
 def test_absent_sources_are_as_if_not_given():
     model = build(TINY, lively=True).eval()
     batch = random_batch(TINY, (10, 10))
@@ -290,6 +329,28 @@ def test_phones_are_optional_and_matter():
     told = model.speech_content(speech, lengths, phones=torch.full((1, 20), 7)).features
     torch.testing.assert_close(without, unknown)
     assert not torch.allclose(without, told)
+
+
+def test_phones_are_trusted_by_where_they_come_from():
+    model = build(PRESETS["tiny"], lively=True).eval()
+    ear, batch = model.speech_content, random_batch(model.config, (20,))
+    told = batch.phones.clamp(min=1)
+    heard = [
+        ear(batch.speech, batch.speech_lengths, phones=told + shift * ear.num_phones).features
+        for shift in range(3)
+    ]
+    assert not torch.allclose(heard[0], heard[1])
+    assert not torch.allclose(heard[1], heard[2])
+    nothing = torch.zeros_like(told)
+    with torch.no_grad():
+        ear.phones.bias[5] = 50.0  # surely this one
+        own = ear.with_own_phones(batch.speech, batch.speech_lengths, nothing)
+        kept = ear.with_own_phones(batch.speech, batch.speech_lengths, told)
+        ear.phones.bias[0] = 99.0  # surely none
+        none = ear.with_own_phones(batch.speech, batch.speech_lengths, nothing)
+    assert (own == 5 + 2 * ear.num_phones).all()
+    assert torch.equal(kept, told)
+    assert (none == 0).all()
 
 
 def test_windowed_attention_equals_full_attention_with_a_band():

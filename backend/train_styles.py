@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The third stage of training: the encoder of motion style learns to read styles off motions.
+
+Apart from ``train.py``, which puts the stages in order and trains the whole model.
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, style_batch
+from backend.data.dataset import SpeechData
+from backend.model import PTalker, frame_mask, node_statistics
+from backend.training_loop import Stage
+
+_FITTED_BATCHES: Final = 100
+_FITTED_AT_ONCE: Final = 100
+_VALIDATION_BATCHES: Final = 6
+
+
+class _Eye(nn.Module):
+    """The encoder of motion style as a reader of the style's dimensions."""
+
+    def __init__(self, model: PTalker, style_head: nn.Linear) -> None:
+        super().__init__()
+        self.graph_encoder = model.graph_encoder
+        self.motion_style = model.motion_style
+        self.style_head = style_head
+        self._style = [model.encode_style]  # in a list, for the model is no part of this
+
+    def forward(self, motion: Tensor, lengths: Tensor) -> Tensor:
+        told: Tensor = self.style_head(self._style[0](motion, lengths).code)
+        return told
+
+
+def fit_style_reader(
+    model: PTalker, style_head: nn.Linear, data: SpeechData, *, seed: int, num_steps: int
+) -> float:
+    """Solves the part of E_m^s that has a closed form, on motions of known styles.
+
+    Args:
+        model: Its motion style encoder is fitted.
+        style_head: Reads the style's dimensions off a code; the identity afterwards.
+        data: The speech.
+        seed: Of the run.
+        num_steps: Length of the stage that follows; a short one gets fewer motions, at most
+            10,000.
+
+    Returns:
+        The mean squared error on these motions; knowing nothing is 0.25.
+    """
+    graph, scale = model.graph_encoder, model.config.motion_scale
+    recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
+    statistics, known = [], []
+    for number in range(max(1, min(_FITTED_BATCHES, num_steps // 6))):
+        motion, lengths, vectors = style_batch(data, recipe, seed=seed + 2000, number=number)
+        nodes = graph.displacements(motion.to(graph.basis.device)) * scale
+        mask = frame_mask(lengths.to(nodes.device), nodes.shape[1])
+        statistics.append(node_statistics(nodes, mask))
+        known.append(vectors.to(nodes.device))
+    with torch.no_grad():
+        style_head.weight.zero_().fill_diagonal_(1.0)
+        style_head.bias.zero_()
+    return model.motion_style.fit(torch.cat(statistics), torch.cat(known))
+
+
+def style_stage(
+    model: PTalker,
+    style_head: nn.Linear,
+    data: SpeechData,
+    *,
+    seed: int,
+    batch_size: int,
+    num_steps: int,
+) -> Stage:
+    """The stage.
+
+    Args:
+        model: Its motion style encoder is trained.
+        style_head: Reads the style's dimensions off a code.
+        data: The speech.
+        seed: Of the run.
+        batch_size: Exemplars in a batch.
+        num_steps: Length of the stage.
+    """
+    recipe = MotionRecipe(batch_size=batch_size, style_frames=EXEMPLAR_FRAMES)
+
+    def error(eye: nn.Module, seed: int, number: int) -> Tensor:
+        motion, lengths, vectors = style_batch(data, recipe, seed=seed, number=number)
+        told = eye(motion, lengths).float()
+        return (told - vectors.to(told.device)).square().mean()
+
+    def judge(eye: nn.Module) -> dict[str, float]:
+        errors = [error(eye, seed + 1000, number) for number in range(_VALIDATION_BATCHES)]
+        return {"score": -float(torch.stack(errors).mean())}
+
+    return Stage(
+        name="styles",
+        module=_Eye(model, style_head),
+        terms=lambda eye, number: {"style_dimensions": error(eye, seed, number)},
+        validate=judge,
+        num_steps=num_steps,
+        learning_rate=1e-3,
+        num_validations=4,
+    )
