@@ -62,7 +62,8 @@ def fit_style_reader(
     with torch.no_grad():
         style_head.weight.zero_().fill_diagonal_(1.0)
         style_head.bias.zero_()
-    return model.motion_style.fit(torch.cat(statistics), torch.cat(known))
+    told = torch.cat(known)[:, : model.config.style_dim]  # as many as a small code can hold
+    return model.motion_style.fit(torch.cat(statistics), told)
 
 
 def style_stage(

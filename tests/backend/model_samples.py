@@ -102,4 +102,5 @@ def random_batch(
         style_motion_lengths=torch.full((B,), style_frames),
         style_speech=style_speech,
         style_speech_lengths=torch.full((B,), style_speech.shape[1]),
+        style_strength=torch.linspace(1.0, 1.2, B),
     )
