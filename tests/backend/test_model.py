@@ -42,6 +42,7 @@ def one_sample(batch: TrainingBatch, row: int) -> TrainingBatch:
         style_motion_lengths=batch.style_motion_lengths[pick],
         style_speech=batch.style_speech[pick],
         style_speech_lengths=batch.style_speech_lengths[pick],
+        style_strength=batch.style_strength[pick],
     )
 
 
