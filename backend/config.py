@@ -327,7 +327,8 @@ PRESETS: dict[str, ModelConfig] = {
         preset="base",
         motion_stride=4,
         speakers=tuple(f"style_{number}" for number in range(64)),
-        speech=SpeechEncoderConfig(stacking=2, window=24),
+        dropout=0.0,
+        speech=SpeechEncoderConfig(stacking=2, window=24, dropout=0.0),
     ),
     "vocaset": _VOCASET,
     "biwi": replace(

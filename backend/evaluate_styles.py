@@ -39,10 +39,13 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
 
     Returns:
         ``error_ratio``: error to the true answer over that of the neutral one, in millimetres at
-        the face points, phones known; ``error_ratio_sound`` when listening to sound alone;
+        the face points, phones known; ``error_ratio_to_own_neutral`` over that of the model's own
+        neutral answer, which is what an artist gets who gives no style; ``error_ratio_sound`` when
+        listening to sound alone;
         ``retrieval`` among the styles by an independent classifier, and its accuracy on the true
         answers ``retrieval_of_truth``; ``closures_f1_neutral`` and ``closures_f1_worst`` over
-        styles, phones known; ``error_ratio_half`` and so on at other strengths.
+        styles, phones known; ``error_ratio_half_strength`` and so on at
+        other strengths.
     """
     styles = unseen_styles(NUM_STYLES)
     said, shown = clips[:_NUM_SENTENCES], clips[_NUM_SENTENCES:] or clips
@@ -68,6 +71,7 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
     worst = min(_closures_f1(motions, said, mouth) for motions in made)
     return {
         "error_ratio": _mean_ratio(made, truths, neutral_truth, mouth),
+        "error_ratio_to_own_neutral": _mean_ratio(made, truths, neutral, mouth),
         "error_ratio_sound": _mean_ratio(heard, truths, neutral_truth, mouth),
         "error_ratio_half_strength": float(np.mean(strengths[0.5])),
         "error_ratio_one_and_a_half": float(np.mean(strengths[1.5])),

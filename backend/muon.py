@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration; Jordan et al. 2024
@@ -56,20 +57,37 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("Muon takes no closure")
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(weight)
-                momentum = state["momentum_buffer"]
-                momentum.lerp_(weight.grad, 1.0 - group["momentum"])
-                direction = orthogonalised(
-                    weight.grad.lerp(momentum, group["momentum"]), self._iterations
-                )
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for weight, direction in zip(weights, self._directions(weights, group), strict=True):
                 size = 0.2 * math.sqrt(max(weight.shape))
                 weight.mul_(1.0 - group["lr"] * group["weight_decay"])
                 weight.add_(direction, alpha=-group["lr"] * size)
+
+    def _directions(self, weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Where each matrix moves; processes share the work, as their gradients are the same."""
+        if not weights:
+            return []
+        in_group = dist.is_available() and dist.is_initialized()
+        rank, num_ranks = (dist.get_rank(), dist.get_world_size()) if in_group else (0, 1)
+        moved = torch.zeros(sum(weight.numel() for weight in weights), device=weights[0].device)
+        directions = [
+            part.view_as(weight)
+            for part, weight in zip(
+                moved.split([weight.numel() for weight in weights]), weights, strict=True
+            )
+        ]
+        for place, (weight, direction) in enumerate(zip(weights, directions, strict=True)):
+            state = self.state[weight]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+            momentum = state["momentum_buffer"]
+            momentum.lerp_(weight.grad, 1.0 - group["momentum"])
+            if place % num_ranks == rank:
+                ahead = weight.grad.lerp(momentum, group["momentum"])
+                direction.copy_(orthogonalised(ahead, self._iterations))
+        if num_ranks > 1:
+            dist.all_reduce(moved)
+        return directions
 
 
 def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:

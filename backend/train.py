@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -34,7 +34,13 @@ from backend.model_card import Trained, export
 from backend.mouth import CLOSED_MM, Mouth, demo_mouth
 from backend.protocol import JobError
 from backend.topology import FACE_POINT_NAMES
-from backend.train_phones import closures, make_phones_heard, phone_stage, some_clips
+from backend.train_phones import (
+    BATCHES_PER_STEP,
+    closures,
+    make_phones_heard,
+    phone_stage,
+    some_clips,
+)
 from backend.train_styles import fit_style_reader, style_stage
 from backend.training_loop import Stage, run_stage
 
@@ -78,7 +84,7 @@ class TrainArguments:
         word_steps: Of the second, in which it is told half of the time what a recogniser heard.
         style_steps: Of the third, in which styles are read from motions.
         motion_steps: Of the last, in which the whole model learns to move.
-        batch_size: Sequences of 3 s in a batch.
+        batch_size: Sequences of 3 s in a step.
         threads: Of torch on a CPU; 0 leaves it to torch.
     """
 
@@ -86,10 +92,10 @@ class TrainArguments:
     data: tuple[Path, ...]
     run: Path
     seed: int = 0
-    phone_steps: int = 2400
+    phone_steps: int = 3600
     word_steps: int = 250
-    style_steps: int = 600
-    motion_steps: int = 1100
+    style_steps: int = 100
+    motion_steps: int = 1600
     batch_size: int = 16
     threads: int = 0
 
@@ -115,7 +121,10 @@ def main(arguments: TrainArguments) -> Trained:
     torch.manual_seed(arguments.seed)
     model = new_model(arguments.preset, mouth)
     body = _Body(model, geometry_of(mouth))
-    accelerator = Accelerator(mixed_precision=training_precision())
+    accelerator = Accelerator(
+        mixed_precision=training_precision(),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
     listen = partial(
         phone_stage,
         encoder=model.speech_content,
@@ -275,26 +284,28 @@ def geometry_of(mouth: Mouth) -> FaceGeometry:
 def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mouth: Mouth) -> Stage:
     model = body.model
     num_styles = len(model.config.speakers)
-    whole = MotionRecipe(batch_size=max(2, arguments.batch_size * 3 // 8), num_styles=num_styles)
+    at_once = arguments.batch_size // BATCHES_PER_STEP
+    whole = MotionRecipe(batch_size=max(2, at_once * 3 // 8), num_styles=num_styles)
     speech_only = replace(
         whole,
-        batch_size=max(2, arguments.batch_size * 9 // 16),
+        batch_size=max(2, at_once * 5 // 8),
         style_frames=EXEMPLAR_FRAMES,
         scaled_share=0.3,
     )
 
     def terms(module: nn.Module, number: int) -> Mapping[str, Tensor]:
-        is_full = number % _FULL_EVERY == 0
+        step = number // BATCHES_PER_STEP  # all processes do the same in a step
+        is_full = step % _FULL_EVERY == 0
         recipe = whole if is_full else speech_only
         batch, vectors = motion_batch(data, recipe, seed=arguments.seed, number=number)
-        full_number = number // _FULL_EVERY
+        full_step = step // _FULL_EVERY
         return module(
             batch,
             vectors,
             is_full=is_full,
-            trains_ear=number % 3 == 0,
-            autoregressive=is_full and full_number % 4 == 3,
-            with_cycle=is_full and full_number % _CYCLE_EVERY == 1,
+            trains_ear=step % 3 == 0,
+            autoregressive=is_full and full_step % 4 == 3,
+            with_cycle=is_full and full_step % _CYCLE_EVERY == 1,
         )
 
     return Stage(
@@ -305,6 +316,7 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
         num_steps=arguments.motion_steps,
         learning_rate=1.5e-3,
         num_validations=5,
+        batches_per_step=BATCHES_PER_STEP,
     )
 
 

@@ -7,6 +7,8 @@ Apart from the modules that do the work, which bring torch: ``--help`` must not 
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +54,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add(parser, "--seed", int, "N", "of everything (default: 0)")
     _add(parser, "--batch-size", int, "N", "sequences in a batch (default: 16; captured faces: 8)")
     _add(parser, "--threads", int, "N", "threads on a CPU (default: torch's choice)")
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train on N graphics cards, or in N processes on a CPU, of this machine (default: 1)",
+    )
     speech = parser.add_argument_group("on speech")
     _add(speech, "--phone-steps", int, "N", "steps in which the ear learns phones")
     _add(speech, "--word-steps", int, "N", "steps in which it is told what a recogniser heard")
@@ -104,7 +113,7 @@ def _add(
 
 
 def run(options: argparse.Namespace) -> Path:
-    """Train as the options say.
+    """Train as the options say, in one process or several.
 
     Returns:
         The checkpoint.
@@ -112,6 +121,17 @@ def run(options: argparse.Namespace) -> Path:
     Raises:
         JobError: Data, preset or run folder are no good.
     """
+    if options.processes < 1:
+        raise JobError(f"--processes is {options.processes}; give 1 or more.")
+    if options.processes == 1:
+        _train(options)
+    else:
+        _train_in_processes(options)
+    found: Path = options.run_folder / "checkpoint"
+    return found
+
+
+def _train(options: argparse.Namespace) -> None:
     from backend import train, train_captures  # bring torch
 
     if options.preset in CAPTURE_PRESETS:
@@ -132,8 +152,51 @@ def run(options: argparse.Namespace) -> Path:
                 **_given(options, _SPEECH),
             )
         )
-    found: Path = options.run_folder / "checkpoint"
-    return found
+
+
+def _train_in_processes(options: argparse.Namespace) -> None:
+    """By torch's own launcher, of which ``torchrun`` is the command line.
+
+    That one cannot be used as it is: it takes our ``--run`` for an abbreviation of its own option.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=options.processes,
+        run_id="train",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    sent = {name: value for name, value in vars(options).items() if not callable(value)}
+    try:
+        refusals = elastic_launch(config, _train_one_of_several)(argparse.Namespace(**sent))
+    except ChildFailedError as error:
+        raise JobError("A process of the training failed; what it wrote says why.") from error
+    for refusal in refusals.values():
+        if refusal:
+            raise JobError(refusal)
+
+
+def _train_one_of_several(options: argparse.Namespace) -> str:
+    """In its own process; returns why the training was refused, or nothing."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        threads = max(1, (os.cpu_count() or 1) // options.processes)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        torch.set_num_threads(threads)
+    is_first = os.environ["RANK"] == "0"
+    logging.basicConfig(level=logging.INFO if is_first else logging.WARNING)
+    try:
+        _train(options)
+    except JobError as error:
+        return str(error)
+    return ""
 
 
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

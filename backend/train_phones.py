@@ -21,6 +21,8 @@ from backend.model import SpeechContentEncoder
 from backend.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
 from backend.training_loop import Stage
 
+BATCHES_PER_STEP: Final = 2
+"""Into so many batches each step is cut, for as many processes or fewer."""
 _NUM_FRAMES: Final = 150
 _PHONE_CLIPS: Final = 160
 
@@ -54,7 +56,7 @@ def phone_stage(
         encoder: What is trained.
         data: The speech.
         seed: Of the run.
-        batch_size: Crops of 3 s.
+        batch_size: Crops of 3 s in a step.
         num_steps: Length of the stage.
         told_share: Crops for which a recogniser's phones are given, errors and all.
     """
@@ -64,7 +66,7 @@ def phone_stage(
             data,
             seed=seed,
             number=number,
-            batch_size=batch_size,
+            batch_size=max(2, batch_size // BATCHES_PER_STEP),
             num_frames=_NUM_FRAMES,
             told_share=told_share,
         )
@@ -84,7 +86,8 @@ def phone_stage(
         validate=partial(_judge_ear, data=data),
         num_steps=num_steps,
         learning_rate=1e-3 if told_share else 3e-3,
-        num_validations=4 if told_share else 12,
+        num_validations=4 if told_share else 6,
+        batches_per_step=BATCHES_PER_STEP,
     )
 
 

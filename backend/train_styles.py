@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, style_batch
 from backend.data.dataset import SpeechData
 from backend.model import PTalker, frame_mask, node_statistics
+from backend.train_phones import BATCHES_PER_STEP
 from backend.training_loop import Stage
 
 _FITTED_BATCHES: Final = 100
@@ -53,7 +54,7 @@ def fit_style_reader(
     graph, scale = model.graph_encoder, model.config.motion_scale
     recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
     statistics, known = [], []
-    for number in range(max(1, min(_FITTED_BATCHES, num_steps // 6))):
+    for number in range(min(_FITTED_BATCHES, max(1, num_steps))):
         motion, lengths, vectors = style_batch(data, recipe, seed=seed + 2000, number=number)
         nodes = graph.displacements(motion.to(graph.basis.device)) * scale
         mask = frame_mask(lengths.to(nodes.device), nodes.shape[1])
@@ -82,10 +83,12 @@ def style_stage(
         style_head: Reads the style's dimensions off a code.
         data: The speech.
         seed: Of the run.
-        batch_size: Exemplars in a batch.
+        batch_size: Exemplars in a step.
         num_steps: Length of the stage.
     """
-    recipe = MotionRecipe(batch_size=batch_size, style_frames=EXEMPLAR_FRAMES)
+    recipe = MotionRecipe(
+        batch_size=max(2, batch_size // BATCHES_PER_STEP), style_frames=EXEMPLAR_FRAMES
+    )
 
     def error(eye: nn.Module, seed: int, number: int) -> Tensor:
         motion, lengths, vectors = style_batch(data, recipe, seed=seed, number=number)
@@ -104,4 +107,5 @@ def style_stage(
         num_steps=num_steps,
         learning_rate=1e-3,
         num_validations=4,
+        batches_per_step=BATCHES_PER_STEP,
     )

@@ -9,10 +9,13 @@ over time, so hours of speech can sound different in every epoch on one core.
 """
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
+
+from backend import audio
 
 LogMel = NDArray[np.float32]
 
@@ -56,8 +59,7 @@ def no_speech(num_frames: int, rng: np.random.Generator) -> LogMel:
         Log-mel power as ``augment`` takes it, shape ``(num_frames, 80)``.
     """
     level = rng.uniform(-12.0, 0.0)
-    grain = np.log(rng.gamma(3.0, 1.0 / 3.0, (num_frames, 80)) + 1e-6)
-    noise = grain + _smooth_curve(rng, points=int(rng.integers(2, 7)), spread=1.5) + level
+    noise = _noise(num_frames, rng) + level
     kind = rng.random()
     if kind < 0.2:  # hardly anything
         noise += _FLOOR - level + rng.uniform(0.0, 4.0)
@@ -112,6 +114,28 @@ def _warp_bands(log_power: LogMel, rng: np.random.Generator) -> LogMel:
     return warped
 
 
+def _noise(num_frames: int, rng: np.random.Generator) -> LogMel:
+    """Steady noise of some colour, about 0 on average.
+
+    Its grain is real white noise's, which is coarse in low bands (few bins of the spectrum) and
+    fine in high ones, and alike in frames and bands that overlap. With grain that was independent
+    everywhere the model took real noise for speech.
+    """
+    white = _white_noise()
+    frames = int(rng.integers(len(white))) + np.arange(num_frames)
+    slope = float(rng.uniform(-10.0, 3.0)) * (_BANDS / 79.0 - 0.5)  # from brown to blue
+    curve = _smooth_curve(rng, points=int(rng.integers(2, 7)), spread=1.0)
+    return np.take(white, frames, axis=0, mode="wrap") + slope.astype(np.float32) + curve
+
+
+@cache
+def _white_noise() -> LogMel:
+    """A minute of it, each band 0 on average."""
+    samples = np.random.default_rng(0).normal(0.0, 0.1, 60 * audio.SAMPLE_RATE_HZ)
+    white = audio.log_power(samples.astype(np.float32))
+    return white - white.mean(axis=0)
+
+
 def _smooth_curve(rng: np.random.Generator, *, points: int, spread: float) -> NDArray[np.float32]:
     knots = rng.normal(0.0, spread, points)
     return np.interp(_BANDS, np.linspace(0.0, 79.0, points), knots).astype(np.float32)
@@ -130,8 +154,7 @@ def _add_noise(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | 
         noise = np.resize(babble, log_power.shape).astype(np.float32)
         ratio_db = rng.uniform(6.0, 30.0)
     else:
-        grain = np.log(rng.gamma(3.0, 1.0 / 3.0, log_power.shape) + 1e-6)
-        noise = (grain + _smooth_curve(rng, points=5, spread=1.5)).astype(np.float32)
+        noise = _noise(len(log_power), rng)
         ratio_db = rng.uniform(3.0, 30.0)
     shift = loudness - _mean_level(noise) - ratio_db * math.log(10.0) / 10.0
     return np.logaddexp(log_power, noise + np.float32(shift))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from backend import checkpoint
+from backend.__main__ import main as command
 from backend.data import batches
 from backend.data.dataset import open_speech
 from backend.data.styles import STYLE_DIM, Style
@@ -77,6 +78,28 @@ def test_the_same_seed_gives_the_same_model_and_another_does_not(folder, trained
     assert any(
         not torch.equal(value, first[name]) for name, value in other.model.state_dict().items()
     )
+
+
+def test_two_processes_train_the_same_model_as_one(folder, trained, tmp_path):
+    _, made = trained
+    steps = {"phone": 6, "word": 2, "style": 2, "motion": 9}
+    status = command([
+        "train", "--preset", "tiny", "--data", str(folder), "--run", str(tmp_path / "run"),
+        "--batch-size", "4", "--threads", "1", "--processes", "2",
+        *(word for name, number in steps.items() for word in (f"--{name}-steps", str(number))),
+    ])  # fmt: skip
+    assert status == 0
+    found = checkpoint.load(tmp_path / "run" / "checkpoint").state_dict()
+    for name, value in made.model.state_dict().items():
+        torch.testing.assert_close(found[name].float(), value.float(), rtol=2e-3, atol=1e-4)
+
+
+def test_what_a_process_refuses_is_said_once(tmp_path, capsys):
+    words = ["train", "--preset", "tiny", "--data", str(tmp_path), "--run", str(tmp_path / "run")]
+    assert command([*words, "--processes", "2"]) == 1
+    assert capsys.readouterr().err.count("holds no speech to train on") == 1
+    assert command([*words, "--processes", "0"]) == 1
+    assert "give 1 or more" in capsys.readouterr().err
 
 
 def test_loss_falls(folder, tmp_path):

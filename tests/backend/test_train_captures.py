@@ -131,6 +131,20 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder, tiny_checkpoint, tmp_
         assert torch.equal(value, parts.model.state_dict()[name]), name
 
 
+def test_two_processes_train_the_same_model_as_one(folder, tiny_checkpoint, tmp_path):
+    options = [
+        "--preset", "vocaset", "--data", str(folder), "--speech-encoder", str(tiny_checkpoint),
+        "--small", "--steps", "6", "--validations", "2", "--accumulate", "2", "--threads", "1",
+    ]  # fmt: skip
+    weights = []
+    for processes in ("1", "2"):
+        run = tmp_path / processes
+        assert command(["train", *options, "--run", str(run), "--processes", processes]) == 0
+        weights.append(checkpoint.load(run / "checkpoint").state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
+
+
 def test_a_run_folder_is_not_continued_with_other_options(folder, tiny_checkpoint, tmp_path):
     main(arguments(folder, tmp_path, tiny_checkpoint, stop_at=1))
     with pytest.raises(JobError, match="run of other options"):
