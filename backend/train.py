@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backend import losses, metrics
-from backend.config import PRESETS, LossWeights, StyleSource, TrainConfig
+from backend.ablations import without
+from backend.config import PRESETS, LossWeights, ModelConfig, StyleSource, TrainConfig
 from backend.data.batches import (
     EXEMPLAR_FRAMES,
     MotionRecipe,
@@ -86,6 +87,7 @@ class TrainArguments:
         motion_steps: Of the last, in which the whole model learns to move.
         batch_size: Sequences of 3 s in a step.
         threads: Of torch on a CPU; 0 leaves it to torch.
+        without: Parts to leave out; see ``ablations.without``.
     """
 
     preset: str
@@ -98,6 +100,7 @@ class TrainArguments:
     motion_steps: int = 1600
     batch_size: int = 16
     threads: int = 0
+    without: tuple[str, ...] = ()
 
 
 def main(arguments: TrainArguments) -> Trained:
@@ -116,15 +119,17 @@ def main(arguments: TrainArguments) -> Trained:
         raise JobError(f"Preset {arguments.preset!r} is not made for speech; take base or tiny.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    data = open_speech(arguments.data, arguments.run / "cache")
-    mouth = demo_mouth()
-    torch.manual_seed(arguments.seed)
-    model = new_model(arguments.preset, mouth)
-    body = _Body(model, geometry_of(mouth))
     accelerator = Accelerator(
         mixed_precision=training_precision(),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    with accelerator.main_process_first():  # which fills the cache
+        data = open_speech(arguments.data, arguments.run / "cache")
+    mouth = demo_mouth()
+    torch.manual_seed(arguments.seed)
+    config, weights = without(PRESETS[arguments.preset], WEIGHTS, arguments.without)
+    model = new_model(config, mouth)
+    body = _Body(model, geometry_of(mouth), weights)
     listen = partial(
         phone_stage,
         encoder=model.speech_content,
@@ -172,12 +177,13 @@ def command_of(arguments: TrainArguments) -> str:
         f" --word-steps {arguments.word_steps} --style-steps {arguments.style_steps}"
         f" --motion-steps {arguments.motion_steps}"
         f" --batch-size {arguments.batch_size}"
+        + (" --without " + " ".join(arguments.without) if arguments.without else "")
     )
 
 
-def new_model(preset: str, mouth: Mouth) -> PTalker:
+def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:
     """A model with random weights whose graph is the face points of a head."""
-    model = PTalker(PRESETS[preset])
+    model = PTalker(config)
     graph = face_point_graph(
         torch.from_numpy(mouth.points),
         torch.from_numpy(mouth.basis),
@@ -196,11 +202,11 @@ class _Body(nn.Module):
     as ``generate`` does.
     """
 
-    def __init__(self, model: PTalker, geometry: FaceGeometry) -> None:
+    def __init__(self, model: PTalker, geometry: FaceGeometry, weights: LossWeights) -> None:
         super().__init__()
         self.model = model
         self.geometry = geometry
-        self.config = TrainConfig(weights=WEIGHTS)
+        self.config = TrainConfig(weights=weights)
         self.style_head = nn.Linear(model.config.style_dim, STYLE_DIM)
 
     def forward(

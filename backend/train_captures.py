@@ -16,6 +16,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from backend import losses
+from backend.ablations import without
 from backend.capture_card import CaptureTrained, export, plot_curves, plot_sample
 from backend.capture_start import (
     CAPTURE_PRESETS,
@@ -98,6 +99,7 @@ class CaptureTrainArguments:
         cache: Folder for what a frozen ear heard; None is in the run's.
         threads: Of torch on a CPU; 0 leaves it to torch.
         stop_at: Steps after which to stop as if interrupted; 0 is at the end.
+        without: Parts to leave out; see ``ablations.without``.
     """
 
     preset: str
@@ -119,6 +121,7 @@ class CaptureTrainArguments:
     cache: Path | None = None
     threads: int = 0
     stop_at: int = 0
+    without: tuple[str, ...] = ()
 
 
 def main(arguments: CaptureTrainArguments) -> CaptureTrained:
@@ -141,6 +144,8 @@ def main(arguments: CaptureTrainArguments) -> CaptureTrained:
     source = find_source(arguments.speech_encoder, preset.speech, arguments.freeze)
     torch.manual_seed(arguments.seed)
     config = config_for(arguments.preset, data, source, small=arguments.small)
+    peer = "motion" not in config.style_sources
+    config, weights = without(config, MOTION_WEIGHTS if peer else WEIGHTS, arguments.without)
     start = new_start(config, data, source, arguments.regions)
     precision = arguments.precision
     if precision == "auto":  # a CPU may have to emulate bf16
@@ -158,7 +163,7 @@ def main(arguments: CaptureTrainArguments) -> CaptureTrained:
         _remember(arguments, data, accelerator.is_main_process)
         start.model.to(accelerator.device)
         heard = _heard(arguments, data, start.model)
-    stage = _stage(arguments, data, start, heard, accelerator.device)
+    stage = _stage(arguments, data, start, heard, weights, accelerator.device)
     figures = run_stage(
         stage,
         accelerator,
@@ -189,6 +194,8 @@ def command_of(arguments: CaptureTrainArguments) -> str:
                 parts.append(f"{flag} PATH")
             elif value is True:
                 parts.append(flag)
+            elif name == "without":
+                parts += [" ".join((flag, *value))] if value else []
             elif value not in (None, False, ""):
                 parts.append(f"{flag} {value}")
     return " ".join(parts)
@@ -245,12 +252,11 @@ def _heard(arguments: CaptureTrainArguments, data: PreparedSet, model: PTalker) 
 class _Body(nn.Module):
     """The model in training, with its loss terms."""
 
-    def __init__(self, model: PTalker, geometry: FaceGeometry) -> None:
+    def __init__(self, model: PTalker, geometry: FaceGeometry, weights: LossWeights) -> None:
         super().__init__()
         self.model = model
         self.geometry = geometry
-        is_peer = "motion" not in model.config.style_sources
-        self.config = TrainConfig(weights=MOTION_WEIGHTS if is_peer else WEIGHTS)
+        self.config = TrainConfig(weights=weights)
 
     def train(self, mode: bool = True) -> _Body:
         """A frozen ear hears as it will when the model is used."""
@@ -290,6 +296,7 @@ def _stage(
     data: PreparedSet,
     start: Start,
     heard: HeardSpeech,
+    weights: LossWeights,
     device: torch.device,
 ) -> Stage:
     fps = float(data.manifest.fps)
@@ -302,7 +309,7 @@ def _stage(
     )
     batches = CaptureBatches(data, data.split("train"), heard, training_speakers(data), recipe)
     config = start.model.config
-    body = _Body(start.model, _on(start.geometry, device))
+    body = _Body(start.model, _on(start.geometry, device), weights)
     judged = judged_clips(data)
     share = TrainConfig().autoregressive_share if "parallel" in config.modes else 1.0
     if "autoregressive" not in config.modes:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from backend.protocol import JobError
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
+PARTS: Final = ("graph-attention", "cross-attention", "alignment-losses", "disentanglement")
 _FLAGS: Final = {"batches_per_step": "accumulate"}
 _SPEECH: Final = (
     "seed", "phone_steps", "word_steps", "style_steps", "motion_steps", "batch_size", "threads",
+    "without",
 )  # fmt: skip
 _CAPTURES: Final = (
     "seed", "speech_encoder", "freeze", "steps", "batch_size", "batches_per_step", "precision",
     "learning_rate", "validations", "patience", "max_seconds", "small", "regions", "cache",
-    "threads", "stop_at",
+    "threads", "stop_at", "without",
 )  # fmt: skip
 
 
@@ -60,6 +64,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="train on N graphics cards, or in N processes on a CPU, of this machine (default: 1)",
+    )
+    add(
+        "--without",
+        nargs="+",
+        choices=PARTS,
+        default=argparse.SUPPRESS,
+        help="leave parts out, to see what they are worth",
     )
     speech = parser.add_argument_group("on speech")
     _add(speech, "--phone-steps", int, "N", "steps in which the ear learns phones")
@@ -172,17 +183,19 @@ def _train_in_processes(options: argparse.Namespace) -> None:
         max_restarts=0,
     )
     sent = {name: value for name, value in vars(options).items() if not callable(value)}
-    try:
-        refusals = elastic_launch(config, _train_one_of_several)(argparse.Namespace(**sent))
-    except ChildFailedError as error:
-        raise JobError("A process of the training failed; what it wrote says why.") from error
-    for refusal in refusals.values():
-        if refusal:
-            raise JobError(refusal)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as folder:
+        refusal = Path(folder) / "refusal.txt"
+        try:
+            elastic_launch(config, _train_one_of_several)(argparse.Namespace(**sent), refusal)
+        except ChildFailedError as error:
+            if refusal.exists():
+                raise JobError(refusal.read_text(encoding="utf-8")) from error
+            raise JobError("A process of the training failed; what it wrote says why.") from error
 
 
-def _train_one_of_several(options: argparse.Namespace) -> str:
-    """In its own process; returns why the training was refused, or nothing."""
+def _train_one_of_several(options: argparse.Namespace, refusal: Path) -> None:
+    """In its own process; why a training is refused is written to a file, for the parent to say."""
     import torch
 
     if not torch.cuda.is_available():
@@ -195,13 +208,14 @@ def _train_one_of_several(options: argparse.Namespace) -> str:
     try:
         _train(options)
     except JobError as error:
-        return str(error)
-    return ""
+        refusal.write_text(str(error), encoding="utf-8")
+        sys.exit(1)  # which ends the others, that may be waiting for this one
 
 
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     """What was given; an option of the other kind of training is a mistake."""
     given = {name: value for name, value in vars(options).items() if name in {*_SPEECH, *_CAPTURES}}
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     odd = sorted(set(given) - set(names))
     if odd:
         flag = _FLAGS.get(odd[0], odd[0]).replace("_", "-")

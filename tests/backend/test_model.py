@@ -346,12 +346,30 @@ def test_phones_are_trusted_by_where_they_come_from():
     with torch.no_grad():
         ear.phones.bias[5] = 50.0  # surely this one
         own = ear.with_own_phones(batch.speech, batch.speech_lengths, nothing)
-        kept = ear.with_own_phones(batch.speech, batch.speech_lengths, told)
+        certain = told + ear.num_phones
+        kept = ear.with_own_phones(batch.speech, batch.speech_lengths, certain)
         ear.phones.bias[0] = 99.0  # surely none
         none = ear.with_own_phones(batch.speech, batch.speech_lengths, nothing)
     assert (own == 5 + 2 * ear.num_phones).all()
-    assert torch.equal(kept, told)
+    assert torch.equal(kept, certain)
     assert (none == 0).all()
+
+
+def test_recognised_phones_count_as_much_as_the_ear_agrees_with_them():
+    model = build(PRESETS["tiny"], lively=True).eval()
+    ear, batch = model.speech_content, random_batch(model.config, (200,))
+    told = torch.full((1, 200), 7)
+    told[:, 100:] = 9
+    with torch.no_grad():
+        ear.phones.weight.zero_()
+        ear.phones.bias.zero_()
+        ear.phones.bias[7], ear.phones.bias[8] = 4.0, 4.7  # 8 sounds likelier than 7, 9 unlikely
+        found = ear.with_own_phones(batch.speech, batch.speech_lengths, told)
+        alone = ear.with_own_phones(batch.speech, batch.speech_lengths, None)
+    own = 2 * ear.num_phones
+    assert (alone == 8 + own).all()
+    assert (found[:, :20] == 7 + own).all()  # a word of which the ear thinks well
+    assert (found[:, -20:] == 8 + own).all()  # one of which it thinks ill
 
 
 def test_windowed_attention_equals_full_attention_with_a_band():

@@ -94,6 +94,15 @@ def test_two_processes_train_the_same_model_as_one(folder, trained, tmp_path):
         torch.testing.assert_close(found[name].float(), value.float(), rtol=2e-3, atol=1e-4)
 
 
+def test_without_a_part_another_model_is_trained(folder, trained, tmp_path):
+    _, made = trained
+    parts = ("graph-attention", "cross-attention", "alignment-losses", "disentanglement")
+    bare = main(arguments(folder, tmp_path, word_steps=1, motion_steps=7, without=parts))
+    assert bare.model.config.motion_encoder == bare.model.config.alignment == "linear"
+    assert made.model.config.motion_encoder == "graph"
+    assert "--without graph-attention cross-attention" in bare.command
+
+
 def test_what_a_process_refuses_is_said_once(tmp_path, capsys):
     words = ["train", "--preset", "tiny", "--data", str(tmp_path), "--run", str(tmp_path / "run")]
     assert command([*words, "--processes", "2"]) == 1

@@ -14,11 +14,14 @@ from transformers import HubertConfig, HubertModel
 
 from backend import checkpoint
 from backend.__main__ import main as command
+from backend.ablations import without
+from backend.config import PRESETS
 from backend.data import prepared
 from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
 from backend.data.prepare import prepare
 from backend.protocol import JobError
-from backend.train_captures import CaptureTrainArguments, main
+from backend.train_captures import WEIGHTS, CaptureTrainArguments, main
+from backend.train_options import PARTS
 from backend.training_loop import Stage, run_stage
 
 V, FPS, FRAMES = 40, 30, 36
@@ -143,6 +146,25 @@ def test_two_processes_train_the_same_model_as_one(folder, tiny_checkpoint, tmp_
         weights.append(checkpoint.load(run / "checkpoint").state_dict())
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_can_be_left_out(folder, tiny_checkpoint, tmp_path, part):
+    made = main(arguments(folder, tmp_path, tiny_checkpoint, steps=2, without=(part,)))
+    config = made.model.config
+    assert (config.motion_encoder == "linear") == (part == "graph-attention")
+    assert (config.alignment == "linear") == (part == "cross-attention")
+    assert f"--without {part}" in (tmp_path / "checkpoint" / "README.md").read_text()
+
+
+def test_losses_are_left_out_by_their_factors():
+    config, weights = without(PRESETS["vocaset"], WEIGHTS, ["alignment-losses"])
+    assert (weights.contrastive, weights.divergence) == (0.0, 0.0)
+    assert weights.orthogonality > 0.0
+    _, weights = without(config, weights, ["disentanglement"])
+    assert (weights.orthogonality, weights.adversary) == (0.0, 0.0)
+    with pytest.raises(JobError, match="no part 'glue'"):
+        without(config, weights, ["glue"])
 
 
 def test_a_run_folder_is_not_continued_with_other_options(folder, tiny_checkpoint, tmp_path):
