@@ -16,7 +16,7 @@ from backend.model.speech_encoders import build_speech_encoder, conformer_reach
 from backend.phones import PHONE_IDS, SILENCE
 
 _SURE = 0.5  # of a phone: share of the probability
-_TRUST_FROM, _TRUST_GAIN = 0.2, 20.0
+_TRUST_FROM, _TRUST_GAIN = 0.25, 40.0
 TRUST_FRAMES = 75
 """On each side, over which the ear's agreement with recognised phones is averaged."""
 
