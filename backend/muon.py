@@ -58,7 +58,8 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("Muon takes no closure")
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            for weight, direction in zip(weights, self._directions(weights, group), strict=True):
+            directions = self._directions(weights, group)
+            for weight, direction in zip(weights, directions, strict=True):
                 size = 0.2 * math.sqrt(max(weight.shape))
                 weight.mul_(1.0 - group["lr"] * group["weight_decay"])
                 weight.add_(direction, alpha=-group["lr"] * size)
@@ -80,10 +81,11 @@ class Muon(torch.optim.Optimizer):
             state = self.state[weight]
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(weight)
-            momentum = state["momentum_buffer"]
-            momentum.lerp_(weight.grad, 1.0 - group["momentum"])
+            momentum, gradient = state["momentum_buffer"], weight.grad
+            assert gradient is not None
+            momentum.lerp_(gradient, 1.0 - group["momentum"])
             if place % num_ranks == rank:
-                ahead = weight.grad.lerp(momentum, group["momentum"])
+                ahead = gradient.lerp(momentum, group["momentum"])
                 direction.copy_(orthogonalised(ahead, self._iterations))
         if num_ranks > 1:
             dist.all_reduce(moved)
