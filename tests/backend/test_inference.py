@@ -19,6 +19,7 @@ from backend import motion as motions
 from backend.devices import memory_errors, pick_device
 from backend.listening import Heard, ListeningCancelledError
 from backend.mesh import read_face_points, read_head
+from backend.model import content_encoders
 from backend.phones import Phone
 from backend.protocol import JobCancelled, JobError
 from backend.solved_shapes import ARKIT_NAMES
@@ -127,6 +128,8 @@ def test_cancel_is_noticed_while_listening(predictor, head, monkeypatch):
 def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
     heard = Heard((Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words")
     monkeypatch.setattr(predictor._listener, "recognise", lambda *_, **__: heard)
+    monkeypatch.setattr(content_encoders, "_TRUST_FROM", 0.0)  # an ear without training knows none
+    monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 1000.0)
     words, seen = predict(predictor, head, voice(1.0), listen="words")
     sound, _ = predict(predictor, head, voice(1.0))
     assert words.report["listen"] == "words"

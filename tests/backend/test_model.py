@@ -211,6 +211,8 @@ def test_own_motion_is_fed_back_where_that_is_asked_for(modes):
 def test_generation_equals_the_training_pass():
     model = build(TINY, lively=True).eval()
     batch = random_batch(TINY, (25,))
+    certain = batch.phones.clamp(min=1) + model.speech_content.num_phones  # not weighed any more
+    batch = replace(batch, phones=certain)
     outputs = model(batch)
     style = model.fusion(outputs.styles, batch_size=1)
     made = model.generate(batch.speech, style, num_frames=25, phones=batch.phones)
@@ -363,7 +365,7 @@ def test_recognised_phones_count_as_much_as_the_ear_agrees_with_them():
     with torch.no_grad():
         ear.phones.weight.zero_()
         ear.phones.bias.zero_()
-        ear.phones.bias[7], ear.phones.bias[8] = 4.0, 4.7  # 8 sounds likelier than 7, 9 unlikely
+        ear.phones.bias[7], ear.phones.bias[8] = 5.0, 5.4  # 8 sounds likelier than 7, 9 unlikely
         found = ear.with_own_phones(batch.speech, batch.speech_lengths, told)
         alone = ear.with_own_phones(batch.speech, batch.speech_lengths, None)
     own = 2 * ear.num_phones
@@ -459,7 +461,7 @@ def test_sound_path_can_be_exported_for_any_length():
     style = model.neutral_style()
 
     def inputs(num_frames: int) -> tuple[torch.Tensor, ...]:
-        return torch.randn(1, num_frames, 160), torch.randint(0, 41, (1, num_frames)), style
+        return torch.randn(1, num_frames, 160), torch.randint(41, 81, (1, num_frames)), style
 
     length = {1: torch.export.Dim.DYNAMIC}
     program = torch.export.export(
