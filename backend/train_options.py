@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command-line options of ``train``, on speech and on captured faces.
+"""Command-line options of ``train``, on speech and on captured faces, and its processes.
 
 Apart from the modules that do the work, which bring torch: ``--help`` must not wait for them.
 """

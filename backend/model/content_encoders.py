@@ -163,8 +163,7 @@ class SpeechContentEncoder(nn.Module):
 
         Recognised phones may be nonsense. They count as a second, independent opinion, a bonus to
         the logarithm of their probability; how large depends on how well the ear thinks of them in
-        the seconds around. On voices whose words were recognised badly (0.45 of the phones right)
-        the ear's mean probability of them is 0.35, on others (0.79 right) it is 0.43.
+        the seconds around. The notes on training say how the bonus was chosen and by what.
 
         Args:
             speech: Prepared features ``(B, S, input_dim)``.

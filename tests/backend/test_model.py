@@ -357,21 +357,36 @@ def test_phones_are_trusted_by_where_they_come_from():
     assert (none == 0).all()
 
 
-def test_recognised_phones_count_as_much_as_the_ear_agrees_with_them():
+def model_that_doubts(num_frames):
+    """An ear that always hears 8, nearly as well 7, and never 9; told first 7, then 9."""
     model = build(PRESETS["tiny"], lively=True).eval()
-    ear, batch = model.speech_content, random_batch(model.config, (200,))
-    told = torch.full((1, 200), 7)
-    told[:, 100:] = 9
+    ear = model.speech_content
     with torch.no_grad():
         ear.phones.weight.zero_()
         ear.phones.bias.zero_()
-        ear.phones.bias[7], ear.phones.bias[8] = 5.0, 5.4  # 8 sounds likelier than 7, 9 unlikely
-        found = ear.with_own_phones(batch.speech, batch.speech_lengths, told)
-        alone = ear.with_own_phones(batch.speech, batch.speech_lengths, None)
+        ear.phones.bias[7], ear.phones.bias[8] = 5.0, 5.4
+    told = torch.full((1, num_frames), 7)
+    told[:, num_frames // 2 :] = 9
+    return model, torch.randn(1, num_frames, 160), told
+
+
+@torch.no_grad()
+def test_recognised_phones_count_as_much_as_the_ear_agrees_with_them():
+    model, speech, told = model_that_doubts(200)
+    ear, lengths = model.speech_content, torch.tensor([200])
+    found = ear.with_own_phones(speech, lengths, told)
     own = 2 * ear.num_phones
-    assert (alone == 8 + own).all()
+    assert (ear.with_own_phones(speech, lengths, None) == 8 + own).all()
     assert (found[:, :20] == 7 + own).all()  # a word of which the ear thinks well
     assert (found[:, -20:] == 8 + own).all()  # one of which it thinks ill
+
+
+def test_recognised_phones_are_weighed_alike_in_chunks_and_in_one_piece():
+    model, speech, told = model_that_doubts(400)
+    style = model.neutral_style()
+    whole = model.generate(speech, style, num_frames=400, phones=told)
+    cut = model.generate(speech, style, num_frames=400, phones=told, chunk_frames=20)
+    torch.testing.assert_close(cut, whole, atol=1e-4, rtol=0)
 
 
 def test_windowed_attention_equals_full_attention_with_a_band():
