@@ -25,6 +25,31 @@ def names(backend_root: Path) -> tuple[str, ...]:
     return tuple(json.loads(path.read_text("utf-8"))["face_points"])
 
 
+@cache
+def _known_sizes(backend_root: Path) -> frozenset[int]:
+    """Numbers of vertices of the heads that need no marked points."""
+    folder = backend_root / "backend" / "topologies"
+    read = (json.loads(path.read_text("utf-8")) for path in folder.glob("*.json"))
+    return frozenset(int(topology["num_vertices"]) for topology in read)
+
+
+def advice(obj: Object, backend_root: Path) -> str:
+    """What to do about a head that the backend will not know; empty where it may know it.
+
+    A guess by the number of vertices, fast enough for drawing: the backend compares the faces too.
+    """
+    count, wanted = len(obj.data.vertices), names(backend_root)
+    num_marked = len(marked_names(obj).intersection(wanted))
+    if num_marked == len(wanted) or (num_marked == 0 and count in _known_sizes(backend_root)):
+        return ""
+    if num_marked:
+        return f"{num_marked} of {len(wanted)} face points are marked. Mark the others too."
+    return (
+        f'PTalker does not know "{obj.name}" ({count} vertices). '
+        "Select a FLAME head, or mark the face points of this one."
+    )
+
+
 def title(name: str) -> str:
     """``lip_upper_outer_left_2`` as an artist reads it: ``Lip Upper Outer Left 2``."""
     return name.replace("_", " ").title()

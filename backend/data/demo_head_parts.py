@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 PUPIL_RADIUS, IRIS_RADIUS = 2.6, 6.2
 TEETH_PER_SIDE = 6
+_GUM, _LOWER_SAG = 13.0, 4.0  # mm
 
 
 def add_eyeball(mesh: HalfMesh) -> tuple[Ints, Floats]:
@@ -58,14 +59,18 @@ def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
     # Around the band: how far out, how far from the tips, how much of the tooth's bulge.
     profile = (
         (0.6, 0.0, 0.3), (1.5, 1.2, 0.8), (2.0, 5.0, 1.0), (1.5, 9.0, 0.3),
-        (1.0, 13.0, 0.0), (-2.5, 13.0, 0.0), (-2.0, 5.0, 0.0), (-0.8, 0.3, 0.3),
+        (1.0, _GUM, 0.0), (-2.5, _GUM, 0.0), (-2.0, 5.0, 0.0), (-0.8, 0.3, 0.3),
     )  # fmt: skip
+    # Molars as high as the front teeth show as a lone tooth at the far corner of an open mouth.
+    sideways = np.clip((center[:, 0] / half_width - 0.35) / 0.65, 0.0, 1.0)
+    sag = np.zeros(columns) if is_upper else _LOWER_SAG * sideways**1.5
     numbers = mesh.add_vertices(len(profile), columns)
     points = np.zeros((*numbers.shape, 3))
     for row, (out, rise, swell) in enumerate(profile):
         reach = out + 0.7 * swell * (bulge - 0.6)
         points[row, :, :2] = center + reach[:, None] * outward
         points[row, :, 2] = tip_z + sign * (rise + (0.3 * (1.0 - bulge) if row in (0, 7) else 0.0))
+        points[row, :, 2] -= sag * (1.0 - rise / _GUM)  # the gum's base stays
     points[:, 0, 0] = 0.0
     around = np.vstack([numbers, numbers[:1]])
     rows = around if is_upper else around[::-1]

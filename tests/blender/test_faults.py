@@ -67,6 +67,19 @@ def test_head_in_edit_mode(fake_backend, head, addon):
     assert addon.readiness.missing(bpy.context) == ""
 
 
+def test_unknown_head_is_told_before_the_click(head, addon):
+    root = addon.paths.backend_root()
+    names = addon.face_points.names(root)
+    assert 'does not know "Head" (60 vertices)' in addon.face_points.advice(head, root)
+    addon.face_points.mark(head, names[0], 0)
+    assert addon.face_points.advice(head, root).startswith(f"1 of {len(names)} face points")
+    for number, name in enumerate(names):
+        addon.face_points.mark(head, name, number % 60)
+    assert addon.face_points.advice(head, root) == ""
+    assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
+    assert addon.face_points.advice(bpy.context.active_object, root) == ""
+
+
 def test_absolute_shape_keys(fake_backend, head, addon):
     head.shape_key_add(name="Basis")
     head.data.shape_keys.use_relative = False
