@@ -94,10 +94,10 @@ class TrainArguments:
     data: tuple[Path, ...]
     run: Path
     seed: int = 0
-    phone_steps: int = 3600
+    phone_steps: int = 3000
     word_steps: int = 250
     style_steps: int = 100
-    motion_steps: int = 1600
+    motion_steps: int = 1200
     batch_size: int = 16
     threads: int = 0
     without: tuple[str, ...] = ()
