@@ -2,8 +2,7 @@
 """The mouth of a head in millimetres, from weights alone: what training and evaluation measure.
 
 Apart from both because they must measure the same, and from ``solved_shapes.py`` because solving
-takes
-a second and this keeps its result.
+takes a second and this keeps its result.
 """
 
 from __future__ import annotations

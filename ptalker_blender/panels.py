@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from . import face_points, job_runner, paths, preferences, protocol, readiness
+from . import face_points, job_runner, paths, protocol, readiness
 from .untyped import Context, Layout, Object, Settings, classes_factory
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
@@ -72,19 +72,12 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         layout.separator(factor=0.0)
         if reason:
             _label(layout, context, reason, 'INFO')
-        elif advice := self._advice(context):
+        elif advice := readiness.advice(context):
             _label(layout, context, advice, 'INFO')
         if _head(context) is None:
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
         if job_runner.has_result():
             self._draw_result(layout, context, job)
-
-    @staticmethod
-    def _advice(context: Context) -> str:
-        """A model of one's own may know heads that the bundled one does not."""
-        if preferences.read(context).checkpoint != preferences.Settings().checkpoint:
-            return ""
-        return face_points.advice(_head(context), paths.backend_root())
 
     @staticmethod
     def _draw_progress(layout: Layout, job: Settings) -> None:

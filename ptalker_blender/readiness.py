@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import job_runner, paths, preferences, protocol, scene_inputs
+from . import face_points, job_runner, paths, preferences, protocol, scene_inputs
 from .untyped import Context
 
 
@@ -27,3 +27,17 @@ def needs_setup(context: Context) -> bool:
 def missing(context: Context) -> str:
     """The one thing that is missing before a head can be animated; empty where none is."""
     return backend_missing(context) or scene_inputs.missing(context)
+
+
+def advice(context: Context) -> str:
+    """What to do about a head that will hardly be known, where nothing is missing; else empty.
+
+    A model of one's own may know heads that the bundled one does not.
+    """
+    obj = scene_inputs.find_head(context)
+    if obj is None or preferences.read(context).checkpoint != preferences.Settings().checkpoint:
+        return ""
+    try:
+        return face_points.advice(obj, paths.backend_root())
+    except protocol.JobError as error:
+        return str(error)

@@ -67,17 +67,23 @@ def test_head_in_edit_mode(fake_backend, head, addon):
     assert addon.readiness.missing(bpy.context) == ""
 
 
-def test_unknown_head_is_told_before_the_click(head, addon):
-    root = addon.paths.backend_root()
-    names = addon.face_points.names(root)
-    assert 'does not know "Head" (60 vertices)' in addon.face_points.advice(head, root)
+def test_unknown_head_is_told_before_the_click(head, addon, monkeypatch):
+    def advice():
+        return addon.readiness.advice(bpy.context)
+
+    names = addon.face_points.names(addon.paths.backend_root())
+    assert 'does not know "Head" (60 vertices)' in advice()
     addon.face_points.mark(head, names[0], 0)
-    assert addon.face_points.advice(head, root).startswith(f"1 of {len(names)} face points")
+    assert advice().startswith(f"1 of {len(names)} face points")
+    with monkeypatch.context() as own_model:
+        settings = addon.preferences.Settings(checkpoint="my_model")
+        own_model.setattr(addon.preferences, "read", lambda _: settings)
+        assert advice() == ""
     for number, name in enumerate(names):
         addon.face_points.mark(head, name, number % 60)
-    assert addon.face_points.advice(head, root) == ""
+    assert advice() == ""
     assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
-    assert addon.face_points.advice(bpy.context.active_object, root) == ""
+    assert advice() == ""
 
 
 def test_absolute_shape_keys(fake_backend, head, addon):
