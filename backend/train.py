@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 _MOTION_CLIPS: Final = 48
 _FULL_EVERY: Final = 6
 _CYCLE_EVERY: Final = 5
+_STYLES_PER_CLIP: Final = 2
 _TOLD_SHARE: Final = 0.5
 _STYLE_DIMENSIONS: Final = 1.0
 _STYLE_NUMBERS: Final = 0.1
@@ -198,8 +199,8 @@ class _Body(nn.Module):
 
     Most of a whole pass goes into encoding the motion itself and into the second branch. Most steps
     leave them out, take the exemplar's code as it is, and two of three leave the ear as it is: ear
-    and eye learn slower than the rest by then. Where nothing is told, they hear twice,
-    as ``generate`` does.
+    and eye learn slower than the rest by then; and each clip is heard once for several styles.
+    Where nothing is told, all steps hear twice, as ``generate`` does.
     """
 
     def __init__(self, model: PTalker, geometry: FaceGeometry, weights: LossWeights) -> None:
@@ -221,7 +222,11 @@ class _Body(nn.Module):
     ) -> dict[str, Tensor]:
         """Loss terms, weighted."""
         model, weights = self.model, self.config.weights
+        assert batch.phones is not None
+        assert batch.phone_targets is not None
         if is_full:
+            phones = self._with_own_phones(batch.speech, batch.speech_lengths, batch.phones)
+            batch = replace(batch, phones=phones)
             outputs = model(
                 batch,
                 autoregressive=autoregressive,
@@ -232,30 +237,37 @@ class _Body(nn.Module):
             styles = outputs.styles
         else:
             size, num_frames = batch.motion.shape[:2]
-            phones = self._with_own_phones(batch)
-            with torch.set_grad_enabled(trains_ear):
-                heard = model.speech_content(
-                    batch.speech, batch.speech_lengths, phones=phones, num_frames=num_frames
-                )
+            clips = slice(None, None, _STYLES_PER_CLIP)
+            speech, lengths = batch.speech[clips], batch.speech_lengths[clips]
+            heard = model.speech_content(
+                speech,
+                lengths,
+                phones=self._with_own_phones(speech, lengths, batch.phones[clips]),
+                num_frames=num_frames,
+                trains_encoder=trains_ear,
+            )
+            content = heard.features.repeat_interleave(_STYLES_PER_CLIP, 0)
+            mask = heard.mask.repeat_interleave(_STYLES_PER_CLIP, 0)
             styles = model.styles_of(batch, trains_motion_style=False)
             style = model.fusion(styles, batch_size=size, strength=batch.style_strength)
             queries = model.decoder.queries(style, num_frames)
-            hidden = model.decoder(queries, heard.features, heard.mask, style, causal=False)
-            motion = model.motion(hidden).float()
+            motion = model.motion(model.decoder(queries, content, mask, style, causal=False))
             terms = losses.motion_terms(
-                motion, batch.motion, heard.mask, self.geometry, self.config
+                motion.float(), batch.motion, mask, self.geometry, self.config
             )
-            if trains_ear and batch.phone_targets is not None:
-                terms["phones"] = losses.phones(heard.phone_logits.float(), batch.phone_targets)
+            if trains_ear:
+                terms["phones"] = losses.phones(
+                    heard.phone_logits.float(), batch.phone_targets[clips]
+                )
         terms = {name: getattr(weights, name) * value for name, value in terms.items()}
         return {**terms, **self._seen_styles(styles, style_vectors)}
 
     @torch.no_grad()
-    def _with_own_phones(self, batch: TrainingBatch) -> Tensor:
+    def _with_own_phones(self, speech: Tensor, lengths: Tensor, told: Tensor) -> Tensor:
         """Told phones, and what the ear is sure of where none are."""
         ear = self.model.speech_content
         ear.eval()
-        phones = ear.with_own_phones(batch.speech, batch.speech_lengths, batch.phones)
+        phones = ear.with_own_phones(speech, lengths, told)
         ear.train(self.training)
         return phones
 
@@ -294,7 +306,8 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
     whole = MotionRecipe(batch_size=max(2, at_once * 3 // 8), num_styles=num_styles)
     speech_only = replace(
         whole,
-        batch_size=max(2, at_once * 5 // 8),
+        batch_size=_STYLES_PER_CLIP * max(1, at_once * 3 // 8),
+        styles_per_clip=_STYLES_PER_CLIP,
         style_frames=EXEMPLAR_FRAMES,
         scaled_share=0.3,
     )

@@ -4,6 +4,7 @@
 Apart from ``train.py``, which puts the stages in order and trains the whole model.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, style_batch
 from backend.data.dataset import SpeechData
-from backend.model import PTalker, frame_mask, node_statistics
+from backend.model import PTalker, frame_mask
 from backend.train_phones import BATCHES_PER_STEP
 from backend.training_loop import Stage
 
@@ -53,18 +54,25 @@ def fit_style_reader(
     """
     graph, scale = model.graph_encoder, model.config.motion_scale
     recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
-    statistics, known = [], []
-    for number in range(min(_FITTED_BATCHES, max(1, num_steps))):
-        motion, lengths, vectors = style_batch(data, recipe, seed=seed + 2000, number=number)
-        nodes = graph.displacements(motion.to(graph.basis.device)) * scale
-        mask = frame_mask(lengths.to(nodes.device), nodes.shape[1])
-        statistics.append(node_statistics(nodes, mask))
-        known.append(vectors.to(nodes.device))
+    batches = [
+        style_batch(data, recipe, seed=seed + 2000, number=number)
+        for number in range(min(_FITTED_BATCHES, max(1, num_steps)))
+    ]
+    device = graph.basis.device
+
+    def motions() -> Iterator[tuple[Tensor, Tensor]]:
+        for motion, lengths, _ in batches:
+            yield (
+                graph.displacements(motion.to(device)) * scale,
+                frame_mask(lengths.to(device), motion.shape[1]),
+            )
+
     with torch.no_grad():
         style_head.weight.zero_().fill_diagonal_(1.0)
         style_head.bias.zero_()
-    told = torch.cat(known)[:, : model.config.style_dim]  # as many as a small code can hold
-    return model.motion_style.fit(torch.cat(statistics), told)
+    known = torch.cat([vectors for _, _, vectors in batches])
+    known = known[:, : model.config.style_dim]  # as many as a small code can hold
+    return model.motion_style.fit(motions(), known.to(device))
 
 
 def style_stage(

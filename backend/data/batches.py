@@ -156,6 +156,7 @@ class MotionRecipe:
         voice_share: Of the rest, those whose style can be heard in part in the voice.
         masked_share: Sequences whose features are masked as in the first stage.
         scaled_share: Of those in a style, the ones that have more or less of it than is shown.
+        styles_per_clip: Neighbouring sequences that say and hear the same, each in a style of its own.
     """
 
     batch_size: int = 12
@@ -169,6 +170,7 @@ class MotionRecipe:
     voice_share: float = 0.5
     masked_share: float = 0.5
     scaled_share: float = 0.0
+    styles_per_clip: int = 1
 
 
 @cache
@@ -216,7 +218,9 @@ def motion_batch(
         The batch, on the CPU, and the styles' vectors, shape ``(B, STYLE_DIM)``.
     """
     rng = np.random.default_rng((seed, 2, number))
-    rows = [_motion_row(data, recipe, rng) for _ in range(recipe.batch_size)]
+    rows: list[dict[str, NDArray[np.generic]]] = []
+    while len(rows) < recipe.batch_size:
+        rows += _motion_rows(data, recipe, rng)
     stacked = {name: _padded([row[name] for row in rows]) for name in rows[0]}
     frames = torch.arange(stacked["phone_targets"].shape[1])
     stacked["phone_targets"][frames[None] >= stacked["speech_lengths"][:, None]] = IGNORED
@@ -246,43 +250,63 @@ def style_batch(
     return _padded(motions), lengths, torch.from_numpy(vectors)
 
 
-def _motion_row(
+def _motion_rows(
     data: SpeechData, recipe: MotionRecipe, rng: np.random.Generator
-) -> dict[str, NDArray[np.generic]]:
-    """One sequence: arrays without padding, named as the fields of ``TrainingBatch``."""
+) -> list[dict[str, NDArray[np.generic]]]:
+    """Sequences of one crop: arrays without padding, named as the fields of ``TrainingBatch``."""
     clip, start, labels = _draw_crop(data, rng, num_frames=recipe.num_frames)
     span = slice(start, start + len(labels))
-    shown = _draw_style(data, recipe, clip, rng)
-    strength = rng.uniform(*STRENGTHS) if rng.random() < recipe.scaled_share else 1.0
-    style = Style.neutral().blend(shown.style, strength)
-    motion = motion_of(data, clip, style)[span]
     told = _told_phones(clip, recipe, rng)[span]
-    if rng.random() < NO_SPEECH_SHARE:
+    is_spoken = rng.random() >= NO_SPEECH_SHARE
+    if is_spoken:
+        features = augmented_features(data, clip, rng)[span]
+    else:
         features = _features_without_speech(len(labels), rng)
         labels = np.full(len(labels), PHONE_IDS[SILENCE])
-        motion = articulate([], style=style, num_frames=len(labels), fps=FPS, blinks=False)
         told = np.zeros(len(labels), np.int64)
-    else:
-        features = augmented_features(data, clip, rng)[span]
     if rng.random() < recipe.masked_share:
         features = mask(features, rng)
     if told.max(initial=0) > len(PHONE_IDS) and rng.random() < DEAF_SHARE:
         features = np.zeros_like(features)
+    heard = {
+        "speech": features,
+        "speech_lengths": np.array(len(labels)),
+        "motion_lengths": np.array(len(labels)),
+        "phones": told,
+        "phone_targets": labels,
+    }
+    return [
+        heard | _styled(data, recipe, clip, span if is_spoken else None, len(labels), rng)
+        for _ in range(recipe.styles_per_clip)
+    ]
+
+
+def _styled(
+    data: SpeechData,
+    recipe: MotionRecipe,
+    clip: Clip,
+    span: slice | None,
+    num_frames: int,
+    rng: np.random.Generator,
+) -> dict[str, NDArray[np.generic]]:
+    """The motion of a crop, or of silence, in a style, and what shows the style."""
+    shown = _draw_style(data, recipe, clip, rng)
+    strength = rng.uniform(*STRENGTHS) if rng.random() < recipe.scaled_share else 1.0
+    style = Style.neutral().blend(shown.style, strength)
+    if span is None:
+        motion = articulate([], style=style, num_frames=num_frames, fps=FPS, blinks=False)
+    else:
+        motion = motion_of(data, clip, style)[span]
     exemplar, voice = _NO_MOTION, _NO_SOUND
     if shown.is_seen:
         exemplar = _exemplar(data, recipe, shown.style, rng)
     if shown.is_heard:
         voice = _voice(data, recipe, clip, rng)
     return {
-        "speech": features,
-        "speech_lengths": np.array(len(labels)),
         "motion": motion,
-        "motion_lengths": np.array(len(labels)),
         "style": shown.style.to_vector(),
         "style_strength": np.array(strength, np.float32),
         "speaker": np.array(shown.number),
-        "phones": told,
-        "phone_targets": labels,
         "style_motion": exemplar,
         "style_motion_lengths": np.array(len(exemplar) if shown.is_seen else 0),
         "style_speech": voice,

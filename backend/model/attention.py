@@ -44,7 +44,8 @@ def windowed_attention(
         query: Shape ``(B, H, T, D)``.
         key: The same shape.
         value: The same shape.
-        bias: Added to the scores by distance, shape ``(H, left + 1 + right)``.
+        bias: Added to the scores by distance, shape ``(H, left + 1 + right)``, or one for each
+            sequence, ``(B, H, left + 1 + right)``.
         mask: True at valid keys, shape ``(B, T)``.
         left: Frames seen before the query's own.
 
@@ -52,7 +53,7 @@ def windowed_attention(
         Shape ``(B, H, T, D)``; frames that see no valid key hold finite values without meaning.
     """
     B, H, T, D = query.shape
-    reach = bias.shape[1] - 1
+    reach = bias.shape[-1] - 1
     block = max(reach, 16)
     span = block + reach
     padding = (-T) % block
@@ -66,9 +67,9 @@ def windowed_attention(
         block, device=query.device
     ).unsqueeze(1)  # (block, span): place in the window, outside of it where < 0 or > reach
     inside = (steps >= 0) & (steps <= reach)
-    scores = bias.to(query.dtype)[:, steps.clamp(0, reach)]  # (H, block, span)
+    scores = bias.to(query.dtype)[..., steps.clamp(0, reach)]  # (..., H, block, span)
     visible = inside & seen[:, None, :, None, :]  # (B, 1, blocks, block, span)
-    scores = torch.where(visible, scores[:, None], MASKED)  # (B, H, blocks, block, span)
+    scores = torch.where(visible, scores.unsqueeze(-3), MASKED)  # (B, H, blocks, block, span)
 
     def fold(x: Tensor) -> Tensor:
         return x.transpose(1, 2).reshape(B * blocks, H, x.shape[3], x.shape[4])
@@ -96,16 +97,27 @@ class WindowedAttention(nn.Module):
         self.out = nn.Linear(width, width)
         self.distance_bias = nn.Parameter(alibi_table(num_heads, left=left, right=right))
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor, *, causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor,
+        mask: Tensor,
+        *,
+        causal: bool = False,
+        bias: Tensor | None = None,
+    ) -> Tensor:
         """Attend from ``x`` to ``context``, ``(B, T, width)``, valid where ``mask`` ``(B, T)``.
 
-        With ``causal``, no frame sees a later one.
+        With ``causal``, no frame sees a later one. ``bias`` ``(B, H, left + 1 + right)`` takes the
+        place of ``distance_bias``.
         """
+        if bias is None:
+            bias = self.distance_bias
         out = windowed_attention(
             self.split(self.query(x)),
             self.split(self.key(context)),
             self.split(self.value(context)),
-            self.distance_bias[:, : self.left + 1] if causal else self.distance_bias,
+            bias[..., : self.left + 1] if causal else bias,
             mask,
             left=self.left,
         )

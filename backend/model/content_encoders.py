@@ -76,6 +76,9 @@ class SpeechContentEncoder(nn.Module):
             self.phone_embedding.weight[0].zero_()
         self.phones = nn.Linear(speech.hidden_size, config.num_phone_ids)
         self.content = nn.Linear(speech.hidden_size, config.feature_dim)
+        self.spoken_embedding = nn.Embedding(
+            config.num_phone_ids, config.feature_dim, padding_idx=0
+        )
         if speech.frozen == "everything":
             self.encoder.requires_grad_(False)
         elif speech.frozen == "convolutions":
@@ -88,6 +91,7 @@ class SpeechContentEncoder(nn.Module):
         *,
         phones: Tensor | None = None,
         num_frames: int | None = None,
+        trains_encoder: bool = True,
     ) -> SpeechContent:
         """Hear.
 
@@ -97,15 +101,36 @@ class SpeechContentEncoder(nn.Module):
             phones: Recognised phones' ids on the encoder's clock, 0 for none, int64 ``(B, S)``;
                 cut or filled with 0 to the length of the encoder's output.
             num_frames: Frames ``T`` of the motion; by default those of the longest sound.
+            trains_encoder: Whether gradients reach the network that hears, and what says phones.
 
         Returns:
             The content.
         """
-        hidden, mask = self.hear(self.prepare(speech, lengths), lengths, phones)
+        with torch.set_grad_enabled(trains_encoder and torch.is_grad_enabled()):
+            hidden, mask = self.hear(self.prepare(speech, lengths), lengths, phones)
+            phone_logits = self.phones(hidden)
         if num_frames is None:
             num_frames = max(1, round(hidden.shape[1] * self.fps / self.rate_hz))
-        features, frames = self.to_motion_clock(self.content(hidden), mask, num_frames)
-        return SpeechContent(features, frames, hidden, mask, self.phones(hidden))
+        content = self.content_of(hidden, phones)
+        features, frames = self.to_motion_clock(content, mask, num_frames)
+        return SpeechContent(features, frames, hidden, mask, phone_logits)
+
+    def content_of(self, hidden: Tensor, phones: Tensor | None) -> Tensor:
+        """Content of hidden frames ``(B, S, H)`` and the phones ``(B, S)`` told with them.
+
+        The phones go past the encoder too: its layers, which make one token of two frames, blur
+        when a phone begins, and with it when lips close. How far they are to be trusted is not told
+        here, the hidden frames say it.
+
+        Returns:
+            Shape ``(B, S, F)``.
+        """
+        content: Tensor = self.content(hidden)
+        if phones is None:
+            return content
+        phones = _fit(phones, hidden.shape[1])
+        symbols = torch.where(phones > 0, (phones - 1) % self.num_phones + 1, 0)
+        return content + self.spoken_embedding(symbols)
 
     @torch.no_grad()
     def trust_as_recognised(self) -> None:

@@ -124,5 +124,9 @@ def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tenso
         phones = encoder.with_own_phones(speech, lengths, phones)
     hidden, mask = encoder.hear(speech, lengths, phones)
     return encoder.to_motion_clock(
-        encoder.content(hidden), mask, last - first, first_frame=first, first_hidden=begin
+        encoder.content_of(hidden, phones),
+        mask,
+        last - first,
+        first_frame=first,
+        first_hidden=begin,
     )

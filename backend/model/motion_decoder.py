@@ -48,6 +48,9 @@ class DecoderLayer(nn.Module):
             self.content_attention = WindowedAttention(
                 width, heads, left=config.cross_window, right=config.cross_window
             )
+            num_distances = 2 * config.cross_window + 1
+            self.distance_scores = nn.Linear(config.style_dim, heads * num_distances, bias=False)
+            nn.init.zeros_(self.distance_scores.weight)
         self.self_attention = WindowedAttention(
             width, heads, left=config.self_window, right=config.self_window
         )
@@ -64,10 +67,21 @@ class DecoderLayer(nn.Module):
             x = x + self.dropout(self.content_linear(content))
         else:
             normed = self.content_norm(x, style)
-            x = x + self.dropout(self.content_attention(normed, content, mask))
+            bias = self.content_bias(style)
+            x = x + self.dropout(self.content_attention(normed, content, mask, bias=bias))
         normed = self.self_norm(x, style)
         x = x + self.dropout(self.self_attention(normed, normed, mask, causal=causal))
         return x + self.dropout(self.feed_forward(self.ff_norm(x, style)))
+
+    def content_bias(self, style: Tensor) -> Tensor:
+        """Where in time each head looks for content, in a style ``(B, D)``; ``(B, H, distances)``.
+
+        A style may come early or late, which no attention can follow whose bias by distance is
+        the same for all styles.
+        """
+        bias = self.content_attention.distance_bias
+        moved: Tensor = bias + self.distance_scores(style).unflatten(-1, bias.shape)
+        return moved
 
 
 class MotionDecoder(nn.Module):

@@ -88,7 +88,13 @@ class _Attention:
     """Attention of single queries; heads and batch are one axis of size ``B * H``."""
 
     def __init__(
-        self, attention: WindowedAttention, norm: StyledNorm, style: Tensor, *, with_keys: bool
+        self,
+        attention: WindowedAttention,
+        norm: StyledNorm,
+        style: Tensor,
+        bias: Tensor,
+        *,
+        with_keys: bool,
     ) -> None:
         self.heads, self.left = attention.num_heads, attention.left
         width = attention.query.weight.shape[0]
@@ -100,7 +106,7 @@ class _Attention:
         self.query = _NormedLinear(norm, style, torch.cat(weights), torch.cat(biases))
         self.rows = len(style) * self.heads
         self.out, self.out_bias = attention.out.weight.T.contiguous(), attention.out.bias
-        self.distance_bias = attention.distance_bias.repeat(len(style), 1).unsqueeze(2)
+        self.distance_bias = bias.expand(len(style), -1, -1).reshape(self.rows, -1, 1)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """Query ``(B, F)``, keys and values ``(B * H, n, D)``, bias ``(B * H, n, 1)``."""
@@ -120,7 +126,8 @@ class _Layer:
         assert isinstance(leave, nn.Linear)
         self.enter_ff = _NormedLinear(layer.ff_norm, style, enter.weight, enter.bias)
         self.leave_ff, self.leave_bias = leave.weight.T.contiguous(), leave.bias
-        self.own = _Attention(layer.self_attention, layer.self_norm, style, with_keys=True)
+        own = layer.self_attention
+        self.own = _Attention(own, layer.self_norm, style, own.distance_bias, with_keys=True)
         self.past = 0  # frames before the stretch that the window holds
         B, width = len(style), layer.self_attention.out.in_features
         self.width = width
@@ -128,8 +135,9 @@ class _Layer:
         self.linear = layer.content_linear
         if self.linear is None:
             self.attention = layer.content_attention
+            bias = layer.content_bias(style)
             self.content = _Attention(
-                layer.content_attention, layer.content_norm, style, with_keys=False
+                self.attention, layer.content_norm, style, bias, with_keys=False
             )
 
     def enter(self, content: Tensor, mask: Tensor, before: int, num_frames: int) -> None:

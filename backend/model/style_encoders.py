@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from backend.config import ModelConfig, StyleSource
 from backend.model.attention import MaskedConv, TransformerLayer
+
+_RIDGE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +112,23 @@ class MotionStyle(nn.Module):
     the mean over time two layers read statistics of the nodes' places (means, spreads, speeds,
     highest and lowest), decorrelated, and of the frames' channels. How far a mouth opens and where
     it rests shows there at once; the mean of a transformer's frames alone took many times the steps
-    to see it.
+    to see it. What moves before what is read off correlations at a lag, see ``leads``.
     """
 
     _DECORRELATED = 256
     _READER = 256
     _LIMIT = 4.0  # standard deviations: an exemplar may be like nothing in training
+    _COMPONENTS = 24  # of the motion, of which it is asked which moves first
+    _LAGS_SECONDS = (0.04, 0.08, 0.14)
 
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         width = config.motion_width
         self.decorrelation = nn.Linear(15 * config.num_nodes, self._DECORRELATED)
-        self.linear = nn.Linear(self._DECORRELATED, config.style_dim)
+        self.components = nn.Linear(3 * config.num_nodes, self._COMPONENTS, bias=False)
+        self.lags = [max(1, round(lag * config.motion_fps)) for lag in self._LAGS_SECONDS]
+        pairs = self._COMPONENTS * (self._COMPONENTS - 1) // 2
+        self.linear = nn.Linear(self._DECORRELATED + pairs * len(self.lags), config.style_dim)
         self.reader = nn.Sequential(
             nn.Linear(self._DECORRELATED + 3 * width, self._READER),
             nn.GELU(),
@@ -172,24 +180,61 @@ class MotionStyle(nn.Module):
             -self._LIMIT, self._LIMIT
         )
         frames = torch.cat((seen, *_moments(x.float(), mask), top), dim=-1)
-        return Style(self.norm(mean) + self.linear(seen) + self.reader(frames), present), tokens
+        read = self.linear(torch.cat((seen, self._leads(nodes, node_mask)), dim=-1))
+        return Style(self.norm(mean) + read + self.reader(frames), present), tokens
+
+    def _leads(self, nodes: Tensor, mask: Tensor) -> Tensor:
+        return leads(self.components(nodes.flatten(2).float()), mask, self.lags)
 
     @torch.no_grad()
-    def fit(self, statistics: Tensor, known: Tensor) -> float:
-        """Solves what has a closed form: the decorrelation, and a reader of known dimensions.
+    def fit(self, motions: Iterable[tuple[Tensor, Tensor]], known: Tensor) -> float:
+        """Solves what has a closed form: what the statistics are read in, and a reader of them.
 
-        The decorrelation (principal components at variance 1) stays as it is from then on: gradient
-        steps are slow on statistics that hang together as these do. The first dimensions of the
-        code then are least-squares estimates of what is known; everything else is left to training.
+        The decorrelation (principal components at variance 1, of the statistics and of the motion)
+        stays as it is from then on: gradient steps are slow on statistics that hang together as
+        these do. The first dimensions of the code then are least-squares estimates of what is
+        known; everything else is left to training.
 
         Args:
-            statistics: ``node_statistics`` of many motions, shape ``(n, 15 N)``.
+            motions: Batches of ``nodes`` and ``node_mask`` as in ``forward``.
             known: What is known of their styles, shape ``(n, d)``, ``d`` at most the code's length.
 
         Returns:
             The mean squared error of the estimates on these motions.
         """
-        x, y = statistics.double(), known.double()
+        seen, timed = [], []
+        for nodes, mask in motions:
+            if not seen:
+                self._fit_components(nodes.flatten(2)[mask])
+            seen.append(node_statistics(nodes, mask))
+            timed.append(self._leads(nodes, mask))
+        x = self._fit_decorrelation(torch.cat(seen))
+        x = torch.cat((x, torch.cat(timed).double()), dim=1)
+        y = known.double()
+        mean, spread = x.mean(0), x.std(0) + 1e-3
+        scaled = (x - mean) / spread
+        gram = scaled.T @ scaled + _RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        reader = torch.linalg.solve(gram, scaled.T @ (y - y.mean(0)))
+        error = float((scaled @ reader + y.mean(0) - y).square().mean())
+        reader /= spread.unsqueeze(1)
+        self.linear.weight[: y.shape[1]] = reader.T.float()
+        self.linear.bias[: y.shape[1]] = (y.mean(0) - mean @ reader).float()
+        for weight in (*self.norm.parameters(), *self.reader[-1].parameters()):
+            weight.mul_(0.1)
+        return error
+
+    def _fit_components(self, frames: Tensor) -> None:
+        """Principal components of frames ``(n, 3 N)`` at variance 1; the mean goes out later."""
+        values, vectors = torch.linalg.eigh(frames.double().T.cov())
+        count = min(self._COMPONENTS, len(values))
+        components = vectors[:, -count:] / (values[-count:] + 1e-6).sqrt()
+        self.components.weight.zero_()
+        self.components.weight[:count] = components.T.float()
+        self.components.requires_grad_(False)
+
+    def _fit_decorrelation(self, statistics: Tensor) -> Tensor:
+        """Decorrelates statistics ``(n, 15 N)``; returns them as they are then read, float64."""
+        x = statistics.double()
         mean, spread = x.mean(0), x.std(0) + 0.03
         values, vectors = torch.linalg.eigh(((x - mean) / spread).T.cov())
         count = min(self._DECORRELATED, len(values))
@@ -199,14 +244,34 @@ class MotionStyle(nn.Module):
         self.decorrelation.weight[:count] = components.T.float()
         self.decorrelation.bias[:count] = -(mean @ components).float()
         self.decorrelation.requires_grad_(False)
-        seen = self.decorrelation(statistics.float()).clamp(-self._LIMIT, self._LIMIT).double()
-        gram = seen.T @ seen + 10.0 * torch.eye(seen.shape[1], dtype=seen.dtype, device=seen.device)
-        reader = torch.linalg.solve(gram, seen.T @ (y - y.mean(0)))
-        self.linear.weight[: y.shape[1]] = reader.T.float()
-        self.linear.bias[: y.shape[1]] = y.mean(0).float()
-        for weight in (*self.norm.parameters(), *self.reader[-1].parameters()):
-            weight.mul_(0.1)
-        return float((seen @ reader + y.mean(0) - y).square().mean())
+        return self.decorrelation(statistics.float()).clamp(-self._LIMIT, self._LIMIT).double()
+
+
+def leads(components: Tensor, mask: Tensor, lags: Sequence[int]) -> Tensor:
+    """Which parts of a motion move before which others.
+
+    The odd part of the correlations at a lag, ``r_ij(lag) - r_ji(lag)``: positive where ``j``
+    follows ``i``. Lips close when the sound says so, whatever the style; everything else may come
+    early or late, which no mean and no spread over time shows.
+
+    Args:
+        components: Parts of a motion over time, shape ``(B, T, C)``.
+        mask: True at valid frames, shape ``(B, T)``.
+        lags: In frames, each above 0.
+
+    Returns:
+        One number for each lag and pair ``i < j``, shape ``(B, len(lags) C (C - 1) / 2)``; zeros
+        for a lag that is longer than the motion.
+    """
+    mean, spread = _moments(components, mask)
+    x = (components - mean.unsqueeze(1)) / (spread.unsqueeze(1) + 0.1) * mask.unsqueeze(-1)
+    count = mask.sum(1).clamp(min=1).to(x.dtype)
+    first, second = torch.triu_indices(x.shape[2], x.shape[2], 1, device=x.device)
+    parts = []
+    for lag in lags:
+        moved = torch.einsum("bti,btj->bij", x[:, :-lag], x[:, lag:]) / count[:, None, None]
+        parts.append((moved - moved.transpose(1, 2))[:, first, second])
+    return torch.cat(parts, dim=-1)
 
 
 def node_statistics(nodes: Tensor, mask: Tensor) -> Tensor:

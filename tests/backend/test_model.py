@@ -8,7 +8,7 @@ from torch_geometric.nn import GATv2Conv
 from backend import losses
 from backend.config import PRESETS, TrainConfig
 from backend.face_geometry import FaceGeometry
-from backend.model import PTalker, TrainingBatch, node_statistics
+from backend.model import PTalker, TrainingBatch, leads, node_statistics
 from backend.model.attention import frame_mask, windowed_attention
 from tests.backend.model_samples import build, random_batch, random_graph, small
 
@@ -261,19 +261,49 @@ def test_a_fitted_reader_tells_known_dimensions_in_the_first_of_the_code():
     model = build(PRESETS["tiny"])
     style = model.motion_style
     generator = torch.Generator().manual_seed(0)
-    known = torch.randn(400, 2, generator=generator)
-    mixed = torch.randn(2, style.decorrelation.in_features, generator=generator)
-    statistics = known @ mixed + 0.1 * torch.randn(
-        400, len(mixed[0]), generator=generator
-    )  # two causes behind a thousand numbers
-    assert style.fit(statistics, known) < 0.01
-    seen = style.decorrelation(statistics)
-    told = style.linear(seen)[:, :2]
-    assert float((told - known).square().mean().detach()) < 0.01
+    known = torch.randn(800, 2, generator=generator)
+    # One cause moves every node's mean; the other moves when half of them follow the others.
+    beats = torch.randn(800, 64, generator=generator)
+    early = (known[:, 1] > 0).unsqueeze(1)
+    half = torch.where(early, beats.roll(-2, 1), beats.roll(2, 1))
+    num_nodes = model.config.num_nodes
+    nodes = beats[:, :, None, None].repeat(1, 1, num_nodes, 3)
+    nodes[:, :, num_nodes // 2 :] = half[:, :, None, None]
+    shape = torch.randn(num_nodes, 3, generator=generator)
+    nodes = nodes * shape + known[:, 0, None, None, None]
+    nodes += 0.1 * torch.randn(nodes.shape, generator=generator)
+    mask = torch.ones(800, 64, dtype=torch.bool)
+    told = torch.stack((known[:, 0], torch.sign(known[:, 1])), dim=1)
+    motions = [(part, mask[:200]) for part in nodes.split(200)]
+    assert style.fit(motions, told) < 0.02
+
+    seen = style.decorrelation(node_statistics(nodes, mask))
+    with torch.no_grad():
+        part = leads(style.components(nodes.flatten(2)), mask, style.lags)
+        read = style.linear(torch.cat((seen.clamp(-4, 4), part), dim=1))[:, :2]
+        blind = style.linear(torch.cat((seen.clamp(-4, 4), part.mean(0).expand_as(part)), dim=1))
+    assert float((read - told).square().mean()) < 0.02
+    assert float((blind[:, 1] - told[:, 1]).square().mean()) > 0.5  # no mean shows what leads
     assert not style.decorrelation.weight.requires_grad
+    assert not style.components.weight.requires_grad
     torch.testing.assert_close(seen.mean(0), torch.zeros(seen.shape[1]), atol=1e-2, rtol=0.0)
-    far = style.decorrelation(100.0 * statistics).clamp(-4, 4)
-    assert torch.isfinite(style.linear(far)).all()
+
+
+def test_what_leads_is_the_odd_part_of_the_correlation_at_a_lag():
+    pulse = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    both = torch.stack((pulse, pulse.roll(2)), dim=1)
+    x = torch.stack((both, both.flip(1), torch.full_like(both, 9.0)))
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    mask[2] = False
+    told = leads(x, mask, (2, 10))
+    assert told.shape == (3, 2)
+    mean, spread = 1 / 6, (5 / 36) ** 0.5
+    low, high = -mean / (spread + 0.1), (1 - mean) / (spread + 0.1)
+    forward = (high * high + 3 * low * low) / 6  # frames 0 to 3 of one, 2 to 5 of the other
+    backward = (high * low + 3 * low * low) / 6
+    torch.testing.assert_close(told[0], torch.tensor([forward - backward, 0.0]))
+    torch.testing.assert_close(told[1], -told[0])
+    assert (told[2] == 0).all()  # padding only, and a lag longer than the motion
 
 
 def test_the_nodes_statistics_leave_padding_out():
@@ -320,6 +350,51 @@ def test_dropping_styles_in_training_leaves_one():
         kept = model.fusion._drop(present)
         assert kept.any(1).tolist() == [True, True, False]
         assert not (kept & ~present).any()
+
+
+def test_told_phones_reach_the_decoder_past_an_ear_that_ignores_them():
+    model = build(TINY, lively=True).eval()
+    batch = random_batch(TINY, (20,))
+    with torch.no_grad():
+        model.speech_content.phone_embedding.weight.zero_()
+    ear = model.speech_content
+    phones = torch.full((1, 20), 5)
+    plain, told = (
+        ear(batch.speech, batch.speech_lengths, phones=given) for given in (None, phones)
+    )
+    torch.testing.assert_close(told.hidden, plain.hidden)
+    spoken = ear.spoken_embedding.weight[5]
+    torch.testing.assert_close(told.features, plain.features + spoken)
+    certain = ear(batch.speech, batch.speech_lengths, phones=phones + ear.num_phones)
+    torch.testing.assert_close(certain.features, told.features)
+
+
+def test_an_ear_that_is_left_as_it_is_still_trains_what_reads_it():
+    model = build(TINY)
+    batch = random_batch(TINY, (20,))
+    heard = model.speech_content(batch.speech, batch.speech_lengths, trains_encoder=False)
+    heard.features.square().sum().backward()
+    assert model.speech_content.content.weight.grad is not None
+    assert all(value.grad is None for value in model.speech_content.encoder.parameters())
+    assert not heard.phone_logits.requires_grad
+
+
+def test_a_style_may_look_for_content_elsewhere_in_time():
+    model = build(TINY, lively=True).eval()
+    layer = model.decoder.layers[0]
+    styles = torch.stack((torch.zeros(TINY.style_dim), torch.ones(TINY.style_dim)))
+    with torch.no_grad():
+        layer.distance_scores.weight.zero_()
+    plain = layer.content_bias(styles).clone()
+    torch.testing.assert_close(plain[0], plain[1])
+    with torch.no_grad():  # in a style of ones, the first head looks 3 frames ahead
+        scores = layer.distance_scores.weight.view(TINY.decoder_heads, -1, TINY.style_dim)
+        scores[0, TINY.cross_window + 3] = 1.0
+    moved = layer.content_bias(styles)
+    torch.testing.assert_close(moved[0], plain[0])
+    difference = moved[1] - plain[1]
+    assert difference[0, TINY.cross_window + 3] == TINY.style_dim
+    assert difference.count_nonzero() == 1
 
 
 def test_phones_are_optional_and_matter():

@@ -152,6 +152,20 @@ def test_a_motion_batch_shows_styles_by_other_clips_and_hides_the_neutral(folder
     assert (batch.phone_targets[padding] == batches.IGNORED).all()
 
 
+def test_neighbours_in_a_motion_batch_hear_the_same_in_several_styles(folder, tmp_path):
+    data = open_speech([folder], tmp_path)
+    recipe = batches.MotionRecipe(
+        batch_size=24, num_frames=60, neutral_share=0.0, styles_per_clip=2
+    )
+    batch, vectors = batches.motion_batch(data, recipe, seed=0, number=0)
+    for field in ("speech", "speech_lengths", "motion_lengths", "phones", "phone_targets"):
+        value = getattr(batch, field)
+        assert torch.equal(value[::2], value[1::2])
+    assert len(batch.speech[::2].flatten(1).sum(1).unique()) == 12
+    assert len(vectors.unique(dim=0)) == 24
+    assert ((batch.motion[::2] - batch.motion[1::2]).abs().amax((1, 2)) > 0).all()
+
+
 def test_training_and_test_styles_differ():
     trained_on = {tuple(style.to_vector()) for style in batches.training_styles(64)}
     unseen = {tuple(style.to_vector()) for style in batches.unseen_styles(32)}
