@@ -91,10 +91,9 @@ def ensure(name: str, *, for_tests: bool = False) -> Path:
     """
     pins = [*PINS[name]]
     if name == "backend":
-        text = (ROOT / "backend" / "requirements.txt").read_text("utf-8").splitlines()
-        pins += [line.split(" #")[0].strip() for line in text if not line.startswith("#")]
-        pins += [*TEST_PINS, *TRAIN_PINS] if for_tests else []
-    pins = [pin for pin in pins if pin]
+        pins += _required("requirements.txt")
+        if for_tests:
+            pins += [*_required("requirements-cluster.txt"), *TEST_PINS, *TRAIN_PINS]
     stamp = VENVS / name / STAMP
     done = stamp.read_text("utf-8").splitlines() if stamp.exists() else []
     if not set(pins) <= set(done) or not python_of(name).exists():
@@ -108,6 +107,12 @@ def ensure(name: str, *, for_tests: bool = False) -> Path:
     if name.startswith("blender-"):
         bring_system_libraries(name)
     return python_of(name)
+
+
+def _required(name: str) -> list[str]:
+    """The pins in one of the backend's files."""
+    lines = (ROOT / "backend" / name).read_text("utf-8").splitlines()
+    return [pin for line in lines if (pin := line.split("#")[0].strip())]
 
 
 def _make_venv(name: str) -> None:

@@ -37,6 +37,7 @@ MAX_WEIGHT = 1.3
 _LEAD_SECONDS = 0.040
 _CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves that least
 _CLOSED_JAW = 0.2  # lips can hardly stay shut over a jaw that is further open
+_BITING_JAW = 0.08  # where the lower lip meets the upper teeth
 _CHUNK_FRAMES = 256
 _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 
@@ -285,7 +286,7 @@ def _mouth(
     pushed = 0.14 * style.protrusion * active
     jaw = value["jaw"] * _gain(style.jaw, 0.45, style)
     jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.045 * timing.breath
-    jaw += bitten * (0.10 - jaw) * 0.6
+    jaw += bitten * (_BITING_JAW - jaw)
     jaw -= closed * np.maximum(jaw - _CLOSED_JAW, 0.0)
     close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * active, 0.0, 0.8)
     close += bitten * (0.45 - close)

@@ -156,7 +156,7 @@ class MotionRecipe:
         voice_share: Of the rest, those whose style can be heard in part in the voice.
         masked_share: Sequences whose features are masked as in the first stage.
         scaled_share: Of those in a style, the ones that have more or less of it than is shown.
-        styles_per_clip: Neighbouring sequences that say and hear the same, each in a style of its own.
+        styles_per_clip: Neighbouring sequences that say and hear the same, each in its own style.
     """
 
     batch_size: int = 12

@@ -14,8 +14,10 @@ from backend.data.articulation import (
     style_for_voice,
 )
 from backend.data.prosody import VoiceCharacter, measure_prosody, voice_character
+from backend.mouth import demo_mouth
 from backend.phones import PHONES, Phone
 from backend.solved_shapes import ARKIT_NAMES
+from backend.topology import face_frame
 
 _INDEX = {name: index for index, name in enumerate(ARKIT_NAMES)}
 _PARTING = (
@@ -118,6 +120,28 @@ def test_f_and_v_bring_the_lower_lip_to_the_upper_teeth():
             assert held[_INDEX["mouthLowerDownLeft"]] < 0.02
             gap = held[_INDEX["jawOpen"]] - held[_INDEX["mouthClose"]]
             assert 0.005 < gap < 0.13  # teeth seen, mouth not open
+
+
+def test_the_lower_lip_reaches_the_edge_of_the_upper_teeth_of_the_demo_head():
+    mouth = demo_mouth()
+    frame = face_frame(mouth.head)
+    rest = frame.to_face_mm(mouth.head.vertices)
+    lip = mouth.head.topology.face_points["lip_lower_inner_center"]
+    jaw_drop = -frame.to_face_mm(mouth.head.vertices + mouth.shapes[_INDEX["jawOpen"]]) + rest
+    loose = np.concatenate([part.vertices for part in mouth.head.topology.parts])
+    is_lip = (np.linalg.norm(rest - rest[lip], axis=1) < 9.0) & (np.abs(rest[:, 0]) < 4.0)
+    is_lip &= jaw_drop[:, 1] > 0.6 * jaw_drop[lip, 1]
+    is_lip[loose] = False
+    teeth = mouth.head.part("teeth_upper")
+    front = teeth[(np.abs(rest[teeth, 0]) < 5.0) & (rest[teeth, 2] > rest[teeth, 2].max() - 5.0)]
+    for style in PRESETS.values():
+        for symbols in ("AA F AA", "IY V IY", "EH F OW"):
+            phones = _speech(symbols, 0.09)
+            weights = _frames_within(_articulate(phones, style), phones[1], 100.0)
+            offsets = np.einsum("tk,kvi->tvi", weights, mouth.shapes)
+            placed = [frame.to_face_mm(mouth.head.vertices + offset) for offset in offsets]
+            below = [face[front, 1].min() - face[is_lip, 1].max() for face in placed]
+            assert -1.2 < min(below) < 0.4, (style, symbols)
 
 
 @pytest.mark.parametrize("symbol", ["UW", "OW", "W", "SH", "CH", "R"])
