@@ -56,10 +56,10 @@ _STYLE_NUMBERS: Final = 0.1
 
 WEIGHTS: Final = LossWeights(
     reconstruction=10.0,
-    displacement=100.0,
+    displacement=300.0,
     velocity=20.0,
-    lip_distance=15.0,
-    closure=10.0,
+    lip_distance=3.0,
+    closure=2.0,
     motion_branch=0.3,
     contrastive=0.01,
     divergence=0.01,
@@ -333,7 +333,7 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
         terms=terms,
         validate=lambda _: judge_motion(model, data, mouth),
         num_steps=arguments.motion_steps,
-        learning_rate=1.5e-3,
+        learning_rate=3e-3,
         num_validations=5,
         batches_per_step=BATCHES_PER_STEP,
     )
