@@ -20,7 +20,7 @@ from backend.model import PTalker, load_published_weights
 from backend.protocol import JobError
 
 FORMAT: Final = "ptalker-checkpoint"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 CONFIG_NAME: Final = "config.json"
 WEIGHTS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "README.md"
