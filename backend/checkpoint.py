@@ -158,9 +158,11 @@ def read_config(folder: Path) -> ModelConfig:
     if found[0] != FORMAT:
         raise JobError(f'"{path}" is of the format {found[0]!r:.40}, expected {FORMAT}. {_REMEDY}')
     if found[1] != FORMAT_VERSION:
+        is_older = isinstance(found[1], int) and found[1] < FORMAT_VERSION
+        remedy = "Train it anew" if is_older else "Update PTalker"
         raise JobError(
             f'The checkpoint "{folder}" has format version {found[1]!r:.20}; this PTalker reads '
-            f"{FORMAT_VERSION}. Update PTalker, or choose another checkpoint."
+            f"{FORMAT_VERSION}. {remedy}, or choose another checkpoint."
         )
     try:
         return from_json(ModelConfig, json.dumps(data["model"]))

@@ -113,9 +113,10 @@ def test_config_of_nonsense_is_refused_with_the_reason(folder):
     assert "feature_dim is -4" in refusal(folder)
 
 
-def test_version_of_the_future_says_to_update(folder):
-    edit_config(folder, format_version=2)
-    assert "Update PTalker" in refusal(folder)
+@pytest.mark.parametrize(("step", "remedy"), [(1, "Update PTalker"), (-1, "Train it anew")])
+def test_another_version_says_what_to_do(folder, step, remedy):
+    edit_config(folder, format_version=checkpoint.FORMAT_VERSION + step)
+    assert remedy in refusal(folder)
 
 
 def test_other_format_is_refused(folder):
