@@ -90,7 +90,7 @@ def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, told: bool
     weights = model.generate(
         speech, code, num_frames=clip.num_frames, phones=phones if told else None, mode="parallel"
     )
-    return np.asarray(weights[0].numpy(), np.float32)
+    return np.asarray(model.smoothed(weights)[0].numpy(), np.float32)
 
 
 def _exemplar(clips: Sequence[SpokenClip], style: Style, number: int) -> Motion:

@@ -347,7 +347,7 @@ class Predictor:
                 chunk_frames=_CHUNK_FRAMES,
                 on_progress=report,
             )
-            return np.asarray(weights[0].cpu().numpy(), np.float32)
+            return np.asarray(self._model.smoothed(weights)[0].cpu().numpy(), np.float32)
 
     @contextmanager
     def _interruptible(self, is_cancelled: Callable[[], bool]) -> Iterator[None]:

@@ -39,7 +39,7 @@ _CHECKED_FRAMES: Final = 331
 class SoundPath(nn.Module):
     """What an engine runs: features, phones and a style to weights, in one parallel pass.
 
-    It is ``PTalker.generate`` of a single chunk, hearing twice included.
+    It is ``PTalker.generate`` of a single chunk, hearing twice included, and ``smoothed``.
 
     Args:
         model: A model of solved shapes that hears features on the motion's clock.
@@ -63,7 +63,8 @@ class SoundPath(nn.Module):
         phones = encoder.with_own_phones(features, lengths, phones)
         heard = encoder(features, lengths, phones=phones, num_frames=num_frames)
         queries = decoder.queries(style, num_frames)
-        return self.model.weights(decoder(queries, heard.features, heard.mask, style, causal=False))
+        hidden = decoder(queries, heard.features, heard.mask, style, causal=False)
+        return self.model.smoothed(self.model.weights(hidden))
 
 
 def export(folder: Path, out: Path) -> float | None:
@@ -153,7 +154,7 @@ def _metadata(model: PTalker, folder: Path) -> dict[str, str]:
         "max_weight": config.max_weight,
         "phones": list(PHONES),
         "styles": {"neutral": model.neutral_style()[0].tolist(), **styles},
-        "frames_around": model.decoder.reach + 2 * encoder.reach + TRUST_FRAMES + 2,
+        "frames_around": model.decoder.reach + 2 * encoder.reach + TRUST_FRAMES + 3,
         "frames_stacked": encoder.stacking,
     }
     return {name: json.dumps(value) for name, value in values.items()}

@@ -26,6 +26,7 @@ Frozen = Literal["nothing", "convolutions", "everything"]
 
 BUNDLED: Final = Path(__file__).parent / "checkpoints" / "base"
 _WITHOUT_PHONES: Final = 1
+_UNHEARD: Final = ("content.", "spoken_embedding.")  # of the ear, but made for one decoder
 _HOW: Final = (
     "Give --speech-encoder base, a folder with a HuBERT's config.json and model.safetensors, or "
     "HUB_ID@COMMIT."
@@ -92,6 +93,7 @@ def fill_ear(model: PTalker, source: SpeechSource) -> None:
     ear.phone_embedding.requires_grad_(False)
     ear.phones.requires_grad_(False)
     if ear.hears_waveform:
+        ear.spoken_embedding.requires_grad_(False)
         try:
             load_published_weights(ear.encoder, source.place, source.revision)
         except (OSError, ValueError) as error:
@@ -100,7 +102,7 @@ def fill_ear(model: PTalker, source: SpeechSource) -> None:
     prefix = "speech_content."
     weights = checkpoint.load_part(Path(source.place), prefix)
     given = {name.removeprefix(prefix): value for name, value in weights.items()}
-    own = {name: value for name, value in ear.state_dict().items() if name.startswith("content.")}
+    own = {name: value for name, value in ear.state_dict().items() if name.startswith(_UNHEARD)}
     try:
         ear.load_state_dict({**given, **own}, strict=True)
     except RuntimeError as error:
@@ -142,7 +144,7 @@ def ear_fingerprint(model: PTalker) -> str:
     """Of all that decides what an ear hears; names the folder in which that is kept."""
     digest = hashlib.sha256(repr(model.config.speech).encode())
     for name, value in model.speech_content.state_dict().items():
-        if not name.startswith("content."):
+        if not name.startswith(_UNHEARD):
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -50,6 +50,7 @@ _MOTION_CLIPS: Final = 48
 _FULL_EVERY: Final = 6
 _CYCLE_EVERY: Final = 5
 _STYLES_PER_CLIP: Final = 2
+_SURE: Final = 0.5  # of its own phones, to be told them; ``generate`` decides sooner
 _DECIDES_FROM, _DECIDED_BY = 0.6, 0.7
 _DECISIVENESS: Final = 10.0
 _TOLD_SHARE: Final = 0.5
@@ -272,7 +273,7 @@ class _Body(nn.Module):
         """Told phones, and what the ear is sure of where none are."""
         ear = self.model.speech_content
         ear.eval()
-        phones = ear.with_own_phones(speech, lengths, told)
+        phones = ear.with_own_phones(speech, lengths, told, sure=_SURE)
         ear.train(self.training)
         return phones
 

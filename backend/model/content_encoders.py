@@ -15,7 +15,7 @@ from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.speech_encoders import build_speech_encoder, conformer_reach
 from backend.phones import PHONE_IDS, SILENCE
 
-_SURE = 0.5  # of a phone: share of the probability
+_SURE = 0.35  # of a phone: share of the probability
 _TRUST_FROM, _TRUST_GAIN = 0.25, 40.0
 TRUST_FRAMES = 75
 """On each side, over which the ear's agreement with recognised phones is averaged."""
@@ -179,7 +179,9 @@ class SpeechContentEncoder(nn.Module):
             out = out + self.phone_embedding(_fit(phones, out.shape[1]))
         return out * mask.unsqueeze(-1), mask
 
-    def with_own_phones(self, speech: Tensor, lengths: Tensor, phones: Tensor | None) -> Tensor:
+    def with_own_phones(
+        self, speech: Tensor, lengths: Tensor, phones: Tensor | None, *, sure: float = _SURE
+    ) -> Tensor:
         """What is said, by the encoder's own ear and by what it was told, where it is sure of it.
 
         A regression settles half way between the lips of two phones it is in doubt about. Hearing
@@ -194,6 +196,7 @@ class SpeechContentEncoder(nn.Module):
             speech: Prepared features ``(B, S, input_dim)``.
             lengths: Valid frames, shape ``(B,)``.
             phones: Ids on the encoder's clock, 0 for none, ``(B, S)``; certain ones stay.
+            sure: Probability above which it decides.
 
         Returns:
             Ids, 0 where neither knows, shape ``(B, S)``.
@@ -207,7 +210,7 @@ class SpeechContentEncoder(nn.Module):
         recognised = torch.where(is_certain, 0, told)
         heard = heard + self._trust(heard, recognised) * F.one_hot(recognised, heard.shape[2])
         certainty, own = heard.softmax(-1).max(-1)
-        own = torch.where((certainty > _SURE) & (own > 0), own + 2 * self.num_phones, 0)
+        own = torch.where((certainty > sure) & (own > 0), own + 2 * self.num_phones, 0)
         return torch.where(is_certain, told, own)
 
     def _trust(self, heard: Tensor, recognised: Tensor) -> Tensor:

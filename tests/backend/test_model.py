@@ -608,3 +608,31 @@ def test_one_batch_can_be_overfitted():
     spread = batch.motion.var()
     assert errors[0] < 0.1 * spread
     assert errors[1] < 0.1 * spread
+
+
+def test_smoothing_takes_what_trembles_and_leaves_what_lasts():
+    model = build(TINY)
+    weights = torch.zeros(2, 9, TINY.num_weights)
+    weights[0, 4] = 1.0
+    weights[1] = 0.7
+    told = model.smoothed(weights)
+    side = 0.1353352832 / (1 + 2 * 0.1353352832)  # exp(-2): a Gaussian of half a frame
+    torch.testing.assert_close(
+        told[0, :, 0], torch.tensor([0, 0, 0, side, 1 - 2 * side, side, 0, 0, 0]), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(told[1], weights[1])
+    assert model.smoothed(weights[:, :1]).shape == (2, 1, TINY.num_weights)
+    learned = build(small(PRESETS["vocaset"]))
+    assert learned.smoothed(weights) is weights
+
+
+def test_own_phones_are_those_above_the_asked_certainty():
+    model = build(TINY, lively=True).eval()
+    batch = random_batch(TINY, (40,))
+    ear = model.speech_content
+    counts = [
+        int((ear.with_own_phones(batch.speech, batch.speech_lengths, None, sure=sure) > 0).sum())
+        for sure in (0.0, 0.05, 1.0)
+    ]
+    assert counts[0] >= counts[1] >= counts[2] == 0
+    assert counts[0] > 0
