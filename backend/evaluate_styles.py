@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from backend import audio, metrics
-from backend.data.batches import training_styles, unseen_styles
-from backend.data.styles import Style
+from backend.data.styles import Style, training_styles, unseen_styles
 from backend.model import PTalker
 from backend.mouth import Mouth
 from backend.phones import phone_frames

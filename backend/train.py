@@ -23,10 +23,9 @@ from backend.data.batches import (
     motion_batch,
     motion_of,
     plain_batch,
-    unseen_styles,
 )
 from backend.data.dataset import FPS, SpeechData, open_speech
-from backend.data.styles import STYLE_DIM
+from backend.data.styles import STYLE_DIM, unseen_styles
 from backend.data.styles import Style as SpeakingStyle
 from backend.devices import training_precision
 from backend.face_geometry import FaceGeometry, face_point_geometry
@@ -226,10 +225,11 @@ class _Body(nn.Module):
     ) -> dict[str, Tensor]:
         """Loss terms, weighted; the absolute ones ``decisiveness`` times as much as usual."""
         model, weights = self.model, self.config.weights
-        assert batch.phones is not None
-        assert batch.phone_targets is not None
+        told, targets = batch.phones, batch.phone_targets
+        assert told is not None
+        assert targets is not None
         if is_full:
-            phones = self._with_own_phones(batch.speech, batch.speech_lengths, batch.phones)
+            phones = self._with_own_phones(batch.speech, batch.speech_lengths, told)
             batch = replace(batch, phones=phones)
             outputs = model(
                 batch,
@@ -246,7 +246,7 @@ class _Body(nn.Module):
             heard = model.speech_content(
                 speech,
                 lengths,
-                phones=self._with_own_phones(speech, lengths, batch.phones[clips]),
+                phones=self._with_own_phones(speech, lengths, told[clips]),
                 num_frames=num_frames,
                 trains_encoder=trains_ear,
             )
@@ -260,9 +260,7 @@ class _Body(nn.Module):
                 motion.float(), batch.motion, mask, self.geometry, self.config
             )
             if trains_ear:
-                terms["phones"] = losses.phones(
-                    heard.phone_logits.float(), batch.phone_targets[clips]
-                )
+                terms["phones"] = losses.phones(heard.phone_logits.float(), targets[clips])
         terms = {name: getattr(weights, name) * value for name, value in terms.items()}
         for name in ("lip_distance", "closure"):
             terms[name] = decisiveness * terms[name]

@@ -7,7 +7,6 @@ what is augmented, which phones the model is told, which style it must take from
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from backend.data.articulation import articulate
 from backend.data.dataset import FPS, Clip, SpeechData
 from backend.data.feature_augmentation import augment, mask, no_speech
 from backend.data.phone_errors import corrupt
-from backend.data.styles import Style, style_for_voice
+from backend.data.styles import Style, style_for_voice, training_styles
 from backend.model import TrainingBatch
 from backend.phones import PHONE_IDS, SILENCE, phone_frames
 from backend.solved_shapes import ARKIT_NAMES
@@ -173,19 +172,6 @@ class MotionRecipe:
     styles_per_clip: int = 1
 
 
-@cache
-def training_styles(count: int) -> list[Style]:
-    """The styles that have numbers in training; the same for every seed."""
-    rng = np.random.default_rng(64)
-    return [Style.sample(rng) for _ in range(count)]
-
-
-def unseen_styles(count: int) -> list[Style]:
-    """Styles for tests, drawn apart from those of training."""
-    rng = np.random.default_rng(32)
-    return [Style.sample(rng) for _ in range(count)]
-
-
 def motion_of(data: SpeechData, clip: Clip, style: Style) -> NDArray[np.float32]:
     """The true motion of a clip in a style, shape ``(num_frames, 52)``, eyes without blinks.
 
@@ -297,11 +283,8 @@ def _styled(
         motion = articulate([], style=style, num_frames=num_frames, fps=FPS, blinks=False)
     else:
         motion = motion_of(data, clip, style)[span]
-    exemplar, voice = _NO_MOTION, _NO_SOUND
-    if shown.is_seen:
-        exemplar = _exemplar(data, recipe, shown.style, rng)
-    if shown.is_heard:
-        voice = _voice(data, recipe, clip, rng)
+    exemplar = _exemplar(data, recipe, shown.style, rng) if shown.is_seen else _NO_MOTION
+    voice = _voice(data, recipe, clip, rng) if shown.is_heard else _NO_SOUND
     return {
         "motion": motion,
         "style": shown.style.to_vector(),

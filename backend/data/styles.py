@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +142,19 @@ PRESETS: dict[str, Style] = {
     "crooked": Style(asymmetry=1.1, mouth_side=0.7, jaw_side=0.6, smile=0.3, brow_activity=0.3),
 }  # fmt: skip
 """Styles with names, for tests, galleries and the artist's library."""
+
+
+@cache
+def training_styles(count: int) -> list[Style]:
+    """The styles that have numbers in training; the same for every seed."""
+    rng = np.random.default_rng(64)
+    return [Style.sample(rng) for _ in range(count)]
+
+
+def unseen_styles(count: int) -> list[Style]:
+    """Styles for tests, drawn apart from those of training."""
+    rng = np.random.default_rng(32)
+    return [Style.sample(rng) for _ in range(count)]
 
 
 def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> Style:

@@ -126,7 +126,7 @@ class SpeechContentEncoder(nn.Module):
             Shape ``(B, S, F)``.
         """
         content: Tensor = self.content(hidden)
-        if phones is None:
+        if phones is None or self.num_phones == 0:
             return content
         phones = _fit(phones, hidden.shape[1])
         symbols = torch.where(phones > 0, (phones - 1) % self.num_phones + 1, 0)

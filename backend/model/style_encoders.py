@@ -202,7 +202,8 @@ class MotionStyle(nn.Module):
         Returns:
             The mean squared error of the estimates on these motions.
         """
-        seen, timed = [], []
+        seen: list[Tensor] = []
+        timed: list[Tensor] = []
         for nodes, mask in motions:
             if not seen:
                 self._fit_components(nodes.flatten(2)[mask])

@@ -13,7 +13,7 @@ from backend import checkpoint
 from backend.__main__ import main as command
 from backend.data import batches
 from backend.data.dataset import open_speech
-from backend.data.styles import STYLE_DIM, Style
+from backend.data.styles import STYLE_DIM, Style, training_styles, unseen_styles
 from backend.phones import PHONES
 from backend.protocol import JobError
 from backend.train import TrainArguments, decisiveness, main
@@ -172,8 +172,8 @@ def test_absolute_terms_decide_at_the_end_of_the_last_stage():
 
 
 def test_training_and_test_styles_differ():
-    trained_on = {tuple(style.to_vector()) for style in batches.training_styles(64)}
-    unseen = {tuple(style.to_vector()) for style in batches.unseen_styles(32)}
+    trained_on = {tuple(style.to_vector()) for style in training_styles(64)}
+    unseen = {tuple(style.to_vector()) for style in unseen_styles(32)}
     assert len(trained_on) == 64
     assert len(unseen) == 32
     assert not trained_on & unseen
