@@ -32,7 +32,7 @@ OUTPUT: Final = "weights"
 TOLERANCE: Final = 1e-3
 """Largest difference of a weight that an engine may make."""
 
-_EXAMPLE_FRAMES: Final = 75
+_EXAMPLE_FRAMES: Final = 451  # where attention needs one block only, it is traced for ever one
 _CHECKED_FRAMES: Final = 331
 
 
