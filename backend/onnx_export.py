@@ -32,9 +32,6 @@ OUTPUT: Final = "weights"
 TOLERANCE: Final = 1e-3
 """Largest difference of a weight that an engine may make."""
 
-_EXAMPLE_FRAMES: Final = 451  # where attention needs one block only, it is traced for ever one
-_CHECKED_FRAMES: Final = 331
-
 
 class SoundPath(nn.Module):
     """What an engine runs: features, phones and a style to weights, in one parallel pass.
@@ -96,7 +93,7 @@ def export(folder: Path, out: Path) -> float | None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision's absence
     with torch.no_grad():
         traced = torch.export.export(
-            path, _noise(model, _EXAMPLE_FRAMES), dynamic_shapes=(length, length, None),
+            path, _noise(model, _example_frames(model)), dynamic_shapes=(length, length, None),
             strict=False,
         )  # fmt: skip
         program = torch.onnx.export(
@@ -134,6 +131,16 @@ def _check(model: PTalker) -> None:
         )
 
 
+def _example_frames(model: PTalker) -> int:
+    """Frames in which every windowed attention works on several blocks.
+
+    Where the example has one block only, the graph is traced for ever one.
+    """
+    config = model.config
+    ear = 2 * config.speech.window * config.speech.stacking
+    return 4 * max(ear, 2 * config.self_window, 2 * config.cross_window) + 67
+
+
 def _noise(model: PTalker, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs of the sound path."""
     config = model.config
@@ -166,7 +173,7 @@ def _largest_difference(path: SoundPath, file: Path) -> float | None:
     import onnxruntime  # optional: only the comparison needs it
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    inputs = _noise(path.model, _CHECKED_FRAMES)
+    inputs = _noise(path.model, _example_frames(path.model) + 48)
     feeds = {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=True)}
     (made,) = session.run([OUTPUT], feeds)
     with torch.no_grad():

@@ -50,8 +50,8 @@ _FULL_EVERY: Final = 6
 _CYCLE_EVERY: Final = 5
 _STYLES_PER_CLIP: Final = 2
 _SURE: Final = 0.5  # of its own phones, to be told them; ``generate`` decides sooner
-_DECIDES_FROM, _DECIDED_BY = 0.6, 0.7
-_DECISIVENESS: Final = 10.0
+_ABSOLUTE_FROM, _ABSOLUTE_BY = 0.6, 0.7
+_ABSOLUTE_FACTOR: Final = 10.0
 _TOLD_SHARE: Final = 0.5
 _STYLE_DIMENSIONS: Final = 1.0
 _STYLE_NUMBERS: Final = 0.1
@@ -221,9 +221,9 @@ class _Body(nn.Module):
         trains_ear: bool,
         autoregressive: bool,
         with_cycle: bool,
-        decisiveness: float,
+        absolute_loss_factor: float,
     ) -> dict[str, Tensor]:
-        """Loss terms, weighted; the absolute ones ``decisiveness`` times as much as usual."""
+        """Loss terms, weighted; the absolute ones ``absolute_loss_factor`` times more."""
         model, weights = self.model, self.config.weights
         told, targets = batch.phones, batch.phone_targets
         assert told is not None
@@ -263,7 +263,7 @@ class _Body(nn.Module):
                 terms["phones"] = losses.phones(heard.phone_logits.float(), targets[clips])
         terms = {name: getattr(weights, name) * value for name, value in terms.items()}
         for name in ("lip_distance", "closure"):
-            terms[name] = decisiveness * terms[name]
+            terms[name] = absolute_loss_factor * terms[name]
         return {**terms, **self._seen_styles(styles, style_vectors)}
 
     @torch.no_grad()
@@ -296,15 +296,15 @@ class _Body(nn.Module):
         }
 
 
-def decisiveness(progress: float) -> float:
+def absolute_loss_factor(progress: float) -> float:
     """Factor of the absolute loss terms after a part of the last stage, 0 to 1.
 
     In doubt, squares settle between two mouths, half closed; absolute values settle on the likelier
     one. But their gradients do not shrink near the truth, which makes everything else slower to
     learn. So they count little at first and decide at the end.
     """
-    share = (progress - _DECIDES_FROM) / (_DECIDED_BY - _DECIDES_FROM)
-    return 1.0 + (_DECISIVENESS - 1.0) * min(max(share, 0.0), 1.0)
+    share = (progress - _ABSOLUTE_FROM) / (_ABSOLUTE_BY - _ABSOLUTE_FROM)
+    return 1.0 + (_ABSOLUTE_FACTOR - 1.0) * min(max(share, 0.0), 1.0)
 
 
 def geometry_of(mouth: Mouth) -> FaceGeometry:
@@ -340,7 +340,7 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
             trains_ear=step % 3 == 0,
             autoregressive=is_full and full_step % 4 == 3,
             with_cycle=is_full and full_step % _CYCLE_EVERY == 1,
-            decisiveness=decisiveness(step / arguments.motion_steps),
+            absolute_loss_factor=absolute_loss_factor(step / arguments.motion_steps),
         )
 
     return Stage(

@@ -54,25 +54,19 @@ def fit_style_reader(
     """
     graph, scale = model.graph_encoder, model.config.motion_scale
     recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
-    batches = [
-        style_batch(data, recipe, seed=seed + 2000, number=number)
-        for number in range(min(_FITTED_BATCHES, max(1, num_steps)))
-    ]
     device = graph.basis.device
 
-    def motions() -> Iterator[tuple[Tensor, Tensor]]:
-        for motion, lengths, _ in batches:
-            yield (
-                graph.displacements(motion.to(device)) * scale,
-                frame_mask(lengths.to(device), motion.shape[1]),
-            )
+    def examples() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for number in range(min(_FITTED_BATCHES, max(1, num_steps))):
+            motion, lengths, vectors = style_batch(data, recipe, seed=seed + 2000, number=number)
+            nodes = graph.displacements(motion.to(device)) * scale
+            mask = frame_mask(lengths.to(device), nodes.shape[1])
+            yield nodes, mask, vectors[:, : model.config.style_dim].to(device)
 
     with torch.no_grad():
         style_head.weight.zero_().fill_diagonal_(1.0)
         style_head.bias.zero_()
-    known = torch.cat([vectors for _, _, vectors in batches])
-    known = known[:, : model.config.style_dim]  # as many as a small code can hold
-    return model.motion_style.fit(motions(), known.to(device))
+    return model.motion_style.fit(examples())
 
 
 def style_stage(

@@ -7,7 +7,7 @@ from backend.model.graph_encoder import MotionGraph, coarse_mesh_graph, face_poi
 from backend.model.ptalker import PTalker
 from backend.model.records import CycleOutputs, TrainingBatch, TrainingOutputs
 from backend.model.speech_encoders import load_published_weights
-from backend.model.style_encoders import Style, leads, node_statistics
+from backend.model.style_encoders import Style, lead_lag, node_statistics
 
 __all__ = [
     "CycleOutputs",
@@ -20,7 +20,7 @@ __all__ = [
     "coarse_mesh_graph",
     "face_point_graph",
     "frame_mask",
-    "leads",
+    "lead_lag",
     "load_published_weights",
     "node_statistics",
 ]

@@ -318,7 +318,7 @@ class PTalker(nn.Module):
         )
 
     def smoothed(self, weights: Tensor) -> Tensor:
-        """Whole generated motions ``(B, T, K)`` without the trembling from frame to frame.
+        """Whole generated motions ``(B, T, K)`` without the jitter from frame to frame.
 
         Solved shapes: a Gaussian of half a frame (10 ms), which brings the jerk on held-out speech
         from 1.3 times the reference's to the same and changes nothing else. Not part of

@@ -112,7 +112,7 @@ class MotionStyle(nn.Module):
     the mean over time two layers read statistics of the nodes' places (means, spreads, speeds,
     highest and lowest), decorrelated, and of the frames' channels. How far a mouth opens and where
     it rests shows there at once; the mean of a transformer's frames alone took many times the steps
-    to see it. What moves before what is read off correlations at a lag, see ``leads``.
+    to see it. What moves before what is read off correlations at a lag, see ``lead_lag``.
     """
 
     _DECORRELATED = 256
@@ -180,14 +180,14 @@ class MotionStyle(nn.Module):
             -self._LIMIT, self._LIMIT
         )
         frames = torch.cat((seen, *_moments(x.float(), mask), top), dim=-1)
-        read = self.linear(torch.cat((seen, self._leads(nodes, node_mask)), dim=-1))
+        read = self.linear(torch.cat((seen, self._lead_lag(nodes, node_mask)), dim=-1))
         return Style(self.norm(mean) + read + self.reader(frames), present), tokens
 
-    def _leads(self, nodes: Tensor, mask: Tensor) -> Tensor:
-        return leads(self.components(nodes.flatten(2).float()), mask, self.lags)
+    def _lead_lag(self, nodes: Tensor, mask: Tensor) -> Tensor:
+        return lead_lag(self.components(nodes.flatten(2).float()), mask, self.lags)
 
     @torch.no_grad()
-    def fit(self, motions: Iterable[tuple[Tensor, Tensor]], known: Tensor) -> float:
+    def fit(self, examples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> float:
         """Solves what has a closed form: what the statistics are read in, and a reader of them.
 
         The decorrelation (principal components at variance 1, of the statistics and of the motion)
@@ -196,22 +196,25 @@ class MotionStyle(nn.Module):
         known; everything else is left to training.
 
         Args:
-            motions: Batches of ``nodes`` and ``node_mask`` as in ``forward``.
-            known: What is known of their styles, shape ``(n, d)``, ``d`` at most the code's length.
+            examples: Batches of ``nodes``, ``node_mask`` as in ``forward``, and what is known of
+                their styles, shape ``(B, d)``, ``d`` at most the code's length. The components
+                of the motion are those of the first batch.
 
         Returns:
             The mean squared error of the estimates on these motions.
         """
         seen: list[Tensor] = []
         timed: list[Tensor] = []
-        for nodes, mask in motions:
+        known: list[Tensor] = []
+        for nodes, mask, vectors in examples:
             if not seen:
                 self._fit_components(nodes.flatten(2)[mask])
             seen.append(node_statistics(nodes, mask))
-            timed.append(self._leads(nodes, mask))
+            timed.append(self._lead_lag(nodes, mask))
+            known.append(vectors)
         x = self._fit_decorrelation(torch.cat(seen))
         x = torch.cat((x, torch.cat(timed).double()), dim=1)
-        y = known.double()
+        y = torch.cat(known).double()
         mean, spread = x.mean(0), x.std(0) + 1e-3
         scaled = (x - mean) / spread
         gram = scaled.T @ scaled + _RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
@@ -248,7 +251,7 @@ class MotionStyle(nn.Module):
         return self.decorrelation(statistics.float()).clamp(-self._LIMIT, self._LIMIT).double()
 
 
-def leads(components: Tensor, mask: Tensor, lags: Sequence[int]) -> Tensor:
+def lead_lag(components: Tensor, mask: Tensor, lags: Sequence[int]) -> Tensor:
     """Which parts of a motion move before which others.
 
     The odd part of the correlations at a lag, ``r_ij(lag) - r_ji(lag)``: positive where ``j``

@@ -8,7 +8,7 @@ from torch_geometric.nn import GATv2Conv
 from backend import losses
 from backend.config import PRESETS, TrainConfig
 from backend.face_geometry import FaceGeometry
-from backend.model import PTalker, TrainingBatch, leads, node_statistics
+from backend.model import PTalker, TrainingBatch, lead_lag, node_statistics
 from backend.model.attention import frame_mask, windowed_attention
 from tests.backend.model_samples import build, random_batch, random_graph, small
 
@@ -274,12 +274,12 @@ def test_a_fitted_reader_tells_known_dimensions_in_the_first_of_the_code():
     nodes += 0.1 * torch.randn(nodes.shape, generator=generator)
     mask = torch.ones(800, 64, dtype=torch.bool)
     told = torch.stack((known[:, 0], torch.sign(known[:, 1])), dim=1)
-    motions = [(part, mask[:200]) for part in nodes.split(200)]
-    assert style.fit(motions, told) < 0.02
+    parts = zip(nodes.split(200), mask.split(200), told.split(200), strict=True)
+    assert style.fit(parts) < 0.02
 
     seen = style.decorrelation(node_statistics(nodes, mask))
     with torch.no_grad():
-        part = leads(style.components(nodes.flatten(2)), mask, style.lags)
+        part = lead_lag(style.components(nodes.flatten(2)), mask, style.lags)
         read = style.linear(torch.cat((seen.clamp(-4, 4), part), dim=1))[:, :2]
         blind = style.linear(torch.cat((seen.clamp(-4, 4), part.mean(0).expand_as(part)), dim=1))
     assert float((read - told).square().mean()) < 0.02
@@ -295,7 +295,7 @@ def test_what_leads_is_the_odd_part_of_the_correlation_at_a_lag():
     x = torch.stack((both, both.flip(1), torch.full_like(both, 9.0)))
     mask = torch.ones(3, 6, dtype=torch.bool)
     mask[2] = False
-    told = leads(x, mask, (2, 10))
+    told = lead_lag(x, mask, (2, 10))
     assert told.shape == (3, 2)
     mean, spread = 1 / 6, (5 / 36) ** 0.5
     low, high = -mean / (spread + 0.1), (1 - mean) / (spread + 0.1)
@@ -610,7 +610,7 @@ def test_one_batch_can_be_overfitted():
     assert errors[1] < 0.1 * spread
 
 
-def test_smoothing_takes_what_trembles_and_leaves_what_lasts():
+def test_smoothing_takes_jitter_and_leaves_what_lasts():
     model = build(TINY)
     weights = torch.zeros(2, 9, TINY.num_weights)
     weights[0, 4] = 1.0

@@ -18,6 +18,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
+import onnxruntime
 import torch
 
 from backend import __main__ as command_line
@@ -80,6 +81,28 @@ def test_curves_are_those_of_torch_at_any_length(exported, example, num_frames):
             expected = model.generate(features, style, num_frames=num_frames, phones=told)
             expected = model.smoothed(expected)
             np.testing.assert_allclose(made, expected[0].numpy(), atol=1e-4)
+
+
+def test_windows_as_wide_as_the_bundled_models_leave_the_length_open(tmp_path):
+    wide, base = replace(STACKED.speech, window=24), PRESETS["base"]
+    config = replace(
+        STACKED, speech=wide, self_window=base.self_window, cross_window=base.cross_window
+    )
+    model = build(config, lively=True).eval()
+    checkpoint.save(tmp_path / "checkpoint", model, card="For tests.")
+    (tmp_path / "checkpoint" / "styles.json").write_text("{}")
+    difference = onnx_export.export(tmp_path / "checkpoint", tmp_path / "m.onnx")
+    assert difference < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    for num_frames in (40, 100, 250, 700):  # from one block of 96 frames in the ear to eight
+        features, phones = inputs(num_frames)
+        style = model.neutral_style()
+        feeds = (features.numpy(), phones.numpy(), style.numpy())
+        (made,) = session.run(None, dict(zip(onnx_export.INPUTS, feeds, strict=True)))
+        expected = model.smoothed(
+            model.generate(features, style, num_frames=num_frames, phones=phones)
+        )
+        np.testing.assert_allclose(made, expected.numpy(), atol=1e-4)
 
 
 def test_own_phones_are_heard_inside_the_graph(exported, example):

@@ -16,7 +16,7 @@ from backend.data.dataset import open_speech
 from backend.data.styles import STYLE_DIM, Style, training_styles, unseen_styles
 from backend.phones import PHONES
 from backend.protocol import JobError
-from backend.train import TrainArguments, decisiveness, main
+from backend.train import TrainArguments, absolute_loss_factor, main
 
 _SPEC = importlib.util.spec_from_file_location(
     "speech_samples", Path(__file__).with_name("test_dataset.py")
@@ -167,7 +167,7 @@ def test_neighbours_in_a_motion_batch_hear_the_same_in_several_styles(folder, tm
 
 
 def test_absolute_terms_decide_at_the_end_of_the_last_stage():
-    shares = [decisiveness(progress) for progress in (0.0, 0.6, 0.65, 0.7, 1.0)]
+    shares = [absolute_loss_factor(progress) for progress in (0.0, 0.6, 0.65, 0.7, 1.0)]
     assert shares == pytest.approx([1.0, 1.0, 5.5, 10.0, 10.0])
 
 
