@@ -170,6 +170,18 @@ def read_config(folder: Path) -> ModelConfig:
         raise JobError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
 
 
+def commands_of(folder: Path) -> tuple[str, ...]:
+    """The commands that made a checkpoint, the first one first, as far as it says.
+
+    Raises:
+        JobError: Missing or damaged.
+    """
+    read_config(folder)
+    training = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("training", {})
+    history, command = training.get("history", []), training.get("command")
+    return (*map(str, history), *([str(command)] if command else []))
+
+
 def _is_published(config: ModelConfig, name: str) -> bool:
     """Whether a weight is a published one that training left alone."""
     is_kept_elsewhere = config.speech.frozen == "everything" and bool(config.speech.hub_id)

@@ -33,6 +33,7 @@ class Trained:
         command: That made it.
         seed: Of everything.
         figures: Of each stage on held-out speech, with its ``seconds``.
+        history: Commands that made the checkpoint which this one went on from, if any.
     """
 
     model: PTalker
@@ -40,6 +41,7 @@ class Trained:
     command: str
     seed: int
     figures: Mapping[str, Mapping[str, float]]
+    history: tuple[str, ...] = ()
 
 
 def export(trained: Trained, folder: Path) -> None:
@@ -55,6 +57,7 @@ def export(trained: Trained, folder: Path) -> None:
         "data_hours": round(data.hours, 2),
         "validation_speakers": sorted({clip.speaker for clip in data.validation}),
         "seed": trained.seed,
+        "history": list(trained.history),
         "command": trained.command,
         "figures": {name: dict(figures) for name, figures in trained.figures.items()},
     }
@@ -80,9 +83,10 @@ def named_styles(model: PTalker, data: SpeechData) -> dict[str, list[float]]:
 def card(trained: Trained) -> str:
     """Text of the model card: data, recipe and figures on validation."""
     data = trained.data
-    lines = [
-        "# PTalker checkpoint",
-        "",
+    lines = ["# PTalker checkpoint", ""]
+    for command in trained.history:
+        lines += [f"Begun by `{command}`, its CHECKPOINT the one before.", ""]
+    lines += [
         f"Made by `{trained.command}` with seed {trained.seed}.",
         "",
         f"- Data: {data.hours:.1f} hours of speech in {len(data.train)} utterances, fingerprint"

@@ -2,56 +2,50 @@
 """Trains a model from speech: the content encoder on phones first, then the whole on motions."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from backend import losses, metrics
+from backend import checkpoint, losses
 from backend.ablations import without
 from backend.config import PRESETS, LossWeights, ModelConfig, StyleSource, TrainConfig
 from backend.data.batches import (
     EXEMPLAR_FRAMES,
     MotionRecipe,
     motion_batch,
-    motion_of,
-    plain_batch,
 )
-from backend.data.dataset import FPS, SpeechData, open_speech
-from backend.data.styles import STYLE_DIM, unseen_styles
-from backend.data.styles import Style as SpeakingStyle
+from backend.data.dataset import SpeechData, open_speech
+from backend.data.styles import STYLE_DIM
 from backend.devices import training_precision
 from backend.face_geometry import FaceGeometry, face_point_geometry
 from backend.model import PTalker, Style, TrainingBatch, face_point_graph
 from backend.model_card import Trained, export
-from backend.mouth import CLOSED_MM, Mouth, demo_mouth
+from backend.mouth import Mouth, demo_mouth
 from backend.protocol import JobError
+from backend.speech_validation import judge_motion
 from backend.topology import FACE_POINT_NAMES
 from backend.train_phones import (
     BATCHES_PER_STEP,
-    closures,
     make_phones_heard,
     phone_stage,
-    some_clips,
 )
-from backend.train_styles import fit_style_reader, style_stage
+from backend.train_styles import fit_style_head, fit_style_reader, style_stage
 from backend.training_loop import Stage, run_stage
 
 _log = logging.getLogger(__name__)
-_MOTION_CLIPS: Final = 48
 _FULL_EVERY: Final = 6
 _CYCLE_EVERY: Final = 5
 _STYLES_PER_CLIP: Final = 2
 _SURE: Final = 0.5  # of its own phones, to be told them; ``generate`` decides sooner
 _ABSOLUTE_FROM, _ABSOLUTE_BY = 0.6, 0.7
 _ABSOLUTE_FACTOR: Final = 10.0
+_FURTHER_RATE: Final = 0.5  # of the learning rates, for a model that was trained before
 _TOLD_SHARE: Final = 0.5
 _STYLE_DIMENSIONS: Final = 1.0
 _STYLE_NUMBERS: Final = 0.1
@@ -84,13 +78,16 @@ class TrainArguments:
         data: Folders of speech; see ``dataset.open_speech``.
         run: Folder of the run: states to go on from, logs, and ``checkpoint``.
         seed: Of everything.
-        phone_steps: Length of the first stage, in which the ear learns phones from sound.
+        phone_steps: Length of the first stage, in which the ear learns phones from sound; 0 leaves
+            it out, as any other.
         word_steps: Of the second, in which it is told half of the time what a recogniser heard.
         style_steps: Of the third, in which styles are read from motions.
         motion_steps: Of the last, in which the whole model learns to move.
         batch_size: Sequences of 3 s in a step.
         threads: Of torch on a CPU; 0 leaves it to torch.
         without: Parts to leave out; see ``ablations.without``.
+        start_from: A checkpoint to go on from instead of random weights, at half the learning
+            rate; the third stage is left out then.
     """
 
     preset: str
@@ -104,6 +101,7 @@ class TrainArguments:
     batch_size: int = 16
     threads: int = 0
     without: tuple[str, ...] = ()
+    start_from: Path | None = None
 
 
 def main(arguments: TrainArguments) -> Trained:
@@ -131,45 +129,82 @@ def main(arguments: TrainArguments) -> Trained:
     mouth = demo_mouth()
     torch.manual_seed(arguments.seed)
     config, weights = without(PRESETS[arguments.preset], WEIGHTS, arguments.without)
-    model = new_model(config, mouth)
+    start = arguments.start_from
+    model = new_model(config, mouth) if start is None else _trained_before(start, config)
     body = _Body(model, geometry_of(mouth), weights)
+    if start is not None:
+        fit_style_head(model, body.style_head, data, seed=arguments.seed)
+    figures = {}
+    for stage in _stages(arguments, body, data, mouth):
+        if start is None:
+            _make_ready_for(stage, body, data, seed=arguments.seed)
+        else:
+            stage = replace(stage, learning_rate=_FURTHER_RATE * stage.learning_rate)
+        figures[stage.name] = run_stage(
+            stage, accelerator, folder=arguments.run, seed=arguments.seed
+        )
+    history = () if start is None else checkpoint.commands_of(start)
+    trained = Trained(model, data, command_of(arguments), arguments.seed, figures, history)
+    if accelerator.is_main_process:
+        export(trained, arguments.run / "checkpoint")
+    return trained
+
+
+def _trained_before(folder: Path, config: ModelConfig) -> PTalker:
+    """The model of a checkpoint.
+
+    Raises:
+        JobError: It cannot be read, or is built otherwise than the config says.
+    """
+    model = checkpoint.load(folder)
+    if model.config != config:
+        raise JobError(
+            f'The checkpoint "{folder}" is built otherwise than the preset {config.preset} of now. '
+            "Leave --start-from out, or give it a checkpoint of this preset."
+        )
+    return model
+
+
+def _stages(
+    arguments: TrainArguments, body: "_Body", data: SpeechData, mouth: Mouth
+) -> Iterator[Stage]:
+    """All that have steps; a model that was trained before knows styles already."""
     listen = partial(
         phone_stage,
-        encoder=model.speech_content,
+        encoder=body.model.speech_content,
         data=data,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
     )
-    figures = {}
-    for stage in (
-        listen("phones", num_steps=arguments.phone_steps, told_share=0.0),
-        listen("words", num_steps=arguments.word_steps, told_share=_TOLD_SHARE),
-        style_stage(
-            model,
+    if arguments.phone_steps:
+        yield listen("phones", num_steps=arguments.phone_steps, told_share=0.0)
+    if arguments.word_steps:
+        yield listen("words", num_steps=arguments.word_steps, told_share=_TOLD_SHARE)
+    if arguments.style_steps and arguments.start_from is None:
+        yield style_stage(
+            body.model,
             body.style_head,
             data,
             seed=arguments.seed,
             batch_size=max(2, arguments.batch_size * 3 // 2),
             num_steps=arguments.style_steps,
-        ),
-        _motion_stage(arguments, body, data, mouth),
-    ):
-        if stage.name == "words":
-            make_phones_heard(model.speech_content, data)
-        if stage.name == "motions":
-            model.speech_content.trust_as_recognised()
-        if stage.name == "styles":
-            error = fit_style_reader(
-                model, body.style_head, data, seed=arguments.seed, num_steps=arguments.style_steps
-            )
-            _log.info("styles from statistics alone: squared error %.4f", error)
-        figures[stage.name] = run_stage(
-            stage, accelerator, folder=arguments.run, seed=arguments.seed
         )
-    trained = Trained(model, data, command_of(arguments), arguments.seed, figures)
-    if accelerator.is_main_process:
-        export(trained, arguments.run / "checkpoint")
-    return trained
+    if arguments.motion_steps:
+        yield _motion_stage(arguments, body, data, mouth)
+
+
+def _make_ready_for(stage: Stage, body: "_Body", data: SpeechData, *, seed: int) -> None:
+    """What a new model needs between two stages."""
+    ear = body.model.speech_content
+    if stage.name == "words":
+        make_phones_heard(ear, data)
+    elif stage.name == "motions":
+        ear.trust_as_recognised()
+    elif stage.name == "styles":
+        error = fit_style_reader(
+            body.model, body.style_head, data, seed=seed, num_steps=stage.num_steps
+        )
+        _log.info("styles from statistics alone: squared error %.4f", error)
 
 
 def command_of(arguments: TrainArguments) -> str:
@@ -180,6 +215,7 @@ def command_of(arguments: TrainArguments) -> str:
         f" --word-steps {arguments.word_steps} --style-steps {arguments.style_steps}"
         f" --motion-steps {arguments.motion_steps}"
         f" --batch-size {arguments.batch_size}"
+        + (" --start-from CHECKPOINT" if arguments.start_from else "")
         + (" --without " + " ".join(arguments.without) if arguments.without else "")
     )
 
@@ -353,46 +389,3 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
         num_validations=5,
         batches_per_step=BATCHES_PER_STEP,
     )
-
-
-def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, float]:
-    """Closures and opening on held-out speech by what the model is told, and style by exemplar."""
-    clips = some_clips(data.validation, _MOTION_CLIPS)
-    figures: dict[str, float] = {}
-    for told in ("nothing", "misheard", "truth"):
-        counts = metrics.ClosureCounts()
-        pairs = []
-        for clip in clips:
-            batch = plain_batch(data, [clip], SpeakingStyle.neutral(), told=told)
-            motion = _generated(model, batch, model.neutral_style())
-            opening, true = mouth.opening_mm(motion), mouth.opening_mm(batch.motion[0].numpy())
-            counts += closures(clip, opening, threshold_mm=CLOSED_MM)
-            pairs.append((opening, true))
-        figures[f"closures_f1_{told}"] = counts.f1
-        ours, true = (np.concatenate(curves) for curves in zip(*pairs, strict=True))
-        figures[f"opening_{told}"] = metrics.lagged_correlation(ours, true, FPS)[0]
-    ratios = []
-    for number, style in enumerate(unseen_styles(8)):
-        clip, other = clips[number % len(clips)], clips[-1 - number % len(clips)]
-        exemplar = motion_of(data, other, style)[:250]
-        batch = plain_batch(data, [clip], style, told="truth")
-        code = model.encode_motion_style(torch.from_numpy(exemplar)[None].to(batch.motion.device))
-        motion = _generated(model, batch, code)
-        neutral = motion_of(data, clip, SpeakingStyle.neutral())
-        ratios.append(metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
-    figures["style_error_ratio"] = float(np.mean(ratios))
-    score = sum(figures[f"closures_f1_{told}"] for told in ("nothing", "misheard"))
-    return {"score": score - figures["style_error_ratio"], **figures}
-
-
-def _generated(model: PTalker, batch: TrainingBatch, code: Tensor) -> NDArray[np.float32]:
-    """Weights ``(T, K)`` of a batch of one, as the backend makes them."""
-    weights = model.generate(
-        batch.speech,
-        code,
-        num_frames=batch.motion.shape[1],
-        lengths=batch.speech_lengths,
-        phones=batch.phones,
-        mode="parallel",
-    )
-    return np.asarray(weights[0].float().cpu().numpy(), np.float32)

@@ -21,7 +21,7 @@ PARTS: Final = ("graph-attention", "cross-attention", "alignment-losses", "disen
 _FLAGS: Final = {"batches_per_step": "accumulate"}
 _SPEECH: Final = (
     "seed", "phone_steps", "word_steps", "style_steps", "motion_steps", "batch_size", "threads",
-    "without",
+    "without", "start_from",
 )  # fmt: skip
 _CAPTURES: Final = (
     "seed", "speech_encoder", "freeze", "steps", "batch_size", "batches_per_step", "precision",
@@ -77,6 +77,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add(speech, "--word-steps", int, "N", "steps in which it is told what a recogniser heard")
     _add(speech, "--style-steps", int, "N", "steps in which it learns to read styles off motion")
     _add(speech, "--motion-steps", int, "N", "steps in which the whole model learns to move")
+    text = "checkpoint to go on from, base for the bundled one, at half the learning rate"
+    _add(speech, "--start-from", str, "CHECKPOINT", text)
     _add_capture_options(parser.add_argument_group("on captured faces"))
 
 
@@ -143,7 +145,7 @@ def run(options: argparse.Namespace) -> Path:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from backend import train, train_captures  # bring torch
+    from backend import jobs, train, train_captures  # bring torch
 
     if options.preset in CAPTURE_PRESETS:
         train_captures.main(
@@ -155,12 +157,15 @@ def _train(options: argparse.Namespace) -> None:
             )
         )
     else:
+        given = _given(options, _SPEECH)
+        if "start_from" in given:
+            given["start_from"] = jobs.checkpoint_folder(given["start_from"])
         train.main(
             train.TrainArguments(
                 preset=options.preset,
                 data=tuple(options.data),
                 run=options.run_folder,
-                **_given(options, _SPEECH),
+                **given,
             )
         )
 

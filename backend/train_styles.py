@@ -18,6 +18,7 @@ from backend.training_loop import Stage
 
 _FITTED_BATCHES: Final = 100
 _FITTED_AT_ONCE: Final = 100
+_HEAD_BATCHES: Final = 8
 _VALIDATION_BATCHES: Final = 6
 
 
@@ -67,6 +68,30 @@ def fit_style_reader(
         style_head.weight.zero_().fill_diagonal_(1.0)
         style_head.bias.zero_()
     return model.motion_style.fit(examples())
+
+
+def fit_style_head(model: PTalker, style_head: nn.Linear, data: SpeechData, *, seed: int) -> None:
+    """Solves the style head by least squares, for a model whose codes have their meaning already.
+
+    Args:
+        model: Its motion style encoder stays as it is.
+        style_head: Reads the style's dimensions off a code; solved.
+        data: The speech.
+        seed: Of the run.
+    """
+    recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
+    device = style_head.weight.device
+    codes, wanted = [], []
+    with torch.no_grad():
+        for number in range(_HEAD_BATCHES):
+            motion, lengths, vectors = style_batch(data, recipe, seed=seed + 2000, number=number)
+            codes.append(model.encode_style(motion.to(device), lengths.to(device)).code)
+            wanted.append(vectors)
+        code = torch.cat(codes).double().cpu()
+        code = torch.cat((code, torch.ones_like(code[:, :1])), dim=1)  # (n, D + 1)
+        solved = torch.linalg.lstsq(code, torch.cat(wanted).double(), driver="gelsd").solution
+        style_head.weight.copy_(solved[:-1].T)
+        style_head.bias.copy_(solved[-1])
 
 
 def style_stage(

@@ -17,6 +17,7 @@ from backend.data.styles import STYLE_DIM, Style, training_styles, unseen_styles
 from backend.phones import PHONES
 from backend.protocol import JobError
 from backend.train import TrainArguments, absolute_loss_factor, main
+from backend.train_styles import fit_style_head
 
 _SPEC = importlib.util.spec_from_file_location(
     "speech_samples", Path(__file__).with_name("test_dataset.py")
@@ -101,6 +102,41 @@ def test_without_a_part_another_model_is_trained(folder, trained, tmp_path):
     assert bare.model.config.motion_encoder == bare.model.config.alignment == "linear"
     assert made.model.config.motion_encoder == "graph"
     assert "--without graph-attention cross-attention" in bare.command
+
+
+def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
+    run, made = trained
+    changes = {"phone_steps": 2, "word_steps": 0, "motion_steps": 3, "seed": 1}
+    further = main(arguments(folder, tmp_path / "run", start_from=run / "checkpoint", **changes))
+    assert set(further.figures) == {"phones", "motions"}
+    card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    assert card.index(made.command) < card.index("--start-from CHECKPOINT")
+    begun = checkpoint.load(run / "checkpoint").state_dict()
+    fresh = main(arguments(folder, tmp_path / "fresh", style_steps=1, **changes)).model.state_dict()
+    found = further.model.state_dict()
+    name = "decoder.layers.0.feed_forward.0.weight"
+    moved = (found[name] - begun[name]).norm()
+    assert 0.0 < moved < 0.2 * (fresh[name] - begun[name]).norm()
+
+
+def test_a_model_that_is_built_otherwise_is_not_gone_on_from(folder, trained, tmp_path):
+    run, _ = trained
+    with pytest.raises(JobError, match="built otherwise than the preset tiny"):
+        main(
+            arguments(folder, tmp_path, start_from=run / "checkpoint", without=("cross-attention",))
+        )
+
+
+def test_the_style_head_reads_what_codes_say(folder, trained):
+    _, made = trained
+    head = torch.nn.Linear(made.model.config.style_dim, STYLE_DIM)
+    data = open_speech((folder,), trained[0] / "cache")
+    fit_style_head(made.model, head, data, seed=0)
+    recipe = batches.MotionRecipe(batch_size=60, style_frames=batches.EXEMPLAR_FRAMES)
+    motion, lengths, vectors = batches.style_batch(data, recipe, seed=2000, number=0)
+    with torch.no_grad():
+        told = head(made.model.encode_style(motion, lengths).code)
+    assert (told - vectors).square().mean() < 0.8 * vectors.var(0).mean()
 
 
 def test_what_a_process_refuses_is_said_once(tmp_path, capsys):

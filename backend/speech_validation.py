@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How good a model trained from speech is so far: lips and styles on held-out speech.
+
+Apart from ``train.py``, which trains, and from ``evaluate.py``, which judges a finished model on a
+head by recordings that training never chooses by.
+"""
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend import metrics
+from backend.data.batches import motion_of, plain_batch
+from backend.data.dataset import FPS, SpeechData
+from backend.data.styles import Style, unseen_styles
+from backend.model import PTalker, TrainingBatch
+from backend.mouth import CLOSED_MM, Mouth
+from backend.train_phones import closures, some_clips
+
+_CLIPS: Final = 48
+
+
+def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, float]:
+    """Closures and opening on held-out speech by what the model is told, and style by exemplar."""
+    clips = some_clips(data.validation, _CLIPS)
+    figures: dict[str, float] = {}
+    for told in ("nothing", "misheard", "truth"):
+        counts = metrics.ClosureCounts()
+        pairs = []
+        for clip in clips:
+            batch = plain_batch(data, [clip], Style.neutral(), told=told)
+            motion = _generated(model, batch, model.neutral_style())
+            opening, true = mouth.opening_mm(motion), mouth.opening_mm(batch.motion[0].numpy())
+            counts += closures(clip, opening, threshold_mm=CLOSED_MM)
+            pairs.append((opening, true))
+        figures[f"closures_f1_{told}"] = counts.f1
+        ours, true = (np.concatenate(curves) for curves in zip(*pairs, strict=True))
+        figures[f"opening_{told}"] = metrics.lagged_correlation(ours, true, FPS)[0]
+    ratios = []
+    for number, style in enumerate(unseen_styles(8)):
+        clip, other = clips[number % len(clips)], clips[-1 - number % len(clips)]
+        exemplar = motion_of(data, other, style)[:250]
+        batch = plain_batch(data, [clip], style, told="truth")
+        code = model.encode_motion_style(torch.from_numpy(exemplar)[None].to(batch.motion.device))
+        motion = _generated(model, batch, code)
+        neutral = motion_of(data, clip, Style.neutral())
+        ratios.append(metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
+    figures["style_error_ratio"] = float(np.mean(ratios))
+    score = sum(figures[f"closures_f1_{told}"] for told in ("nothing", "misheard"))
+    return {"score": score - figures["style_error_ratio"], **figures}
+
+
+def _generated(model: PTalker, batch: TrainingBatch, code: Tensor) -> NDArray[np.float32]:
+    """Weights ``(T, K)`` of a batch of one, as the backend makes them."""
+    weights = model.generate(
+        batch.speech,
+        code,
+        num_frames=batch.motion.shape[1],
+        lengths=batch.speech_lengths,
+        phones=batch.phones,
+        mode="parallel",
+    )
+    return np.asarray(weights[0].float().cpu().numpy(), np.float32)
