@@ -116,7 +116,7 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     add = speech.add_argument
     add("--seed", type=int, default=0, metavar="N", help="of all chance in it")
     add("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes side by side")
-    text = "Captured faces with speech as published; folder: X.wav beside X.npz, X.npy, or X/*.ply."
+    text = "Captured faces with speech as published; folder: X.wav by X.npz, .npy, .abc or X/*.ply."
     for kind in ("vocaset", "biwi", "3d-hdtf", "folder"):
         add = kinds.add_parser(kind, help=text, description=text).add_argument
         add("--raw", required=True, metavar="DIR", help="the downloaded files as they came")
@@ -124,6 +124,7 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
         add("--precision", default="float16", choices=["float16", "float32"], help="of the motion")
         add("--fps", default="", metavar="N[/D]", help="of a folder, where no .npz says it")
         add("--units", default="m", choices=["m", "cm", "mm"], help="of a folder (default: m)")
+        add("--blender", default="blender", metavar="PROGRAM", help="reads Alembic of a folder")
     text = "Captures made up from prepared speech: invented speakers on one head."
     add = kinds.add_parser("synthetic", help=text, description=text).add_argument
     add("--speech", required=True, type=Path, metavar="DIR", help="what prepare speech made")
@@ -246,7 +247,8 @@ def _prepare_captures(options: argparse.Namespace) -> int:
     else:
         manifest = prepare.prepare(
             options.kind, Path(options.raw), Path(options.out), fps=options.fps,
-            units=options.units, precision=options.precision, progress=progress,
+            units=options.units, blender=options.blender, precision=options.precision,
+            progress=progress,
         )  # fmt: skip
     voice.close()
     print(prepare.summary(manifest))

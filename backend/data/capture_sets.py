@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where VOCASET, BIWI, 3D-HDTF and a plain folder keep things, and their published splits.
+"""Where VOCASET, BIWI and 3D-HDTF keep things, and their published splits.
 
-Apart from prepare.py, which knows no data set. A reader lists what is there and what is not; a
-clip's own files are read when its turn comes.
+Apart from prepare.py, which knows no data set, and from ``capture_folder.py``, which reads one's
+own. A reader lists what is there and what is not; a clip's own files are read when its turn comes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,6 @@ from backend.data import raw_files
 from backend.data.prepared import Label, Problem, Split, is_safe_name
 from backend.data.raw_files import Faces, Motion, Sound, as_array, as_dict
 from backend.protocol import JobError
-from backend.topology import read_head
 
 UNITS: Final = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _VOCASET_SPLITS: Final[dict[str, Split]] = {
@@ -88,20 +86,16 @@ class RawSet:
     faces: Faces | None = None
 
 
-def read_raw_set(kind: str, raw: Path, *, fps: Fraction | None, units: str) -> RawSet:
+def read_raw_set(kind: str, raw: Path) -> RawSet:
     """What a raw folder holds.
 
     Args:
-        kind: ``vocaset``, ``biwi``, ``3d-hdtf`` or ``folder``.
+        kind: ``vocaset``, ``biwi`` or ``3d-hdtf``.
         raw: The folder.
-        fps: Of a plain folder whose files do not say it.
-        units: Of a plain folder, one of ``UNITS``.
 
     Raises:
         JobError: A file that all depends on is missing or broken.
     """
-    if kind == "folder":
-        return _folder(raw, fps, units)
     return {"vocaset": _vocaset, "biwi": _biwi, "3d-hdtf": _hdtf}[kind](raw)
 
 
@@ -268,115 +262,6 @@ def _hdtf_clip(folder: Path, raw: Path, video: str) -> tuple[Motion, Sound, tupl
     rate = raw_files.as_sample_rate(sound.get("sampling_rate"))
     samples = as_array(sound.get("speech_array"), "speech_array")
     return motion, raw_files.sound_from(samples, rate), ()
-
-
-def _folder(raw: Path, fps: Fraction | None, units: str) -> RawSet:
-    """``CLIP.wav`` beside ``CLIP.npz``, ``CLIP.npy`` or a folder ``CLIP`` of .ply or .obj frames.
-
-    Who speaks is the folder that the clip is in, else its name up to the last underscore. Faces at
-    rest are ``templates/SUBJECT.npy|.ply|.obj``, ``template.npy|.ply|.obj``, ``templates.pkl``, the
-    npz's own, or, with a note, the first frame.
-    """
-    if units not in UNITS:
-        raise JobError(f"The unit '{units}' is not known. Choose one of {', '.join(UNITS)}.")
-    files: dict[Label, tuple[Path, Path]] = {}
-    problems = []
-    for sound in sorted(raw.rglob("*.wav")):
-        label = _folder_label(sound.relative_to(raw).with_suffix(""))
-        options = (sound.with_suffix(".npz"), sound.with_suffix(".npy"), sound.with_suffix(""))
-        motion = next((path for path in options if path.exists()), None)
-        if motion is not None:
-            files[label] = (motion, sound)
-            continue
-        reason = "There is no motion beside it: an .npz, an .npy or a folder of .ply or .obj."
-        if sound.with_suffix(".abc").exists():
-            reason = "Alembic files are not read: export one .obj or .ply a frame."
-        problems.append(Problem(label.name, reason))
-    if not files:
-        raise JobError(
-            f"{raw} holds no .wav with a motion beside it. See the help of this command."
-        )
-    templates: dict[str, NDArray[np.float32]] = {}
-    faces, origins = None, {}
-    for label in sorted(files, key=lambda one: files[one][0].suffix != ".npz"):  # they say most
-        motion = files[label][0]
-        with suppress(JobError):  # the clip's turn comes, and then it is listed
-            if label.subject in templates and fps and (faces or not motion.is_dir()):
-                continue
-            first = raw_files.read_motion(motion, max_frames=1)
-            fps = fps or (Fraction(first.fps).limit_denominator(1001) if first.fps > 0 else None)
-            faces = faces or first.faces
-            if label.subject not in templates:
-                found, origins[label.subject] = _folder_template(raw, label, first)
-                templates[label.subject] = np.asarray(found, np.float32)
-    if fps is None:
-        raise JobError("The files do not say their frame rate. Give it with --fps.")
-    clips = [
-        RawClip(label, partial(_folder_clip, *paths, fps, origins.get(label.subject, ())))
-        for label, paths in zip(_folder_splits(files), files.values(), strict=True)
-    ]
-    return RawSet(
-        dataset="folder",
-        protocol="of each subject's clips the last tenth test, the tenth before it validation",
-        source_fps=fps,
-        units=units,
-        metres_per_unit=UNITS[units],
-        extents=(0.1 / UNITS[units], 1.5 / UNITS[units]),
-        templates=templates,
-        clips=clips,
-        problems=problems,
-        faces=faces or raw_files.find_faces(raw, templates),
-    )  # fmt: skip
-
-
-def _folder_label(place: Path) -> Label:
-    parts = [re.sub(r"[^A-Za-z0-9_.-]", "-", part) for part in place.parts]
-    subject, _, sentence = parts[-1].rpartition("_")
-    if len(parts) > 1:
-        subject, sentence = "_".join(parts[:-1]), parts[-1]
-    return Label("_".join(parts), subject or "speaker", sentence, "train")
-
-
-def _folder_splits(labels: Iterable[Label]) -> list[Label]:
-    """The labels with their splits; from three clips of a subject on, each split has one."""
-    labels = list(labels)
-    of_subject: dict[str, list[Label]] = {}
-    for label in labels:
-        of_subject.setdefault(label.subject, []).append(label)
-    splits: dict[Label, Split] = {}
-    for group in of_subject.values():
-        share = max(1, len(group) // 10) if len(group) >= 3 else 0
-        splits |= dict.fromkeys(group[len(group) - 2 * share :], "validation")
-        splits |= dict.fromkeys(group[len(group) - share :], "test")
-    return [replace(label, split=splits.get(label, "train")) for label in labels]
-
-
-def _folder_template(
-    raw: Path, label: Label, first: Motion
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    for base in (raw / "templates" / label.subject, raw / "template"):
-        if (path := base.with_name(f"{base.name}.npy")).exists():
-            return raw_files.read_array(path), ()
-        for suffix in (".ply", ".obj"):
-            if (path := base.with_name(base.name + suffix)).exists():
-                return read_head(path)[0], ()
-    if (raw / "templates.pkl").exists() and label.subject in (
-        known := raw_files.read_templates(raw)
-    ):
-        return known[label.subject], ()
-    if first.template is not None:
-        return first.template, ()
-    note = f"No template was found; the first frame of {label.name} stands for it."
-    return first.vertices[0], (note,)
-
-
-def _folder_clip(
-    motion_path: Path, sound_path: Path, fps: Fraction, notes: tuple[str, ...]
-) -> tuple[Motion, Sound, tuple[str, ...]]:
-    motion = raw_files.read_motion(motion_path)
-    if motion.fps > 0 and abs(motion.fps - float(fps)) > 0.01:
-        raise JobError(f"It has {motion.fps:g} frames a second, the set {float(fps):g}.")
-    return motion, raw_files.read_sound(sound_path), notes
 
 
 def _file_clip(motion: Path, sound: Path) -> tuple[Motion, Sound, tuple[str, ...]]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from backend import topology
 from backend.audio import SAMPLE_RATE_HZ
 from backend.data import prepared, raw_files
+from backend.data.capture_folder import read_folder
 from backend.data.capture_sets import RawClip, RawSet, read_raw_set
 from backend.data.prepared import Label, Manifest, Precision, Problem, Subject
 from backend.data.raw_files import Faces, Motion, Sound
@@ -42,6 +43,7 @@ def prepare(
     precision: Precision = "float16",
     fps: str = "",
     units: str = "m",
+    blender: str = "blender",
     progress: Progress = lambda done, total, unit, seconds_left: None,
 ) -> Manifest:
     """Prepare a data set, or go on where it was interrupted.
@@ -53,6 +55,7 @@ def prepare(
         precision: Type of the stored offsets.
         fps: Frame rate of a ``folder`` whose files do not say it, as `frame_rate` reads it.
         units: Unit of a ``folder``: ``m``, ``cm`` or ``mm``.
+        blender: Program that reads the Alembic files of a ``folder``.
         progress: Told after each sequence.
 
     Returns:
@@ -68,7 +71,11 @@ def prepare(
     if raw.is_relative_to(out) or out.is_relative_to(raw):
         raise JobError("The raw folder is not written to: choose --out neither in nor around it.")
     rate = frame_rate(fps) if fps else None
-    source = read_raw_set(kind, raw, fps=rate, units=units)
+    source = (
+        read_folder(raw, fps=rate, units=units, blender=blender)
+        if kind == "folder"
+        else read_raw_set(kind, raw)
+    )
     return prepare_set(source, raw, out, precision=precision, progress=progress)
 
 

@@ -427,7 +427,7 @@ def test_plain_folder_takes_npy_npz_and_mesh_sequences(tmp_path):
     soundfile.write(raw / "bob_hi.wav", 0.3 * _tone(0.5, 8000), 8000)
     with pytest.raises(JobError, match="--units"):
         prepare("folder", raw, tmp_path / "out", fps="24")
-    manifest = prepare("folder", raw, tmp_path / "out", fps="24", units="mm")
+    manifest = prepare("folder", raw, tmp_path / "out", fps="24", units="mm", blender="no-blender")
     data = prepared.open(tmp_path / "out")
     assert {s.name for s in manifest.sequences} == {"ann_one", "ann_two", "ann_three"}
     assert sorted(s.split for s in manifest.sequences) == ["test", "train", "validation"]
@@ -435,7 +435,7 @@ def test_plain_folder_takes_npy_npz_and_mesh_sequences(tmp_path):
         assert (sequence.subject, sequence.num_samples) == ("ann", 8000)
         np.testing.assert_allclose(data.offsets(sequence)[:, 4, 0], np.arange(12), atol=0.01)
     reasons = {p.name: p.reason for p in manifest.problems}
-    assert "Alembic" in reasons["ann_four"]
+    assert "Alembic is read by Blender" in reasons["ann_four"]
     assert "30 frames a second" in reasons["bob_hi"]
     assert (manifest.units, manifest.metres_per_unit) == ("mm", 0.001)
     assert (manifest.topology, manifest.fingerprint) == ("custom", fingerprint(*FACES, V))

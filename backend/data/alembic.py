@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Alembic caches, read by Blender, which every user of this project has.
+
+There is no reader of Alembic among Python's packages; Blender's importer is the one that artists
+use. It runs as a process of its own, without add-ons and start-up files.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from backend.data.raw_files import Motion
+from backend.protocol import JobError
+
+_SCRIPT: Final = Path(__file__).parents[1] / "in_blender" / "save_alembic_frames.py"
+_MAX_SECONDS: Final = 3600.0
+
+
+def read_alembic(
+    path: Path, *, fps: Fraction, blender: str = "blender", max_frames: int | None = None
+) -> Motion:
+    """The one moving mesh of an Alembic file, in the file's own axes (Y up) and unit.
+
+    Args:
+        path: The file.
+        fps: Frames a second to read it at; it holds times, but not their rate.
+        blender: The program, or a Python that has the ``bpy`` module (its name begins with
+            "python").
+        max_frames: So many of the first frames; by default all.
+
+    Returns:
+        Positions in world space ``(T, V, 3)`` and the faces.
+
+    Raises:
+        JobError: Blender is not found, or the file is damaged or holds no single mesh.
+    """
+    program = shutil.which(blender)
+    if program is None:
+        raise JobError(
+            f"Alembic is read by Blender, and there is no program {blender!r}. Say where it is "
+            "with --blender, or export one .obj or .ply a frame."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        _run(program, path, folder, fps, max_frames or 0)
+        vertices = np.load(Path(folder, "vertices.npy"))
+        corners = np.load(Path(folder, "face_corners.npy"))
+        sizes = np.load(Path(folder, "face_sizes.npy"))
+    return Motion(vertices, faces=(corners, sizes))
+
+
+def _run(program: str, path: Path, folder: str, fps: Fraction, max_frames: int) -> None:
+    start = ["--background", "--factory-startup", "--python-exit-code", "1", "--python"]
+    if Path(program).name.startswith("python"):
+        start = []
+    numbers = (str(fps.numerator), str(fps.denominator), str(max_frames))
+    command = [program, *start, str(_SCRIPT), "--", str(path), folder, *numbers]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_MAX_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise JobError(f"Blender could not read {path.name} ({error!s:.120}).") from error
+    refusal = Path(folder, "refusal.txt")
+    if refusal.exists():
+        raise JobError(f"{path.name} {refusal.read_text(encoding='utf-8')}")
+    if done.returncode or not Path(folder, "face_sizes.npy").exists():
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+        raise JobError(f"Blender could not read {path.name} ({lines[-1]:.160}).")
