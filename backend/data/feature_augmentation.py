@@ -9,6 +9,7 @@ over time, so hours of speech can sound different in every epoch on one core.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -49,7 +50,7 @@ def augment(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | Non
 
 
 def no_speech(num_frames: int, rng: np.random.Generator) -> LogMel:
-    """What is heard while nobody speaks: silence, noise, or held notes that come and go.
+    """What is heard while nobody speaks: silence, noise, notes that come and go, or music.
 
     Args:
         num_frames: Length at 100 Hz.
@@ -61,12 +62,14 @@ def no_speech(num_frames: int, rng: np.random.Generator) -> LogMel:
     level = rng.uniform(-12.0, 0.0)
     noise = _noise(num_frames, rng) + level
     kind = rng.random()
-    if kind < 0.2:  # hardly anything
+    if kind < 0.15:  # hardly anything
         noise += _FLOOR - level + rng.uniform(0.0, 4.0)
-    elif kind < 0.5:  # a noise that swells
+    elif kind < 0.4:  # a noise that swells
         noise += np.interp(
             np.arange(num_frames), np.linspace(0, num_frames, 6), rng.normal(0.0, 1.5, 6)
         )[:, None]
+    elif kind < 0.65:  # music
+        noise = np.logaddexp(noise - rng.uniform(2.0, 8.0), _music_from(num_frames, rng) + level)
     elif kind < 0.8:  # notes
         noise -= rng.uniform(2.0, 8.0)
         for _ in range(int(rng.integers(2, 16))):
@@ -136,6 +139,81 @@ def _white_noise() -> LogMel:
     return white - white.mean(axis=0)
 
 
+def _music_from(num_frames: int, rng: np.random.Generator) -> LogMel:
+    """A stretch of one of the pieces, through some microphone, shape ``(num_frames, 80)``."""
+    pieces = _music()
+    piece = pieces[int(rng.integers(len(pieces)))]
+    frames = int(rng.integers(len(piece))) + np.arange(num_frames)
+    return np.take(piece, frames, axis=0, mode="wrap") + _smooth_curve(rng, points=4, spread=0.7)
+
+
+@cache
+def _music() -> list[LogMel]:
+    """Pieces of 8 s of several instruments, each 0 on average over its loudest bands."""
+    rng = np.random.default_rng(1)
+    pieces = []
+    for _ in range(40):
+        samples = _piece(8.0, rng)
+        power = audio.log_power((0.1 * samples / (samples.std() + 1e-9)).astype(np.float32))
+        pieces.append(power - np.float32(math.log(float(np.exp(power).mean()) + 1e-12)))
+    return pieces
+
+
+def _piece(seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Voices that walk up and down a scale in time with each other, and perhaps a drum."""
+    beat = rng.uniform(0.3, 0.8)
+    out = np.zeros(round((seconds + 4.0) * audio.SAMPLE_RATE_HZ))
+    scale = np.array([0, 2, 4, 5, 7, 9, 11] if rng.random() < 0.5 else [0, 2, 3, 5, 7, 8, 10])
+    for _ in range(int(rng.integers(1, 5))):
+        play = _instrument(rng)
+        root = 55.0 * 2.0 ** rng.uniform(0.0, 3.0)
+        loudness = 10.0 ** rng.uniform(-0.6, 0.0)
+        length = float(rng.choice([0.5, 1.0, 2.0, 4.0])) * beat
+        degree, start = int(rng.integers(7)), 0.0
+        while start < seconds:
+            hertz = root * 2.0 ** (scale[degree % 7] / 12.0 + degree // 7)
+            note = loudness * play(hertz, length)
+            first = round(start * audio.SAMPLE_RATE_HZ)
+            out[first : first + len(note)] += note[: len(out) - first]
+            degree = int(np.clip(degree + rng.integers(-2, 3), 0, 13))
+            start += length
+    if rng.random() < 0.6:
+        strokes = np.arange(0.0, seconds, beat * float(rng.choice([0.5, 1.0, 2.0])))
+        decay = rng.uniform(0.01, 0.06) * audio.SAMPLE_RATE_HZ
+        stroke = (
+            rng.standard_normal(3200) * np.exp(-np.arange(3200) / decay) * rng.uniform(0.2, 1.0)
+        )
+        for start in strokes:
+            first = round(start * audio.SAMPLE_RATE_HZ)
+            out[first : first + len(stroke)] += stroke
+    return out[: round(seconds * audio.SAMPLE_RATE_HZ)]
+
+
+def _instrument(
+    rng: np.random.Generator,
+) -> Callable[[float, float], NDArray[np.float64]]:
+    """Plays a note of a pitch in hertz and a length in seconds: struck, bowed or blown."""
+    overtones = np.arange(1, int(rng.integers(3, 24)))
+    fall, is_odd = rng.uniform(0.5, 2.0), rng.random() < 0.2
+    attack, decay = 10.0 ** rng.uniform(-2.5, -0.8), rng.uniform(0.0, 6.0)
+    vibrato, speed = rng.choice([0.0, rng.uniform(0.0, 0.01)]), rng.uniform(4.0, 7.0)
+    phases = rng.uniform(0.0, 2.0 * np.pi, len(overtones))
+
+    def play(hertz: float, length: float) -> NDArray[np.float64]:
+        time = np.arange(round((length + 0.1) * audio.SAMPLE_RATE_HZ)) / audio.SAMPLE_RATE_HZ
+        turns = hertz * (
+            time + vibrato * np.sin(2.0 * np.pi * speed * time) / (2.0 * np.pi * speed)
+        )
+        note = np.zeros(len(time))
+        for overtone, phase in zip(overtones, phases, strict=True):
+            if overtone * hertz < 7500.0 and not (is_odd and overtone % 2 == 0):
+                note += np.sin(2.0 * np.pi * overtone * turns + phase) / overtone**fall
+        end = np.clip((length + 0.1 - time) / 0.1, 0.0, 1.0)
+        return note * np.minimum(time / attack, 1.0) * np.exp(-decay * time) * end
+
+    return play
+
+
 def _smooth_curve(rng: np.random.Generator, *, points: int, spread: float) -> NDArray[np.float32]:
     knots = rng.normal(0.0, spread, points)
     return np.interp(_BANDS, np.linspace(0.0, 79.0, points), knots).astype(np.float32)
@@ -154,7 +232,8 @@ def _add_noise(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | 
         noise = np.resize(babble, log_power.shape).astype(np.float32)
         ratio_db = rng.uniform(6.0, 30.0)
     else:
-        noise = _noise(len(log_power), rng)
+        of_what = _music_from if rng.random() < 0.2 else _noise
+        noise = of_what(len(log_power), rng)
         ratio_db = rng.uniform(3.0, 30.0)
     shift = loudness - _mean_level(noise) - ratio_db * math.log(10.0) / 10.0
     return np.logaddexp(log_power, noise + np.float32(shift))
