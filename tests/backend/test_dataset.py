@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from scipy.ndimage import uniform_filter1d
 
 from backend import audio
 from backend.data import batches, dataset, feature_augmentation
@@ -102,6 +103,18 @@ def test_sounds_without_speech_are_finite_and_of_many_kinds():
     levels = [float(one.mean()) for one in made]
     assert max(levels) - min(levels) > 10.0  # from silence to noise
     assert made[0].dtype == np.float32
+
+
+def test_some_sounds_without_speech_are_music_that_holds_its_notes():
+    def held(sound):
+        """How alike the spectrum is after 50 ms, its coarse shape apart."""
+        fine = sound - uniform_filter1d(sound, 15, axis=1)
+        fine = fine - fine.mean(0)
+        return float((fine[5:] * fine[:-5]).sum() / (np.square(fine).sum() + 1e-9))
+
+    made = [feature_augmentation.no_speech(300, np.random.default_rng(seed)) for seed in range(60)]
+    tonal = [held(one) > 0.2 for one in made]
+    assert 0.25 < np.mean(tonal) < 0.55  # noises and silence: 0.02 at most
 
 
 def test_masking_blanks_some_bands_and_frames():
