@@ -15,11 +15,13 @@ from transformers import HubertConfig, HubertModel
 from backend import checkpoint
 from backend.__main__ import main as command
 from backend.ablations import without
+from backend.capture_validation import predicted
 from backend.config import PRESETS
 from backend.data import prepared
 from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
 from backend.data.prepare import prepare
 from backend.protocol import JobError
+from backend.speech_sources import frozen_ear
 from backend.train_captures import WEIGHTS, CaptureTrainArguments, main
 from backend.train_options import PARTS
 from backend.training_loop import Stage, run_stage
@@ -146,6 +148,26 @@ def test_two_processes_train_the_same_model_as_one(folder, tiny_checkpoint, tmp_
         weights.append(checkpoint.load(run / "checkpoint").state_dict())
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_eight_sequences_are_learned_by_heart(folder, tmp_path):
+    made = main(
+        arguments(folder, tmp_path, "base", steps=350, batch_size=8, validations=1,
+                  learning_rate=8e-3)
+    )  # fmt: skip
+    heard = HeardSpeech(made.data, tmp_path / "heard-again", *frozen_ear(made.model))
+    clips = made.data.split("train")
+    heard.fill(clips, lambda done, total: None)
+    distances_mm = [
+        1000.0 * np.linalg.norm(
+            predicted(made.model, heard, made.data, clip, 1.0) - made.data.offsets(clip), axis=-1
+        ).mean()
+        for clip in clips
+    ]  # fmt: skip
+    assert len(clips) == 8
+    at_rest = [1000.0 * np.linalg.norm(made.data.offsets(c), axis=-1).mean() for c in clips]
+    assert np.mean(at_rest) > 5.0
+    assert np.mean(distances_mm) < 0.5
 
 
 @pytest.mark.parametrize("part", PARTS)
