@@ -42,9 +42,10 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
         neutral answer, which is what an artist gets who gives no style; ``error_ratio_sound`` when
         listening to sound alone;
         ``retrieval`` among the styles by an independent classifier, and its accuracy on the true
-        answers ``retrieval_of_truth``; ``closures_f1_neutral`` and ``closures_f1_worst`` over
-        styles, phones known; ``error_ratio_half_strength`` and so on at
-        other strengths.
+        answers ``retrieval_of_truth``; ``closures_f1_neutral``, ``closures_f1_worst`` and
+        ``closures_recall_worst`` over styles, phones known, and what the true answers have
+        (``…_of_truth``: who hardly parts the lips shows closures where there are none);
+        ``error_ratio_half_strength`` and so on at other strengths.
     """
     styles = unseen_styles(NUM_STYLES)
     said, shown = clips[:_NUM_SENTENCES], clips[_NUM_SENTENCES:] or clips
@@ -67,7 +68,8 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
             ratios.append(_ratio([motion], [wanted], neutral_truth[:1], mouth))
     classifier = _Classifier(clips)
     gallery = np.stack([classifier.embed(exemplar) for exemplar in exemplars])
-    worst = min(_closures_f1(motions, said, mouth) for motions in made)
+    closed = [_closures(motions, said, mouth) for motions in made]
+    closed_truth = [_closures(motions, said, mouth) for motions in truths]
     return {
         "error_ratio": _mean_ratio(made, truths, neutral_truth, mouth),
         "error_ratio_to_own_neutral": _mean_ratio(made, truths, neutral, mouth),
@@ -76,9 +78,12 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
         "error_ratio_one_and_a_half": float(np.mean(strengths[1.5])),
         "retrieval": metrics.retrieval_accuracy(_embed(classifier, made), gallery),
         "retrieval_of_truth": metrics.retrieval_accuracy(_embed(classifier, truths), gallery),
-        "closures_f1_neutral": _closures_f1(neutral, said, mouth),
-        "closures_f1_mean": float(np.mean([_closures_f1(m, said, mouth) for m in made])),
-        "closures_f1_worst": worst,
+        "closures_f1_neutral": _closures(neutral, said, mouth).f1,
+        "closures_f1_mean": float(np.mean([counts.f1 for counts in closed])),
+        "closures_f1_worst": min(counts.f1 for counts in closed),
+        "closures_recall_worst": min(counts.recall for counts in closed),
+        "closures_f1_mean_of_truth": float(np.mean([counts.f1 for counts in closed_truth])),
+        "closures_f1_worst_of_truth": min(counts.f1 for counts in closed_truth),
     }
 
 
@@ -117,11 +122,13 @@ def _mean_ratio(
     return float(np.mean([_ratio(ours, truth, neutral, mouth) for ours, truth in pairs]))
 
 
-def _closures_f1(motions: Sequence[Motion], clips: Sequence[SpokenClip], mouth: Mouth) -> float:
+def _closures(
+    motions: Sequence[Motion], clips: Sequence[SpokenClip], mouth: Mouth
+) -> metrics.ClosureCounts:
     counts = metrics.ClosureCounts()
     for motion, clip in zip(motions, clips, strict=True):
         counts += closures(clip.phones, mouth.opening_mm(motion))
-    return counts.f1
+    return counts
 
 
 class _Classifier:
