@@ -177,9 +177,12 @@ def commands_of(folder: Path) -> tuple[str, ...]:
         JobError: Missing or damaged.
     """
     read_config(folder)
-    training = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("training", {})
-    history, command = training.get("history", []), training.get("command")
-    return (*map(str, history), *([str(command)] if command else []))
+    training = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("training")
+    if not isinstance(training, dict):
+        return ()
+    history = training.get("history")
+    commands = [*(history if isinstance(history, list) else []), training.get("command")]
+    return tuple(command for command in commands if isinstance(command, str))
 
 
 def _is_published(config: ModelConfig, name: str) -> bool:

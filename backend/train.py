@@ -78,8 +78,8 @@ class TrainArguments:
         data: Folders of speech; see ``dataset.open_speech``.
         run: Folder of the run: states to go on from, logs, and ``checkpoint``.
         seed: Of everything.
-        phone_steps: Length of the first stage, in which the ear learns phones from sound; 0 leaves
-            it out, as any other.
+        phone_steps: Length of the first stage, in which the ear learns phones from sound; after
+            ``start_from``, 0 leaves it out, as any other.
         word_steps: Of the second, in which it is told half of the time what a recogniser heard.
         style_steps: Of the third, in which styles are read from motions.
         motion_steps: Of the last, in which the whole model learns to move.
@@ -118,6 +118,11 @@ def main(arguments: TrainArguments) -> Trained:
     """
     if arguments.preset not in PRESETS or PRESETS[arguments.preset].shape_kind != "solved":
         raise JobError(f"Preset {arguments.preset!r} is not made for speech; take base or tiny.")
+    steps = (
+        arguments.phone_steps, arguments.word_steps, arguments.style_steps, arguments.motion_steps,
+    )  # fmt: skip
+    if min(steps) < 0 or (arguments.start_from is None and 0 in steps):
+        raise JobError("Give every stage 1 step or more; 0 leaves it out after --start-from only.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     accelerator = Accelerator(
@@ -180,7 +185,7 @@ def _stages(
         yield listen("phones", num_steps=arguments.phone_steps, told_share=0.0)
     if arguments.word_steps:
         yield listen("words", num_steps=arguments.word_steps, told_share=_TOLD_SHARE)
-    if arguments.style_steps and arguments.start_from is None:
+    if arguments.start_from is None:
         yield style_stage(
             body.model,
             body.style_head,

@@ -149,7 +149,7 @@ def _music_from(num_frames: int, rng: np.random.Generator) -> LogMel:
 
 @cache
 def _music() -> list[LogMel]:
-    """Pieces of 8 s of several instruments, each 0 on average over its loudest bands."""
+    """Pieces of 8 s of several instruments, each of mean power 1."""
     rng = np.random.default_rng(1)
     pieces = []
     for _ in range(40):
