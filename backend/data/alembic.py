@@ -7,6 +7,7 @@ use. It runs as a process of its own, without add-ons and start-up files.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -65,7 +66,8 @@ def _run(program: str, path: Path, folder: str, fps: Fraction, max_frames: int) 
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # Blender says what failed on the one, Python on the other
             timeout=_MAX_SECONDS,
             check=False,
         )
@@ -75,5 +77,7 @@ def _run(program: str, path: Path, folder: str, fps: Fraction, max_frames: int) 
     if refusal.exists():
         raise JobError(f"{path.name} {refusal.read_text(encoding='utf-8')}")
     if done.returncode or not Path(folder, "face_sizes.npy").exists():
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
-        raise JobError(f"Blender could not read {path.name} ({lines[-1]:.160}).")
+        lines = done.stdout.decode(errors="replace").split("\n")
+        named = [line for line in lines if re.match(r"\w+Error: ", line)]  # Python's last word
+        reason = (named or [line for line in lines if line.strip()] or ["it says nothing"])[-1]
+        raise JobError(f"Blender could not read {path.name} ({reason.strip():.160}).")

@@ -21,6 +21,8 @@ def main(file: str, folder: str, numerator: str, denominator: str, max_frames: s
     Returns:
         Why it cannot, or nothing.
     """
+    if "alembic_import" not in dir(bpy.ops.wm):  # some Linux distributions' builds
+        return "needs a Blender that was built with Alembic. Name another with --blender."
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     rate = int(numerator) / int(denominator)

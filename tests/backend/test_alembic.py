@@ -73,6 +73,20 @@ def test_places_come_back_in_the_files_own_axes(blender, tmp_path):
     assert sorted(corners.tolist()) == [0, 0, 1, 2, 2, 3]
 
 
+def test_the_program_blender_is_given_the_script_after_its_own_options(blender, tmp_path):
+    program = tmp_path / "blender"
+    program.write_text(
+        '#!/bin/sh\n[ "$1 $2" = "--background --factory-startup" ] || exit 3\n'
+        f'while [ "$1" != --python ]; do shift; done; shift; exec "{blender}" "$@"\n'
+    )
+    program.chmod(0o755)
+    wanted = write(blender, tmp_path / "hello.abc", frames=3)
+    motion = alembic.read_alembic(
+        tmp_path / "hello.abc", fps=Fraction(25), blender=str(program), max_frames=2
+    )
+    np.testing.assert_allclose(motion.vertices[..., 1], wanted[:2, :, 2], atol=1e-6)
+
+
 def test_another_rate_reads_between_the_frames(blender, tmp_path):
     wanted = write(blender, tmp_path / "hello.abc", frames=11)
     motion = alembic.read_alembic(tmp_path / "hello.abc", fps=Fraction(50), blender=blender)
