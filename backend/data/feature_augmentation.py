@@ -31,7 +31,7 @@ def augment(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | Non
         log_power: Natural logarithm of mel power at 100 Hz before normalisation, shape ``(frames,
             80)``.
         rng: Source of randomness; decides what is done and how strongly.
-        babble: Another utterance, of any length, that may be laid under it.
+        babble: Another utterance, of any length, that may be laid under it, once or many times.
 
     Returns:
         The same shape; time is not changed, so that phone times stay right.
@@ -40,7 +40,7 @@ def augment(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | Non
     result = result + _smooth_curve(rng, points=6, spread=float(rng.uniform(0.0, 1.0)))
     if rng.random() < 0.3:
         result = _reverberate(result, rng)
-    if rng.random() < 0.5:
+    if rng.random() < 0.6:
         result = _add_noise(result, rng, babble=babble)
     if rng.random() < 0.25:
         result = _limit_band(result, rng)
@@ -126,7 +126,8 @@ def _noise(num_frames: int, rng: np.random.Generator) -> LogMel:
     """
     white = _white_noise()
     frames = int(rng.integers(len(white))) + np.arange(num_frames)
-    slope = float(rng.uniform(-10.0, 3.0)) * (_BANDS / 79.0 - 0.5)  # from brown to blue
+    # From brown (-6.5) over pink (-1.5) and white (2.2, for higher bands are wider) to blue.
+    slope = float(rng.uniform(-8.0, 5.0)) * (_BANDS / 79.0 - 0.5)
     curve = _smooth_curve(rng, points=int(rng.integers(2, 7)), spread=1.0)
     return np.take(white, frames, axis=0, mode="wrap") + slope.astype(np.float32) + curve
 
@@ -229,14 +230,22 @@ def _reverberate(log_power: LogMel, rng: np.random.Generator) -> LogMel:
 def _add_noise(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | None) -> LogMel:
     loudness = _mean_level(log_power)
     if babble is not None and rng.random() < 0.4:
-        noise = np.resize(babble, log_power.shape).astype(np.float32)
-        ratio_db = rng.uniform(6.0, 30.0)
+        noise = _voices(np.resize(babble, log_power.shape), rng)
+        ratio_db = rng.uniform(3.0, 25.0)
     else:
         of_what = _music_from if rng.random() < 0.2 else _noise
         noise = of_what(len(log_power), rng)
-        ratio_db = rng.uniform(3.0, 30.0)
+        ratio_db = rng.uniform(0.0, 25.0)
     shift = loudness - _mean_level(noise) - ratio_db * math.log(10.0) / 10.0
     return np.logaddexp(log_power, noise + np.float32(shift))
+
+
+def _voices(speech: LogMel, rng: np.random.Generator) -> LogMel:
+    """One to six voices at once: the one that is given, and its copies at other times."""
+    num_voices = int(rng.choice([1, 1, 2, 4, 6]))
+    power = np.exp(speech)
+    copies = [np.roll(power, int(rng.integers(len(power))), axis=0) for _ in range(num_voices - 1)]
+    return np.log(sum(copies, start=power) + 1e-12).astype(np.float32)
 
 
 def _mean_level(log_power: LogMel) -> float:
