@@ -82,6 +82,18 @@ def test_augmentation_keeps_shape_and_time(data):
         assert changed[60:].mean() > changed[:40].mean() - 0.5
 
 
+def test_white_noise_lies_well_within_the_colours_of_noise():
+    def slope(log_power):
+        return np.polyfit(np.linspace(-0.5, 0.5, 80), log_power.mean(axis=0), 1)[0]
+
+    samples = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
+    white = slope(audio.log_power(samples))
+    made = [feature_augmentation.no_speech(200, np.random.default_rng(seed)) for seed in range(400)]
+    slopes = np.array([slope(sound) for sound in made])
+    assert np.mean(slopes > white) > 0.07  # brighter ones
+    assert np.mean(slopes < white - 9.0) > 0.07  # brown and darker
+
+
 def test_another_pace_moves_phones_and_sound_alike(data):
     clip = data.train[0]
     fast = clip.at_pace(1.5)
