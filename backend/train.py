@@ -15,11 +15,7 @@ from torch import Tensor, nn
 from backend import checkpoint, losses
 from backend.ablations import without
 from backend.config import PRESETS, LossWeights, ModelConfig, StyleSource, TrainConfig
-from backend.data.batches import (
-    EXEMPLAR_FRAMES,
-    MotionRecipe,
-    motion_batch,
-)
+from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
 from backend.data.dataset import SpeechData, open_speech
 from backend.data.styles import STYLE_DIM
 from backend.devices import training_precision
@@ -30,11 +26,7 @@ from backend.mouth import Mouth, demo_mouth
 from backend.protocol import JobError
 from backend.speech_validation import judge_motion
 from backend.topology import FACE_POINT_NAMES
-from backend.train_phones import (
-    BATCHES_PER_STEP,
-    make_phones_heard,
-    phone_stage,
-)
+from backend.train_phones import BATCHES_PER_STEP, make_phones_heard, phone_stage
 from backend.train_styles import fit_style_head, fit_style_reader, style_stage
 from backend.training_loop import Stage, run_stage
 
@@ -337,13 +329,16 @@ class _Body(nn.Module):
         }
 
 
-def absolute_loss_factor(progress: float) -> float:
+def absolute_loss_factor(progress: float, *, is_new: bool) -> float:
     """Factor of the absolute loss terms after a part of the last stage, 0 to 1.
 
     In doubt, squares settle between two mouths, half closed; absolute values settle on the likelier
     one. But their gradients do not shrink near the truth, which makes everything else slower to
-    learn. So they count little at first and decide at the end.
+    learn. So they count little at first and decide at the end. A model that was trained before has
+    decided already, and loses closures where they grow once more (notes on training).
     """
+    if not is_new:
+        return 1.0
     share = (progress - _ABSOLUTE_FROM) / (_ABSOLUTE_BY - _ABSOLUTE_FROM)
     return 1.0 + (_ABSOLUTE_FACTOR - 1.0) * min(max(share, 0.0), 1.0)
 
@@ -381,7 +376,9 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
             trains_ear=step % 3 == 0,
             autoregressive=is_full and full_step % 4 == 3,
             with_cycle=is_full and full_step % _CYCLE_EVERY == 1,
-            absolute_loss_factor=absolute_loss_factor(step / arguments.motion_steps),
+            absolute_loss_factor=absolute_loss_factor(
+                step / arguments.motion_steps, is_new=arguments.start_from is None
+            ),
         )
 
     return Stage(

@@ -210,9 +210,11 @@ def test_neighbours_in_a_motion_batch_hear_the_same_in_several_styles(folder, tm
     assert ((batch.motion[::2] - batch.motion[1::2]).abs().amax((1, 2)) > 0).all()
 
 
-def test_absolute_terms_decide_at_the_end_of_the_last_stage():
-    shares = [absolute_loss_factor(progress) for progress in (0.0, 0.6, 0.65, 0.7, 1.0)]
-    assert shares == pytest.approx([1.0, 1.0, 5.5, 10.0, 10.0])
+def test_absolute_terms_decide_at_the_end_of_a_new_models_last_stage():
+    progress = (0.0, 0.6, 0.65, 0.7, 1.0)
+    factors = [absolute_loss_factor(share, is_new=True) for share in progress]
+    assert factors == pytest.approx([1.0, 1.0, 5.5, 10.0, 10.0])
+    assert [absolute_loss_factor(share, is_new=False) for share in progress] == [1.0] * 5
 
 
 def test_training_and_test_styles_differ():
