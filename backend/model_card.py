@@ -93,10 +93,9 @@ def card(trained: Trained) -> str:
         f" `{data.fingerprint}`; validation on {len(data.validation)} of other speakers.",
         "- Motions: by the project's articulation model, in numbered and in random styles.",
         f"- Parameters: {sum(p.numel() for p in trained.model.parameters()) / 1e6:.2f} million.",
-        "",
-        "| stage | minutes | figures on held-out speech |",
-        "|---|---|---|",
     ]
+    if trained.figures:
+        lines += ["", "| stage | minutes | figures on held-out speech |", "|---|---|---|"]
     for name, figures in trained.figures.items():
         told = ", ".join(
             f"{key.replace('_', ' ')} {value:.3f}"

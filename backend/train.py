@@ -2,7 +2,7 @@
 """Trains a model from speech: the content encoder on phones first, then the whole on motions."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ class TrainArguments:
         threads: Of torch on a CPU; 0 leaves it to torch.
         without: Parts to leave out; see ``ablations.without``.
         start_from: A checkpoint to go on from instead of random weights, at half the learning
-            rate; the third stage is left out then.
+            rate; the third stage is left out then. Of several, the mean of their weights.
     """
 
     preset: str
@@ -93,7 +93,7 @@ class TrainArguments:
     batch_size: int = 16
     threads: int = 0
     without: tuple[str, ...] = ()
-    start_from: Path | None = None
+    start_from: tuple[Path, ...] = ()
 
 
 def main(arguments: TrainArguments) -> Trained:
@@ -113,7 +113,7 @@ def main(arguments: TrainArguments) -> Trained:
     steps = (
         arguments.phone_steps, arguments.word_steps, arguments.style_steps, arguments.motion_steps,
     )  # fmt: skip
-    if min(steps) < 0 or (arguments.start_from is None and 0 in steps):
+    if min(steps) < 0 or (not arguments.start_from and 0 in steps):
         raise JobError("Give every stage 1 step or more; 0 leaves it out after --start-from only.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -127,39 +127,46 @@ def main(arguments: TrainArguments) -> Trained:
     torch.manual_seed(arguments.seed)
     config, weights = without(PRESETS[arguments.preset], WEIGHTS, arguments.without)
     start = arguments.start_from
-    model = new_model(config, mouth) if start is None else _trained_before(start, config)
+    model = _trained_before(start, config) if start else new_model(config, mouth)
     body = _Body(model, geometry_of(mouth), weights)
-    if start is not None:
+    if start and arguments.motion_steps:
         fit_style_head(model, body.style_head, data, seed=arguments.seed)
     figures = {}
     for stage in _stages(arguments, body, data, mouth):
-        if start is None:
-            _make_ready_for(stage, body, data, seed=arguments.seed)
-        else:
+        if start:
             stage = replace(stage, learning_rate=_FURTHER_RATE * stage.learning_rate)
+        else:
+            _make_ready_for(stage, body, data, seed=arguments.seed)
         figures[stage.name] = run_stage(
             stage, accelerator, folder=arguments.run, seed=arguments.seed
         )
-    history = () if start is None else checkpoint.commands_of(start)
-    trained = Trained(model, data, command_of(arguments), arguments.seed, figures, history)
+    history = dict.fromkeys(line for folder in start for line in checkpoint.commands_of(folder))
+    trained = Trained(model, data, command_of(arguments), arguments.seed, figures, tuple(history))
     if accelerator.is_main_process:
         export(trained, arguments.run / "checkpoint")
     return trained
 
 
-def _trained_before(folder: Path, config: ModelConfig) -> PTalker:
-    """The model of a checkpoint.
+def _trained_before(folders: Sequence[Path], config: ModelConfig) -> PTalker:
+    """The model of a checkpoint, or the mean of several that went on from each other.
+
+    Means of weights, "model soups" (Wortsman et al. 2022), are often better than each.
 
     Raises:
-        JobError: It cannot be read, or is built otherwise than the config says.
+        JobError: One cannot be read, or is built otherwise than the config says.
     """
-    model = checkpoint.load(folder)
-    if model.config != config:
-        raise JobError(
-            f'The checkpoint "{folder}" is built otherwise than the preset {config.preset} of now. '
-            "Leave --start-from out, or give it a checkpoint of this preset."
-        )
-    return model
+    models = [checkpoint.load(folder) for folder in folders]
+    for folder, model in zip(folders, models, strict=True):
+        if model.config != config:
+            raise JobError(
+                f'The checkpoint "{folder}" is built otherwise than the preset {config.preset} of'
+                " now. Leave --start-from out, or give it a checkpoint of this preset."
+            )
+    weights = [model.state_dict() for model in models]
+    for name, value in weights[0].items():
+        if value.is_floating_point():
+            value.copy_(torch.stack([each[name] for each in weights]).mean(0))
+    return models[0]
 
 
 def _stages(
@@ -177,7 +184,7 @@ def _stages(
         yield listen("phones", num_steps=arguments.phone_steps, told_share=0.0)
     if arguments.word_steps:
         yield listen("words", num_steps=arguments.word_steps, told_share=_TOLD_SHARE)
-    if arguments.start_from is None:
+    if not arguments.start_from:
         yield style_stage(
             body.model,
             body.style_head,
@@ -212,7 +219,7 @@ def command_of(arguments: TrainArguments) -> str:
         f" --word-steps {arguments.word_steps} --style-steps {arguments.style_steps}"
         f" --motion-steps {arguments.motion_steps}"
         f" --batch-size {arguments.batch_size}"
-        + (" --start-from CHECKPOINT" if arguments.start_from else "")
+        + (" --start-from" + " CHECKPOINT" * len(arguments.start_from)) * bool(arguments.start_from)
         + (" --without " + " ".join(arguments.without) if arguments.without else "")
     )
 
@@ -377,7 +384,7 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
             autoregressive=is_full and full_step % 4 == 3,
             with_cycle=is_full and full_step % _CYCLE_EVERY == 1,
             absolute_loss_factor=absolute_loss_factor(
-                step / arguments.motion_steps, is_new=arguments.start_from is None
+                step / arguments.motion_steps, is_new=not arguments.start_from
             ),
         )
 

@@ -77,8 +77,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add(speech, "--word-steps", int, "N", "steps in which it is told what a recogniser heard")
     _add(speech, "--style-steps", int, "N", "steps in which it learns to read styles off motion")
     _add(speech, "--motion-steps", int, "N", "steps in which the whole model learns to move")
-    text = "checkpoint to go on from, base for the bundled one, at half the learning rate"
-    _add(speech, "--start-from", str, "CHECKPOINT", text)
+    speech.add_argument(
+        "--start-from",
+        nargs="+",
+        default=argparse.SUPPRESS,
+        metavar="CHECKPOINT",
+        help="go on from it, or from the mean of several, at half the learning rate; base is the "
+        "bundled one",
+    )
     _add_capture_options(parser.add_argument_group("on captured faces"))
 
 
@@ -159,7 +165,7 @@ def _train(options: argparse.Namespace) -> None:
     else:
         given = _given(options, _SPEECH)
         if "start_from" in given:
-            given["start_from"] = jobs.checkpoint_folder(given["start_from"])
+            given["start_from"] = tuple(map(jobs.checkpoint_folder, given["start_from"]))
         train.main(
             train.TrainArguments(
                 preset=options.preset,

@@ -107,7 +107,7 @@ def test_without_a_part_another_model_is_trained(folder, trained, tmp_path):
 def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
     run, made = trained
     changes = {"phone_steps": 2, "word_steps": 0, "motion_steps": 3, "seed": 1}
-    further = main(arguments(folder, tmp_path / "run", start_from=run / "checkpoint", **changes))
+    further = main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint",), **changes))
     assert set(further.figures) == {"phones", "motions"}
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert card.index(made.command) < card.index("--start-from CHECKPOINT")
@@ -121,11 +121,29 @@ def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
     assert 0.0 < moved < 0.2 * (fresh[name] - begun[name]).norm()
 
 
+def test_the_mean_of_checkpoints_is_written_without_a_stage(folder, trained, tmp_path):
+    run, _ = trained
+    begun = run / "checkpoint"
+    changes = {"phone_steps": 2, "word_steps": 0, "motion_steps": 0, "seed": 1}
+    main(arguments(folder, tmp_path / "further", start_from=(begun,), **changes))
+    both = (begun, tmp_path / "further" / "checkpoint")
+    mean = main(
+        arguments(folder, tmp_path / "mean", start_from=both, **changes | {"phone_steps": 0})
+    )
+    name = "speech_content.phones.weight"
+    first, second = (checkpoint.load(path).state_dict()[name] for path in both)
+    assert (first - second).norm() > 0.0
+    assert mean.model.state_dict()[name] == pytest.approx((first + second) / 2, abs=1e-6)
+    assert len(checkpoint.commands_of(tmp_path / "mean" / "checkpoint")) == 3
+
+
 def test_a_model_that_is_built_otherwise_is_not_gone_on_from(folder, trained, tmp_path):
     run, _ = trained
     with pytest.raises(JobError, match="built otherwise than the preset tiny"):
         main(
-            arguments(folder, tmp_path, start_from=run / "checkpoint", without=("cross-attention",))
+            arguments(
+                folder, tmp_path, start_from=(run / "checkpoint",), without=("cross-attention",)
+            )
         )
 
 
