@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -110,6 +110,36 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
         _fetch_published(model)
     model.load_state_dict({**model.state_dict(), **weights}, strict=True, assign=True)
     return model.to(device).eval()
+
+
+def load_mean(folders: Sequence[Path]) -> PTalker:
+    """The mean of the weights of checkpoints that were trained on from each other.
+
+    Such a mean ("model soup", Wortsman et al. 2022) can be better than each of them; that of
+    weights which began at random apart from each other is none.
+
+    Args:
+        folders: One or more.
+
+    Returns:
+        The model, in 32 bits, in evaluation mode.
+
+    Raises:
+        JobError: As of ``load``; or they differ in sizes or in the command that began them.
+    """
+    models = [load(folder) for folder in folders]
+    for folder, model in zip(folders[1:], models[1:], strict=True):
+        begun = commands_of(folder)[:1]
+        if model.config != models[0].config or not begun or begun != commands_of(folders[0])[:1]:
+            raise JobError(
+                f'"{folder}" and "{folders[0]}" do not come from one training, so a mean of'
+                " their weights would be no model. Give checkpoints that went on from each other."
+            )
+    weights = [model.state_dict() for model in models]
+    for name, value in weights[0].items():
+        if value.is_floating_point():
+            value.copy_(torch.stack([each[name] for each in weights]).mean(0))
+    return models[0]
 
 
 def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:

@@ -148,25 +148,18 @@ def main(arguments: TrainArguments) -> Trained:
 
 
 def _trained_before(folders: Sequence[Path], config: ModelConfig) -> PTalker:
-    """The model of a checkpoint, or the mean of several that went on from each other.
-
-    Means of weights, "model soups" (Wortsman et al. 2022), are often better than each.
+    """The model of a checkpoint, or the mean of several.
 
     Raises:
-        JobError: One cannot be read, or is built otherwise than the config says.
+        JobError: It cannot be read, or is built otherwise than the config says.
     """
-    models = [checkpoint.load(folder) for folder in folders]
-    for folder, model in zip(folders, models, strict=True):
-        if model.config != config:
-            raise JobError(
-                f'The checkpoint "{folder}" is built otherwise than the preset {config.preset} of'
-                " now. Leave --start-from out, or give it a checkpoint of this preset."
-            )
-    weights = [model.state_dict() for model in models]
-    for name, value in weights[0].items():
-        if value.is_floating_point():
-            value.copy_(torch.stack([each[name] for each in weights]).mean(0))
-    return models[0]
+    model = checkpoint.load_mean(folders)
+    if model.config != config:
+        raise JobError(
+            f'The checkpoint "{folders[0]}" is built otherwise than the preset {config.preset} of'
+            " now. Leave --start-from out, or give it a checkpoint of this preset."
+        )
+    return model
 
 
 def _stages(
@@ -219,7 +212,8 @@ def command_of(arguments: TrainArguments) -> str:
         f" --word-steps {arguments.word_steps} --style-steps {arguments.style_steps}"
         f" --motion-steps {arguments.motion_steps}"
         f" --batch-size {arguments.batch_size}"
-        + (" --start-from" + " CHECKPOINT" * len(arguments.start_from)) * bool(arguments.start_from)
+        + (" --start-from" if arguments.start_from else "")
+        + " CHECKPOINT" * len(arguments.start_from)
         + (" --without " + " ".join(arguments.without) if arguments.without else "")
     )
 

@@ -82,8 +82,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=argparse.SUPPRESS,
         metavar="CHECKPOINT",
-        help="go on from it, or from the mean of several, at half the learning rate; base is the "
-        "bundled one",
+        help="go on from it at half the learning rate, or from the mean of several of one "
+        "training; base is the bundled one",
     )
     _add_capture_options(parser.add_argument_group("on captured faces"))
 

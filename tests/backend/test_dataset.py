@@ -94,6 +94,18 @@ def test_white_noise_lies_well_within_the_colours_of_noise():
     assert np.mean(slopes < white - 9.0) > 0.07  # brown and darker
 
 
+def test_a_voice_laid_under_speech_comes_at_times_as_several():
+    loud, quiet = np.zeros((60, 80), np.float32), np.full((60, 80), -20.0, np.float32)
+    speech = np.concatenate([loud, quiet, quiet])
+    other = np.concatenate([quiet, loud, quiet])  # its copies alone can sound in the last third
+    swing = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        level = feature_augmentation.augment(speech, rng, babble=other)[140:].mean(axis=1)
+        swing.append(level.max() - level.min())
+    assert np.mean(np.array(swing) > 6.0) > 0.05
+
+
 def test_another_pace_moves_phones_and_sound_alike(data):
     clip = data.train[0]
     fast = clip.at_pace(1.5)

@@ -4,6 +4,7 @@
 import dataclasses
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,17 @@ def test_the_mean_of_checkpoints_is_written_without_a_stage(folder, trained, tmp
     assert (first - second).norm() > 0.0
     assert mean.model.state_dict()[name] == pytest.approx((first + second) / 2, abs=1e-6)
     assert len(checkpoint.commands_of(tmp_path / "mean" / "checkpoint")) == 3
+
+
+def test_no_mean_of_checkpoints_that_began_apart(folder, trained, tmp_path):
+    run, _ = trained
+    apart = tmp_path / "apart"
+    shutil.copytree(run / "checkpoint", apart)
+    config = json.loads((apart / "config.json").read_text())
+    config["training"]["command"] += " --seed 7"
+    (apart / "config.json").write_text(json.dumps(config))
+    with pytest.raises(JobError, match="do not come from one training"):
+        main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint", apart)))
 
 
 def test_a_model_that_is_built_otherwise_is_not_gone_on_from(folder, trained, tmp_path):
