@@ -328,7 +328,7 @@ PRESETS: dict[str, ModelConfig] = {
         motion_stride=4,
         speakers=tuple(f"style_{number}" for number in range(64)),
         dropout=0.0,
-        speech=SpeechEncoderConfig(stacking=2, window=24, dropout=0.0),
+        speech=SpeechEncoderConfig(stacking=2, num_layers=9, window=24, dropout=0.0),
     ),
     "vocaset": _VOCASET,
     "biwi": replace(

@@ -7,7 +7,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from backend import audio, checkpoint, motion
-from backend.data.upper_face import blink_weights
+from backend.data.upper_face import add_blinks
 from backend.devices import memory_errors, num_cores, pick_device
 from backend.gathering import SIZES, Gatherer
 from backend.head_shapes import HeadShapes
 from backend.listening import Heard, Listener, ListeningCancelledError
-from backend.phones import Phone, phone_frames
+from backend.phones import phone_frames
 from backend.protocol import JobCancelled, JobError
 from backend.schedule import ANIMATING, LISTENING
 from backend.solved_shapes import fit_weights, lip_curves
@@ -37,7 +37,6 @@ TOLERANCE_MM: Final = 0.01
 """Largest vertex error of learned shapes that are left out."""
 
 ProgressCall = Callable[[str, float, float, str], None]
-_LIDS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 _CHUNK_FRAMES: Final = 3000
 _WORDLESS: Final = "This model goes by the sound alone; the words are not used."
 
@@ -218,17 +217,17 @@ class Predictor:
         taken: dict[str, float] = {}
         samples = audio.resample(samples, sample_rate_hz)
         num_rows = max(1, math.ceil(len(samples) / audio.SAMPLE_RATE_HZ * config.motion_fps))
-        with _timed(taken, "shapes"):
-            names, shapes = self._shapes.on(head)
+        with _timed(taken, "features"):
+            speech = self._speech_input(samples)
         has_failed = threading.Event()
         with ThreadPoolExecutor(max_workers=1) as pool:
             hearing = pool.submit(
-                self._hear, samples, listen, text, progress,
+                self._hear, samples, speech, listen, text, progress,
                 lambda: has_failed.is_set() or is_cancelled(),
             )  # fmt: skip
             try:
-                with _timed(taken, "features"):
-                    speech = self._speech_input(samples)
+                with _timed(taken, "shapes"):
+                    names, shapes = self._shapes.on(head)
                 with _timed(taken, "listening"):
                     heard = hearing.result()
             except BaseException:  # also Ctrl-C: the pool would wait for the listener to finish
@@ -248,7 +247,7 @@ class Predictor:
             gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = motion.frame_seconds(num_frames, fps)
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
-            weights = self._with_blinks(weights, heard.phones, fps)
+            weights = add_blinks(weights, config.shape_names, heard.phones, float(fps))
         error_mm = 0.0
         if config.shape_kind == "learned":
             unit_mm = face_frame(head).unit_mm
@@ -284,11 +283,13 @@ class Predictor:
     def _hear(
         self,
         samples: NDArray[np.float32],
+        speech: torch.Tensor,
         listen: str,
         text: str,
         progress: ProgressCall,
         is_cancelled: Callable[[], bool],
     ) -> Heard:
+        """Words and phones as asked for; by the model's own ear if it knows phones."""
         if listen == "sound" or self._model.config.num_phone_ids == 1:
             is_odd = listen == "words" or (listen != "sound" and bool(text.strip()))
             return Heard((), (), (_WORDLESS,) if is_odd else (), "sound")
@@ -296,12 +297,19 @@ class Predictor:
         def report(done: float, total: float) -> None:
             progress(LISTENING, done, total, "s")
 
+        ear = None
+        if self._model.config.speech.kind != "hubert":
+            with memory_errors(), self._interruptible(is_cancelled):
+                logits = self._model.speech_content.hear_phones(speech.to(self.device))
+                ear = logits[0].float().cpu().numpy()
         try:
             if text.strip():
                 return self._listener.align(
-                    samples, text, progress=report, is_cancelled=is_cancelled
+                    samples, text, ear, progress=report, is_cancelled=is_cancelled
                 )
-            return self._listener.recognise(samples, progress=report, is_cancelled=is_cancelled)
+            return self._listener.recognise(
+                samples, ear, progress=report, is_cancelled=is_cancelled
+            )
         except ListeningCancelledError as error:
             raise JobCancelled from error
         except JobError as error:
@@ -365,23 +373,6 @@ class Predictor:
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def _with_blinks(
-        self, weights: NDArray[np.float32], phones: Sequence[Phone], fps: Fraction
-    ) -> NDArray[np.float32]:
-        """Adds blinks where the model has lids of its own.
-
-        Nobody can hear when a speaker blinks, so the model is not trained on it; the mean over all
-        that is possible would leave the eyes half closed.
-        """
-        lids = [k for k, name in enumerate(self._model.config.shape_names) if name in _LIDS]
-        if not lids:
-            return weights
-        num_frames, rate = len(weights), float(fps)
-        blinks = blink_weights(phones, num_frames=num_frames, fps=rate, blink_rate=0.0, seed=0)
-        blinking = weights.copy()
-        blinking[:, lids] = np.maximum(weights[:, lids], blinks[:, None])
-        return blinking
 
 
 @contextmanager

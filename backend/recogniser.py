@@ -4,16 +4,19 @@
 Its decoders are made once per process. ``listening.py`` spreads the pieces of long sound.
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import acoustic_model
 from backend.letter_to_sound import pronounce
-from backend.phones import SILENCE, Phone, from_arpabet, merge_silences
+from backend.phones import PHONE_IDS, SILENCE, Phone, from_arpabet, merge_silences, phone_frames
 from backend.protocol import JobError
 
 SAMPLE_RATE = 16000
@@ -21,7 +24,22 @@ _FRAMES_PER_SECOND = 100
 HOP = SAMPLE_RATE // _FRAMES_PER_SECOND
 _PIECE_MIN_SECONDS, _PIECE_MAX_SECONDS = 5.0, 15.0
 _PAUSE_SECONDS = 0.18
+_HOPS_PER_CUT = _FRAMES_PER_SECOND // acoustic_model.FRAMES_PER_SECOND
 _SILENT_DB = -65.0
+_EAR_SEARCH = {
+    "lw": 2.0,
+    "wip": 10.0,
+    "beam": 1e-30,
+    "pbeam": 1e-30,
+    "lpbeam": 1e-24,
+    "wbeam": 1e-12,
+    "lponlybeam": 1e-12,
+    "maxhmmpf": 1500,
+    "maxwpf": 5,
+    "fwdflat": False,
+}
+"""Weight of the language model, bonus of a word and beams of the search by ear; see the notes on
+training."""
 _FILLERS = frozenset({"<s>", "</s>", "<sil>", "[NOISE]", "[SPEECH]", "(NULL)"})
 
 
@@ -47,8 +65,12 @@ class Piece:
     Attributes:
         phones: All of the stretch; empty if nothing was found.
         words: Without pauses and noises.
-        score: Mean acoustic score of the spoken frames; the higher the better they fit.
-        confidence: Mean posterior of the recognised words, 0 to 1; 1 for given words.
+        score: Mean acoustic score of the spoken frames; the higher the better they fit. By another
+            acoustic model it is on another scale.
+        confidence: Mean posterior of the recognised words, 0 to 1; 1 for given words. By ear, the
+            geometric mean of the probability of their phones, as a share of that of the likeliest
+            phones (goodness of pronunciation, Witt and Young 2000).
+        is_by_ear: Whether a model's ear heard it, not PocketSphinx's own acoustic model.
         spoken_seconds: Length of the phones that are no silence.
         guessed: Words whose pronunciation came from letter-to-sound rules.
     """
@@ -57,6 +79,7 @@ class Piece:
     words: tuple[Word, ...] = ()
     score: float = 0.0
     confidence: float = 1.0
+    is_by_ear: bool = False
     spoken_seconds: float = 0.0
     guessed: tuple[str, ...] = ()
 
@@ -90,6 +113,7 @@ def cut_at_pauses(sound: NDArray[np.int16]) -> list[tuple[int, int]]:
     while len(active) - start > longest:
         window = quiet_for[start + shortest : start + longest]
         cut = start + shortest + int(np.argmax(window))
+        cut -= cut % _HOPS_PER_CUT
         if window.max(initial=0.0) < _PAUSE_SECONDS:
             cut = start + longest
         cuts.append((start * HOP, cut * HOP))
@@ -97,7 +121,7 @@ def cut_at_pauses(sound: NDArray[np.int16]) -> list[tuple[int, int]]:
     return [*cuts, (start * HOP, len(sound))]
 
 
-def _new_decoder(*, for_text: bool) -> Any:
+def _pocketsphinx() -> Any:
     try:
         import pocketsphinx
     except ImportError as error:
@@ -105,6 +129,11 @@ def _new_decoder(*, for_text: bool) -> Any:
             "Listening to words needs PocketSphinx, which is not installed: run Repair in the"
             " preferences, or listen to sound."
         ) from error
+    return pocketsphinx
+
+
+def _new_decoder(*, for_text: bool) -> Any:
+    pocketsphinx = _pocketsphinx()
     if not for_text:
         return pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
     # Without the best path through the lattice, whose word times the phones' alignment cannot
@@ -126,12 +155,22 @@ def _decoder() -> Any:
 
 
 @lru_cache(maxsize=1)
+def _ear_decoder() -> Any:
+    pocketsphinx = _pocketsphinx()
+    with tempfile.TemporaryDirectory() as folder:
+        acoustic_model.write_acoustic_model(Path(folder))
+        return pocketsphinx.Decoder(
+            hmm=folder, samprate=SAMPLE_RATE, loglevel="FATAL", bestpath=False, **_EAR_SEARCH
+        )
+
+
+@lru_cache(maxsize=1)
 def _aligner() -> Any:
     return _new_decoder(for_text=True)
 
 
 def hear_words(samples: NDArray[np.int16]) -> Piece:
-    """Recognises English words, then aligns their phones.
+    """Recognises English words, then aligns their phones, by PocketSphinx's own acoustic model.
 
     Args:
         samples: At 16 kHz, at most a minute.
@@ -141,18 +180,60 @@ def hear_words(samples: NDArray[np.int16]) -> Piece:
     """
     decoder = _decoder()
     decoder.activate_search()
-    sound = samples.astype("<i2").tobytes()
+    feed = partial(decoder.process_raw, samples.astype("<i2").tobytes(), full_utt=True)
     try:
-        _pass(decoder, sound)
+        _pass(decoder, feed)
         if decoder.hyp() is None:
             return Piece()
         sure = [segment.prob for segment in decoder.seg() if segment.word not in _FILLERS]
-        return _aligned(decoder, sound, confidence=sum(sure) / max(len(sure), 1))
+        return _aligned(decoder, feed, confidence=sum(sure) / max(len(sure), 1))
     except RuntimeError:
         # In noise, words are found that cannot be aligned. The decoder is left inside an utterance;
         # a new one is made at the next call.
         _decoder.cache_clear()
         return Piece()
+
+
+def hear_words_by_ear(log_probabilities: NDArray[np.floating]) -> Piece:
+    """Recognises English words from what a model's ear says.
+
+    Args:
+        log_probabilities: As ``acoustic_model.as_features`` takes them, of at most a minute.
+
+    Returns:
+        Words and phones; empty where nothing could be made of the sound.
+    """
+    decoder, rate = _ear_decoder(), acoustic_model.FRAMES_PER_SECOND
+    features = acoustic_model.as_features(log_probabilities)
+    try:
+        _pass(decoder, partial(decoder.process_cep, features.tobytes(), full_utt=True))
+    except RuntimeError:
+        _ear_decoder.cache_clear()  # it is left inside an utterance
+        return Piece()
+    phones: list[Phone] = []
+    words: list[Word] = []
+    for segment in decoder.seg() if decoder.hyp() is not None else ():
+        first, end = segment.start_frame, min(segment.end_frame + 1, len(features))
+        symbols = (decoder.lookup_word(segment.word) or SILENCE).split()
+        edges = first + acoustic_model.edges_of(symbols, features[first:end])
+        phones += [
+            Phone(symbol, float(start) / rate, float(stop) / rate)
+            for symbol, start, stop in zip(symbols, edges[:-1], edges[1:], strict=True)
+        ]
+        if segment.word not in _FILLERS:
+            words.append(Word(segment.word.partition("(")[0], first / rate, end / rate))
+    if not words:
+        return Piece()
+    ids = phone_frames(phones, len(features), rate)
+    spoken = np.flatnonzero(ids > PHONE_IDS[SILENCE])
+    doubt = log_probabilities[spoken].max(axis=1) - log_probabilities[spoken, ids[spoken]]
+    return Piece(
+        phones=tuple(merge_silences(phones)),
+        words=tuple(words),
+        confidence=float(np.exp(-doubt.mean())),
+        is_by_ear=True,
+        spoken_seconds=len(spoken) / rate,
+    )
 
 
 def align_words(samples: NDArray[np.int16], words: Sequence[str]) -> Piece:
@@ -170,11 +251,11 @@ def align_words(samples: NDArray[np.int16], words: Sequence[str]) -> Piece:
     if not known:
         return Piece()
     decoder.set_align_text(" ".join(known))
-    sound = samples.astype("<i2").tobytes()
+    feed = partial(decoder.process_raw, samples.astype("<i2").tobytes(), full_utt=True)
     try:
-        _pass(decoder, sound)
+        _pass(decoder, feed)
         found = decoder.hyp() is not None
-        piece = _aligned(decoder, sound, confidence=1.0) if found else Piece()
+        piece = _aligned(decoder, feed, confidence=1.0) if found else Piece()
     except RuntimeError:
         # The sound ended before the words did. The aligner is left inside an utterance; a new one
         # is made at the next call.
@@ -197,16 +278,16 @@ def _known_words(decoder: Any, words: Sequence[str]) -> tuple[list[str], tuple[s
     return known, tuple(dict.fromkeys(guessed))
 
 
-def _pass(decoder: Any, sound: bytes) -> None:
+def _pass(decoder: Any, feed: Callable[[], None]) -> None:
     decoder.start_utt()
-    decoder.process_raw(sound, full_utt=True)
+    feed()
     decoder.end_utt()
 
 
-def _aligned(decoder: Any, sound: bytes, *, confidence: float) -> Piece:
+def _aligned(decoder: Any, feed: Callable[[], None], *, confidence: float) -> Piece:
     """Second pass of PocketSphinx: from words to phones."""
     decoder.set_alignment()
-    _pass(decoder, sound)
+    _pass(decoder, feed)
     alignment = decoder.get_alignment()
     phones: list[Phone] = []
     words: list[Word] = []

@@ -20,6 +20,7 @@ from backend.data.dataset import SpeechData, open_speech
 from backend.data.styles import STYLE_DIM
 from backend.devices import training_precision
 from backend.face_geometry import FaceGeometry, face_point_geometry
+from backend.growing import can_grow, with_deeper_ear
 from backend.model import PTalker, Style, TrainingBatch, face_point_graph
 from backend.model_card import Trained, export
 from backend.mouth import Mouth, demo_mouth
@@ -148,12 +149,14 @@ def main(arguments: TrainArguments) -> Trained:
 
 
 def _trained_before(folders: Sequence[Path], config: ModelConfig) -> PTalker:
-    """The model of a checkpoint, or the mean of several.
+    """The model of a checkpoint, or the mean of several, with as deep an ear as the config says.
 
     Raises:
         JobError: It cannot be read, or is built otherwise than the config says.
     """
     model = checkpoint.load_mean(folders)
+    if can_grow(model.config, config):
+        return with_deeper_ear(model, config)
     if model.config != config:
         raise JobError(
             f'The checkpoint "{folders[0]}" is built otherwise than the preset {config.preset} of'
@@ -294,7 +297,9 @@ class _Body(nn.Module):
                 motion.float(), batch.motion, mask, self.geometry, self.config
             )
             if trains_ear:
-                terms["phones"] = losses.phones(heard.phone_logits.float(), targets[clips])
+                alone = model.speech_content(speech, lengths)  # which decides its own phones
+                logits = torch.cat((heard.phone_logits, alone.phone_logits)).float()
+                terms["phones"] = 2.0 * losses.phones(logits, targets[clips].repeat(2, 1))
         terms = {name: getattr(weights, name) * value for name, value in terms.items()}
         for name in ("lip_distance", "closure"):
             terms[name] = absolute_loss_factor * terms[name]

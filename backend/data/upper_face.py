@@ -18,6 +18,7 @@ from backend.phones import SILENCE, VOWELS, Phone
 from backend.solved_shapes import ARKIT_NAMES
 
 _WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
+_LIDS = ("eyeBlinkLeft", "eyeBlinkRight")
 _BROW_LEAD_SECONDS = 0.06
 _CLOSING_SECONDS, _SHUT_SECONDS, _OPENING_SECONDS = 0.06, 0.03, 0.11
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.4, 4.6  # between blinks at the usual rate
@@ -99,8 +100,6 @@ def blink_weights(
 ) -> NDArray[np.float32]:
     """Blinks: at phrase ends, and in between where they would be too long in coming.
 
-    Public since a service may add blinks to motion that was predicted without.
-
     Args:
         phones: In order of time; silences count as phrase ends.
         num_frames: Length ``T``.
@@ -137,3 +136,29 @@ def blink_weights(
         wave = 0.5 - 0.5 * np.cos(math.pi * closing)
         np.maximum(lids, np.minimum(wave, 0.5 + 0.5 * np.cos(math.pi * opening)), out=lids)
     return lids
+
+
+def add_blinks(
+    weights: NDArray[np.float32], names: Sequence[str], phones: Sequence[Phone], fps: float
+) -> NDArray[np.float32]:
+    """Adds blinks to motion that was predicted without, where a head has lids.
+
+    Nobody can hear when a speaker blinks, so the model is not trained on it; the mean over all that
+    is possible would leave the eyes half closed.
+
+    Args:
+        weights: Shape ``(T, K)``.
+        names: Of the ``K`` shapes.
+        phones: In order of time.
+        fps: Frames per second.
+
+    Returns:
+        Weights of the same shape.
+    """
+    lids = [k for k, name in enumerate(names) if name in _LIDS]
+    if not lids:
+        return weights
+    blinks = blink_weights(phones, num_frames=len(weights), fps=fps, blink_rate=0.0, seed=0)
+    blinking = weights.copy()
+    blinking[:, lids] = np.maximum(weights[:, lids], blinks[:, None])
+    return blinking

@@ -13,12 +13,9 @@ from transformers import Wav2Vec2BertModel
 from backend.config import ModelConfig
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.speech_encoders import build_speech_encoder, conformer_reach
-from backend.phones import PHONE_IDS, SILENCE
 
 _SURE = 0.35  # of a phone: share of the probability
-_TRUST_FROM, _TRUST_GAIN = 0.25, 40.0
-TRUST_FRAMES = 75
-"""On each side, over which the ear's agreement with recognised phones is averaged."""
+_TOLD_BONUS = 3.0  # to the logarithm of a recognised phone's probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +176,27 @@ class SpeechContentEncoder(nn.Module):
             out = out + self.phone_embedding(_fit(phones, out.shape[1]))
         return out * mask.unsqueeze(-1), mask
 
+    @torch.no_grad()
+    def hear_phones(self, speech: Tensor, *, chunk_frames: int = 3000) -> Tensor:
+        """What a conformer thinks of each frame before it is told anything, of any length.
+
+        Args:
+            speech: Features ``(B, S, input_dim)``.
+            chunk_frames: Frames heard at a time; there is no border between them.
+
+        Returns:
+            Natural logarithms of the probabilities of phone ids, shape ``(B, S, num_phone_ids)``.
+        """
+        num_frames, parts = speech.shape[1], []
+        for start in range(0, num_frames, chunk_frames):
+            end = min(num_frames, start + chunk_frames)
+            begin = max(0, start - self.reach) // self.stacking * self.stacking
+            around = speech[:, begin : end + self.reach]
+            lengths = torch.full((len(speech),), around.shape[1], device=speech.device)
+            hidden, _ = self.hear(around, lengths, None)
+            parts.append(self.phones(hidden[:, start - begin : end - begin]).log_softmax(-1))
+        return torch.cat(parts, dim=1)
+
     def with_own_phones(
         self, speech: Tensor, lengths: Tensor, phones: Tensor | None, *, sure: float = _SURE
     ) -> Tensor:
@@ -188,9 +206,8 @@ class SpeechContentEncoder(nn.Module):
         once more with its own decisions, the model closes the lips or does not: on held-out speech
         its closures' F1 rises from 0.85 to 0.88 by sound alone, the opening is as good as before.
 
-        Recognised phones may be nonsense. They count as a second, independent opinion, a bonus to
-        the logarithm of their probability; how large depends on how well the ear thinks of them in
-        the seconds around. The notes on training say how the bonus was chosen and by what.
+        Recognised phones may be wrong. They count as a second opinion: a bonus to the logarithm of
+        their probability. The notes on training say how it was chosen.
 
         Args:
             speech: Prepared features ``(B, S, input_dim)``.
@@ -208,27 +225,11 @@ class SpeechContentEncoder(nn.Module):
         told = _fit(phones, heard.shape[1])
         is_certain = told > self.num_phones
         recognised = torch.where(is_certain, 0, told)
-        heard = heard + self._trust(heard, recognised) * F.one_hot(recognised, heard.shape[2])
+        bonus = _TOLD_BONUS * (recognised > 0).to(heard.dtype)
+        heard = heard + bonus.unsqueeze(-1) * F.one_hot(recognised, heard.shape[2])
         certainty, own = heard.softmax(-1).max(-1)
         own = torch.where((certainty > sure) & (own > 0), own + 2 * self.num_phones, 0)
         return torch.where(is_certain, told, own)
-
-    def _trust(self, heard: Tensor, recognised: Tensor) -> Tensor:
-        """Bonus of recognised phones in nats, shape ``(B, S, 1)``; 0 where there are none.
-
-        Args:
-            heard: Logarithms of the probabilities that the ear gives, shape ``(B, S, C)``.
-            recognised: Ids, 0 for none.
-        """
-        spoken = (recognised > PHONE_IDS[SILENCE]).to(heard.dtype)
-        agreement = heard.gather(2, recognised.unsqueeze(-1)).squeeze(-1).exp() * spoken
-        total, count = (
-            F.avg_pool1d(x.unsqueeze(1), 2 * TRUST_FRAMES + 1, stride=1, padding=TRUST_FRAMES)
-            for x in (agreement, spoken)
-        )
-        mean = (total / count.clamp(min=1e-6)).squeeze(1)  # (B, S)
-        bonus = (_TRUST_GAIN * (mean - _TRUST_FROM)).clamp(min=0.0)
-        return (bonus * (recognised > 0)).unsqueeze(-1)
 
     def _stack(self, x: Tensor) -> Tensor:
         """Neighbouring frames side by side: ``(B, S, C)`` to ``(B, S / n, n * C)``."""

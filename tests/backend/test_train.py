@@ -12,9 +12,11 @@ import torch
 
 from backend import checkpoint
 from backend.__main__ import main as command
+from backend.config import PRESETS
 from backend.data import batches
 from backend.data.dataset import open_speech
 from backend.data.styles import STYLE_DIM, Style, training_styles, unseen_styles
+from backend.growing import with_deeper_ear
 from backend.phones import PHONES
 from backend.protocol import JobError
 from backend.train import TrainArguments, absolute_loss_factor, main
@@ -157,6 +159,52 @@ def test_a_model_that_is_built_otherwise_is_not_gone_on_from(folder, trained, tm
                 folder, tmp_path, start_from=(run / "checkpoint",), without=("cross-attention",)
             )
         )
+
+
+def test_a_run_goes_on_with_a_deeper_ear(folder, trained, tmp_path, monkeypatch):
+    run, _ = trained
+    tiny = PRESETS["tiny"]
+    deeper = dataclasses.replace(tiny, speech=dataclasses.replace(tiny.speech, num_layers=3))
+    monkeypatch.setitem(PRESETS, "tiny", deeper)
+    steps = {"phone_steps": 1, "word_steps": 0, "motion_steps": 0}
+    further = main(
+        arguments(folder, tmp_path / "run", start_from=(run / "checkpoint",), **steps)
+    ).model
+    assert further.config == deeper
+    assert checkpoint.load(tmp_path / "run" / "checkpoint").config == deeper
+    name = "decoder.layers.0.feed_forward.0.weight"
+    begun = checkpoint.load(run / "checkpoint").state_dict()[name]
+    assert further.state_dict()[name] == pytest.approx(begun, abs=1e-3)
+
+
+def test_a_deeper_ear_hears_the_same_until_it_learns(trained):
+    _, made = trained
+    model, tiny = made.model.eval(), PRESETS["tiny"]
+    torch.manual_seed(0)
+    for layer in model.speech_content.encoder.encoder.layers:  # as after long training
+        torch.nn.init.normal_(layer.final_layer_norm.weight, 1.0, 0.3)
+        torch.nn.init.normal_(layer.final_layer_norm.bias, 0.0, 0.3)
+    for num_layers in (3, 4):
+        speech = dataclasses.replace(tiny.speech, num_layers=num_layers)
+        grown = with_deeper_ear(model, dataclasses.replace(tiny, speech=speech))
+        assert len(grown.speech_content.encoder.encoder.layers) == num_layers
+        sound, lengths = torch.randn(2, 60, speech.input_dim), torch.tensor([60, 41])
+        with torch.no_grad():
+            before = model.speech_content(sound, lengths)
+            after = grown.speech_content(sound, lengths)
+        torch.testing.assert_close(after.features, before.features, rtol=1e-3, atol=1e-4)
+        grown.speech_content(sound, lengths).features.square().sum().backward()
+        new = grown.speech_content.encoder.encoder.layers[1].ffn1.output_dense.weight
+        assert new.grad.norm() > 0.0
+
+
+def test_an_ear_grows_in_depth_only(trained):
+    _, made = trained
+    tiny = PRESETS["tiny"]
+    for changes in ({"num_layers": 1}, {"num_layers": 5}, {"num_layers": 3, "ff_size": 64}):
+        wanted = dataclasses.replace(tiny, speech=dataclasses.replace(tiny.speech, **changes))
+        with pytest.raises(ValueError, match="up to twice as many"):
+            with_deeper_ear(made.model, wanted)
 
 
 def test_a_new_model_needs_every_stage(folder, tmp_path):

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bundled model's ear as PocketSphinx's acoustic model, in the files that PocketSphinx reads.
+
+A network says how likely each phone is in each frame; the decoder adds what words and sentences
+there are ("hybrid", Bourlard and Morgan 1994). PocketSphinx scores features by Gaussians. With
+logarithms of scaled likelihoods as features, and Gaussians of variance 1 whose means are unit
+vectors, the logarithm of a phone's density is its feature, up to what is the same for all phones.
+So nothing of PocketSphinx is changed, and any ear that knows phones can be used.
+"""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.phones import PHONES, SILENCE
+
+FRAMES_PER_SECOND = 50
+_STATES = 3
+_STAY, _NEXT, _SKIP = 0.5, 0.3, 0.2
+"""Chances of a state to last, to be followed by the next, and to leave it out."""
+_SHORTEST = 2  # frames of a phone, which follows from these
+_SHARES = (
+    383.7, 14.4, 23.1, 45.6, 12.6, 6.1, 24.0, 6.8, 2.8, 16.0, 12.9, 17.4, 13.0, 14.3, 12.5, 5.4,
+    14.0, 32.5, 39.5, 2.4, 19.1, 16.9, 18.9, 31.5, 7.5, 15.8, 0.5, 8.4, 15.0, 28.4, 6.1, 47.2,
+    5.2, 4.5, 24.0, 6.9, 18.2, 7.1, 19.9, 0.2,
+)  # fmt: skip
+"""Of a thousand frames of the recordings trained on, by phone in the order of ``PHONES``."""
+_PRIOR_SHARE = 0.6
+_FLOOR = -12.0
+
+
+def as_features(log_probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What the ear says, as features for the files that ``write_acoustic_model`` makes.
+
+    Args:
+        log_probabilities: Natural logarithms by phone id (the first stands for none), shape
+            ``(T, 1 + len(PHONES))``, at ``FRAMES_PER_SECOND``.
+
+    Returns:
+        Shape ``(T, len(PHONES))``: logarithms less ``_PRIOR_SHARE`` of those of the phones'
+        shares, the greatest of each frame at 0, none below ``_FLOOR``.
+    """
+    scaled = log_probabilities[:, 1:] - _PRIOR_SHARE * np.log(_SHARES)
+    scaled = scaled - scaled.max(axis=1, keepdims=True)
+    return np.maximum(scaled, _FLOOR).astype(np.float32)
+
+
+def edges_of(symbols: Sequence[str], features: NDArray[np.float32]) -> NDArray[np.int64]:
+    """When the phones of a word are spoken (Viterbi; PocketSphinx's own aligner gives such up).
+
+    Args:
+        symbols: ``N`` phones, in order.
+        features: Of the word's frames, by ``as_features``, shape ``(T, len(PHONES))``.
+
+    Returns:
+        First frame of each, and ``T``, shape ``(N + 1,)``. All last as long where time is too
+        short for them.
+    """
+    num_frames, num_states = len(features), _SHORTEST * len(symbols)
+    if num_frames <= num_states:
+        return np.linspace(0, num_frames, len(symbols) + 1).round().astype(np.int64)
+    columns = np.repeat([PHONES.index(symbol) for symbol in symbols], _SHORTEST)
+    may_stay = np.arange(num_states) % _SHORTEST == _SHORTEST - 1
+    best = np.full((num_frames, num_states), -np.inf)
+    best[0, 0] = features[0, columns[0]]
+    for frame in range(1, num_frames):
+        best[frame, may_stay] = best[frame - 1, may_stay]
+        np.maximum(best[frame, 1:], best[frame - 1, :-1], out=best[frame, 1:])
+        best[frame] += features[frame, columns]
+    starts = [0] * num_states
+    state = num_states - 1
+    for frame in range(num_frames - 1, 0, -1):
+        stays = best[frame - 1, state] if may_stay[state] else -np.inf
+        if state > 0 and best[frame - 1, state - 1] > stays:
+            starts[state] = frame
+            state -= 1
+    return np.array([*starts[::_SHORTEST], num_frames])
+
+
+def write_acoustic_model(folder: Path) -> None:
+    """Writes the acoustic model for features of ``as_features``.
+
+    Args:
+        folder: It must exist.
+    """
+    num_phones, num_states = len(PHONES), _STATES * len(PHONES)
+    rows = [
+        "0.3",
+        f"{num_phones} n_base",
+        "0 n_tri",
+        f"{num_phones * (_STATES + 1)} n_state_map",
+        f"{num_states} n_tied_state",
+        f"{num_states} n_tied_ci_state",
+        f"{num_phones} n_tied_tmat",
+        "#base lft rt p attrib tmat ... state id's ...",
+    ]
+    for symbol in sorted(PHONES):  # the reader wants them so
+        number = PHONES.index(symbol)
+        states = " ".join(str(number * _STATES + state) for state in range(_STATES))
+        kind = "filler" if symbol == SILENCE else "n/a"
+        rows.append(f"{symbol} - - - {kind} {number} {states} N")
+    (folder / "mdef").write_text("\n".join(rows) + "\n", encoding="ascii")
+    shape = (num_states, 1, 1, num_phones, num_states * num_phones)
+    _write(folder / "means", shape, np.repeat(np.eye(num_phones), _STATES, axis=0))
+    _write(folder / "variances", shape, np.ones((num_states, num_phones)))
+    _write(folder / "mixture_weights", (num_states, 1, 1, num_states), np.ones(num_states))
+    moves = np.zeros((_STATES, _STATES + 1))
+    for state in range(_STATES):
+        moves[state, state : state + 3] = (_STAY, _NEXT, _SKIP)[: _STATES + 1 - state]
+    moves /= moves.sum(axis=1, keepdims=True)
+    moves = np.repeat(moves[None], num_phones, axis=0)
+    _write(folder / "transition_matrices", (*moves.shape, moves.size), moves)
+    fillers = "".join(f"{word} {SILENCE}\n" for word in ("<s>", "</s>", "<sil>"))
+    (folder / "noisedict").write_text(fillers, encoding="ascii")
+    sizes = "".join(f"-{name} {num_phones}\n" for name in ("feat", "ceplen", "ncep", "nfilt"))
+    (folder / "feat.params").write_text(sizes + "-cmn none\n-agc none\n", encoding="ascii")
+
+
+def _write(path: Path, sizes: Sequence[int], values: NDArray[np.floating]) -> None:
+    """An array as Sphinx-3 stores it: a header in text, a mark of the byte order, sizes, values."""
+    header = b"s3\nversion 1.0\nendhdr\n" + struct.pack("<I", 0x11223344)
+    path.write_bytes(header + np.asarray(sizes, "<i4").tobytes() + values.astype("<f4").tobytes())
