@@ -2,8 +2,8 @@
 """Listening to speech: which phones are spoken when, and whether that can be trusted.
 
 Three ways, of which the second and third are made here: ``sound`` (the model alone hears),
-``words`` (PocketSphinx recognises English words, by the model's ear if it can, and aligns them) and
-``text`` (the words are given). What is not to be trusted (another language, music, wrong words)
+``words`` (PocketSphinx recognises English words, by itself or by the model's ear, and aligns them)
+and ``text`` (the words are given). What is not to be trusted (another language, music, wrong words)
 falls back to the next weaker way, with a warning: wrong phones are worse than none. Long sound is
 cut at pauses; the pieces are worked off in parallel processes.
 """
@@ -35,7 +35,6 @@ from backend.recogniser import (
     align_words,
     cut_at_pauses,
     hear_words,
-    hear_words_by_ear,
     prepare_sound,
 )
 
@@ -48,11 +47,6 @@ _MIN_SCORE = -30.0
 _MIN_CONFIDENCE = 0.2
 _MIN_PHONES_PER_SECOND = 5.5
 _MIN_COVERAGE = 0.45
-# By ear, on held-out speech: 0.61 and more for 19 of 20 learners of English, 0.75 and more for
-# synthesised English, 0.25 to 0.59 for other languages. Tones that come and go can pass, but have 2
-# phones a second; learners have 4.3 and more.
-_MIN_EAR_CONFIDENCE = 0.58
-_MIN_EAR_PHONES_PER_SECOND = 4.0
 # Given words that score so much lower than recognised ones, or leave so much unsaid, are wrong.
 _WORSE_THAN_HEARD = 12.0
 _MIN_TEXT_SCORE = -45.0
@@ -118,7 +112,7 @@ class Listener:
 
         Args:
             samples: At 16 kHz, -1 to 1, any length.
-            ear: What a model's ear says of the whole sound; see ``recogniser.hear_words_by_ear``.
+            ear: What a model's ear says of the whole sound; see ``recogniser.hear_words``.
             progress: Told seconds done and in all.
             is_cancelled: Asked about ten times a second.
 
@@ -265,9 +259,7 @@ def end_with_parent() -> None:
 def _one(
     sound: NDArray[np.int16], words: Sequence[str] | None, ear: NDArray[np.float32] | None
 ) -> Piece:
-    if words is not None:
-        return align_words(sound, words)
-    return hear_words(sound) if ear is None else hear_words_by_ear(ear)
+    return hear_words(sound, ear) if words is None else align_words(sound, words)
 
 
 def _part_of(ear: NDArray[np.float32] | None, start: int, end: int) -> NDArray[np.float32] | None:
@@ -320,13 +312,11 @@ def _doubt(piece: Piece, active_seconds: float) -> str | None:
         return "nothing like speech" if active_seconds > 0.3 else None
     if piece.spoken_seconds < _MIN_COVERAGE * active_seconds:
         return "words found in too little of the sound"
-    least = _MIN_EAR_PHONES_PER_SECOND if piece.is_by_ear else _MIN_PHONES_PER_SECOND
+    if piece.is_sure is not None:
+        return None if piece.is_sure else "another language, music or much noise"
     spoken = sum(phone.symbol != SILENCE for phone in piece.phones)
-    if spoken / max(piece.spoken_seconds, 0.01) < least:
+    if spoken / max(piece.spoken_seconds, 0.01) < _MIN_PHONES_PER_SECOND:
         return "music or singing"
-    if piece.is_by_ear:
-        is_sure = piece.confidence >= _MIN_EAR_CONFIDENCE
-        return None if is_sure else "another language or much noise"
     if piece.score < _MIN_SCORE:
         return "another language, an unusual voice or much noise"
     if piece.confidence < _MIN_CONFIDENCE:

@@ -15,7 +15,7 @@ from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.speech_encoders import build_speech_encoder, conformer_reach
 
 _SURE = 0.35  # of a phone: share of the probability
-_TOLD_BONUS = 3.0  # to the logarithm of a recognised phone's probability
+_TOLD_BONUS = 8.0  # to the logarithm of a recognised phone's probability
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from backend.phones import (
     phone_frames,
 )
 from backend.protocol import JobError
-from backend.recogniser import hear_words_by_ear
+from backend.recogniser import hear_words, hear_words_by_ear, prepare_sound
 
 pocketsphinx = pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
 BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
@@ -256,8 +257,8 @@ def test_by_ear_more_is_understood(spoken, hear):
 
 
 def test_phones_heard_by_ear_are_when_they_are_spoken(spoken, hear):
-    heard = recognise(spoken.samples, hear(spoken.samples))
-    assert heard.way == "words"
+    heard = hear_words_by_ear(hear(spoken.samples))
+    assert heard.is_sure
     assert all(one.end_seconds == other.start_seconds for one, other in pairwise(heard.phones))
     assert heard.phones[-1].end_seconds <= len(spoken.samples) / 16000 + 0.02
     truth = phone_frames(spoken.phones, 200, 50.0)
@@ -290,19 +291,36 @@ def test_wrong_text_falls_back_to_what_the_ear_heard(spoken, hear):
     assert heard.words == recognise(spoken.samples, hear(spoken.samples)).words
 
 
+def test_the_ear_takes_over_where_it_does_not_agree(spoken):
+    samples = prepare_sound(spoken.samples)
+    alone = hear_words(samples)
+    assert alone.words
+    frames = phone_frames(alone.phones, len(samples) // 320, 50.0).clip(min=1)
+    agrees = sure_of(frames)
+    assert hear_words(samples, agrees) == replace(alone, is_sure=True)
+    disagrees = np.roll(agrees, len(agrees) // 3, axis=0)
+    assert hear_words(samples, disagrees) == hear_words_by_ear(disagrees) != alone
+
+
+def sure_of(frames):
+    """An ear that is sure of a phone in each frame: logarithms of probabilities."""
+    chances = np.full((len(frames), NUM_PHONE_IDS), 0.002)
+    chances[np.arange(len(frames)), frames] = 0.92
+    return np.log(chances)
+
+
 def test_words_are_found_in_what_an_ear_is_sure_of():
     symbols = ["SIL", "DH", "AH", "B", "IH", "G", "B", "R", "AW", "N", "B", "EH", "R", "SIL"]
     frames = np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5)
-    chances = np.full((len(frames), NUM_PHONE_IDS), 0.002)
-    chances[np.arange(len(frames)), frames] = 0.92
-    piece = hear_words_by_ear(np.log(chances))
+    ear = sure_of(frames)
+    piece = hear_words_by_ear(ear)
     assert [word.text for word in piece.words] == ["the", "big", "brown", "bear"]
     assert [phone.symbol for phone in piece.phones] == symbols
     starts = [phone.start_seconds for phone in piece.phones]
     np.testing.assert_allclose(starts, 0.1 * np.arange(len(symbols)), atol=0.021)
-    assert piece.confidence > 0.9
-    nonsense = np.log(chances[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)])
-    assert hear_words_by_ear(nonsense).confidence < 0.58
+    assert piece.is_sure
+    nonsense = ear[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
+    assert not hear_words_by_ear(nonsense).is_sure
 
 
 def test_edges_of_phones_worked_by_hand():
