@@ -16,6 +16,7 @@ from torch import Tensor
 
 from backend.checked import from_json
 from backend.config import ModelConfig
+from backend.growing import can_grow, with_deeper_ear
 from backend.model import PTalker, load_published_weights
 from backend.protocol import JobError
 
@@ -116,7 +117,8 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
     """The mean of the weights of checkpoints that were trained on from each other.
 
     Such a mean ("model soup", Wortsman et al. 2022) can be better than each of them; that of
-    weights which began at random apart from each other is none.
+    weights which began at random apart from each other is none. Shallower ears are made as deep as
+    the deepest first, which does not change what they hear.
 
     Args:
         folders: One or more.
@@ -128,6 +130,11 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
         JobError: As of ``load``; or they differ in sizes or in the command that began them.
     """
     models = [load(folder) for folder in folders]
+    deepest = max((model.config for model in models), key=lambda each: each.speech.num_layers)
+    models = [
+        with_deeper_ear(model, deepest) if can_grow(model.config, deepest) else model
+        for model in models
+    ]
     for folder, model in zip(folders[1:], models[1:], strict=True):
         begun = commands_of(folder)[:1]
         if model.config != models[0].config or not begun or begun != commands_of(folders[0])[:1]:

@@ -167,14 +167,15 @@ def test_a_run_goes_on_with_a_deeper_ear(folder, trained, tmp_path, monkeypatch)
     deeper = dataclasses.replace(tiny, speech=dataclasses.replace(tiny.speech, num_layers=3))
     monkeypatch.setitem(PRESETS, "tiny", deeper)
     steps = {"phone_steps": 1, "word_steps": 0, "motion_steps": 0}
-    further = main(
-        arguments(folder, tmp_path / "run", start_from=(run / "checkpoint",), **steps)
-    ).model
-    assert further.config == deeper
+    main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint",), **steps))
     assert checkpoint.load(tmp_path / "run" / "checkpoint").config == deeper
+    both = (run / "checkpoint", tmp_path / "run" / "checkpoint")
+    mean = checkpoint.load_mean(both)
+    assert mean.config == deeper
     name = "decoder.layers.0.feed_forward.0.weight"
-    begun = checkpoint.load(run / "checkpoint").state_dict()[name]
-    assert further.state_dict()[name] == pytest.approx(begun, abs=1e-3)
+    begun, made = (checkpoint.load(path).state_dict()[name] for path in both)
+    assert made == pytest.approx(begun, abs=1e-3)
+    assert mean.state_dict()[name] == pytest.approx((begun + made) / 2, abs=1e-6)
 
 
 def test_a_deeper_ear_hears_the_same_until_it_learns(trained):
