@@ -44,7 +44,7 @@ training."""
 # mostly right, 0.1 to 0.7 for learners, mostly wrong. Of what was heard by ear: 0.61 and more for
 # 19 of 20 learners, 0.75 and more for synthesised English, 0.25 to 0.59 for other languages. Tones
 # that come and go can be good, but have 2 phones a second; learners have 4.3 and more.
-_AGREES, _SURE = 0.3, 0.58
+_AGREES, _SURE = 0.25, 0.58
 _SPOKEN_PER_SECOND = 4.0
 _FILLERS = frozenset({"<s>", "</s>", "<sil>", "[NOISE]", "[SPEECH]", "(NULL)"})
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from backend.model.content_encoders import TRUST_FRAMES
 from backend.model.stepping import Stepper
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tenso
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
     is_waveform = encoder.hears_waveform and sound.speech.ndim == 2
-    margin = 2 + (_WAVEFORM_REACH if is_waveform else 2 * encoder.reach)
+    margin = 2 + (_WAVEFORM_REACH if is_waveform else 2 * encoder.reach + TRUST_FRAMES)
     hidden_start, hidden_end = (
         (frame / encoder.fps - encoder.offset_seconds) * encoder.rate_hz for frame in (first, last)
     )

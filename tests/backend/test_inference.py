@@ -128,7 +128,8 @@ def test_cancel_is_noticed_while_listening(predictor, head, monkeypatch):
 def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
     heard = Heard((Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words")
     monkeypatch.setattr(predictor._listener, "recognise", lambda *_, **__: heard)
-    monkeypatch.setattr(content_encoders, "_TOLD_BONUS", 1000.0)  # the ear is not trained
+    monkeypatch.setattr(content_encoders, "_TRUST_FROM", 0.0)  # an ear without training knows none
+    monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 1000.0)
     words, seen = predict(predictor, head, voice(1.0), listen="words")
     sound, _ = predict(predictor, head, voice(1.0))
     assert words.report["listen"] == "words"

@@ -446,14 +446,14 @@ def model_that_doubts(num_frames):
 
 
 @torch.no_grad()
-def test_recognised_phones_decide_where_the_ear_doubts():
+def test_recognised_phones_count_as_much_as_the_ear_agrees_with_them():
     model, speech, told = model_that_doubts(200)
     ear, lengths = model.speech_content, torch.tensor([200])
     found = ear.with_own_phones(speech, lengths, told)
     own = 2 * ear.num_phones
     assert (ear.with_own_phones(speech, lengths, None) == 8 + own).all()
-    assert (found[:, :20] == 7 + own).all()  # which the ear thinks nearly as likely
-    assert (found[:, -20:] == 8 + own).all()  # of which it hears nothing
+    assert (found[:, :20] == 7 + own).all()  # a word of which the ear thinks well
+    assert (found[:, -20:] == 8 + own).all()  # one of which it thinks ill
 
 
 def test_recognised_phones_are_weighed_alike_in_chunks_and_in_one_piece():
