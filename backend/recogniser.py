@@ -71,8 +71,7 @@ class Piece:
     Attributes:
         phones: All of the stretch; empty if nothing was found.
         words: Without pauses and noises.
-        score: Mean acoustic score of the spoken frames; the higher the better they fit. By another
-            acoustic model it is on another scale.
+        score: Mean acoustic score of the spoken frames; the higher the better they fit. 0 by ear.
         confidence: Mean posterior of the recognised words, 0 to 1; 1 for given words.
         is_sure: What a model's ear thinks of it; None where none was asked.
         spoken_seconds: Length of the phones that are no silence.

@@ -464,6 +464,16 @@ def test_recognised_phones_are_weighed_alike_in_chunks_and_in_one_piece():
     torch.testing.assert_close(cut, whole, atol=1e-4, rtol=0)
 
 
+def test_what_the_ear_thinks_is_the_same_in_chunks_and_in_one_piece():
+    model = build(PRESETS["tiny"], lively=True).eval()
+    ear, speech = model.speech_content, random_batch(model.config, (300,)).speech
+    whole = ear.hear_phones(speech)
+    assert whole.shape == (1, 300, model.config.num_phone_ids)
+    torch.testing.assert_close(whole.exp().sum(-1), torch.ones(1, 300))
+    assert whole.std(dim=1).max() > 0.01
+    torch.testing.assert_close(ear.hear_phones(speech, chunk_frames=7), whole, atol=1e-4, rtol=0)
+
+
 def test_windowed_attention_equals_full_attention_with_a_band():
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 3, 50, 8) for _ in range(3))
