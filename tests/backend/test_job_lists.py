@@ -285,11 +285,12 @@ def test_a_ray_worker_killed_in_the_middle_costs_no_result(tiny_checkpoint, tmp_
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        while not list(tmp_path.glob("*.npz")):
+        workers = []
+        while len(workers) < 2 or not list(tmp_path.glob("*.npz")):
             assert command.poll() is None, command.communicate()
             time.sleep(0.02)
-        workers = [pid for pid, line in descendants(command.pid).items() if "ListWorker" in line]
-        assert len(workers) == 2
+            lines = descendants(command.pid).items()
+            workers = [pid for pid, line in lines if "ListWorker" in line]
         os.kill(workers[0], signal.SIGKILL)
         out, errors = command.communicate(timeout=300)
     finally:
