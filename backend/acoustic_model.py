@@ -22,33 +22,33 @@ _STATES = 3
 _STAY, _NEXT, _SKIP = 0.5, 0.3, 0.2
 """Chances of a state to last, to be followed by the next, and to leave it out."""
 _SHORTEST = 2  # frames of a phone, which follows from these
-_SHARES = (
+_PRIORS = (
     383.7, 14.4, 23.1, 45.6, 12.6, 6.1, 24.0, 6.8, 2.8, 16.0, 12.9, 17.4, 13.0, 14.3, 12.5, 5.4,
     14.0, 32.5, 39.5, 2.4, 19.1, 16.9, 18.9, 31.5, 7.5, 15.8, 0.5, 8.4, 15.0, 28.4, 6.1, 47.2,
     5.2, 4.5, 24.0, 6.9, 18.2, 7.1, 19.9, 0.2,
 )  # fmt: skip
 """Of a thousand frames of the recordings trained on, by phone in the order of ``PHONES``."""
-_PRIOR_SHARE = 0.6
+_PRIOR_SCALE = 0.6
 _FLOOR = -12.0
 
 
-def as_features(log_probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+def as_features(log_posteriors: NDArray[np.floating]) -> NDArray[np.float32]:
     """What the ear says, as features for the files that ``write_acoustic_model`` makes.
 
     Args:
-        log_probabilities: Natural logarithms by phone id (the first stands for none), shape
+        log_posteriors: Natural logarithms by phone id (the first stands for none), shape
             ``(T, 1 + len(PHONES))``, at ``FRAMES_PER_SECOND``.
 
     Returns:
-        Shape ``(T, len(PHONES))``: logarithms less ``_PRIOR_SHARE`` of those of the phones'
-        shares, the greatest of each frame at 0, none below ``_FLOOR``.
+        Shape ``(T, len(PHONES))``: logarithms less ``_PRIOR_SCALE`` of those of the
+        priors, the greatest of each frame at 0, none below ``_FLOOR``.
     """
-    scaled = log_probabilities[:, 1:] - _PRIOR_SHARE * np.log(_SHARES)
+    scaled = log_posteriors[:, 1:] - _PRIOR_SCALE * np.log(_PRIORS)
     scaled = scaled - scaled.max(axis=1, keepdims=True)
     return np.maximum(scaled, _FLOOR).astype(np.float32)
 
 
-def edges_of(symbols: Sequence[str], features: NDArray[np.float32]) -> NDArray[np.int64]:
+def phone_boundaries(symbols: Sequence[str], features: NDArray[np.float32]) -> NDArray[np.int64]:
     """When the phones of a word are spoken (Viterbi; PocketSphinx's own aligner gives such up).
 
     Args:

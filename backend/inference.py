@@ -297,18 +297,18 @@ class Predictor:
         def report(done: float, total: float) -> None:
             progress(LISTENING, done, total, "s")
 
-        ear = None
+        log_posteriors = None
         if self._model.config.speech.kind != "hubert":
             with memory_errors(), self._interruptible(is_cancelled):
-                logits = self._model.speech_content.hear_phones(speech.to(self.device))
-                ear = logits[0].float().cpu().numpy()
+                heard = self._model.speech_content.hear_phones(speech.to(self.device))
+                log_posteriors = heard[0].float().cpu().numpy()
         try:
             if text.strip():
                 return self._listener.align(
-                    samples, text, ear, progress=report, is_cancelled=is_cancelled
+                    samples, text, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
             return self._listener.recognise(
-                samples, ear, progress=report, is_cancelled=is_cancelled
+                samples, log_posteriors, progress=report, is_cancelled=is_cancelled
             )
         except ListeningCancelledError as error:
             raise JobCancelled from error

@@ -103,7 +103,7 @@ class Listener:
     def recognise(
         self,
         samples: NDArray[np.float32],
-        ear: NDArray[np.float32] | None = None,
+        log_posteriors: NDArray[np.float32] | None = None,
         *,
         progress: Progress | None = None,
         is_cancelled: Callable[[], bool] | None = None,
@@ -112,7 +112,8 @@ class Listener:
 
         Args:
             samples: At 16 kHz, -1 to 1, any length.
-            ear: What a model's ear says of the whole sound; see ``recogniser.hear_words``.
+            log_posteriors: Of phones in the whole sound, by a model's ear; see
+                ``recogniser.hear_words``.
             progress: Told seconds done and in all.
             is_cancelled: Asked about ten times a second.
 
@@ -127,7 +128,7 @@ class Listener:
         if sound is None:
             return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
         cuts = cut_at_pauses(sound)
-        tasks = [(sound[a:b], None, _part_of(ear, a, b)) for a, b in cuts]
+        tasks = [(sound[a:b], None, _part_of(log_posteriors, a, b)) for a, b in cuts]
         pieces = self._work(tasks, progress, is_cancelled)
         return _judged(sound, cuts, pieces)
 
@@ -135,7 +136,7 @@ class Listener:
         self,
         samples: NDArray[np.float32],
         text: str,
-        ear: NDArray[np.float32] | None = None,
+        log_posteriors: NDArray[np.float32] | None = None,
         *,
         progress: Progress | None = None,
         is_cancelled: Callable[[], bool] | None = None,
@@ -148,7 +149,7 @@ class Listener:
         Args:
             samples: At 16 kHz, -1 to 1, any length.
             text: The words in order, with any punctuation.
-            ear: As for ``recognise``, which is what is fallen back to.
+            log_posteriors: As for ``recognise``, which is what is fallen back to.
             progress: Told seconds done and in all.
             is_cancelled: Asked about ten times a second.
 
@@ -179,10 +180,10 @@ class Listener:
             _mean_score(pieces) < max(heard_score - _WORSE_THAN_HEARD, _MIN_TEXT_SCORE)
             or spoken < _MIN_TEXT_COVERAGE * float(active_frames(sound).sum()) / 100
         ):
-            if ear is None:
+            if log_posteriors is None:
                 fallen = _judged(sound, cut_at_pauses(sound), heard)
             else:
-                fallen = self.recognise(samples, ear, is_cancelled=is_cancelled)
+                fallen = self.recognise(samples, log_posteriors, is_cancelled=is_cancelled)
             warning = (
                 "The text does not fit what is spoken, so it was not used: check it against the"
                 " sound."
@@ -257,15 +258,21 @@ def end_with_parent() -> None:
 
 
 def _one(
-    sound: NDArray[np.int16], words: Sequence[str] | None, ear: NDArray[np.float32] | None
+    sound: NDArray[np.int16],
+    words: Sequence[str] | None,
+    log_posteriors: NDArray[np.float32] | None,
 ) -> Piece:
-    return hear_words(sound, ear) if words is None else align_words(sound, words)
+    return hear_words(sound, log_posteriors) if words is None else align_words(sound, words)
 
 
-def _part_of(ear: NDArray[np.float32] | None, start: int, end: int) -> NDArray[np.float32] | None:
-    """What the ear says between two samples; where pieces are cut, its frames begin."""
+def _part_of(
+    log_posteriors: NDArray[np.float32] | None, start: int, end: int
+) -> NDArray[np.float32] | None:
+    """Those between two samples; where pieces are cut, a frame begins."""
+    if log_posteriors is None:
+        return None
     samples_per_frame = SAMPLE_RATE // FRAMES_PER_SECOND
-    return None if ear is None else ear[start // samples_per_frame : -(-end // samples_per_frame)]
+    return log_posteriors[start // samples_per_frame : -(-end // samples_per_frame)]
 
 
 def _part(progress: Progress | None, first: float, last: float) -> Progress | None:

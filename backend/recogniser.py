@@ -173,7 +173,7 @@ def _aligner() -> Any:
 
 
 def hear_words(
-    samples: NDArray[np.int16], log_probabilities: NDArray[np.floating] | None = None
+    samples: NDArray[np.int16], log_posteriors: NDArray[np.floating] | None = None
 ) -> Piece:
     """Recognises English words, then aligns their phones.
 
@@ -183,18 +183,18 @@ def hear_words(
 
     Args:
         samples: At 16 kHz, at most a minute.
-        log_probabilities: What a model's ear says of them, as ``acoustic_model.as_features`` takes
+        log_posteriors: What a model's ear says of them, as ``acoustic_model.as_features`` takes
             it; without it only PocketSphinx hears.
 
     Returns:
         Words and phones; empty where nothing could be made of the sound.
     """
     piece = _hear_by_itself(samples)
-    if log_probabilities is None:
+    if log_posteriors is None:
         return piece
-    if _goodness(piece.phones, log_probabilities) >= _AGREES:
+    if _goodness(piece.phones, log_posteriors) >= _AGREES:
         return replace(piece, is_sure=True)
-    return hear_words_by_ear(log_probabilities)
+    return hear_words_by_ear(log_posteriors)
 
 
 def _hear_by_itself(samples: NDArray[np.int16]) -> Piece:
@@ -214,17 +214,17 @@ def _hear_by_itself(samples: NDArray[np.int16]) -> Piece:
         return Piece()
 
 
-def hear_words_by_ear(log_probabilities: NDArray[np.floating]) -> Piece:
+def hear_words_by_ear(log_posteriors: NDArray[np.floating]) -> Piece:
     """Recognises English words from what a model's ear says, with the ear as acoustic model.
 
     Args:
-        log_probabilities: As ``acoustic_model.as_features`` takes them, of at most a minute.
+        log_posteriors: As ``acoustic_model.as_features`` takes them, of at most a minute.
 
     Returns:
         Words and phones; empty where nothing could be made of the sound.
     """
     decoder, rate = _ear_decoder(), acoustic_model.FRAMES_PER_SECOND
-    features = acoustic_model.as_features(log_probabilities)
+    features = acoustic_model.as_features(log_posteriors)
     try:
         _pass(decoder, partial(decoder.process_cep, features.tobytes(), full_utt=True))
     except RuntimeError:
@@ -235,10 +235,10 @@ def hear_words_by_ear(log_probabilities: NDArray[np.floating]) -> Piece:
     for segment in decoder.seg() if decoder.hyp() is not None else ():
         first, end = segment.start_frame, min(segment.end_frame + 1, len(features))
         symbols = (decoder.lookup_word(segment.word) or SILENCE).split()
-        edges = first + acoustic_model.edges_of(symbols, features[first:end])
+        bounds = first + acoustic_model.phone_boundaries(symbols, features[first:end])
         phones += [
             Phone(symbol, float(start) / rate, float(stop) / rate)
-            for symbol, start, stop in zip(symbols, edges[:-1], edges[1:], strict=True)
+            for symbol, start, stop in zip(symbols, bounds[:-1], bounds[1:], strict=True)
         ]
         if segment.word not in _FILLERS:
             words.append(Word(segment.word.partition("(")[0], first / rate, end / rate))
@@ -249,23 +249,23 @@ def hear_words_by_ear(log_probabilities: NDArray[np.floating]) -> Piece:
     return Piece(
         phones=tuple(merge_silences(phones)),
         words=tuple(words),
-        is_sure=_goodness(phones, log_probabilities) >= _SURE
+        is_sure=_goodness(phones, log_posteriors) >= _SURE
         and len(spoken) >= _SPOKEN_PER_SECOND * seconds,
         spoken_seconds=seconds,
     )
 
 
-def _goodness(phones: Sequence[Phone], log_probabilities: NDArray[np.floating]) -> float:
+def _goodness(phones: Sequence[Phone], log_posteriors: NDArray[np.floating]) -> float:
     """How well an ear thinks of phones, 0 to 1 (goodness of pronunciation, Witt and Young 2000).
 
     The geometric mean, while something is spoken, of the probability of the phone as a share of
     that of the likeliest one.
     """
-    ids = phone_frames(phones, len(log_probabilities), acoustic_model.FRAMES_PER_SECOND)
+    ids = phone_frames(phones, len(log_posteriors), acoustic_model.FRAMES_PER_SECOND)
     spoken = np.flatnonzero(ids > PHONE_IDS[SILENCE])
     if not len(spoken):
         return 0.0
-    doubt = log_probabilities[spoken].max(axis=1) - log_probabilities[spoken, ids[spoken]]
+    doubt = log_posteriors[spoken].max(axis=1) - log_posteriors[spoken, ids[spoken]]
     return float(np.exp(-doubt.mean()))
 
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +14,6 @@ import pytest
 import soundfile
 import soxr
 
-from backend import audio, checkpoint
-from backend.acoustic_model import as_features, edges_of
 from backend.data.phone_errors import corrupt
 from backend.data.voices import Voice, available_engines, speak
 from backend.letter_to_sound import pronounce, words_of
@@ -32,10 +29,8 @@ from backend.phones import (
     phone_frames,
 )
 from backend.protocol import JobError
-from backend.recogniser import hear_words, hear_words_by_ear, prepare_sound
 
 pocketsphinx = pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
-BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
 SENTENCE = "The big brown bear moved my paper boat, but nobody believed him."
 
 
@@ -46,12 +41,12 @@ def spoken():
     return speak(Voice("flite", "slt"), [SENTENCE])[0]
 
 
-def recognise(samples, ear=None, **settings) -> Heard:
-    return Listener(1).recognise(samples, ear, **settings)
+def recognise(samples, **settings) -> Heard:
+    return Listener(1).recognise(samples, **settings)
 
 
-def align(samples, text, ear=None, **settings) -> Heard:
-    return Listener(1).align(samples, text, ear, **settings)
+def align(samples, text, **settings) -> Heard:
+    return Listener(1).align(samples, text, **settings)
 
 
 def _bilabials(phones) -> list[Phone]:
@@ -219,131 +214,15 @@ def test_long_sound_is_cut_and_its_text_shared_out(spoken):
     assert progress == sorted(progress)
 
 
-def test_pieces_in_parallel_give_what_one_process_gives(spoken, hear):
+def test_pieces_in_parallel_give_what_one_process_gives(spoken):
     pause = np.zeros(16000, np.float32)
     sound = np.concatenate([np.concatenate([spoken.samples, pause])] * 3)
-    ear = hear(sound)
     listener = Listener(2)
     try:
-        parallel = [listener.recognise(sound), listener.recognise(sound, ear)]
+        parallel = listener.recognise(sound)
     finally:
         listener.close()
-    assert parallel == [recognise(sound), recognise(sound, ear)]
-
-
-@pytest.fixture(scope="module")
-def hear():
-    """What the bundled model's ear says of a sound."""
-    torch = pytest.importorskip("torch")
-    ear = checkpoint.load(BUNDLED).speech_content
-
-    def log_probabilities(samples):
-        features = torch.from_numpy(audio.stacked_log_mel(samples))[None]
-        return ear.hear_phones(features)[0].numpy()
-
-    return log_probabilities
-
-
-def test_by_ear_more_is_understood(spoken, hear):
-    rng = np.random.default_rng(0)
-    level = np.sqrt(np.mean(spoken.samples**2))
-    noisy = spoken.samples + 0.2 * level * rng.standard_normal(len(spoken.samples))
-    said = words_of(SENTENCE)
-    for sound in (spoken.samples, noisy.astype(np.float32)):
-        found = [word.text for word in recognise(sound, hear(sound)).words]
-        assert len(set(said) & set(found)) >= 8
-    by_itself = [word.text for word in recognise(noisy.astype(np.float32)).words]
-    assert len(set(said) & set(by_itself)) < 8
-
-
-def test_phones_heard_by_ear_are_when_they_are_spoken(spoken, hear):
-    heard = hear_words_by_ear(hear(spoken.samples))
-    assert heard.is_sure
-    assert all(one.end_seconds == other.start_seconds for one, other in pairwise(heard.phones))
-    assert heard.phones[-1].end_seconds <= len(spoken.samples) / 16000 + 0.02
-    truth = phone_frames(spoken.phones, 200, 50.0)
-    found = phone_frames(heard.phones, 200, 50.0)
-    assert np.mean((found == truth)[truth > PHONE_IDS["SIL"]]) > 0.7
-
-
-@pytest.mark.parametrize("kind", ["silence", "empty", "noise", "tones"])
-def test_what_is_no_speech_gives_no_phones_by_ear(kind, hear):
-    sound = no_speech(kind)
-    heard = recognise(sound, hear(sound) if len(sound) else None)
-    assert (heard.phones, heard.way) == ((), "sound")
-    assert len(heard.warnings) == 1
-
-
-def test_another_language_is_not_taken_for_english_by_ear(hear):
-    if "espeak" not in available_engines():
-        pytest.skip("espeak-ng is not installed")
-    text = "Der große braune Bär bewegte mein Boot, aber niemand hat ihm gestern geglaubt."
-    sound = speak(Voice("espeak", "de"), [text])[0].samples
-    heard = recognise(sound, hear(sound))
-    assert (heard.phones, heard.way) == ((), "sound")
-    assert "another language" in heard.warnings[0]
-
-
-def test_wrong_text_falls_back_to_what_the_ear_heard(spoken, hear):
-    heard = align(spoken.samples, "completely different things", hear(spoken.samples))
-    assert heard.way == "words"
-    assert "does not fit" in heard.warnings[0]
-    assert heard.words == recognise(spoken.samples, hear(spoken.samples)).words
-
-
-def test_the_ear_takes_over_where_it_does_not_agree(spoken):
-    samples = prepare_sound(spoken.samples)
-    alone = hear_words(samples)
-    assert alone.words
-    frames = phone_frames(alone.phones, len(samples) // 320, 50.0).clip(min=1)
-    agrees = sure_of(frames)
-    assert hear_words(samples, agrees) == replace(alone, is_sure=True)
-    disagrees = np.roll(agrees, len(agrees) // 3, axis=0)
-    assert hear_words(samples, disagrees) == hear_words_by_ear(disagrees) != alone
-
-
-def sure_of(frames):
-    """An ear that is sure of a phone in each frame: logarithms of probabilities."""
-    chances = np.full((len(frames), NUM_PHONE_IDS), 0.002)
-    chances[np.arange(len(frames)), frames] = 0.92
-    return np.log(chances)
-
-
-def test_words_are_found_in_what_an_ear_is_sure_of():
-    symbols = ["SIL", "DH", "AH", "B", "IH", "G", "B", "R", "AW", "N", "B", "EH", "R", "SIL"]
-    frames = np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5)
-    ear = sure_of(frames)
-    piece = hear_words_by_ear(ear)
-    assert [word.text for word in piece.words] == ["the", "big", "brown", "bear"]
-    assert [phone.symbol for phone in piece.phones] == symbols
-    starts = [phone.start_seconds for phone in piece.phones]
-    np.testing.assert_allclose(starts, 0.1 * np.arange(len(symbols)), atol=0.021)
-    assert piece.is_sure
-    nonsense = ear[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
-    assert not hear_words_by_ear(nonsense).is_sure
-
-
-def test_edges_of_phones_worked_by_hand():
-    features = np.full((8, len(PHONES)), -9.0, np.float32)
-    for frame, symbol in enumerate("BBBAABBB".replace("A", "a")):
-        features[frame, PHONES.index("AA" if symbol == "a" else "B")] = 0.0
-    assert edges_of(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
-    assert edges_of(["B", "AA"], features).tolist() == [0, 3, 8]
-    features[4] = features[5]  # AA is heard for one frame, but lasts two
-    assert edges_of(["B", "AA", "B"], features).tolist() in ([0, 3, 5, 8], [0, 2, 4, 8])
-    assert edges_of(["B", "AA", "B"], features[:3]).tolist() == [0, 1, 2, 3]
-    assert edges_of(["SIL"], features).tolist() == [0, 8]
-
-
-def test_features_of_the_acoustic_model_by_hand():
-    chances = np.full((1, NUM_PHONE_IDS), 1e-9)
-    chances[0, [PHONE_IDS["SIL"], PHONE_IDS["M"]]] = 0.4, 0.2
-    made = as_features(np.log(chances))
-    assert made.shape == (1, len(PHONES))
-    assert made[0, PHONES.index("M")] == 0.0  # likelier than silence, for how rare it is
-    expected = np.log(0.4 / 0.2) - 0.6 * np.log(383.7 / 18.9)
-    assert made[0, PHONES.index("SIL")] == pytest.approx(expected, abs=1e-4)
-    assert made.min() == -12.0
+    assert parallel == recognise(sound)
 
 
 def test_cancel_ends_listening(spoken):

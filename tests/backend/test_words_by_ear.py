@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Words recognised by the ear of a model: the acoustic model, and when it takes over."""
+
+import importlib.util
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend import audio, checkpoint
+from backend.acoustic_model import as_features, phone_boundaries
+from backend.data.voices import Voice, available_engines, speak
+from backend.letter_to_sound import words_of
+from backend.listening import Listener
+from backend.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
+from backend.recogniser import hear_words, hear_words_by_ear, prepare_sound
+
+pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
+_SPEC = importlib.util.spec_from_file_location(
+    "listening_samples", Path(__file__).with_name("test_listening.py")
+)
+samples = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(samples)
+BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
+SENTENCE = samples.SENTENCE
+spoken = samples.spoken
+
+
+@pytest.fixture(scope="module")
+def hear():
+    """What the bundled model's ear says of a sound."""
+    torch = pytest.importorskip("torch")
+    ear = checkpoint.load(BUNDLED).speech_content
+
+    def log_posteriors(samples):
+        features = torch.from_numpy(audio.stacked_log_mel(samples))[None]
+        return ear.hear_phones(features)[0].numpy()
+
+    return log_posteriors
+
+
+def test_by_ear_more_is_understood(spoken, hear):
+    rng = np.random.default_rng(0)
+    level = np.sqrt(np.mean(spoken.samples**2))
+    noisy = spoken.samples + 0.2 * level * rng.standard_normal(len(spoken.samples))
+    said = words_of(SENTENCE)
+    for sound in (spoken.samples, noisy.astype(np.float32)):
+        found = [word.text for word in Listener(1).recognise(sound, hear(sound)).words]
+        assert len(set(said) & set(found)) >= 8
+    by_itself = [word.text for word in Listener(1).recognise(noisy.astype(np.float32)).words]
+    assert len(set(said) & set(by_itself)) < 8
+
+
+def test_pieces_in_parallel_are_heard_by_ear_as_in_one_process(spoken, hear):
+    pause = np.zeros(16000, np.float32)
+    sound = np.concatenate([np.concatenate([spoken.samples, pause])] * 3)
+    log_posteriors = hear(sound)
+    listener = Listener(2)
+    try:
+        parallel = listener.recognise(sound, log_posteriors)
+    finally:
+        listener.close()
+    assert parallel == Listener(1).recognise(sound, log_posteriors)
+
+
+def test_phones_heard_by_ear_are_when_they_are_spoken(spoken, hear):
+    heard = hear_words_by_ear(hear(spoken.samples))
+    assert heard.is_sure
+    assert all(one.end_seconds == other.start_seconds for one, other in pairwise(heard.phones))
+    assert heard.phones[-1].end_seconds <= len(spoken.samples) / 16000 + 0.02
+    truth = phone_frames(spoken.phones, 200, 50.0)
+    found = phone_frames(heard.phones, 200, 50.0)
+    assert np.mean((found == truth)[truth > PHONE_IDS["SIL"]]) > 0.7
+
+
+@pytest.mark.parametrize("kind", ["silence", "empty", "noise", "tones"])
+def test_what_is_no_speech_gives_no_phones_by_ear(kind, hear):
+    sound = samples.no_speech(kind)
+    heard = Listener(1).recognise(sound, hear(sound) if len(sound) else None)
+    assert (heard.phones, heard.way) == ((), "sound")
+    assert len(heard.warnings) == 1
+
+
+def test_another_language_is_not_taken_for_english_by_ear(hear):
+    if "espeak" not in available_engines():
+        pytest.skip("espeak-ng is not installed")
+    text = "Der große braune Bär bewegte mein Boot, aber niemand hat ihm gestern geglaubt."
+    sound = speak(Voice("espeak", "de"), [text])[0].samples
+    heard = Listener(1).recognise(sound, hear(sound))
+    assert (heard.phones, heard.way) == ((), "sound")
+    assert "another language" in heard.warnings[0]
+
+
+def test_wrong_text_falls_back_to_what_the_ear_heard(spoken, hear):
+    heard = Listener(1).align(spoken.samples, "completely different things", hear(spoken.samples))
+    assert heard.way == "words"
+    assert "does not fit" in heard.warnings[0]
+    assert heard.words == Listener(1).recognise(spoken.samples, hear(spoken.samples)).words
+
+
+def test_the_ear_takes_over_where_it_does_not_agree(spoken):
+    samples = prepare_sound(spoken.samples)
+    alone = hear_words(samples)
+    assert alone.words
+    frames = phone_frames(alone.phones, len(samples) // 320, 50.0).clip(min=1)
+    agrees = sure_of(frames)
+    assert hear_words(samples, agrees) == replace(alone, is_sure=True)
+    disagrees = np.roll(agrees, len(agrees) // 3, axis=0)
+    assert hear_words(samples, disagrees) == hear_words_by_ear(disagrees) != alone
+
+
+def sure_of(frames):
+    """An ear that is sure of a phone in each frame: logarithms of probabilities."""
+    chances = np.full((len(frames), NUM_PHONE_IDS), 0.002)
+    chances[np.arange(len(frames)), frames] = 0.92
+    return np.log(chances)
+
+
+def test_words_are_found_in_what_an_ear_is_sure_of():
+    symbols = ["SIL", "DH", "AH", "B", "IH", "G", "B", "R", "AW", "N", "B", "EH", "R", "SIL"]
+    frames = np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5)
+    ear = sure_of(frames)
+    piece = hear_words_by_ear(ear)
+    assert [word.text for word in piece.words] == ["the", "big", "brown", "bear"]
+    assert [phone.symbol for phone in piece.phones] == symbols
+    starts = [phone.start_seconds for phone in piece.phones]
+    np.testing.assert_allclose(starts, 0.1 * np.arange(len(symbols)), atol=0.021)
+    assert piece.is_sure
+    nonsense = ear[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
+    assert not hear_words_by_ear(nonsense).is_sure
+
+
+def test_boundaries_of_phones_worked_by_hand():
+    features = np.full((8, len(PHONES)), -9.0, np.float32)
+    b, aa = PHONES.index("B"), PHONES.index("AA")
+    features[np.arange(8), [b, b, b, aa, aa, b, b, b]] = 0.0
+    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
+    assert phone_boundaries(["B", "AA"], features).tolist() == [0, 3, 8]
+    assert phone_boundaries(["SIL"], features).tolist() == [0, 8]
+    features[4, [b, aa]] = -1.0, -2.0  # AA is likelier for one frame, but lasts two
+    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
+    assert phone_boundaries(["B", "AA", "B"], features[:3]).tolist() == [0, 1, 2, 3]
+
+
+def test_features_of_the_acoustic_model_by_hand():
+    chances = np.full((1, NUM_PHONE_IDS), 1e-9)
+    chances[0, [PHONE_IDS["SIL"], PHONE_IDS["M"]]] = 0.4, 0.2
+    made = as_features(np.log(chances))
+    assert made.shape == (1, len(PHONES))
+    assert made[0, PHONES.index("M")] == 0.0  # likelier than silence, for how rare it is
+    expected = np.log(0.4 / 0.2) - 0.6 * np.log(383.7 / 18.9)
+    assert made[0, PHONES.index("SIL")] == pytest.approx(expected, abs=1e-4)
+    assert made.min() == -12.0
