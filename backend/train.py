@@ -396,4 +396,5 @@ def _motion_stage(arguments: TrainArguments, body: _Body, data: SpeechData, mout
         learning_rate=3e-3,
         num_validations=5,
         batches_per_step=BATCHES_PER_STEP,
+        fine_tuned="model.speech_content.encoder." if arguments.start_from else "",
     )

@@ -48,8 +48,8 @@ class Stage:
         batches_per_step: Batches of which a step takes the mean gradient, shared out among the
             processes, so that their number changes nothing; 0 is one for each process.
         patience: Validations without a better score after which the stage ends early; 0 is never.
-        fine_tuned: What the names of parameters with published values begin with; AdamW moves them
-            at 2 % of the rate. Empty for none.
+        fine_tuned: What the names of parameters begin with that were trained well before; AdamW
+            moves them at 2 % of the rate. Empty for none.
     """
 
     name: str
