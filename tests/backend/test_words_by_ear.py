@@ -26,6 +26,7 @@ _SPEC.loader.exec_module(samples)
 BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
 SENTENCE = samples.SENTENCE
 spoken = samples.spoken
+BIG_BROWN_BEAR = ["SIL", "DH", "AH", "B", "IH", "G", "B", "R", "AW", "N", "B", "EH", "R", "SIL"]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,19 @@ def test_the_ear_takes_over_where_it_does_not_agree(spoken):
     assert hear_words(samples, disagrees) == hear_words_by_ear(disagrees) != alone
 
 
+@pytest.mark.parametrize(("chance", "is_kept"), [(0.3, False), (0.5, True)])
+def test_the_ear_takes_over_where_it_thinks_much_better_of_its_own_words(spoken, chance, is_kept):
+    samples = prepare_sound(spoken.samples)
+    alone = hear_words(samples)
+    by_itself = phone_frames(alone.phones, len(samples) // 320, 50.0).clip(min=1)
+    own = np.resize(np.repeat([PHONE_IDS[symbol] for symbol in BIG_BROWN_BEAR], 5), len(by_itself))
+    ear = sure_of(own)
+    ear[np.arange(len(own)), by_itself] = np.log(np.where(by_itself == own, 0.92, chance))
+    expected = replace(alone, is_sure=True) if is_kept else hear_words_by_ear(ear)
+    assert hear_words(samples, ear) == expected
+    assert expected.is_sure
+
+
 def sure_of(frames):
     """An ear that is sure of a phone in each frame: logarithms of probabilities."""
     chances = np.full((len(frames), NUM_PHONE_IDS), 0.002)
@@ -119,7 +133,7 @@ def sure_of(frames):
 
 
 def test_words_are_found_in_what_an_ear_is_sure_of():
-    symbols = ["SIL", "DH", "AH", "B", "IH", "G", "B", "R", "AW", "N", "B", "EH", "R", "SIL"]
+    symbols = BIG_BROWN_BEAR
     frames = np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5)
     ear = sure_of(frames)
     piece = hear_words_by_ear(ear)
