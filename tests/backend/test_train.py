@@ -124,6 +124,19 @@ def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
     assert 0.0 < moved < 0.2 * (fresh[name] - begun[name]).norm()
 
 
+def test_the_last_stage_of_a_further_run_hardly_moves_the_ear(folder, trained, tmp_path):
+    run, _ = trained
+    steps = {"phone_steps": 0, "word_steps": 0, "motion_steps": 3, "seed": 1}
+    further = main(arguments(folder, tmp_path, start_from=(run / "checkpoint",), **steps))
+    begun, found = checkpoint.load(run / "checkpoint").state_dict(), further.model.state_dict()
+
+    def moved(part):
+        names = [name for name in found if name.startswith(part) and found[name].ndim == 2]
+        return max(float((found[name] - begun[name]).abs().max()) for name in names)
+
+    assert 0.0 < moved("speech_content.encoder.") < 0.1 * moved("decoder.")
+
+
 def test_the_mean_of_checkpoints_is_written_without_a_stage(folder, trained, tmp_path):
     run, _ = trained
     begun = run / "checkpoint"
