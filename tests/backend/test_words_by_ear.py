@@ -43,16 +43,21 @@ def hear():
 
 
 def test_by_ear_more_is_understood(spoken, hear):
-    rng = np.random.default_rng(0)
+    said = set(words_of(SENTENCE))
+
+    def understood(sound, log_posteriors=None):
+        words = Listener(1).recognise(sound, log_posteriors).words
+        return len(said & {word.text for word in words})
+
+    assert understood(spoken.samples, hear(spoken.samples)) >= 8
     level = np.sqrt(np.mean(spoken.samples**2))
-    noisy = spoken.samples + 0.2 * level * rng.standard_normal(len(spoken.samples))
-    said = words_of(SENTENCE)
-    for sound in (spoken.samples, noisy.astype(np.float32)):
-        found = [word.text for word in Listener(1).recognise(sound, hear(sound)).words]
-        understood = len(set(said) & set(found))
-        assert understood >= 6
-    by_itself = [word.text for word in Listener(1).recognise(noisy.astype(np.float32)).words]
-    assert len(set(said) & set(by_itself)) < understood
+    gained = []
+    for seed in range(4):
+        noise = 0.2 * level * np.random.default_rng(seed).standard_normal(len(spoken.samples))
+        noisy = (spoken.samples + noise).astype(np.float32)
+        gained.append(understood(noisy, hear(noisy)) - understood(noisy))
+    assert min(gained) >= 4
+    assert np.mean(gained) >= 5.5
 
 
 def test_pieces_in_parallel_are_heard_by_ear_as_in_one_process(spoken, hear):
