@@ -24,7 +24,8 @@ from backend.data.upper_face import add_blinks
 from backend.devices import memory_errors, num_cores, pick_device
 from backend.gathering import SIZES, Gatherer
 from backend.head_shapes import HeadShapes
-from backend.listening import Heard, Listener, ListeningCancelledError
+from backend.heard import Heard
+from backend.listening import Listener, ListeningCancelledError
 from backend.phones import phone_frames
 from backend.protocol import JobCancelled, JobError
 from backend.schedule import ANIMATING, LISTENING
@@ -343,8 +344,7 @@ class Predictor:
         heard = self._model.config.speech
         seconds = num_rows / self._model.config.motion_fps
         num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
-        certain = told.way == "text"
-        ids = phone_frames(told.phones, num_ids, heard.rate_hz, certain=certain)
+        ids = phone_frames(told.phones, num_ids, heard.rate_hz, certain=told.is_certain)
         with memory_errors(), self._interruptible(is_cancelled):
             weights = (self.gatherer or self._model).generate(
                 speech.to(self.device),

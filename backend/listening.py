@@ -2,10 +2,10 @@
 """Listening to speech: which phones are spoken when, and whether that can be trusted.
 
 Three ways, of which the second and third are made here: ``sound`` (the model alone hears),
-``words`` (PocketSphinx recognises English words, by itself or by the model's ear, and aligns them)
-and ``text`` (the words are given). What is not to be trusted (another language, music, wrong words)
-falls back to the next weaker way, with a warning: wrong phones are worse than none. Long sound is
-cut at pauses; the pieces are worked off in parallel processes.
+``words`` (Moonshine recognises English words, PocketSphinx where that is not installed; then their
+phones are timed) and ``text`` (the words are given). What is not to be trusted (another language,
+music, wrong words) falls back to the next weaker way, with a warning: wrong phones are worse than
+none. Long sound is cut at pauses; the pieces are worked off in parallel processes.
 """
 
 import difflib
@@ -16,68 +16,34 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import transcriber
 from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.heard import Heard, joined, judged
 from backend.letter_to_sound import words_of
-from backend.phones import SILENCE, Phone
+from backend.pauses import SAMPLE_RATE, active_frames, cut_at_pauses, prepare_sound
 from backend.protocol import JobError
-from backend.recogniser import (
-    HOP,
-    SAMPLE_RATE,
-    Piece,
-    Word,
-    active_frames,
-    align_words,
-    cut_at_pauses,
-    hear_words,
-    prepare_sound,
-)
+from backend.recogniser import Piece, align_words, hear_words, place_words
 
 _POLL_SECONDS = 0.1
-# Limits that real English speech of 43 voices (natives and learners, children among them) passed,
-# and music, noise and synthesised speech of other languages mostly did not. Score: -10 to -28
-# against -30 to -53; confidence: 0.26 to 0.84 against 0.03 to 0.39; share of the sound that the
-# words cover: 0.75 to 1.3 against 0.2 to 0.5. Held notes have few phones a second.
-_MIN_SCORE = -30.0
-_MIN_CONFIDENCE = 0.2
-_MIN_PHONES_PER_SECOND = 5.5
-_MIN_COVERAGE = 0.45
 # Given words that score so much lower than recognised ones, or leave so much unsaid, are wrong.
 _WORSE_THAN_HEARD = 12.0
 _MIN_TEXT_SCORE = -45.0
 _MIN_TEXT_COVERAGE = 0.7
 
 _HEARING_SHARE = 0.75  # of the time that aligning a text takes, for recognising it first
+_TRANSCRIBING_SHARE = 0.6  # of the time that recognising takes, for what Moonshine does of it
 
 _Task = tuple[NDArray[np.int16], Sequence[str] | None, NDArray[np.float32] | None]
 Progress = Callable[[float, float], None]
-Way = Literal["sound", "words", "text"]
 
 
 class ListeningCancelledError(Exception):
     """The caller's ``is_cancelled`` said so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What was heard.
-
-    Attributes:
-        phones: In order of time; stretches that could not be trusted have none.
-        words: In order of time.
-        warnings: Sentences for the user.
-        way: How the phones came about; ``sound`` means there are none.
-    """
-
-    phones: tuple[Phone, ...]
-    words: tuple[Word, ...]
-    warnings: tuple[str, ...]
-    way: Way
 
 
 class Listener:
@@ -115,7 +81,7 @@ class Listener:
             log_posteriors: Of phones in the whole sound, by a model's ear; see
                 ``recogniser.hear_words``.
             progress: Told seconds done and in all.
-            is_cancelled: Asked about ten times a second.
+            is_cancelled: Asked about ten times a second, and once a piece while Moonshine hears.
 
         Returns:
             Phones and words; way ``sound`` and a warning where they cannot be trusted.
@@ -128,9 +94,8 @@ class Listener:
         if sound is None:
             return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
         cuts = cut_at_pauses(sound)
-        tasks = [(sound[a:b], None, _part_of(log_posteriors, a, b)) for a, b in cuts]
-        pieces = self._work(tasks, progress, is_cancelled)
-        return _judged(sound, cuts, pieces)
+        pieces = self._hear(sound, cuts, log_posteriors, progress, is_cancelled)
+        return replace(judged(sound, cuts, pieces), is_certain=transcriber.is_installed())
 
     def align(
         self,
@@ -169,10 +134,11 @@ class Listener:
         if sound is None:
             return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
         cuts = cut_at_pauses(sound)
-        tasks: list[_Task] = [(sound[a:b], None, None) for a, b in cuts]
-        heard = self._work(tasks, _part(progress, 0.0, _HEARING_SHARE), is_cancelled)
+        heard = self._hear(sound, cuts, None, _part(progress, 0.0, _HEARING_SHARE), is_cancelled)
         cuts, shares = _share_words(cuts, heard, words)
-        tasks = [(sound[a:b], share, None) for (a, b), share in zip(cuts, shares, strict=True)]
+        tasks: list[_Task] = [
+            (sound[a:b], share, None) for (a, b), share in zip(cuts, shares, strict=True)
+        ]
         pieces = self._work(tasks, _part(progress, _HEARING_SHARE, 1.0), is_cancelled)
         heard_score = _mean_score([piece for piece in heard if piece.words])
         spoken = sum(piece.spoken_seconds for piece in pieces)
@@ -181,7 +147,7 @@ class Listener:
             or spoken < _MIN_TEXT_COVERAGE * float(active_frames(sound).sum()) / 100
         ):
             if log_posteriors is None:
-                fallen = _judged(sound, cut_at_pauses(sound), heard)
+                fallen = judged(sound, cut_at_pauses(sound), heard)
             else:
                 fallen = self.recognise(samples, log_posteriors, is_cancelled=is_cancelled)
             warning = (
@@ -189,7 +155,28 @@ class Listener:
                 " sound."
             )
             return replace(fallen, warnings=(warning, *fallen.warnings))
-        return _joined(cuts, pieces, [True] * len(pieces), "text")
+        return replace(joined(cuts, pieces, [True] * len(pieces), "text"), is_certain=True)
+
+    def _hear(
+        self,
+        sound: NDArray[np.int16],
+        cuts: Sequence[tuple[int, int]],
+        log_posteriors: NDArray[np.float32] | None,
+        progress: Progress | None,
+        is_cancelled: Callable[[], bool] | None,
+    ) -> list[Piece]:
+        """Recognises the words between cuts: Moonshine on all cores here, the rest in parallel."""
+        parts = [(sound[a:b], _part_of(log_posteriors, a, b)) for a, b in cuts]
+        if not transcriber.is_installed():
+            tasks: list[_Task] = [(part, None, heard) for part, heard in parts]
+            return self._work(tasks, progress, is_cancelled)
+        report, tasks = _part(progress, 0.0, _TRANSCRIBING_SHARE), []
+        for (_, end), (part, heard) in zip(cuts, parts, strict=True):
+            _raise_if(is_cancelled)
+            tasks.append((part, transcriber.transcribe(part), heard))
+            if report is not None:
+                report(end / SAMPLE_RATE, len(sound) / SAMPLE_RATE)
+        return self._work(tasks, _part(progress, _TRANSCRIBING_SHARE, 1.0), is_cancelled)
 
     def _work(
         self,
@@ -262,7 +249,11 @@ def _one(
     words: Sequence[str] | None,
     log_posteriors: NDArray[np.float32] | None,
 ) -> Piece:
-    return hear_words(sound, log_posteriors) if words is None else align_words(sound, words)
+    if words is None:
+        return hear_words(sound, log_posteriors)
+    if log_posteriors is None:
+        return align_words(sound, words)
+    return place_words(sound, words, log_posteriors)
 
 
 def _part_of(
@@ -285,73 +276,6 @@ def _part(progress: Progress | None, first: float, last: float) -> Progress | No
 def _raise_if(is_cancelled: Callable[[], bool] | None) -> None:
     if is_cancelled is not None and is_cancelled():
         raise ListeningCancelledError
-
-
-def _judged(
-    sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
-) -> Heard:
-    """Keeps the pieces that can be trusted."""
-    active = active_frames(sound)
-    trusted, reasons, spoken = [], [], np.zeros(len(pieces))
-    for index, ((start, end), piece) in enumerate(zip(cuts, pieces, strict=True)):
-        spoken[index] = float(active[start // HOP : end // HOP].sum()) / 100
-        reason = _doubt(piece, float(spoken[index]))
-        trusted.append(reason is None)
-        reasons.append(reason)
-    doubtful = spoken[~np.array(trusted)].sum()
-    if doubtful == 0.0:
-        return _joined(cuts, pieces, trusted, "words")
-    worst = reasons[int(np.argmax(np.where(trusted, -1.0, spoken)))]
-    if doubtful > 0.5 * spoken.sum():
-        warning = f"No English words could be made out ({worst}): listening to the sound alone."
-        return Heard((), (), (warning,), "sound")
-    warning = (
-        f"In {doubtful:.0f} s of {spoken.sum():.0f} s no words could be made out ({worst}):"
-        " there, listening to the sound alone."
-    )
-    heard = _joined(cuts, pieces, trusted, "words")
-    return replace(heard, warnings=(warning, *heard.warnings))
-
-
-def _doubt(piece: Piece, active_seconds: float) -> str | None:
-    """Why a piece cannot be trusted, None if it can."""
-    if not piece.words:
-        return "nothing like speech" if active_seconds > 0.3 else None
-    if piece.spoken_seconds < _MIN_COVERAGE * active_seconds:
-        return "words found in too little of the sound"
-    if piece.is_sure is not None:
-        return None if piece.is_sure else "another language, music or much noise"
-    spoken = sum(phone.symbol != SILENCE for phone in piece.phones)
-    if spoken / max(piece.spoken_seconds, 0.01) < _MIN_PHONES_PER_SECOND:
-        return "music or singing"
-    if piece.score < _MIN_SCORE:
-        return "another language, an unusual voice or much noise"
-    if piece.confidence < _MIN_CONFIDENCE:
-        return "unclear speech"
-    return None
-
-
-def _joined(
-    cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece], trusted: Sequence[bool], way: Way
-) -> Heard:
-    phones: list[Phone] = []
-    words: list[Word] = []
-    for (first, _), piece, good in zip(cuts, pieces, trusted, strict=True):
-        start = first / SAMPLE_RATE
-        if good:
-            phones += [
-                Phone(p.symbol, p.start_seconds + start, p.end_seconds + start)
-                for p in piece.phones
-            ]
-            words += [
-                Word(w.text, w.start_seconds + start, w.end_seconds + start) for w in piece.words
-            ]
-    guessed = sorted({word for piece in pieces for word in piece.guessed})
-    warnings: tuple[str, ...] = ()
-    if guessed:
-        named = ", ".join(guessed[:8]) + (" and others" if len(guessed) > 8 else "")
-        warnings = (f"Not in the lexicon, so pronounced by rule: {named}.",)
-    return Heard(tuple(phones), tuple(words), warnings, way)
 
 
 def _mean_score(pieces: Sequence[Piece]) -> float:

@@ -160,7 +160,9 @@ class Setup:
         step = self._steps[self._number]
         if self._cancelled:
             self.is_done = self.was_cancelled = True
-        elif code == 0:
+        elif code == 0 or (step.if_failed and not step.fallback):
+            if code != 0:
+                self._log(step.if_failed)
             self.fraction = sum(s.share for s in self._steps[: self._number + 1])
         elif step.fallback:
             self._log("PyTorch's own server did not serve; taking the standard build.")

@@ -35,8 +35,10 @@ _CHECK: Final = (
     "soundfile, soxr, av; "
     "d = ['cuda'] if torch.cuda.is_available() else []; "
     "d += ['mps'] if torch.backends.mps.is_available() else []; "
+    "h = {p.metadata['Name'] for p in m.distributions()}; "
     "print('PTALKER ' + json.dumps({'python': platform.python_version(), 'devices': d + ['cpu'], "
-    "'packages': {n: m.version(n) for n in ('torch', 'transformers', 'numpy')}}))"
+    "'packages': {n: m.version(n) for n in "
+    "('torch', 'transformers', 'numpy', 'moonshine-voice') if n in h}}))"
 )
 
 
@@ -61,7 +63,7 @@ class Plan:
 
     Attributes:
         user_dir: The extension's user folder.
-        requirements: The pinned requirements.
+        requirements: The pinned requirements; beside them may be what not every system can have.
         base_python: Python to make the environment from.
         build: Which build of PyTorch.
         wheels: Folder of wheels to install from without a network; None: download.
@@ -92,9 +94,16 @@ def record_path(user_dir: Path) -> Path:
     return user_dir / "backend.json"
 
 
+def optional_requirements(requirements: Path) -> Path:
+    """The pins of what recognises words best, which not every system can have."""
+    return requirements.with_name("requirements-words.txt")
+
+
 def requirements_hash(requirements: Path) -> str:
     """Changes whenever the pins do."""
-    return hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    optional = optional_requirements(requirements)
+    pins = requirements.read_bytes() + (optional.read_bytes() if optional.exists() else b"")
+    return hashlib.sha256(pins).hexdigest()[:16]
 
 
 def read_status(user_dir: Path, requirements: Path) -> Status:
@@ -117,6 +126,7 @@ def read_status(user_dir: Path, requirements: Path) -> Status:
     details = (
         f"Python {record.get('python', '?')}",
         *(f"{name} {version}" for name, version in sorted(packages.items())),
+        *(() if "moonshine-voice" in packages else ("Words are recognised by PocketSphinx only",)),
         f"Devices: {', '.join(record.get('devices', [])) or '?'}",
     )
     if record.get("requirements") != requirements_hash(requirements):
@@ -215,12 +225,21 @@ def _delete_removed(user_dir: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One child process: what it does, its command, and the part of the whole it takes."""
+    """One child process.
+
+    Attributes:
+        title: What it does.
+        command: Program and arguments.
+        share: The part of the whole that it takes.
+        fallback: Run where the command fails.
+        if_failed: What it means where all fails, for the log; empty: the setup failed.
+    """
 
     title: str
     command: tuple[str, ...]
     share: float
     fallback: tuple[str, ...] = ()
+    if_failed: str = ""
 
 
 def setup_steps(plan: Plan) -> list[Step]:
@@ -244,7 +263,12 @@ def setup_steps(plan: Plan) -> list[Step]:
         # Where that server cannot be reached the standard build comes with the rest.
         special = (*pip, f"--index-url={index}", *torch)
         steps.append(Step("Installing PyTorch", special, 0.4, fallback=(*pip, *torch)))
-    steps.append(Step("Installing packages", everything, 0.9 - sum(s.share for s in steps)))
+    steps.append(Step("Installing packages", everything, 0.85 - sum(s.share for s in steps)))
+    optional = optional_requirements(plan.requirements)
+    if optional.exists():
+        without = "Moonshine cannot be installed here: words are left to PocketSphinx."
+        command = (*pip, "-r", str(optional))
+        steps.append(Step("Installing the recogniser", command, 0.05, if_failed=without))
     return [*steps, check_step(plan.user_dir)]
 
 

@@ -57,6 +57,7 @@ def test_backend_is_inside_with_its_checkpoint_and_demo_head(names):
     assert {
         "backend/__main__.py",
         "backend/requirements.txt",
+        "backend/requirements-words.txt",
         "backend/checkpoints/base/config.json",
         "backend/checkpoints/base/model.safetensors",
         "backend/topologies/flame.json",
@@ -118,8 +119,9 @@ def test_version_is_written_in_the_manifest_only(manifest):
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-def test_requirements_are_exact_pins():
-    lines = (ROOT / "backend" / "requirements.txt").read_text("utf-8").splitlines()
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-words.txt"])
+def test_requirements_are_exact_pins(name):
+    lines = (ROOT / "backend" / name).read_text("utf-8").splitlines()
     pins = [line.split(";")[0].strip() for line in lines if line and not line.startswith("#")]
     assert pins
     for pin in pins:

@@ -91,7 +91,7 @@ def ensure(name: str, *, for_tests: bool = False) -> Path:
     """
     pins = [*PINS[name]]
     if name == "backend":
-        pins += _required("requirements.txt")
+        pins += _required("requirements.txt") + _wanted()
         if for_tests:
             pins += [*_required("requirements-cluster.txt"), *TEST_PINS, *TRAIN_PINS]
     stamp = VENVS / name / STAMP
@@ -107,6 +107,19 @@ def ensure(name: str, *, for_tests: bool = False) -> Path:
     if name.startswith("blender-"):
         bring_system_libraries(name)
     return python_of(name)
+
+
+def _wanted() -> list[str]:
+    """The recogniser's pin, on systems that its wheels are for."""
+    machine = platform.machine().lower()
+    release = platform.mac_ver()[0] if sys.platform == "darwin" else platform.libc_ver()[1]
+    newest = tuple(map(int, re.findall(r"\d+", release)))
+    is_there = {
+        "linux": machine in ("x86_64", "aarch64") and newest >= (2, 34),
+        "darwin": machine == "arm64" and newest >= (15,),
+        "win32": machine == "amd64",
+    }
+    return _required("requirements-words.txt") if is_there.get(sys.platform) else []
 
 
 def _required(name: str) -> list[str]:

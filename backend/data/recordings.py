@@ -11,9 +11,10 @@ import soxr
 from numpy.typing import NDArray
 
 from backend.letter_to_sound import words_of
+from backend.pauses import prepare_sound
 from backend.phones import Phone, from_arpabet, merge_silences
 from backend.protocol import JobError
-from backend.recogniser import align_words, prepare_sound
+from backend.recogniser import align_words
 
 WORST_ALIGN_SCORE = -33.0
 _SAMPLE_RATE = 16000

@@ -132,6 +132,29 @@ def test_server_of_pytorch_that_does_not_answer_is_replaced(plan):
     assert "standard build" in (plan.user_dir / "setup.log").read_text()
 
 
+@pytest.mark.slow
+def test_recogniser_that_cannot_be_had_is_done_without(plan, monkeypatch):
+    monkeypatch.setattr(backend_setup, "_CHECK", CHECK)
+    before = backend_setup.requirements_hash(plan.requirements)
+    optional = plan.requirements.with_name("requirements-words.txt")
+    optional.write_text("for-newer-systems-only==1.0\n")
+    assert backend_setup.requirements_hash(plan.requirements) != before
+    setup = begin(plan, backend_setup.setup_steps(plan))
+    fractions = finish(setup)
+    assert setup.error == ""
+    assert fractions == sorted(fractions)
+    assert status(plan).state == 'READY'
+    assert "Words are recognised by PocketSphinx only" in status(plan).details
+    assert "left to PocketSphinx" in (plan.user_dir / "setup.log").read_text()
+
+    optional.write_text("tiny-package==1.0\n")
+    assert status(plan).state == 'OUTDATED'
+    setup = begin(plan, backend_setup.setup_steps(plan))
+    finish(setup)
+    assert status(plan).state == 'READY'
+    assert "left to PocketSphinx" not in (plan.user_dir / "setup.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("line", "part"),
     [
@@ -198,7 +221,8 @@ def test_torch_comes_first_and_exactly_as_pinned(plan, monkeypatch):
     monkeypatch.setattr(backend_setup, "torch_index", lambda _build: "https://example.org/cpu")
     steps = backend_setup.setup_steps(download)
     assert [step.title for step in steps] == [
-        "Making the environment", "Installing PyTorch", "Installing packages", "Checking",
+        "Making the environment", "Installing PyTorch", "Installing packages",
+        "Installing the recogniser", "Checking",
     ]  # fmt: skip
     assert any(word.startswith("torch==") for word in steps[1].command)
     assert "--index-url=https://example.org/cpu" in steps[1].command

@@ -17,7 +17,8 @@ import torch
 from backend import audio, checkpoint, config, head_shapes, inference, model
 from backend import motion as motions
 from backend.devices import memory_errors, pick_device
-from backend.listening import Heard, ListeningCancelledError
+from backend.heard import Heard
+from backend.listening import ListeningCancelledError
 from backend.mesh import read_face_points, read_head
 from backend.model import content_encoders
 from backend.phones import Phone

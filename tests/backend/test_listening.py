@@ -16,8 +16,9 @@ import soxr
 
 from backend.data.phone_errors import corrupt
 from backend.data.voices import Voice, available_engines, speak
+from backend.heard import Heard
 from backend.letter_to_sound import pronounce, words_of
-from backend.listening import Heard, Listener, ListeningCancelledError
+from backend.listening import Listener, ListeningCancelledError
 from backend.phones import (
     NUM_PHONE_IDS,
     PHONE_IDS,

@@ -14,8 +14,9 @@ from backend.acoustic_model import as_features, phone_boundaries
 from backend.data.voices import Voice, available_engines, speak
 from backend.letter_to_sound import words_of
 from backend.listening import Listener
+from backend.pauses import prepare_sound
 from backend.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
-from backend.recogniser import hear_words, hear_words_by_ear, prepare_sound
+from backend.recogniser import hear_words, hear_words_by_ear
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
 _SPEC = importlib.util.spec_from_file_location(

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sound as recognisers take it, where something is heard in it, and pieces cut at its pauses."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.acoustic_model import FRAMES_PER_SECOND
+
+SAMPLE_RATE = 16000
+HOP = SAMPLE_RATE // 100
+_PIECE_MIN_SECONDS, _PIECE_MAX_SECONDS = 5.0, 15.0
+_PAUSE_SECONDS = 0.18
+_HOPS_PER_CUT = 100 // FRAMES_PER_SECOND
+_SILENT_DB = -65.0
+
+
+def prepare_sound(samples: NDArray[np.float32]) -> NDArray[np.int16] | None:
+    """Speech at a usual level as integers, or None where there is nothing to hear."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    if len(samples) < SAMPLE_RATE // 10 or peak < 10.0 ** (_SILENT_DB / 20.0):
+        return None
+    return np.round(samples * (0.7 / peak) * 32767.0).astype(np.int16)
+
+
+def active_frames(sound: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Which hundredths of a second hold sound well above the quietest, shape ``(n // 160,)``."""
+    usable = len(sound) // HOP * HOP
+    frames = sound[:usable].astype(np.float32).reshape(-1, HOP)
+    level = 10.0 * np.log10(np.mean(frames**2, axis=1) + 1.0)
+    floor, top = np.percentile(level, [5, 95])
+    return level > max(floor + 0.3 * (top - floor), top - 40.0)
+
+
+def cut_at_pauses(sound: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Pieces of 5 to 15 s, cut in the middle of the longest pauses; sample numbers."""
+    active = active_frames(sound)
+    quiet_for = np.zeros(len(active))  # at the middle of each pause, its length in seconds
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (~active).astype(np.int8), [0]])))
+    for start, end in edges.reshape(-1, 2):
+        quiet_for[(start + end) // 2] = (end - start) / 100
+    cuts, start = [], 0
+    shortest, longest = round(_PIECE_MIN_SECONDS * 100), round(_PIECE_MAX_SECONDS * 100)
+    while len(active) - start > longest:
+        window = quiet_for[start + shortest : start + longest]
+        cut = start + shortest + int(np.argmax(window))
+        cut -= cut % _HOPS_PER_CUT
+        if window.max(initial=0.0) < _PAUSE_SECONDS:
+            cut = start + longest
+        cuts.append((start * HOP, cut * HOP))
+        start = cut
+    return [*cuts, (start * HOP, len(sound))]
