@@ -138,6 +138,19 @@ def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
     assert np.abs(words.weights - sound.weights).max() > 1e-4
 
 
+def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch):
+    phones = (Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0))
+    monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 0.0)  # the ear believes nothing
+    made = {}
+    for is_certain in (False, True):
+        heard = Heard(phones, (), (), "words", is_certain)
+        monkeypatch.setattr(predictor._listener, "recognise", lambda *_, heard=heard, **__: heard)
+        made[is_certain] = predict(predictor, head, voice(1.0), listen="words")[0].weights
+    sound = predict(predictor, head, voice(1.0))[0].weights
+    np.testing.assert_allclose(made[False], sound, atol=1e-6)
+    assert np.abs(made[True] - sound).max() > 1e-4
+
+
 def test_without_a_recogniser_auto_goes_by_the_sound_and_says_so(predictor, head, monkeypatch):
     def recognise(*_, **__):
         raise JobError("PocketSphinx is missing.")

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import soxr
 
+from backend import transcriber
 from backend.data.phone_errors import corrupt
 from backend.data.voices import Voice, available_engines, speak
 from backend.heard import Heard
@@ -194,7 +195,10 @@ def no_speech(kind):
 
 
 @pytest.mark.parametrize("kind", ["silence", "empty", "noise", "tones"])
-def test_what_is_no_speech_gives_no_phones_but_a_warning(kind):
+@pytest.mark.parametrize("by_moonshine", [False, True])
+def test_what_is_no_speech_gives_no_phones_but_a_warning(kind, by_moonshine, monkeypatch):
+    if not by_moonshine:
+        monkeypatch.setattr(transcriber, "is_installed", lambda: False)
     heard = recognise(no_speech(kind))
     assert (heard.phones, heard.way) == ((), "sound")
     assert len(heard.warnings) == 1
@@ -297,7 +301,8 @@ def test_errors_keep_the_phones_in_order_and_mostly_right(spoken):
     assert again[0] == again[1]
 
 
-def test_noise_in_which_words_cannot_be_aligned_is_nothing_heard(spoken):
+def test_noise_in_which_words_cannot_be_aligned_is_nothing_heard(spoken, monkeypatch):
+    monkeypatch.setattr(transcriber, "is_installed", lambda: False)
     rng = np.random.default_rng(9)
     seconds = np.arange(16000 * 3) / 16000
     swell = 1.0 + np.sin(2 * np.pi * 1.65 * seconds)

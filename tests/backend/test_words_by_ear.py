@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words recognised by the ear of a model: the acoustic model, and when it takes over."""
+"""Words recognised by PocketSphinx alone and by the ear of a model, and when which is believed."""
 
 import importlib.util
 from dataclasses import replace
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import audio, checkpoint
+from backend import audio, checkpoint, transcriber
 from backend.acoustic_model import as_features, phone_boundaries
 from backend.data.voices import Voice, available_engines, speak
 from backend.letter_to_sound import words_of
@@ -28,6 +28,11 @@ BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "bas
 SENTENCE = samples.SENTENCE
 spoken = samples.spoken
 BIG_BROWN_BEAR = ["SIL", "DH", "AH", "B", "IH", "G", "B", "R", "AW", "N", "B", "EH", "R", "SIL"]
+
+
+@pytest.fixture(autouse=True)
+def without_moonshine(monkeypatch):
+    monkeypatch.setattr(transcriber, "is_installed", lambda: False)
 
 
 @pytest.fixture(scope="module")
