@@ -45,11 +45,12 @@ _AGREES, _SURE = 0.25, 0.58
 _AS_GOOD = 0.35
 _SPOKEN_PER_SECOND = 4.0
 # Of words that were recognised elsewhere: 0.23 and more for 19 of 20 clear learners and natives,
-# mostly 0.2 to 0.4 in noise of 10 dB; at most 0.03 for what Moonshine makes of 14 other languages,
-# 0.14 of laughter, 0 of music and noise.
+# 0.2 to 0.7 in noise of 10 dB; at most 0.03 for what Moonshine makes of 14 other languages, 0.14 of
+# laughter, 0 of music and noise.
 _TOLD_AGREES = 0.2
-# PocketSphinx tells better when clear speech is spoken, the ear in noise; goodness tells which.
-_KEEPS_TIME = 0.85
+# PocketSphinx tells better when clear speech is spoken, the ear in noise: PocketSphinx's times are
+# taken where the words are so good by the ear's times, and such a share of that by PocketSphinx's.
+_CLEAR, _AS_WELL_TIMED = 0.5, 0.7
 _MOST_STATES = 5000  # in a frame; 30000, its default, takes a third longer and hears no more
 _taught: set[str] = set()  # words that the lexicon lacks, in this process
 _FILLERS = frozenset({"<s>", "</s>", "<sil>", "[NOISE]", "[SPEECH]", "(NULL)"})
@@ -295,11 +296,11 @@ def place_words(
         log_posteriors: What a model's ear says of the samples, as for ``hear_words``.
 
     Returns:
-        Words and phones, timed by PocketSphinx or by the ear, whichever the ear likes better; not
-        sure where the ear hears something else. Empty without words.
+        Words and phones, timed by PocketSphinx or, in noise, by the ear; not sure where the ear
+        hears something else. Empty without words.
     """
     decoder = _ear_aligner()
-    known, _ = _known_words(decoder, words)
+    known, guessed = _known_words(decoder, words)
     if not known:
         return Piece()
     decoder.set_align_text(" ".join(known))
@@ -312,8 +313,9 @@ def place_words(
     if len(by_ear.words) != len(known) or goodness < _TOLD_AGREES:
         return replace(by_ear, is_sure=False)
     piece = align_words(samples, words)
-    keeps_time = _goodness(piece.phones, log_posteriors) >= _KEEPS_TIME * goodness
-    return replace(piece if keeps_time else by_ear, is_sure=True, guessed=piece.guessed)
+    is_well_timed = _goodness(piece.phones, log_posteriors) >= _AS_WELL_TIMED * goodness
+    best = piece if is_well_timed and goodness >= _CLEAR else by_ear
+    return replace(best, is_sure=True, guessed=guessed)
 
 
 def _known_words(decoder: Any, words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -24,7 +24,7 @@ State = Literal['MISSING', 'OUTDATED', 'BROKEN', 'READY']
 
 TORCH_INDEX: Final = "https://download.pytorch.org/whl/"
 CUDA_BUILD: Final = "cu130"
-SIZES_GB: Final = {'CPU': (0.5, 1.7), 'CUDA': (3.0, 7.5)}
+SIZES_GB: Final = {'CPU': (0.6, 1.8), 'CUDA': (3.1, 7.6)}
 """Build of PyTorch -> what is downloaded and what it takes on the disk in the end, in GB."""
 _REMOVED: Final = ".removed"
 MIN_PYTHON: Final = (3, 11)

@@ -119,7 +119,7 @@ def test_words_are_timed_by_what_an_ear_is_sure_of():
 
 
 @pytest.mark.parametrize(("shift", "keeps"), [(0, True), (5, False)])
-def test_times_are_whose_the_ear_likes_better(spoken, shift, keeps):
+def test_times_are_pocketsphinx_s_unless_the_ear_hears_them_elsewhere(spoken, shift, keeps):
     sound, words = prepare_sound(spoken.samples), words_of(SENTENCE)
     alone = align_words(sound, words)
     frames = phone_frames(alone.phones, len(sound) // 320, 50.0).clip(min=1)
