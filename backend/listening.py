@@ -137,15 +137,11 @@ class Listener:
         heard = self._hear(sound, cuts, None, _part(progress, 0.0, _HEARING_SHARE), is_cancelled)
         cuts, shares = _share_words(cuts, heard, words)
         tasks: list[_Task] = [
-            (sound[a:b], share, None) for (a, b), share in zip(cuts, shares, strict=True)
+            (sound[a:b], share, _part_of(log_posteriors, a, b))
+            for (a, b), share in zip(cuts, shares, strict=True)
         ]
         pieces = self._work(tasks, _part(progress, _HEARING_SHARE, 1.0), is_cancelled)
-        heard_score = _mean_score([piece for piece in heard if piece.words])
-        spoken = sum(piece.spoken_seconds for piece in pieces)
-        if (
-            _mean_score(pieces) < max(heard_score - _WORSE_THAN_HEARD, _MIN_TEXT_SCORE)
-            or spoken < _MIN_TEXT_COVERAGE * float(active_frames(sound).sum()) / 100
-        ):
+        if not _fits(pieces, heard, float(active_frames(sound).sum()) / 100):
             if log_posteriors is None:
                 fallen = judged(sound, cut_at_pauses(sound), heard)
             else:
@@ -155,7 +151,8 @@ class Listener:
                 " sound."
             )
             return replace(fallen, warnings=(warning, *fallen.warnings))
-        return replace(joined(cuts, pieces, [True] * len(pieces), "text"), is_certain=True)
+        trusted = [piece.is_sure is not False for piece in pieces]
+        return replace(joined(cuts, pieces, trusted, "text"), is_certain=True)
 
     def _hear(
         self,
@@ -278,9 +275,20 @@ def _raise_if(is_cancelled: Callable[[], bool] | None) -> None:
         raise ListeningCancelledError
 
 
+def _fits(pieces: Sequence[Piece], heard: Sequence[Piece], active_seconds: float) -> bool:
+    """Whether given words are what is spoken: by the ear, or by scores where none was asked."""
+    sure = [piece for piece in pieces if piece.is_sure is not False]
+    if sum(piece.spoken_seconds for piece in sure) < _MIN_TEXT_COVERAGE * active_seconds:
+        return False
+    if any(piece.is_sure is not None for piece in pieces):
+        return True
+    heard_score = _mean_score([piece for piece in heard if piece.words])
+    return _mean_score(pieces) >= max(heard_score - _WORSE_THAN_HEARD, _MIN_TEXT_SCORE)
+
+
 def _mean_score(pieces: Sequence[Piece]) -> float:
     """Mean acoustic score of the spoken frames; minus infinity if a piece has no words."""
-    if not all(piece.words for piece in pieces):
+    if not pieces or not all(piece.words for piece in pieces):
         return -math.inf
     seconds = sum(piece.spoken_seconds for piece in pieces)
     return sum(piece.score * piece.spoken_seconds for piece in pieces) / max(seconds, 0.01)

@@ -131,6 +131,32 @@ def test_times_are_pocketsphinx_s_unless_the_ear_hears_them_elsewhere(spoken, sh
     assert (piece.score != 0.0) is keeps  # PocketSphinx scores, the ear does not
 
 
+def test_given_text_is_timed_in_noise(spoken, hear):
+    level = np.sqrt(np.mean(spoken.samples**2))
+    noise = 0.5 * level * np.random.default_rng(0).standard_normal(len(spoken.samples))
+    noisy = (spoken.samples + noise).astype(np.float32)
+    heard = Listener(1).align(noisy, SENTENCE, hear(noisy))
+    assert heard.way == "text"
+    assert heard.is_certain
+    truth, found = (
+        [phone for phone in phones if phone.symbol in ("P", "B", "M")]
+        for phones in (spoken.phones, heard.phones)
+    )
+    assert [phone.symbol for phone in found] == [phone.symbol for phone in truth]
+    errors = [abs(a.start_seconds - b.start_seconds) for a, b in zip(truth, found, strict=True)]
+    assert np.median(errors) < 0.05
+    other = "Completely different things have happened since yesterday morning."
+    assert Listener(1).align(noisy, other, hear(noisy)).way != "text"
+
+
+def test_text_fits_also_where_no_words_are_heard(spoken, monkeypatch):
+    monkeypatch.setattr(transcriber, "is_installed", lambda: True)
+    monkeypatch.setattr(transcriber, "transcribe", lambda _sound: [])
+    heard = Listener(1).align(spoken.samples, SENTENCE)
+    assert heard.way == "text"
+    assert [word.text for word in heard.words] == words_of(SENTENCE)
+
+
 def test_unknown_words_are_pronounced_by_rule_and_named(spoken, hear):
     words = [word.replace("nobody", "noeboddy") for word in words_of(SENTENCE)]
     piece = place_words(prepare_sound(spoken.samples), words, hear(spoken.samples))
