@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from backend import audio, metrics
 from backend.data.styles import Style, training_styles, unseen_styles
 from backend.model import PTalker
+from backend.model.style_fit import fit_style
 from backend.mouth import Mouth
 from backend.phones import phone_frames
 from backend.spoken_clips import FPS, SpokenClip, closures
@@ -57,7 +58,8 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
     for number, style in enumerate(styles):
         exemplar = _exemplar(shown, style, number)
         exemplars.append(exemplar)
-        code = model.encode_motion_style(torch.from_numpy(exemplar)[None])
+        shown_motion = torch.from_numpy(exemplar)[None]
+        code = fit_style(model, shown_motion, model.encode_motion_style(shown_motion))
         truths.append([clip.articulated(clip.phones, style) for clip in said])
         made.append([generate(model, clip, code, told=True) for clip in said])
         heard.append([generate(model, clip, code, told=False) for clip in said])

@@ -26,6 +26,7 @@ from backend.gathering import SIZES, Gatherer
 from backend.head_shapes import HeadShapes
 from backend.heard import Heard
 from backend.listening import Listener, ListeningCancelledError
+from backend.model.style_fit import fit_style
 from backend.phones import phone_frames
 from backend.protocol import JobCancelled, JobError
 from backend.schedule import ANIMATING, LISTENING
@@ -150,7 +151,8 @@ class Predictor:
                 f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
                 "animation of a speaking head."
             )
-        rate = self._model.config.motion_fps
+        config = self._model.config
+        rate = config.motion_fps
         moved = self._in_model_terms(exemplar)
         flat = moved.reshape(len(moved), -1)
         times = np.arange(max(1, round(seconds * rate))) / rate
@@ -158,6 +160,8 @@ class Predictor:
         with memory_errors():
             batch = torch.from_numpy(on_clock)[None].to(self.device)
             code = self._model.encode_motion_style(batch)
+            if config.shape_kind == "solved" and "parallel" in config.modes:
+                code = fit_style(self._model, batch, code)
         return _as_style(code)
 
     def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
