@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.letter_to_sound import words_of
+from backend.protocol import JobError
 
 _log = logging.getLogger(__name__)
 _SAMPLE_RATE = 16000
@@ -37,10 +38,20 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
 
     Returns:
         Words as ``letter_to_sound.words_of`` makes them; none where nothing was heard.
+
+    Raises:
+        JobError: Moonshine failed.
     """
+    from moonshine_voice import MoonshineError
+
     samples = (sound.astype(np.float32) / 32768.0).tolist()
-    with _one_at_a_time:
-        lines = _moonshine().transcribe_without_streaming(samples, _SAMPLE_RATE).lines
+    try:
+        with _one_at_a_time:
+            lines = _moonshine().transcribe_without_streaming(samples, _SAMPLE_RATE).lines
+    except MoonshineError as error:
+        raise JobError(
+            f"The speech recogniser failed ({error}): try again, or listen to sound."
+        ) from error
     return words_of(" ".join(line.text for line in lines))
 
 

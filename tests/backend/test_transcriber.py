@@ -18,6 +18,7 @@ from backend.letter_to_sound import words_of
 from backend.listening import Listener
 from backend.pauses import prepare_sound
 from backend.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
+from backend.protocol import JobError
 from backend.recogniser import align_words, place_words
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
@@ -101,6 +102,19 @@ def test_hardly_a_sound_is_transcribed_without_harm():
     assert isinstance(transcriber.transcribe(np.zeros(0, np.int16)), list)
     assert isinstance(transcriber.transcribe(np.full(1, 20000, np.int16)), list)
     assert isinstance(transcriber.transcribe(np.full(1600, -32768, np.int16)), list)
+
+
+@needs_moonshine
+def test_failure_of_moonshine_is_one_sentence(monkeypatch):
+    from moonshine_voice import MoonshineError
+
+    class Broken:
+        def transcribe_without_streaming(self, *_):
+            raise MoonshineError("out of order")
+
+    monkeypatch.setattr(transcriber, "_moonshine", Broken)
+    with pytest.raises(JobError, match=r"out of order.*listen to sound"):
+        transcriber.transcribe(np.zeros(1600, np.int16))
 
 
 def test_words_are_timed_by_what_an_ear_is_sure_of():
