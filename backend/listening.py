@@ -95,7 +95,7 @@ class Listener:
             return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
         cuts = cut_at_pauses(sound)
         pieces = self._hear(sound, cuts, log_posteriors, progress, is_cancelled)
-        return replace(judged(sound, cuts, pieces), is_certain=transcriber.is_installed())
+        return _recognised(sound, cuts, pieces)
 
     def align(
         self,
@@ -134,7 +134,9 @@ class Listener:
         if sound is None:
             return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
         cuts = cut_at_pauses(sound)
-        heard = self._hear(sound, cuts, None, _part(progress, 0.0, _HEARING_SHARE), is_cancelled)
+        report = _part(progress, 0.0, _HEARING_SHARE)
+        heard = self._hear(sound, cuts, log_posteriors, report, is_cancelled)
+        heard_cuts = cuts
         cuts, shares = _share_words(cuts, heard, words)
         tasks: list[_Task] = [
             (sound[a:b], share, _part_of(log_posteriors, a, b))
@@ -142,17 +144,20 @@ class Listener:
         ]
         pieces = self._work(tasks, _part(progress, _HEARING_SHARE, 1.0), is_cancelled)
         if not _fits(pieces, heard, float(active_frames(sound).sum()) / 100):
-            if log_posteriors is None:
-                fallen = judged(sound, cut_at_pauses(sound), heard)
-            else:
-                fallen = self.recognise(samples, log_posteriors, is_cancelled=is_cancelled)
+            fallen = _recognised(sound, heard_cuts, heard)
             warning = (
                 "The text does not fit what is spoken, so it was not used: check it against the"
                 " sound."
             )
             return replace(fallen, warnings=(warning, *fallen.warnings))
         trusted = [piece.is_sure is not False for piece in pieces]
-        return replace(joined(cuts, pieces, trusted, "text"), is_certain=True)
+        found = replace(joined(cuts, pieces, trusted, "text"), is_certain=True)
+        if all(trusted):
+            return found
+        warning = (
+            "A part of the text does not fit what is spoken: there, listening to the sound alone."
+        )
+        return replace(found, warnings=(warning, *found.warnings))
 
     def _hear(
         self,
@@ -273,6 +278,13 @@ def _part(progress: Progress | None, first: float, last: float) -> Progress | No
 def _raise_if(is_cancelled: Callable[[], bool] | None) -> None:
     if is_cancelled is not None and is_cancelled():
         raise ListeningCancelledError
+
+
+def _recognised(
+    sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
+) -> Heard:
+    """What can be trusted of recognised words; those of Moonshine count as certain."""
+    return replace(judged(sound, cuts, pieces), is_certain=transcriber.is_installed())
 
 
 def _fits(pieces: Sequence[Piece], heard: Sequence[Piece], active_seconds: float) -> bool:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.letter_to_sound import words_of
+from backend.pauses import SAMPLE_RATE
 from backend.protocol import JobError
 
 _log = logging.getLogger(__name__)
-_SAMPLE_RATE = 16000
 _OPTIONS = {"vad_threshold": "0", "return_audio_data": "false"}
 """Sound is heard as it is: it comes cut at pauses, and cut again, words are lost or made up."""
 _one_at_a_time = threading.Lock()
@@ -47,7 +47,7 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
     samples = (sound.astype(np.float32) / 32768.0).tolist()
     try:
         with _one_at_a_time:
-            lines = _moonshine().transcribe_without_streaming(samples, _SAMPLE_RATE).lines
+            lines = _moonshine().transcribe_without_streaming(samples, SAMPLE_RATE).lines
     except MoonshineError as error:
         raise JobError(
             f"The speech recogniser failed ({error}): try again, or listen to sound."

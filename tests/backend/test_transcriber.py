@@ -163,6 +163,22 @@ def test_given_text_is_timed_in_noise(spoken, hear):
     assert Listener(1).align(noisy, other, hear(noisy)).way != "text"
 
 
+def test_part_of_a_text_that_is_not_spoken_is_named(spoken, hear, monkeypatch):
+    """The same sentence four times; the ear hears the last one as something else."""
+    monkeypatch.setattr(transcriber, "is_installed", lambda: True)
+    monkeypatch.setattr(transcriber, "transcribe", lambda _sound: words_of(SENTENCE))
+    pause = np.zeros(7 * 16000, np.float32)  # so long that each sentence is a piece of its own
+    sound = np.concatenate([spoken.samples, pause] * 4)
+    ear = hear(sound).copy()
+    last = 3 * len(ear) // 4
+    ear[last:] = ear[last:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
+    heard = Listener(1).align(sound, " ".join([SENTENCE] * 4), ear)
+    assert heard.way == "text"
+    assert "A part of the text" in heard.warnings[0]
+    assert len(heard.words) == 3 * len(words_of(SENTENCE))
+    assert heard.phones[-1].end_seconds < 0.8 * len(sound) / 16000
+
+
 def test_text_fits_also_where_no_words_are_heard(spoken, monkeypatch):
     monkeypatch.setattr(transcriber, "is_installed", lambda: True)
     monkeypatch.setattr(transcriber, "transcribe", lambda _sound: [])
