@@ -29,6 +29,7 @@ CARD_NAME: Final = "README.md"
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _MAX_PARAMETERS: Final = 2_000_000_000
 _PUBLISHED_PREFIX: Final = "speech_content.encoder."
+_WITHOUT_LIPS: Final = {"lip_layers": 0, "lip_width": 1}  # older checkpoints do not say so
 _REMEDY: Final = "Get the checkpoint again, or choose another."
 
 
@@ -202,8 +203,8 @@ def read_config(folder: Path) -> ModelConfig:
             f"{FORMAT_VERSION}. {remedy}, or choose another checkpoint."
         )
     try:
-        return from_json(ModelConfig, json.dumps(data["model"]))
-    except (ValueError, KeyError, RecursionError) as error:
+        return from_json(ModelConfig, json.dumps(_WITHOUT_LIPS | data["model"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise JobError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
 
 

@@ -117,6 +117,8 @@ class ModelConfig:
         motion_layers: Transformer layers in each.
         motion_heads: Heads of these.
         motion_window: Frames (of the reduced rate) each attends to on each side.
+        lip_layers: Layers of the lip reader; 0 for none.
+        lip_width: Its width.
         speech_style_width: Width of the speech style encoder.
         modes: Ways to decode that the model is trained for; the first is the default.
         decoder_layers: Layers.
@@ -157,6 +159,8 @@ class ModelConfig:
     motion_layers: int = 2
     motion_heads: int = 4
     motion_window: int = 32
+    lip_layers: int = 0
+    lip_width: int = 144
     speech_style_width: int = 96
     modes: tuple[Mode, ...] = ("parallel", "autoregressive")
     decoder_layers: int = 4
@@ -177,12 +181,12 @@ class ModelConfig:
         require_positive(
             self, "motion_fps", "max_weight", "num_nodes", "num_neighbours", "motion_scale",
             "feature_dim", "style_dim", "graph_channels", "graph_heads", "graph_layers",
-            "motion_stride", "motion_width", "motion_heads", "motion_window", "speech_style_width",
-            "decoder_layers", "decoder_heads", "decoder_ff", "self_window", "cross_window",
-            "num_phone_ids",
+            "motion_stride", "motion_width", "motion_heads", "motion_window", "lip_width",
+            "speech_style_width", "decoder_layers", "decoder_heads", "decoder_ff", "self_window",
+            "cross_window", "num_phone_ids",
         )  # fmt: skip
         require_share(self, "style_dropout", "dropout")
-        for name in ("motion_convs", "motion_layers", "feedback_noise"):
+        for name in ("motion_convs", "motion_layers", "lip_layers", "feedback_noise"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected >= 0")
         for width, heads in (("feature_dim", "decoder_heads"), ("motion_width", "motion_heads")):
             require(
@@ -326,6 +330,7 @@ PRESETS: dict[str, ModelConfig] = {
     "base": ModelConfig(
         preset="base",
         motion_stride=4,
+        lip_layers=10,
         speakers=tuple(f"style_{number}" for number in range(64)),
         dropout=0.0,
         speech=SpeechEncoderConfig(stacking=2, num_layers=9, window=24, dropout=0.0),
@@ -373,6 +378,8 @@ PRESETS: dict[str, ModelConfig] = {
         motion_convs=1,
         motion_layers=1,
         motion_heads=2,
+        lip_layers=2,
+        lip_width=16,
         speech_style_width=16,
         decoder_layers=2,
         decoder_heads=2,

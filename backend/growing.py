@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes a trained model's ear deeper, so that training goes on from what it knows.
+"""Gives a trained model a deeper ear or a lip reader; training goes on from what it knows.
 
 Apart from ``train.py`` because it changes weights where no gradient does.
 """
@@ -26,6 +26,21 @@ def can_grow(config: ModelConfig, wanted: ModelConfig) -> bool:
         speech.num_layers < wanted.speech.num_layers <= 2 * speech.num_layers
         and replace(config, speech=replace(speech, num_layers=wanted.speech.num_layers)) == wanted
     )
+
+
+def with_lip_reader(model: PTalker, config: ModelConfig) -> PTalker:
+    """The same model with a lip reader of random weights, as a config has it.
+
+    Args:
+        model: Without one; it is left as it is.
+        config: Says how large the reader is.
+
+    Returns:
+        The model with it, in evaluation mode.
+    """
+    grown = PTalker(replace(model.config, lip_layers=config.lip_layers, lip_width=config.lip_width))
+    grown.load_state_dict({**grown.state_dict(), **model.state_dict()})
+    return grown.eval()
 
 
 @torch.no_grad()

@@ -12,12 +12,15 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from backend import checkpoint
 from backend.data.batches import motion_of
-from backend.data.dataset import SpeechData
-from backend.data.styles import PRESETS
+from backend.data.dataset import FPS, Clip, SpeechData
+from backend.data.styles import PRESETS, Style
 from backend.model import PTalker
+from backend.model.style_fit import fit_style
+from backend.phones import phone_frames
 
 _EXEMPLARS: Final = 4
 _EXEMPLAR_FRAMES: Final = 400
@@ -67,17 +70,24 @@ def export(trained: Trained, folder: Path) -> None:
 
 
 def named_styles(model: PTalker, data: SpeechData) -> dict[str, list[float]]:
-    """Codes of the styles that have names, each the mean over some exemplars."""
+    """Codes of the styles that have names, each the mean over some exemplars, phones known."""
     clips = sorted(data.validation, key=lambda clip: -clip.num_frames)[:_EXEMPLARS]
     codes = {}
     for name, style in PRESETS.items():
         if name == "neutral":
             continue
-        seen = [motion_of(data, clip, style)[:_EXEMPLAR_FRAMES] for clip in clips]
-        found = [model.encode_motion_style(torch.from_numpy(motion)[None])[0] for motion in seen]
+        found = [_code_of(model, data, clip, style) for clip in clips]
         mean = torch.stack(found).mean(0).double().cpu().numpy()
         codes[name] = [round(float(value), 5) for value in np.asarray(mean)]
     return codes
+
+
+def _code_of(model: PTalker, data: SpeechData, clip: Clip, style: Style) -> Tensor:
+    device = model.fusion.neutral.device
+    motion = torch.from_numpy(motion_of(data, clip, style)[None, :_EXEMPLAR_FRAMES]).to(device)
+    phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FPS)[None])
+    code = model.encode_motion_style(motion)
+    return fit_style(model, motion, code, phones[:, :_EXEMPLAR_FRAMES].to(device))[0]
 
 
 def card(trained: Trained) -> str:

@@ -2,7 +2,7 @@
 """Trains a model from speech: the content encoder on phones first, then the whole on motions."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,20 @@ from torch import Tensor, nn
 
 from backend import checkpoint, losses
 from backend.ablations import without
-from backend.config import PRESETS, LossWeights, ModelConfig, StyleSource, TrainConfig
+from backend.config import PRESETS, LossWeights, StyleSource, TrainConfig
 from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
 from backend.data.dataset import SpeechData, open_speech
 from backend.data.styles import STYLE_DIM
 from backend.devices import training_precision
 from backend.face_geometry import FaceGeometry, face_point_geometry
-from backend.growing import can_grow, with_deeper_ear
-from backend.model import PTalker, Style, TrainingBatch, face_point_graph
+from backend.model import PTalker, Style, TrainingBatch
 from backend.model_card import Trained, export
 from backend.mouth import Mouth, demo_mouth
 from backend.protocol import JobError
+from backend.speech_start import new_model, trained_before
 from backend.speech_validation import judge_motion
 from backend.topology import FACE_POINT_NAMES
+from backend.train_lips import lip_stage
 from backend.train_phones import BATCHES_PER_STEP, make_phones_heard, phone_stage
 from backend.train_styles import fit_style_head, fit_style_reader, style_stage
 from backend.training_loop import Stage, run_stage
@@ -75,6 +76,7 @@ class TrainArguments:
             ``start_from``, 0 leaves it out, as any other.
         word_steps: Of the second, in which it is told half of the time what a recogniser heard.
         style_steps: Of the third, in which styles are read from motions.
+        lip_steps: Of the fourth, in which phones are read from motions.
         motion_steps: Of the last, in which the whole model learns to move.
         batch_size: Sequences of 3 s in a step.
         threads: Of torch on a CPU; 0 leaves it to torch.
@@ -90,6 +92,7 @@ class TrainArguments:
     phone_steps: int = 3000
     word_steps: int = 250
     style_steps: int = 100
+    lip_steps: int = 2000
     motion_steps: int = 1200
     batch_size: int = 16
     threads: int = 0
@@ -112,7 +115,8 @@ def main(arguments: TrainArguments) -> Trained:
     if arguments.preset not in PRESETS or PRESETS[arguments.preset].shape_kind != "solved":
         raise JobError(f"Preset {arguments.preset!r} is not made for speech; take base or tiny.")
     steps = (
-        arguments.phone_steps, arguments.word_steps, arguments.style_steps, arguments.motion_steps,
+        arguments.phone_steps, arguments.word_steps, arguments.style_steps, arguments.lip_steps,
+        arguments.motion_steps,
     )  # fmt: skip
     if min(steps) < 0 or (not arguments.start_from and 0 in steps):
         raise JobError("Give every stage 1 step or more; 0 leaves it out after --start-from only.")
@@ -128,15 +132,18 @@ def main(arguments: TrainArguments) -> Trained:
     torch.manual_seed(arguments.seed)
     config, weights = without(PRESETS[arguments.preset], WEIGHTS, arguments.without)
     start = arguments.start_from
-    model = _trained_before(start, config) if start else new_model(config, mouth)
+    if start:
+        model = trained_before(start, config, lip_steps=arguments.lip_steps)
+    else:
+        model = new_model(config, mouth)
     body = _Body(model, geometry_of(mouth), weights)
     if start and arguments.motion_steps:
         fit_style_head(model, body.style_head, data, seed=arguments.seed)
     figures = {}
     for stage in _stages(arguments, body, data, mouth):
-        if start:
+        if start and stage.name != "lips":  # whose reader is often new there
             stage = replace(stage, learning_rate=_FURTHER_RATE * stage.learning_rate)
-        else:
+        elif not start:
             _make_ready_for(stage, body, data, seed=arguments.seed)
         figures[stage.name] = run_stage(
             stage, accelerator, folder=arguments.run, seed=arguments.seed
@@ -146,23 +153,6 @@ def main(arguments: TrainArguments) -> Trained:
     if accelerator.is_main_process:
         export(trained, arguments.run / "checkpoint")
     return trained
-
-
-def _trained_before(folders: Sequence[Path], config: ModelConfig) -> PTalker:
-    """The model of a checkpoint, or the mean of several, with as deep an ear as the config says.
-
-    Raises:
-        JobError: It cannot be read, or is built otherwise than the config says.
-    """
-    model = checkpoint.load_mean(folders)
-    if can_grow(model.config, config):
-        return with_deeper_ear(model, config)
-    if model.config != config:
-        raise JobError(
-            f'The checkpoint "{folders[0]}" is built otherwise than the preset {config.preset} of'
-            " now. Leave --start-from out, or give it a checkpoint of this preset."
-        )
-    return model
 
 
 def _stages(
@@ -189,6 +179,14 @@ def _stages(
             batch_size=max(2, arguments.batch_size * 3 // 2),
             num_steps=arguments.style_steps,
         )
+    if arguments.lip_steps:
+        yield lip_stage(
+            body.model,
+            data,
+            seed=arguments.seed,
+            batch_size=2 * arguments.batch_size,
+            num_steps=arguments.lip_steps,
+        )
     if arguments.motion_steps:
         yield _motion_stage(arguments, body, data, mouth)
 
@@ -213,24 +211,12 @@ def command_of(arguments: TrainArguments) -> str:
         f"python -m backend train --preset {arguments.preset} --data CORPUS --run RUN"
         f" --seed {arguments.seed} --phone-steps {arguments.phone_steps}"
         f" --word-steps {arguments.word_steps} --style-steps {arguments.style_steps}"
-        f" --motion-steps {arguments.motion_steps}"
+        f" --lip-steps {arguments.lip_steps} --motion-steps {arguments.motion_steps}"
         f" --batch-size {arguments.batch_size}"
         + (" --start-from" if arguments.start_from else "")
         + " CHECKPOINT" * len(arguments.start_from)
         + (" --without " + " ".join(arguments.without) if arguments.without else "")
     )
-
-
-def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:
-    """A model with random weights whose graph is the face points of a head."""
-    model = PTalker(config)
-    graph = face_point_graph(
-        torch.from_numpy(mouth.points),
-        torch.from_numpy(mouth.basis),
-        model.config.num_neighbours,
-    )
-    model.set_graph(graph)
-    return model
 
 
 class _Body(nn.Module):

@@ -20,8 +20,8 @@ CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
 PARTS: Final = ("graph-attention", "cross-attention", "alignment-losses", "disentanglement")
 _FLAGS: Final = {"batches_per_step": "accumulate"}
 _SPEECH: Final = (
-    "seed", "phone_steps", "word_steps", "style_steps", "motion_steps", "batch_size", "threads",
-    "without", "start_from",
+    "seed", "phone_steps", "word_steps", "style_steps", "lip_steps", "motion_steps", "batch_size",
+    "threads", "without", "start_from",
 )  # fmt: skip
 _CAPTURES: Final = (
     "seed", "speech_encoder", "freeze", "steps", "batch_size", "batches_per_step", "precision",
@@ -76,6 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add(speech, "--phone-steps", int, "N", "steps in which the ear learns phones")
     _add(speech, "--word-steps", int, "N", "steps in which it is told what a recogniser heard")
     _add(speech, "--style-steps", int, "N", "steps in which it learns to read styles off motion")
+    _add(speech, "--lip-steps", int, "N", "steps in which it learns to read lips")
     _add(speech, "--motion-steps", int, "N", "steps in which the whole model learns to move")
     speech.add_argument(
         "--start-from",

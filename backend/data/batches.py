@@ -86,7 +86,7 @@ def phone_batch(
             speech[row] = mask(_features_without_speech(num_frames, rng), rng)
             phones[row], lengths[row] = PHONE_IDS[SILENCE], num_frames
             continue
-        clip, start, labels = _draw_crop(data, rng, num_frames=num_frames)
+        clip, start, labels = draw_crop(data, rng, num_frames=num_frames)
         length = len(labels)
         speech[row, :length] = mask(
             augmented_features(data, clip, rng)[start : start + length], rng
@@ -118,7 +118,7 @@ def _features_without_speech(num_frames: int, rng: np.random.Generator) -> NDArr
     return audio.normalise(mel).reshape(num_frames, audio.NUM_FEATURES)
 
 
-def _draw_crop(
+def draw_crop(
     data: SpeechData, rng: np.random.Generator, *, num_frames: int
 ) -> tuple[Clip, int, NDArray[np.int64]]:
     """A clip, a start in it and the phones from there; rarely one that is mostly silence.
@@ -240,7 +240,7 @@ def _motion_rows(
     data: SpeechData, recipe: MotionRecipe, rng: np.random.Generator
 ) -> list[dict[str, NDArray[np.generic]]]:
     """Sequences of one crop: arrays without padding, named as the fields of ``TrainingBatch``."""
-    clip, start, labels = _draw_crop(data, rng, num_frames=recipe.num_frames)
+    clip, start, labels = draw_crop(data, rng, num_frames=recipe.num_frames)
     span = slice(start, start + len(labels))
     told = _told_phones(clip, recipe, rng)[span]
     is_spoken = rng.random() >= NO_SPEECH_SHARE
@@ -330,7 +330,7 @@ def _exemplar(
 ) -> NDArray[np.float32]:
     """Another sentence in the style."""
     wanted = int(rng.integers(*recipe.style_frames, endpoint=True))
-    clip, start, labels = _draw_crop(data, rng, num_frames=wanted)
+    clip, start, labels = draw_crop(data, rng, num_frames=wanted)
     return motion_of(data, clip, style)[start : start + len(labels)]
 
 

@@ -20,6 +20,7 @@ from backend.model.content_encoders import (
     stretch_frames,
 )
 from backend.model.graph_encoder import GraphEncoder, MotionGraph
+from backend.model.lip_reader import LipReader
 from backend.model.motion_decoder import MotionDecoder
 from backend.model.records import CycleOutputs, TrainingBatch, TrainingOutputs
 from backend.model.style_encoders import (
@@ -50,6 +51,7 @@ class PTalker(nn.Module):
         self.graph_encoder = GraphEncoder(config)
         self.motion_content = MotionContentEncoder(config, self.graph_encoder.width)
         self.motion_style = MotionStyle(config, self.graph_encoder.width)
+        self.lip_reader = LipReader(config) if config.lip_layers else None
         features = config.speech.input_dim
         if self.speech_content.hears_waveform:
             features = config.speech.hidden_size

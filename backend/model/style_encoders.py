@@ -118,16 +118,18 @@ class MotionStyle(nn.Module):
     _DECORRELATED = 256
     _READER = 256
     _LIMIT = 4.0  # standard deviations: an exemplar may be like nothing in training
-    _COMPONENTS = 24  # of the motion, of which it is asked which moves first
+    COMPONENTS = 24
+    """Of the motion, of which it is asked which moves first."""
     _LAGS_SECONDS = (0.04, 0.08, 0.14)
 
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         width = config.motion_width
         self.decorrelation = nn.Linear(15 * config.num_nodes, self._DECORRELATED)
-        self.components = nn.Linear(3 * config.num_nodes, self._COMPONENTS, bias=False)
+        self.components = nn.Linear(3 * config.num_nodes, self.COMPONENTS, bias=False)
+        self.components.requires_grad_(config.lip_layers == 0)  # a lip reader relies on them
         self.lags = [max(1, round(lag * config.motion_fps)) for lag in self._LAGS_SECONDS]
-        pairs = self._COMPONENTS * (self._COMPONENTS - 1) // 2
+        pairs = self.COMPONENTS * (self.COMPONENTS - 1) // 2
         self.linear = nn.Linear(self._DECORRELATED + pairs * len(self.lags), config.style_dim)
         self.reader = nn.Sequential(
             nn.Linear(self._DECORRELATED + 3 * width, self._READER),
@@ -183,8 +185,13 @@ class MotionStyle(nn.Module):
         read = self.linear(torch.cat((seen, self._lead_lag(nodes, node_mask)), dim=-1))
         return Style(self.norm(mean) + read + self.reader(frames), present), tokens
 
+    def components_of(self, nodes: Tensor) -> Tensor:
+        """Principal components of a motion, of about 1: ``(B, T', N, 3)`` to ``(B, T', C)``."""
+        components: Tensor = self.components(nodes.flatten(2).float())
+        return components
+
     def _lead_lag(self, nodes: Tensor, mask: Tensor) -> Tensor:
-        return lead_lag(self.components(nodes.flatten(2).float()), mask, self.lags)
+        return lead_lag(self.components_of(nodes), mask, self.lags)
 
     @torch.no_grad()
     def fit(self, examples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> float:
@@ -230,7 +237,7 @@ class MotionStyle(nn.Module):
     def _fit_components(self, frames: Tensor) -> None:
         """Principal components of frames ``(n, 3 N)`` at variance 1; the mean goes out later."""
         values, vectors = torch.linalg.eigh(frames.double().T.cov())
-        count = min(self._COMPONENTS, len(values))
+        count = min(self.COMPONENTS, len(values))
         components = vectors[:, -count:] / (values[-count:] + 1e-6).sqrt()
         self.components.weight.zero_()
         self.components.weight[:count] = components.T.float()

@@ -1,18 +1,63 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A style code brought nearer to its exemplar."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from backend import checkpoint  # noqa: E402
-from backend.model import style_fit  # noqa: E402
-from backend.model.content_encoders import average_frames, stretch_frames  # noqa: E402
+from backend.config import PRESETS  # noqa: E402
+from backend.data.articulation import articulate  # noqa: E402
+from backend.data.styles import Style  # noqa: E402
+from backend.model import PTalker, style_fit  # noqa: E402
 from backend.model.style_fit import fit_style  # noqa: E402
+from backend.phones import PHONE_IDS, Phone, phone_frames  # noqa: E402
 
 BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
+SHOWN = "HH AW M EH N IY P IY P AH L W UH D L AY K T UW B IH L IY V DH IH S F AO R M AH CH"
+OTHER = "B EH M AO T IY P ER V AA L UW B IH N OW M AY"
+STYLES = (
+    Style(articulation=0.9, spread=-0.8, lead=0.6),
+    Style(jaw=-0.8, rounding=0.9, lower_lip=0.7),
+    Style(articulation=-0.7, lip_part=0.7, mouth_side=0.6),
+)
+NUM_FRAMES = 220
+
+
+def spoken(symbols=SHOWN):
+    """Vowels of 140 ms and consonants of 80."""
+    phones, now = [], 0.2
+    for symbol in symbols.split():
+        end = now + (0.14 if symbol[0] in "AEIOU" else 0.08)
+        phones.append(Phone(symbol, now, end))
+        now = end
+    return phones
+
+
+def said_in(style, phones):
+    """With vowels three times as loud as consonants and a voice of 120 Hz."""
+    energy = np.zeros(NUM_FRAMES, np.float32)
+    for phone in phones:
+        frames = slice(round(50 * phone.start_seconds), round(50 * phone.end_seconds))
+        energy[frames] = 0.1 if phone.symbol[0] in "AEIOU" else 0.03
+    motion = articulate(
+        phones,
+        style=style,
+        num_frames=NUM_FRAMES,
+        fps=50.0,
+        energy=np.convolve(energy, np.hanning(9) / 4.0, "same").astype(np.float32),
+        f0=np.where(energy > 0.0, 120.0, 0.0).astype(np.float32),
+        blinks=False,
+    )
+    return torch.from_numpy(motion)[None]
+
+
+def ids_of(phones):
+    return torch.from_numpy(phone_frames(phones, NUM_FRAMES, 50.0))[None]
 
 
 @pytest.fixture(scope="module")
@@ -21,43 +66,60 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def exemplar(model):
-    """Two seconds of a mouth that opens and closes, more on its right side."""
-    times = torch.arange(100) / 50.0
-    wave = 0.5 - 0.5 * torch.cos(2 * torch.pi * 3.0 * times)
-    motion = torch.zeros(1, 100, len(model.config.shape_names))
-    for name, size in (("jawOpen", 0.5), ("mouthSmileRight", 0.4), ("mouthFunnel", 0.2)):
-        motion[0, :, model.config.shape_names.index(name)] = size * wave
-    return motion
+def exemplar():
+    return said_in(STYLES[0], spoken())
 
 
-def remade(model, motion, code):
-    """What the model makes of an exemplar's content in the style of a code."""
-    mask = torch.ones(motion.shape[:2], dtype=torch.bool)
-    stride = model.config.motion_stride
+def error_of_another_sentence(model, code, style=STYLES[0]):
+    """Root mean square in interocular distances of other phones in the style of a code."""
+    phones = spoken(OTHER)
+    wanted = said_in(style, phones)
+    content = style_fit._content(model, ids_of(phones))
+    mask = torch.ones(wanted.shape[:2], dtype=torch.bool)
     with torch.no_grad():
-        nodes, reduced = average_frames(model.graph_encoder.displacements(motion), mask, stride)
-        content = model.motion_content(model.graph_encoder(nodes), reduced)
-        content = stretch_frames(content, reduced, stride, motion.shape[1])
-        queries = model.decoder.queries(code, motion.shape[1])
-        return model.weights(model.decoder(queries, content, mask, code, causal=False))
+        queries = model.decoder.queries(code, wanted.shape[1])
+        made = model.weights(model.decoder(queries, content, mask, code, causal=False))
+        return float(model.graph_encoder.displacements(made - wanted).square().mean().sqrt())
 
 
-def distance(model, motion, code):
-    shapes = model.node_shapes().detach().flatten(1)
-    return float(((remade(model, motion, code) - motion) @ shapes).square().mean())
+def test_another_sentence_comes_nearer_to_the_true_style(model):
+    before, after = [], []
+    for style in STYLES:
+        exemplar = said_in(style, spoken())
+        code = model.encode_motion_style(exemplar)
+        fitted = fit_style(model, exemplar, code)
+        assert fitted.shape == code.shape
+        assert not fitted.requires_grad
+        assert torch.equal(fitted, fit_style(model, exemplar, code))
+        before.append(error_of_another_sentence(model, code, style))
+        after.append(error_of_another_sentence(model, fitted, style))
+    assert sum(after) < 0.75 * sum(before)
 
 
-def test_fitted_code_says_the_exemplar_better_and_stays_near(model, exemplar):
+def test_lips_are_read_in_a_style_that_was_never_seen(model, exemplar):
+    nodes = model.graph_encoder.displacements(exemplar) * model.config.motion_scale
+    mask = torch.ones(exemplar.shape[:2], dtype=torch.bool)
+    with torch.no_grad():
+        logits = model.lip_reader(model.motion_style.components_of(nodes), mask)
+    truth = ids_of(spoken())
+    is_spoken = truth > PHONE_IDS["SIL"]
+    assert (logits.argmax(-1) == truth)[is_spoken].float().mean() > 0.6
+
+
+def test_known_phones_take_the_place_of_read_ones(model, exemplar):
     code = model.encode_motion_style(exemplar)
-    fitted = fit_style(model, exemplar, code)
-    assert fitted.shape == code.shape
-    assert not fitted.requires_grad
-    assert distance(model, exemplar, fitted) < 0.9 * distance(model, exemplar, code)
-    far = fit_style(model, exemplar, code + 1.0)
-    step = float((fitted - code).norm())
-    assert 0.0 < step < float((far - code).norm())
-    assert torch.equal(fitted, fit_style(model, exemplar, code))
+    known = fit_style(model, exemplar, code, ids_of(spoken()))
+    wrong = fit_style(model, exemplar, code, torch.full((1, NUM_FRAMES), PHONE_IDS["AA"]))
+    right_error, wrong_error = (error_of_another_sentence(model, c) for c in (known, wrong))
+    assert right_error < 0.8 * wrong_error
+
+
+def test_frames_without_a_phone_are_silence(model, exemplar):
+    code, phones = model.encode_motion_style(exemplar), ids_of(spoken())
+    assert (phones == 0).any()
+    silent = phones.clamp(min=PHONE_IDS["SIL"])
+    told = (fit_style(model, exemplar, code, ids) for ids in (phones, silent))
+    assert torch.equal(*told)
 
 
 def test_held_as_near_as_can_be_the_code_stays(model, exemplar, monkeypatch):
@@ -81,3 +143,9 @@ def test_still_face_and_long_exemplars_give_finite_codes(model, exemplar, monkey
     monkeypatch.setattr(style_fit, "_MOST_FRAMES", 60)
     code = model.encode_motion_style(exemplar)
     assert torch.equal(fit_style(model, exemplar, code), fit_style(model, exemplar[:, :60], code))
+
+
+def test_a_model_that_reads_no_lips_leaves_the_code(model, exemplar):
+    deaf = PTalker(dataclasses.replace(PRESETS["tiny"], lip_layers=0)).eval()
+    code = torch.ones(1, deaf.config.style_dim)
+    assert fit_style(deaf, exemplar, code) is code

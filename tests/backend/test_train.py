@@ -40,6 +40,7 @@ def arguments(folder, run, **changes):
         "phone_steps": 6,
         "word_steps": 2,
         "style_steps": 2,
+        "lip_steps": 2,
         "motion_steps": 9,
         "batch_size": 4,
         "threads": 1,
@@ -56,7 +57,7 @@ def trained(folder, tmp_path_factory):
 def test_a_run_ends_in_a_checkpoint_that_loads(trained):
     run, made = trained
     model = checkpoint.load(run / "checkpoint")
-    assert {"phones", "words", "styles", "motions"} == set(made.figures)
+    assert {"phones", "words", "styles", "lips", "motions"} == set(made.figures)
     for name, value in model.state_dict().items():
         assert torch.isfinite(value).all(), name
     card = (run / "checkpoint" / "README.md").read_text()
@@ -86,7 +87,7 @@ def test_the_same_seed_gives_the_same_model_and_another_does_not(folder, trained
 
 def test_two_processes_train_the_same_model_as_one(folder, trained, tmp_path):
     _, made = trained
-    steps = {"phone": 6, "word": 2, "style": 2, "motion": 9}
+    steps = {"phone": 6, "word": 2, "style": 2, "lip": 2, "motion": 9}
     status = command([
         "train", "--preset", "tiny", "--data", str(folder), "--run", str(tmp_path / "run"),
         "--batch-size", "4", "--threads", "1", "--processes", "2",
@@ -248,7 +249,17 @@ def test_what_a_process_refuses_is_said_once(tmp_path, capsys):
 
 
 def test_loss_falls(folder, tmp_path):
-    main(arguments(folder, tmp_path, phone_steps=60, word_steps=1, style_steps=1, motion_steps=1))
+    main(
+        arguments(
+            folder,
+            tmp_path,
+            phone_steps=60,
+            word_steps=1,
+            style_steps=1,
+            lip_steps=1,
+            motion_steps=1,
+        )
+    )
     lines = [json.loads(line) for line in (tmp_path / "phones-log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0]

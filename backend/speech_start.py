@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a training from speech starts: at random weights or at checkpoints.
+
+Apart from ``train.py``, which trains.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from backend import checkpoint
+from backend.config import ModelConfig
+from backend.growing import can_grow, with_deeper_ear, with_lip_reader
+from backend.model import PTalker, face_point_graph
+from backend.mouth import Mouth
+from backend.protocol import JobError
+
+
+def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:
+    """A model with random weights whose graph is the face points of a head.
+
+    Args:
+        config: What it is built like.
+        mouth: The head.
+
+    Returns:
+        The model, in training mode.
+    """
+    model = PTalker(config)
+    graph = face_point_graph(
+        torch.from_numpy(mouth.points),
+        torch.from_numpy(mouth.basis),
+        model.config.num_neighbours,
+    )
+    model.set_graph(graph)
+    return model
+
+
+def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: int) -> PTalker:
+    """The model of a checkpoint, or the mean of several, grown to what the config says.
+
+    Args:
+        folders: The checkpoints.
+        config: What the model shall be built like.
+        lip_steps: For which a lip reader will be trained; a new one needs some.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        JobError: It cannot be read, or is built otherwise than the config says.
+    """
+    model = checkpoint.load_mean(folders)
+    if model.config.lip_layers == 0 < config.lip_layers:
+        if lip_steps == 0:
+            raise JobError(f'"{folders[0]}" cannot read lips yet: give --lip-steps 1 or more.')
+        model = with_lip_reader(model, config)
+    if can_grow(model.config, config):
+        model = with_deeper_ear(model, config)
+    if model.config != config:
+        raise JobError(
+            f'The checkpoint "{folders[0]}" is built otherwise than the preset {config.preset} of'
+            " now. Leave --start-from out, or give it a checkpoint of this preset."
+        )
+    return model

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fourth stage of training: the lip reader learns to read phones off motions in any style.
+
+Apart from ``train.py``, which puts the stages in order and trains the whole model.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from backend.data.articulation import articulate
+from backend.data.batches import EXEMPLAR_FRAMES, IGNORED, draw_crop
+from backend.data.dataset import FPS, SpeechData
+from backend.data.styles import Style
+from backend.model import PTalker, frame_mask
+from backend.motion import at_times
+from backend.phones import PHONE_IDS, SILENCE
+from backend.train_phones import BATCHES_PER_STEP
+from backend.training_loop import Stage
+
+_CAMERA_SHARE: Final = 0.5
+_CAMERA_FPS: Final = (24.0, 60.0)
+_CAMERA_NOISE: Final = 0.01
+_BLINK_SHARE: Final = 0.5
+_VALIDATION_BATCHES: Final = 6
+
+
+class _Lips(nn.Module):
+    """The lip reader with what it reads from; only the reader is trained."""
+
+    def __init__(self, model: PTalker) -> None:
+        super().__init__()
+        if model.lip_reader is None:
+            raise ValueError("this model has no lip reader")
+        self.lip_reader = model.lip_reader
+        self._model = [model]  # in a list, for the rest of it is no part of this
+
+    def forward(self, motion: Tensor, lengths: Tensor) -> Tensor:
+        model = self._model[0]
+        nodes = model.graph_encoder.displacements(motion) * model.config.motion_scale
+        components = model.motion_style.components_of(nodes)
+        logits: Tensor = self.lip_reader(components, frame_mask(lengths, motion.shape[1]))
+        return logits
+
+
+def lip_batch(
+    data: SpeechData, *, seed: int, number: int, batch_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch ``number`` of the stage: sentences in random styles, some as a camera captured them.
+
+    Args:
+        data: The speech.
+        seed: Of the run.
+        number: Of the batch; the same number gives the same batch.
+        batch_size: Sentences ``B``.
+
+    Returns:
+        Motions ``(B, T, 52)``, their lengths ``(B,)`` and the frames' phones ``(B, T)``,
+        ``IGNORED`` at padding.
+    """
+    rng = np.random.default_rng((seed, 5, number))
+    motions, labels = [], []
+    for _ in range(batch_size):
+        wanted = int(rng.integers(*EXEMPLAR_FRAMES, endpoint=True))
+        clip, start, phones = draw_crop(data, rng, num_frames=wanted)
+        motion = articulate(
+            clip.phones,
+            style=Style.sample(rng),
+            num_frames=clip.num_frames,
+            fps=FPS,
+            energy=data.energy(clip),
+            f0=data.pitch(clip),
+            blinks=rng.random() < _BLINK_SHARE,
+        )[start : start + len(phones)]
+        if rng.random() < _CAMERA_SHARE:
+            motion = _captured(motion, rng)
+        motions.append(torch.from_numpy(motion))
+        labels.append(torch.from_numpy(phones))
+    return (
+        pad_sequence(motions, batch_first=True),
+        torch.tensor([len(phones) for phones in labels]),
+        pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+    )
+
+
+def _captured(motion: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A motion as a camera of another rate saw it, with the noise of what solves it."""
+    rate = rng.uniform(*_CAMERA_FPS)
+    frames = max(2, round(len(motion) / FPS * rate))
+    seen = at_times(motion, np.arange(frames) / rate, rate=FPS)
+    noise = rng.normal(0.0, _CAMERA_NOISE, seen.shape).astype(np.float32)
+    seen = np.maximum(seen + noise, 0.0)
+    return at_times(seen, np.arange(len(motion)) / FPS, rate=rate)
+
+
+def lip_stage(
+    model: PTalker, data: SpeechData, *, seed: int, batch_size: int, num_steps: int
+) -> Stage:
+    """The stage.
+
+    Args:
+        model: Its lip reader is trained.
+        data: The speech.
+        seed: Of the run.
+        batch_size: Sentences in a step.
+        num_steps: Length of the stage.
+    """
+    at_once = max(2, batch_size // BATCHES_PER_STEP)
+    held_out = replace(data, train=data.validation)
+
+    def terms(lips: nn.Module, number: int) -> dict[str, Tensor]:
+        motion, lengths, phones = lip_batch(data, seed=seed, number=number, batch_size=at_once)
+        logits = lips(motion, lengths).float()
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1), phones.flatten().to(logits.device), ignore_index=IGNORED
+        )
+        return {"lips": loss}
+
+    def judge(lips: nn.Module) -> dict[str, float]:
+        right = total = 0
+        for number in range(_VALIDATION_BATCHES):
+            motion, lengths, phones = lip_batch(held_out, seed=0, number=number, batch_size=16)
+            read = lips(motion, lengths).argmax(-1).cpu()
+            spoken = phones > PHONE_IDS[SILENCE]
+            right += int((read == phones)[spoken].sum())
+            total += int(spoken.sum())
+        share = right / max(1, total)
+        return {"score": share, "read": share}
+
+    return Stage(
+        name="lips",
+        module=_Lips(model),
+        terms=terms,
+        validate=judge,
+        num_steps=num_steps,
+        learning_rate=3e-3,
+        num_validations=6,
+        batches_per_step=BATCHES_PER_STEP,
+    )

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reader of lips, and the stage that trains it."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend import checkpoint
+from backend.config import PRESETS
+from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
+from backend.data.dataset import open_speech
+from backend.growing import with_lip_reader
+from backend.model import PTalker, frame_mask
+from backend.model.lip_reader import LipReader
+from backend.model.style_encoders import MotionStyle
+from backend.mouth import demo_mouth
+from backend.phones import PHONES
+from backend.protocol import JobError
+from backend.speech_start import new_model, trained_before
+from backend.train_lips import _captured, lip_batch, lip_stage
+
+_SPEC = importlib.util.spec_from_file_location(
+    "speech_samples", Path(__file__).with_name("test_dataset.py")
+)
+samples = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(samples)
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    return open_speech((samples.write_recordings(folder / "recordings"),), folder / "cache")
+
+
+@pytest.fixture
+def reader():
+    torch.manual_seed(0)
+    return LipReader(dataclasses.replace(TINY, lip_layers=5)).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 2, 37, 40])
+def test_what_is_read_does_not_depend_on_padding(reader, length):
+    seen = torch.randn(2, 40, MotionStyle.COMPONENTS)
+    lengths = torch.tensor([40, length])
+    padded = seen.clone()
+    padded[1, length:] = 1e3
+    both = reader(padded, frame_mask(lengths, 40))
+    alone = reader(seen[1:, :length], frame_mask(lengths[1:], length))
+    assert both.shape == (2, 40, TINY.num_phone_ids)
+    torch.testing.assert_close(both[1:, :length], alone, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_frame_hears_who_speaks(reader):
+    """The mean over all frames reaches frames that are out of reach of the convolutions."""
+    seen = torch.randn(1, 400, MotionStyle.COMPONENTS)
+    mask = torch.ones(1, 400, dtype=torch.bool)
+    before = reader(seen, mask)
+    seen[:, 300:] += 2.0
+    assert not torch.allclose(reader(seen, mask)[:, :50], before[:, :50], atol=1e-4)
+
+
+def test_frames_next_to_each_other_are_read_apart(reader):
+    seen = torch.randn(1, 8, MotionStyle.COMPONENTS)
+    read = reader(seen, torch.ones(1, 8, dtype=torch.bool))
+    assert not torch.allclose(read[:, ::2], read[:, 1::2], atol=1e-3)
+
+
+def test_a_batch_is_the_same_again_and_pads_phones(data):
+    first = lip_batch(data, seed=3, number=1, batch_size=5)
+    again = lip_batch(data, seed=3, number=1, batch_size=5)
+    other = lip_batch(data, seed=3, number=2, batch_size=5)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[1], other[1]) or not torch.equal(first[2], other[2])
+    motion, lengths, phones = first
+    assert motion.shape[:2] == phones.shape
+    assert int(lengths.max()) <= EXEMPLAR_FRAMES[1]
+    mask = frame_mask(lengths, phones.shape[1])
+    assert (phones[~mask] == IGNORED).all()
+    assert ((phones[mask] >= 1) & (phones[mask] <= len(PHONES))).all()
+
+
+def test_a_captured_motion_keeps_its_time_and_its_range():
+    times = np.arange(200) / 50.0
+    motion = np.repeat((0.4 - 0.4 * np.cos(2 * np.pi * times))[:, None], 52, 1).astype(np.float32)
+    seen = _captured(motion, np.random.default_rng(0))
+    assert seen.shape == motion.shape
+    assert seen.min() >= 0.0
+    assert 0.0 < np.abs(seen - motion).mean() < 0.02
+    lag = np.argmax(np.correlate(seen.mean(1) - 0.4, motion.mean(1) - 0.4, "full")) - 199
+    assert lag == 0
+
+
+def test_the_stage_learns_to_read_and_leaves_the_rest(data):
+    torch.manual_seed(0)
+    model = new_model(TINY, demo_mouth())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    stage = lip_stage(model, data, seed=0, batch_size=16, num_steps=1)
+    optimizer = torch.optim.Adam(stage.module.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(12):
+        (loss,) = stage.terms(stage.module, 0).values()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert 0.0 <= stage.validate(stage.module)["read"] <= 1.0
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith("lip_reader."), name
+
+
+def test_a_model_without_a_reader_gets_one_and_stays_the_same(tmp_path, data):
+    bare = PTalker(dataclasses.replace(TINY, lip_layers=0, lip_width=1))
+    checkpoint.save(tmp_path, bare, card="")
+    grown = trained_before([tmp_path], TINY, lip_steps=1)
+    assert grown.config == TINY
+    for name, value in bare.state_dict().items():
+        assert torch.equal(grown.state_dict()[name], value), name
+    with pytest.raises(JobError, match="give --lip-steps 1 or more"):
+        trained_before([tmp_path], TINY, lip_steps=0)
+    with pytest.raises(ValueError, match="no lip reader"):
+        lip_stage(bare, data, seed=0, batch_size=4, num_steps=1)
+
+
+def test_checkpoints_from_before_lips_were_read_still_load(tmp_path):
+    bare = PTalker(dataclasses.replace(TINY, lip_layers=0, lip_width=1))
+    checkpoint.save(tmp_path, bare, card="")
+    path = tmp_path / checkpoint.CONFIG_NAME
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        text.replace('"lip_layers": 0,', "").replace('"lip_width": 1,', ""), encoding="utf-8"
+    )
+    assert "lip_" not in path.read_text(encoding="utf-8")
+    assert checkpoint.load(tmp_path).lip_reader is None
+
+
+def test_what_the_reader_relies_on_is_no_longer_trained():
+    assert not PTalker(TINY).motion_style.components.weight.requires_grad
+    grown = with_lip_reader(PTalker(dataclasses.replace(TINY, lip_layers=0)), TINY)
+    assert not grown.motion_style.components.weight.requires_grad
