@@ -7,7 +7,7 @@ Apart from ``losses.py``, since it says what a face is and not what an error is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,16 @@ class FaceGeometry:
     point_weights: Tensor
     lip_pairs: Tensor
     scale: float = 1.0
+
+    def to(self, device: torch.device | str) -> FaceGeometry:
+        """The geometry on a device."""
+        return replace(
+            self,
+            points=self.points.to(device),
+            basis=None if self.basis is None else self.basis.to(device),
+            point_weights=self.point_weights.to(device),
+            lip_pairs=self.lip_pairs.to(device),
+        )
 
     def displacements(self, motion: Tensor) -> Tensor:
         """Of the points: weights ``(B, T, K)`` or offsets ``(B, T, P, 3)`` to ``(B, T, P, 3)``."""

@@ -44,7 +44,8 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
         clip, other = clips[number % len(clips)], clips[-1 - number % len(clips)]
         exemplar = motion_of(data, other, style)[:250]
         batch = plain_batch(data, [clip], style, told="truth")
-        code = model.encode_motion_style(torch.from_numpy(exemplar)[None].to(batch.motion.device))
+        shown = torch.from_numpy(exemplar)[None].to(model.neutral_style().device)
+        code = model.encode_motion_style(shown)
         motion = _generated(model, batch, code)
         neutral = motion_of(data, clip, Style.neutral())
         ratios.append(metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
@@ -54,13 +55,14 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
 
 
 def _generated(model: PTalker, batch: TrainingBatch, code: Tensor) -> NDArray[np.float32]:
-    """Weights ``(T, K)`` of a batch of one, as the backend makes them."""
+    """Weights ``(T, K)`` of a batch of one, as the backend makes them, where the code is."""
+    moved = batch.to(code.device)
     weights = model.generate(
-        batch.speech,
+        moved.speech,
         code,
         num_frames=batch.motion.shape[1],
-        lengths=batch.speech_lengths,
-        phones=batch.phones,
+        lengths=moved.speech_lengths,
+        phones=moved.phones,
         mode="parallel",
     )
     return np.asarray(weights[0].float().cpu().numpy(), np.float32)

@@ -136,7 +136,8 @@ def main(arguments: TrainArguments) -> Trained:
         model = trained_before(start, config, lip_steps=arguments.lip_steps)
     else:
         model = new_model(config, mouth)
-    body = _Body(model, geometry_of(mouth), weights)
+    body = _Body(model, geometry_of(mouth).to(accelerator.device), weights)
+    body.to(accelerator.device)
     if start and arguments.motion_steps:
         fit_style_head(model, body.style_head, data, seed=arguments.seed)
     figures = {}

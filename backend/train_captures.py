@@ -309,7 +309,7 @@ def _stage(
     )
     batches = CaptureBatches(data, data.split("train"), heard, training_speakers(data), recipe)
     config = start.model.config
-    body = _Body(start.model, _on(start.geometry, device), weights)
+    body = _Body(start.model, start.geometry.to(device), weights)
     judged = judged_clips(data)
     share = TrainConfig().autoregressive_share if "parallel" in config.modes else 1.0
     if "autoregressive" not in config.modes:
@@ -343,12 +343,3 @@ def _stage(
 def _is_due(step: int, share: float) -> bool:
     """Whether something that happens in a share of the steps happens in this one."""
     return math.floor((step + 1) * share) > math.floor(step * share)
-
-
-def _on(geometry: FaceGeometry, device: torch.device) -> FaceGeometry:
-    return replace(
-        geometry,
-        points=geometry.points.to(device),
-        point_weights=geometry.point_weights.to(device),
-        lip_pairs=geometry.lip_pairs.to(device),
-    )

@@ -116,9 +116,9 @@ def _judge_ear(ear: nn.Module, data: SpeechData) -> dict[str, float]:
     for clip in some_clips(data.validation, _PHONE_CLIPS):
         features = torch.from_numpy(data.features(clip))[None]
         lengths = torch.tensor([clip.num_frames])
-        heard = ear(features, lengths)[0].argmax(-1).numpy()
+        heard = ear(features, lengths)[0].argmax(-1).cpu().numpy()
         told = phone_frames(corrupt(clip.phones, rng), clip.num_frames, FPS)
-        mended = ear(features, lengths, torch.from_numpy(told)[None])[0].argmax(-1).numpy()
+        mended = ear(features, lengths, torch.from_numpy(told)[None])[0].argmax(-1).cpu().numpy()
         truth = phone_frames(clip.phones, clip.num_frames, FPS)
         spoken = truth > PHONE_IDS[SILENCE]
         right += int((heard == truth)[spoken].sum())

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
 
 from backend.muon import Muon
@@ -112,6 +112,7 @@ def run_stage(
             if run.step % every == 0 or run.step == last:
                 run.save()
     accelerator.wait_for_everyone()
+    run.end()
     best = torch.load(run.best_path, map_location="cpu", weights_only=True)
     stage.module.load_state_dict(best)
     return {**run.best, "seconds": run.seconds}
@@ -136,10 +137,23 @@ class _Run:
                 "processes"
             )
         self.module, *self.optimizers = accelerator.prepare(stage.module, *optimizers)
+        self._inputs = stage.module.register_forward_pre_hook(self._on_device, with_kwargs=True)
         weights = stage.module.state_dict()
         self.average = {name: value.detach().clone() for name, value in weights.items()}
         if self.state_path.exists():
             self._resume()
+
+    def _on_device(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Batches are made on the CPU."""
+        moved: tuple[tuple[Any, ...], dict[str, Any]]
+        moved = send_to_device((args, kwargs), self.accelerator.device)
+        return moved
+
+    def end(self) -> None:
+        """Leaves the module as any other."""
+        self._inputs.remove()
 
     @property
     def is_at_its_best(self) -> bool:

@@ -5,20 +5,24 @@ import dataclasses
 import importlib.util
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from backend import checkpoint
+from backend import checkpoint, train, training_loop
 from backend.__main__ import main as command
 from backend.config import PRESETS
 from backend.data import batches
 from backend.data.dataset import open_speech
 from backend.data.styles import STYLE_DIM, Style, training_styles, unseen_styles
 from backend.growing import with_deeper_ear
+from backend.mouth import demo_mouth
 from backend.phones import PHONES
 from backend.protocol import JobError
+from backend.speech_start import new_model
 from backend.train import TrainArguments, absolute_loss_factor, main
 from backend.train_styles import fit_style_head
 
@@ -141,7 +145,7 @@ def test_the_last_stage_of_a_further_run_hardly_moves_the_ear(folder, trained, t
 def test_the_mean_of_checkpoints_is_written_without_a_stage(folder, trained, tmp_path):
     run, _ = trained
     begun = run / "checkpoint"
-    changes = {"phone_steps": 2, "word_steps": 0, "motion_steps": 0, "seed": 1}
+    changes = {"phone_steps": 2, "word_steps": 0, "lip_steps": 0, "motion_steps": 0, "seed": 1}
     main(arguments(folder, tmp_path / "further", start_from=(begun,), **changes))
     both = (begun, tmp_path / "further" / "checkpoint")
     mean = main(
@@ -226,6 +230,30 @@ def test_a_new_model_needs_every_stage(folder, tmp_path):
     for steps in ({"word_steps": 0}, {"motion_steps": 0}, {"phone_steps": -1}):
         with pytest.raises(JobError, match="every stage 1 step or more"):
             main(arguments(folder, tmp_path, **steps))
+
+
+def test_every_stage_takes_its_batches_to_where_the_model_is(folder, tmp_path, monkeypatch):
+    """As on a graphics card; torch's ``meta`` is a device whose tensors mix with no others."""
+    device = torch.device("meta")
+    accelerator = SimpleNamespace(
+        device=device,
+        num_processes=1,
+        prepare=lambda module, *optimizers: (module.to(device), *optimizers),
+    )
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no "meta"
+    data, mouth = open_speech((folder,), tmp_path / "cache"), demo_mouth()
+    model = new_model(PRESETS["tiny"], mouth)
+    body = train._Body(model, train.geometry_of(mouth).to(device), train.WEIGHTS).to(device)
+    stages = train._stages(arguments(folder, tmp_path), body, data, mouth)
+    names = []
+    for stage in stages:
+        run = training_loop._Run(stage, accelerator, tmp_path)
+        for number in (0, 2, 12):  # a whole pass, speech alone, with swapped styles
+            terms = stage.terms(run.module, number)
+            assert {value.device for value in terms.values()} == {device}
+        run.end()
+        names.append(stage.name)
+    assert names == ["phones", "words", "styles", "lips", "motions"]
 
 
 def test_the_style_head_reads_what_codes_say(folder, trained):
