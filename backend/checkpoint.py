@@ -29,7 +29,7 @@ CARD_NAME: Final = "README.md"
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _MAX_PARAMETERS: Final = 2_000_000_000
 _PUBLISHED_PREFIX: Final = "speech_content.encoder."
-_WITHOUT_LIPS: Final = {"lip_layers": 0, "lip_width": 1}  # older checkpoints do not say so
+_WITHOUT_LIPS: Final = {"lip_layers": 0, "lip_width": 144}  # older checkpoints do not say so
 _REMEDY: Final = "Get the checkpoint again, or choose another."
 
 

@@ -116,7 +116,7 @@ def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
     run, made = trained
     changes = {"phone_steps": 2, "word_steps": 0, "motion_steps": 3, "seed": 1}
     further = main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint",), **changes))
-    assert set(further.figures) == {"phones", "motions"}
+    assert set(further.figures) == {"phones", "lips", "motions"}
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert card.index(made.command) < card.index("--start-from CHECKPOINT")
     begun = checkpoint.load(run / "checkpoint").state_dict()
