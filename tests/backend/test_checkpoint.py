@@ -67,7 +67,8 @@ def test_loaded_model_generates_the_same(tmp_path):
 def test_loaded_model_can_be_trained_on(folder):
     loaded = checkpoint.load(folder).train()
     trained = {name for name, value in loaded.named_parameters() if value.requires_grad}
-    assert trained == {name for name, _ in loaded.named_parameters()}
+    every = {name for name, _ in loaded.named_parameters()}
+    assert every - trained == {"motion_style.components.weight"}  # the lip reader relies on it
 
 
 def test_half_size_keeps_the_motion_within_a_thousandth(tmp_path):

@@ -89,7 +89,8 @@ def test_every_block_of_the_default_model_is_trained():
         for name, parameter in model.named_parameters()
         if parameter.grad is None or not parameter.grad.abs().any()
     ]
-    assert idle == []
+    elsewhere = ("lip_reader.", "motion_style.components.")  # which has a stage of its own
+    assert [name for name in idle if not name.startswith(elsewhere)] == []
 
 
 @pytest.mark.parametrize("name", ["tiny", "vocaset"])
