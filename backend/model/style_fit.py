@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from backend.model.ptalker import PTalker
 
 _MOST_FRAMES: Final = 500
-_STEPS: Final = 30
-_RATE: Final = 0.03
+_STEPS: Final = 45
+_RATE: Final = 0.04
 _NEARNESS: Final = 0.3
 """Weight of the squared step away from the first code, beside what is unexplained."""
 _SOFTNESS: Final = 0.25
