@@ -160,7 +160,7 @@ class Predictor:
         with memory_errors():
             batch = torch.from_numpy(on_clock)[None].to(self.device)
             code = self._model.encode_motion_style(batch)
-            if "parallel" in config.modes:
+            if config.shape_kind == "solved" and "parallel" in config.modes:
                 code = fit_style(self._model, batch, code)
         return _as_style(code)
 
