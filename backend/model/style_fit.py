@@ -25,7 +25,8 @@ _RATE: Final = 0.04
 _NEARNESS: Final = 0.3
 """Weight of the squared step away from the first code, beside what is unexplained."""
 _SOFTNESS: Final = 0.25
-"""Below this many spreads of a point an error counts as a square, above as an absolute value."""
+"""Of Charbonnier's penalty: below so many spreads of a point an error counts as a square, above as
+an absolute value."""
 
 
 def fit_style(model: PTalker, motion: Tensor, code: Tensor, phones: Tensor | None = None) -> Tensor:
