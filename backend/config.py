@@ -330,7 +330,7 @@ PRESETS: dict[str, ModelConfig] = {
     "base": ModelConfig(
         preset="base",
         motion_stride=4,
-        lip_layers=10,
+        lip_layers=8,
         speakers=tuple(f"style_{number}" for number in range(64)),
         dropout=0.0,
         speech=SpeechEncoderConfig(stacking=2, num_layers=9, window=24, dropout=0.0),
