@@ -70,28 +70,37 @@ def fit_style_reader(
     return model.motion_style.fit(examples())
 
 
-def fit_style_head(model: PTalker, style_head: nn.Linear, data: SpeechData, *, seed: int) -> None:
-    """Solves the style head by least squares, for a model whose codes have their meaning already.
+def fit_style_maps(
+    model: PTalker, style_head: nn.Linear, style_codes: nn.Linear, data: SpeechData, *, seed: int
+) -> None:
+    """Solves two maps by least squares, for a model whose codes have their meaning already.
 
     Args:
         model: Its motion style encoder stays as it is.
         style_head: Reads the style's dimensions off a code; solved.
+        style_codes: The other way: tells the mean code that is read of a style; solved.
         data: The speech.
         seed: Of the run.
     """
     recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
     device = style_head.weight.device
-    codes, wanted = [], []
+    codes, vectors = [], []
     with torch.no_grad():
         for number in range(_HEAD_BATCHES):
-            motion, lengths, vectors = style_batch(data, recipe, seed=seed + 2000, number=number)
-            codes.append(model.encode_style(motion.to(device), lengths.to(device)).code)
-            wanted.append(vectors)
-        code = torch.cat(codes).double().cpu()
-        code = torch.cat((code, torch.ones_like(code[:, :1])), dim=1)  # (n, D + 1)
-        solved = torch.linalg.lstsq(code, torch.cat(wanted).double(), driver="gelsd").solution
-        style_head.weight.copy_(solved[:-1].T)
-        style_head.bias.copy_(solved[-1])
+            motion, lengths, wanted = style_batch(data, recipe, seed=seed + 2000, number=number)
+            codes.append(model.encode_style(motion.to(device), lengths.to(device)).code.cpu())
+            vectors.append(wanted)
+    _solve(style_head, torch.cat(codes), torch.cat(vectors))
+    _solve(style_codes, torch.cat(vectors), torch.cat(codes))
+
+
+@torch.no_grad()
+def _solve(linear: nn.Linear, x: Tensor, y: Tensor) -> None:
+    """Least squares of ``y`` ``(n, out)`` on ``x`` ``(n, in)``."""
+    x = torch.cat((x, torch.ones_like(x[:, :1])), dim=1).double()
+    solved = torch.linalg.lstsq(x, y.double(), driver="gelsd").solution
+    linear.weight.copy_(solved[:-1].T)
+    linear.bias.copy_(solved[-1])
 
 
 def style_stage(

@@ -138,6 +138,11 @@ class SpeechContentEncoder(nn.Module):
         recognised = self.phone_embedding.weight[1 : self.num_phones + 1]
         self.phone_embedding.weight[1:] = recognised.repeat(3, 1)
 
+    def freeze_ear(self) -> None:
+        """Training leaves alone what hears, and goes on to learn what to make of it."""
+        for part in (self.encoder, self.unstack, self.phone_embedding, self.phones):
+            part.requires_grad_(requires_grad=False)
+
     def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
         """Waveforms at mean 0 and variance 1, as published weights expect; features stay."""
         if not self.hears_waveform or speech.ndim == 3:
