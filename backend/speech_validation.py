@@ -15,12 +15,13 @@ from torch import Tensor
 from backend import metrics
 from backend.data.batches import motion_of, plain_batch
 from backend.data.dataset import FPS, SpeechData
-from backend.data.styles import Style, unseen_styles
+from backend.data.styles import Style, validation_styles
 from backend.model import PTalker, TrainingBatch
 from backend.mouth import CLOSED_MM, Mouth
 from backend.train_phones import closures, some_clips
 
-_CLIPS: Final = 48
+_CLIPS: Final = 160  # of 48, chance in some ten closures chose what should be kept
+_STYLES: Final = 24
 
 
 def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, float]:
@@ -40,7 +41,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
         ours, true = (np.concatenate(curves) for curves in zip(*pairs, strict=True))
         figures[f"opening_{told}"] = metrics.lagged_correlation(ours, true, FPS)[0]
     ratios = []
-    for number, style in enumerate(unseen_styles(8)):
+    for number, style in enumerate(validation_styles(_STYLES)):
         clip, other = clips[number % len(clips)], clips[-1 - number % len(clips)]
         exemplar = motion_of(data, other, style)[:250]
         batch = plain_batch(data, [clip], style, told="truth")

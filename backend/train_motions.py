@@ -225,6 +225,8 @@ def motion_stage(
     num_styles = len(model.config.speakers)
     at_once = batch_size // BATCHES_PER_STEP
     whole = MotionRecipe(batch_size=max(2, at_once * 3 // 8), num_styles=num_styles)
+    if body.goes_on:  # of what is heard as much is known as the ear that stays can tell
+        whole = replace(whole, exact_share=0.45, corrupted_share=0.3)
     speech_only = replace(
         whole,
         batch_size=_STYLES_PER_CLIP * max(1, at_once * 3 // 8),

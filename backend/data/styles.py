@@ -151,8 +151,14 @@ def training_styles(count: int) -> list[Style]:
     return [Style.sample(rng) for _ in range(count)]
 
 
+def validation_styles(count: int) -> list[Style]:
+    """Styles by which training chooses, drawn apart from those of training and of tests."""
+    rng = np.random.default_rng(16)
+    return [Style.sample(rng) for _ in range(count)]
+
+
 def unseen_styles(count: int) -> list[Style]:
-    """Styles for tests, drawn apart from those of training."""
+    """Styles for tests, drawn apart from those of training and validation."""
     rng = np.random.default_rng(32)
     return [Style.sample(rng) for _ in range(count)]
 

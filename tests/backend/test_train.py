@@ -18,7 +18,13 @@ from backend.__main__ import main as command
 from backend.config import PRESETS
 from backend.data import batches
 from backend.data.dataset import open_speech
-from backend.data.styles import STYLE_DIM, Style, training_styles, unseen_styles
+from backend.data.styles import (
+    STYLE_DIM,
+    Style,
+    training_styles,
+    unseen_styles,
+    validation_styles,
+)
 from backend.growing import with_deeper_ear
 from backend.model import Style as StyleCode
 from backend.mouth import demo_mouth
@@ -372,12 +378,14 @@ def test_absolute_terms_decide_at_the_end_of_a_new_models_last_stage():
     assert [absolute_loss_factor(share, is_new=False) for share in progress] == [1.0] * 5
 
 
-def test_training_and_test_styles_differ():
+def test_training_validation_and_test_styles_differ():
     trained_on = {tuple(style.to_vector()) for style in training_styles(64)}
+    chosen_by = {tuple(style.to_vector()) for style in validation_styles(24)}
     unseen = {tuple(style.to_vector()) for style in unseen_styles(32)}
     assert len(trained_on) == 64
+    assert len(chosen_by) == 24
     assert len(unseen) == 32
-    assert not trained_on & unseen
+    assert len(trained_on | chosen_by | unseen) == 120
     assert tuple(Style.neutral().to_vector()) not in trained_on
 
 
