@@ -225,7 +225,7 @@ def motion_stage(
     num_styles = len(model.config.speakers)
     at_once = batch_size // BATCHES_PER_STEP
     whole = MotionRecipe(batch_size=max(2, at_once * 3 // 8), num_styles=num_styles)
-    if body.goes_on:  # of what is heard as much is known as the ear that stays can tell
+    if body.goes_on:  # what the ear can tell is known by then
         whole = replace(whole, exact_share=0.45, corrupted_share=0.3)
     speech_only = replace(
         whole,
@@ -258,6 +258,6 @@ def motion_stage(
         validate=lambda _: judge_motion(model, data, mouth),
         num_steps=num_steps,
         learning_rate=3e-3,
-        num_validations=5,
+        num_validations=3,
         batches_per_step=BATCHES_PER_STEP,
     )
