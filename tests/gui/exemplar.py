@@ -36,10 +36,10 @@ def steps():
     yield from generate(speaker)
     neutral = weights_of(speaker)
     speaker.ptalker.style_source = 'EXEMPLAR'
-    yield 0.5
+    yield 1.5  # panels slide to their places
     gui.shot("11_no_exemplar_yet.png")
     speaker.ptalker.exemplar = shown
-    yield 0.5
+    yield 1.5
     gui.shot("12_exemplar_chosen.png")
     yield from generate(speaker)
     wanted, taken = weights_of(shown), weights_of(speaker)
