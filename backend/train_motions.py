@@ -61,8 +61,8 @@ class MotionBody(nn.Module):
     Where nothing is told, all steps hear twice, as ``generate`` does.
 
     A model that goes on from a trained one keeps its ear. In every other sequence of its
-    speech-only steps the exemplar's code gives way to ``style_codes`` of the style itself: E_m^s
-    misreads a part of every style, and a decoder that knows nothing else draws them fainter.
+    speech-only steps the exemplar's code gives way to ``style_codes`` of the style itself, of
+    which E_m^s misreads a part, so that the decoder also learns what the whole looks like.
     """
 
     def __init__(
