@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from accelerate.state import AcceleratorState
 
 from backend import checkpoint, head_shapes, inference, info
 from backend import motion as motions
@@ -58,7 +57,6 @@ def trained(request, demo_head_file, tiny_checkpoint, tmp_path_factory):
             loud = np.repeat(opening, 640)
             soundfile.write(f"{base}.wav", 0.2 * loud * rng.normal(size=len(loud)), 16000)
     prepare("folder", raw, raw.parent / "set")
-    AcceleratorState._reset_state(reset_partial_state=True)
     made = main(
         CaptureTrainArguments(
             preset="vocaset", small=True, data=raw.parent / "set", run=raw.parent / "run",

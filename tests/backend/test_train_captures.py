@@ -56,8 +56,8 @@ def write_captures(raw, subjects=("anna", "ben"), sentences=SENTENCES):
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerate():
-    """Other tests of the process may have asked for another precision."""
+def fresh_accelerate_each_time():
+    """Tests here ask for other precisions."""
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
