@@ -45,7 +45,8 @@ class TrainArguments:
         word_steps: Of the second, in which it is told half of the time what a recogniser heard.
         style_steps: Of the third, in which styles are read from motions.
         lip_steps: Of the fourth, in which phones are read from motions.
-        motion_steps: Of the last, in which the whole model learns to move.
+        motion_steps: Of the last, in which the whole model learns to move; after ``start_from`` all
+            but its ear.
         batch_size: Sequences of 3 s in a step.
         threads: Of torch on a CPU; 0 leaves it to torch.
         without: Parts to leave out; see ``ablations.without``.

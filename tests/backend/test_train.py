@@ -26,13 +26,12 @@ from backend.data.styles import (
     validation_styles,
 )
 from backend.growing import with_deeper_ear
-from backend.model import Style as StyleCode
 from backend.mouth import demo_mouth
 from backend.phones import PHONES
 from backend.protocol import JobError
 from backend.speech_start import new_model
 from backend.train import TrainArguments, main
-from backend.train_motions import WEIGHTS, MotionBody, absolute_loss_factor, geometry_of
+from backend.train_motions import WEIGHTS, MotionBody, geometry_of
 from backend.train_styles import fit_style_maps
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -286,18 +285,6 @@ def test_styles_and_codes_tell_each_other(folder, trained):
     assert (mean - read).square().mean() < 0.8 * read.var(0).mean()
 
 
-def test_a_model_that_goes_on_is_told_every_other_style_itself(trained):
-    _, made = trained
-    goes_on = MotionBody(made.model, geometry_of(demo_mouth()), WEIGHTS, goes_on=True)
-    read = torch.randn(4, made.model.config.style_dim)
-    vectors = torch.randn(4, STYLE_DIM)
-    present = torch.tensor([True, True, False, True])
-    shown = goes_on._with_true_codes({"motion": StyleCode(read, present)}, vectors)["motion"]
-    assert torch.equal(shown.code[::2], read[::2])
-    assert torch.equal(shown.code[1::2], goes_on.style_codes(vectors)[1::2])
-    assert torch.equal(shown.present, present)
-
-
 def test_what_a_process_refuses_is_said_once(tmp_path, capsys):
     words = ["train", "--preset", "tiny", "--data", str(tmp_path), "--run", str(tmp_path / "run")]
     assert command([*words, "--processes", "2"]) == 1
@@ -369,13 +356,6 @@ def test_neighbours_in_a_motion_batch_hear_the_same_in_several_styles(folder, tm
     assert len(batch.speech[::2].flatten(1).sum(1).unique()) == 12
     assert len(vectors.unique(dim=0)) == 24
     assert ((batch.motion[::2] - batch.motion[1::2]).abs().amax((1, 2)) > 0).all()
-
-
-def test_absolute_terms_decide_at_the_end_of_a_new_models_last_stage():
-    progress = (0.0, 0.6, 0.65, 0.7, 1.0)
-    factors = [absolute_loss_factor(share, is_new=True) for share in progress]
-    assert factors == pytest.approx([1.0, 1.0, 5.5, 10.0, 10.0])
-    assert [absolute_loss_factor(share, is_new=False) for share in progress] == [1.0] * 5
 
 
 def test_training_validation_and_test_styles_differ():

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The last stage of training: what a model that goes on from a trained one does otherwise."""
+
+import pytest
+import torch
+
+from backend.config import PRESETS
+from backend.data.styles import STYLE_DIM
+from backend.model import PTalker, Style
+from backend.mouth import demo_mouth
+from backend.speech_start import new_model
+from backend.train_motions import WEIGHTS, MotionBody, absolute_loss_factor, geometry_of
+
+
+def test_of_what_hears_nothing_is_trained_any_more():
+    ear = PTalker(PRESETS["base"]).speech_content  # whose frames are stacked, as tiny's are not
+    ear.freeze_ear()
+    trained = {name for name, value in ear.named_parameters() if value.requires_grad}
+    assert trained == {"content.weight", "content.bias", "spoken_embedding.weight"}
+
+
+def test_every_other_style_is_shown_by_its_own_code():
+    mouth = demo_mouth()
+    model = new_model(PRESETS["tiny"], mouth)
+    body = MotionBody(model, geometry_of(mouth), WEIGHTS, goes_on=True)
+    read = torch.randn(4, model.config.style_dim)
+    vectors = torch.randn(4, STYLE_DIM)
+    present = torch.tensor([True, True, False, True])
+    shown = body._with_true_codes({"motion": Style(read, present)}, vectors)["motion"]
+    assert torch.equal(shown.code[::2], read[::2])
+    assert torch.equal(shown.code[1::2], body.style_codes(vectors)[1::2])
+    assert torch.equal(shown.present, present)
+
+
+def test_absolute_terms_decide_at_the_end_of_a_new_models_last_stage():
+    progress = (0.0, 0.6, 0.65, 0.7, 1.0)
+    factors = [absolute_loss_factor(share, is_new=True) for share in progress]
+    assert factors == pytest.approx([1.0, 1.0, 5.5, 10.0, 10.0])
+    assert [absolute_loss_factor(share, is_new=False) for share in progress] == [1.0] * 5
