@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backend.checked import from_json
 from backend.config import ModelConfig
-from backend.growing import can_grow, with_deeper_ear
+from backend.growing import can_grow, with_deeper_ear, with_phone_spans
 from backend.model import PTalker, load_published_weights
 from backend.protocol import JobError
 
@@ -29,7 +29,11 @@ CARD_NAME: Final = "README.md"
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _MAX_PARAMETERS: Final = 2_000_000_000
 _PUBLISHED_PREFIX: Final = "speech_content.encoder."
-_WITHOUT_LIPS: Final = {"lip_layers": 0, "lip_width": 144}  # older checkpoints do not say so
+_OLDER: Final = {
+    "lip_layers": 0,
+    "lip_width": 144,
+    "span_width": 0,
+}  # not said in older checkpoints
 _REMEDY: Final = "Get the checkpoint again, or choose another."
 
 
@@ -131,6 +135,10 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
         JobError: As of ``load``; or they differ in sizes or in the command that began them.
     """
     models = [load(folder) for folder in folders]
+    widest = max((model.config for model in models), key=lambda each: each.span_width)
+    models = [
+        model if model.config.span_width else with_phone_spans(model, widest) for model in models
+    ]
     deepest = max((model.config for model in models), key=lambda each: each.speech.num_layers)
     models = [
         with_deeper_ear(model, deepest) if can_grow(model.config, deepest) else model
@@ -203,7 +211,7 @@ def read_config(folder: Path) -> ModelConfig:
             f"{FORMAT_VERSION}. {remedy}, or choose another checkpoint."
         )
     try:
-        return from_json(ModelConfig, json.dumps(_WITHOUT_LIPS | data["model"]))
+        return from_json(ModelConfig, json.dumps(_OLDER | data["model"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise JobError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a model is and how it is trained: frozen and checked; ``checked.py`` reads them from JSON.
 
-Everything that differs between models is a field here; model code knows no data set. Presets are
-values of these classes: ``base`` is the bundled model, ``vocaset`` and ``biwi`` have the released
-widths (made consistent: the released code mixes 64 and 128), ``tiny`` is for tests, ``faceformer``
-and ``regression`` are peers made of the same blocks.
+Everything that differs between models is a field here; model code knows no data set. Presets:
+``base`` is the bundled model, ``vocaset`` and ``biwi`` have the released widths (made consistent:
+the released code mixes 64 and 128), ``tiny`` is for tests, the others are peers of the same blocks.
 """
 
 from __future__ import annotations
@@ -131,6 +130,7 @@ class ModelConfig:
         style_dropout: Share of sequences for which a given source is dropped while training.
         speakers: Speakers or styles of training that have a number.
         num_phone_ids: Phone ids, 0 meaning none.
+        span_width: Width of what a told phone's length and loudness go through; 0 for none.
         dropout: While training.
         feedback_noise: Standard deviation of what is added to fed-back weights (solved) or
             features (learned) while training.
@@ -173,6 +173,7 @@ class ModelConfig:
     style_dropout: float = 0.3
     speakers: tuple[str, ...] = ()
     num_phone_ids: int = 41
+    span_width: int = 0
     dropout: float = 0.1
     feedback_noise: float = 0.05
     speech: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
@@ -186,7 +187,7 @@ class ModelConfig:
             "cross_window", "num_phone_ids",
         )  # fmt: skip
         require_share(self, "style_dropout", "dropout")
-        for name in ("motion_convs", "motion_layers", "lip_layers", "feedback_noise"):
+        for name in ("motion_convs", "motion_layers", "lip_layers", "span_width", "feedback_noise"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected >= 0")
         for width, heads in (("feature_dim", "decoder_heads"), ("motion_width", "motion_heads")):
             require(
@@ -211,6 +212,8 @@ class ModelConfig:
             solved or self.num_nodes <= self.num_vertices,
             f"num_nodes {self.num_nodes} is above num_vertices {self.num_vertices}",
         )
+        can_span = self.num_phone_ids > 1 and self.speech.kind != "hubert"
+        require(can_span or not self.span_width, "span_width needs features and phones to be told")
         require(solved or bool(self.topology), "learned shapes belong to a topology: name it")
 
     @property
@@ -331,6 +334,7 @@ PRESETS: dict[str, ModelConfig] = {
         preset="base",
         motion_stride=4,
         lip_layers=8,
+        span_width=96,
         speakers=tuple(f"style_{number}" for number in range(64)),
         dropout=0.0,
         speech=SpeechEncoderConfig(stacking=2, num_layers=9, window=24, dropout=0.0),
@@ -380,6 +384,7 @@ PRESETS: dict[str, ModelConfig] = {
         motion_heads=2,
         lip_layers=2,
         lip_width=16,
+        span_width=8,
         speech_style_width=16,
         decoder_layers=2,
         decoder_heads=2,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gives a trained model a deeper ear or a lip reader; training goes on from what it knows.
+"""Gives a trained model a deeper ear or further parts; training goes on from what it knows.
 
 Apart from ``train.py`` because it changes weights where no gradient does.
 """
@@ -38,7 +38,25 @@ def with_lip_reader(model: PTalker, config: ModelConfig) -> PTalker:
     Returns:
         The model with it, in evaluation mode.
     """
-    grown = PTalker(replace(model.config, lip_layers=config.lip_layers, lip_width=config.lip_width))
+    layers, width = config.lip_layers, config.lip_width
+    return _with_more(model, replace(model.config, lip_layers=layers, lip_width=width))
+
+
+def with_phone_spans(model: PTalker, config: ModelConfig) -> PTalker:
+    """The same function with a part that sees told phones as wholes, which adds nothing yet.
+
+    Args:
+        model: Without it; it is left as it is.
+        config: Says how wide it is.
+
+    Returns:
+        The model with it, in evaluation mode.
+    """
+    return _with_more(model, replace(model.config, span_width=config.span_width))
+
+
+def _with_more(model: PTalker, config: ModelConfig) -> PTalker:
+    grown = PTalker(config)
     grown.load_state_dict({**grown.state_dict(), **model.state_dict()})
     return grown.eval()
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from backend import checkpoint
 from backend.model import PTalker
-from backend.model.content_encoders import TRUST_FRAMES
 from backend.motion import write_whole
 from backend.phones import PHONES
 from backend.protocol import JobError
@@ -161,7 +160,7 @@ def _metadata(model: PTalker, folder: Path) -> dict[str, str]:
         "max_weight": config.max_weight,
         "phones": list(PHONES),
         "styles": {"neutral": model.neutral_style()[0].tolist(), **styles},
-        "frames_around": model.decoder.reach + 2 * encoder.reach + TRUST_FRAMES + 3,
+        "frames_around": model.decoder.reach + encoder.full_reach + 3,
         "frames_stacked": encoder.stacking,
     }
     return {name: json.dumps(value) for name, value in values.items()}

@@ -26,7 +26,11 @@ Frozen = Literal["nothing", "convolutions", "everything"]
 
 BUNDLED: Final = Path(__file__).parent / "checkpoints" / "base"
 _WITHOUT_PHONES: Final = 1
-_UNHEARD: Final = ("content.", "spoken_embedding.")  # of the ear, but made for one decoder
+_UNHEARD: Final = (
+    "content.",
+    "spoken_embedding.",
+    "spans.",
+)  # of the ear, but made for one decoder
 _HOW: Final = (
     "Give --speech-encoder base, a folder with a HuBERT's config.json and model.safetensors, or "
     "HUB_ID@COMMIT."
@@ -102,6 +106,7 @@ def fill_ear(model: PTalker, source: SpeechSource) -> None:
     prefix = "speech_content."
     weights = checkpoint.load_part(Path(source.place), prefix)
     given = {name.removeprefix(prefix): value for name, value in weights.items()}
+    given = {name: value for name, value in given.items() if not name.startswith(_UNHEARD)}
     own = {name: value for name, value in ear.state_dict().items() if name.startswith(_UNHEARD)}
     try:
         ear.load_state_dict({**given, **own}, strict=True)

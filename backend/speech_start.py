@@ -11,7 +11,7 @@ import torch
 
 from backend import checkpoint
 from backend.config import ModelConfig
-from backend.growing import can_grow, with_deeper_ear, with_lip_reader
+from backend.growing import can_grow, with_deeper_ear, with_lip_reader, with_phone_spans
 from backend.model import PTalker, face_point_graph
 from backend.mouth import Mouth
 from backend.protocol import JobError
@@ -56,6 +56,8 @@ def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: i
         if lip_steps == 0:
             raise JobError(f'"{folders[0]}" cannot read lips yet: give --lip-steps 1 or more.')
         model = with_lip_reader(model, config)
+    if model.config.span_width == 0 < config.span_width:
+        model = with_phone_spans(model, config)
     if can_grow(model.config, config):
         model = with_deeper_ear(model, config)
     if model.config != config:

@@ -12,6 +12,8 @@ from transformers import Wav2Vec2BertModel
 
 from backend.config import ModelConfig
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
+from backend.model.frames import fit_frames, take_frames
+from backend.model.phone_spans import SPAN_FRAMES, PhoneSpans
 from backend.model.speech_encoders import build_speech_encoder, conformer_reach
 from backend.phones import PHONE_IDS, SILENCE
 
@@ -79,6 +81,11 @@ class SpeechContentEncoder(nn.Module):
         self.spoken_embedding = nn.Embedding(
             config.num_phone_ids, config.feature_dim, padding_idx=0
         )
+        self.spans: PhoneSpans | None = None
+        if config.span_width:
+            self.spans = PhoneSpans(
+                config.feature_dim, speech.input_dim, config.span_width, config.feature_dim
+            )
         if speech.frozen == "everything":
             self.encoder.requires_grad_(False)
         elif speech.frozen == "convolutions":
@@ -107,20 +114,30 @@ class SpeechContentEncoder(nn.Module):
             The content.
         """
         with torch.set_grad_enabled(trains_encoder and torch.is_grad_enabled()):
-            hidden, mask = self.hear(self.prepare(speech, lengths), lengths, phones)
+            prepared = self.prepare(speech, lengths)
+            hidden, mask = self.hear(prepared, lengths, phones)
             phone_logits = self.phones(hidden)
         if num_frames is None:
             num_frames = max(1, round(hidden.shape[1] * self.fps / self.rate_hz))
-        content = self.content_of(hidden, phones)
+        content = self.content_of(prepared, hidden, mask, phones)
         features, frames = self.to_motion_clock(content, mask, num_frames)
         return SpeechContent(features, frames, hidden, mask, phone_logits)
 
-    def content_of(self, hidden: Tensor, phones: Tensor | None) -> Tensor:
-        """Content of hidden frames ``(B, S, H)`` and the phones ``(B, S)`` told with them.
+    def content_of(
+        self, speech: Tensor, hidden: Tensor, mask: Tensor, phones: Tensor | None
+    ) -> Tensor:
+        """Content of what ``hear`` made of prepared speech and of the phones told with it.
 
         The phones go past the encoder too: its layers, which make one token of two frames, blur
         when a phone begins, and with it when lips close. How far they are to be trusted is not told
-        here, the hidden frames say it.
+        here, the hidden frames say it. Nor do they say how long a phone lasts and how loud it is as
+        a whole: ``spans`` adds that.
+
+        Args:
+            speech: As ``hear`` takes it.
+            hidden: Hidden frames, shape ``(B, S, H)``.
+            mask: True at valid ones, shape ``(B, S)``.
+            phones: Ids ``(B, S)``, cut or filled with 0 to that length.
 
         Returns:
             Shape ``(B, S, F)``.
@@ -128,9 +145,18 @@ class SpeechContentEncoder(nn.Module):
         content: Tensor = self.content(hidden)
         if phones is None or self.num_phones == 0:
             return content
-        phones = _fit(phones, hidden.shape[1])
+        phones = fit_frames(phones, hidden.shape[1]) * mask
         symbols = torch.where(phones > 0, (phones - 1) % self.num_phones + 1, 0)
-        return content + self.spoken_embedding(symbols)
+        embedded = self.spoken_embedding(symbols)
+        content = content + embedded
+        if self.spans is not None:
+            content = content + self.spans(symbols, embedded, speech[:, : hidden.shape[1]])
+        return content
+
+    @property
+    def full_reach(self) -> int:
+        """Frames on each side that content of features depends on, heard twice."""
+        return self.reach + TRUST_FRAMES + max(self.reach, SPAN_FRAMES)
 
     @torch.no_grad()
     def trust_as_recognised(self) -> None:
@@ -163,10 +189,10 @@ class SpeechContentEncoder(nn.Module):
         if isinstance(encoder, Wav2Vec2BertModel):
             mask = frame_mask(lengths, speech.shape[1])
             whole = speech.shape[1] + (-speech.shape[1]) % self.stacking
-            speech = _fit(speech * mask.unsqueeze(-1), whole)
+            speech = fit_frames(speech * mask.unsqueeze(-1), whole)
             hidden, _ = encoder.feature_projection(self._stack(speech))
             if phones is not None:
-                phones = _fit(phones[:, : mask.shape[1]] * mask[:, : phones.shape[1]], whole)
+                phones = fit_frames(phones[:, : mask.shape[1]] * mask[:, : phones.shape[1]], whole)
                 hidden = hidden + self._stack(self.phone_embedding(phones))
             tokens = frame_mask((lengths + self.stacking - 1) // self.stacking, hidden.shape[1])
             out = encoder.encoder(hidden, attention_mask=tokens).last_hidden_state
@@ -181,7 +207,7 @@ class SpeechContentEncoder(nn.Module):
             counts = (counts - kernel) // stride + 1
         mask = frame_mask(counts, out.shape[1])
         if phones is not None:
-            out = out + self.phone_embedding(_fit(phones, out.shape[1]))
+            out = out + self.phone_embedding(fit_frames(phones, out.shape[1]))
         return out * mask.unsqueeze(-1), mask
 
     @torch.no_grad()
@@ -231,7 +257,7 @@ class SpeechContentEncoder(nn.Module):
         heard = self.phones(hidden).log_softmax(-1)
         if phones is None:
             phones = heard.new_zeros(heard.shape[:2], dtype=torch.int64)
-        told = _fit(phones, heard.shape[1])
+        told = fit_frames(phones, heard.shape[1])
         is_certain = told > self.num_phones
         recognised = torch.where(is_certain, 0, told)
         heard = heard + self._trust(heard, recognised) * F.one_hot(recognised, heard.shape[2])
@@ -283,8 +309,8 @@ class SpeechContentEncoder(nn.Module):
         """
         shift = first_frame - first_hidden
         if self.fps == self.rate_hz and self.offset_seconds == 0.0:
-            content = _fit((content * mask.unsqueeze(-1))[:, shift:], num_frames)
-            return content, _fit(mask[:, shift:], num_frames)
+            content = fit_frames((content * mask.unsqueeze(-1))[:, shift:], num_frames)
+            return content, fit_frames(mask[:, shift:], num_frames)
         counts = mask.sum(1, keepdim=True)  # (B, 1)
         last = (counts - 1).clamp(min=0)
         frames = torch.arange(num_frames, device=content.device, dtype=torch.float64) + first_frame
@@ -294,7 +320,7 @@ class SpeechContentEncoder(nn.Module):
         low = places.floor().long()
         share = (places - low).unsqueeze(-1).to(content.dtype)
         high = torch.minimum(low + 1, last)
-        out = torch.lerp(_take(content, low), _take(content, high), share)
+        out = torch.lerp(take_frames(content, low), take_frames(content, high), share)
         return out * valid.unsqueeze(-1), valid
 
 
@@ -345,39 +371,3 @@ def masked_instance_norm(x: Tensor, mask: Tensor) -> Tensor:
     centred = (x - (x * weight).sum(1, keepdim=True) / count) * weight
     variance = centred.square().sum(1, keepdim=True) / count
     return centred * torch.rsqrt(variance + 1e-5)
-
-
-def average_frames(x: Tensor, mask: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Means of ``stride`` frames, of the valid ones, and the mask of these; ``(B, T, ...)``."""
-    if stride == 1:
-        return x, mask
-    padding = (-x.shape[1]) % stride
-    weight = F.pad(mask, (0, padding)).unflatten(1, (-1, stride)).to(x.dtype)  # (B, T', stride)
-    x = F.pad(x.flatten(2), (0, 0, 0, padding)).unflatten(1, (-1, stride)).unflatten(3, x.shape[2:])
-    count = weight.sum(2)
-    share = weight / count.clamp(min=1.0).unsqueeze(-1)
-    return torch.einsum("bts...,bts->bt...", x, share), count > 0
-
-
-def stretch_frames(x: Tensor, mask: Tensor, stride: int, num_frames: int) -> Tensor:
-    """Back from means of ``stride`` frames to ``num_frames``, linear in time; ``(B, T', C)``."""
-    if stride == 1:
-        return x
-    places = (torch.arange(num_frames, device=x.device) - (stride - 1) / 2) / stride
-    last = (mask.sum(1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
-    places = torch.minimum(places.clamp(min=0.0).unsqueeze(0), last.to(places.dtype))
-    low = places.floor().long()
-    share = (places - low).unsqueeze(-1).to(x.dtype)
-    return torch.lerp(_take(x, low), _take(x, torch.minimum(low + 1, last)), share)
-
-
-def _fit(x: Tensor, num_frames: int) -> Tensor:
-    """Cut, or filled with zeros, to ``num_frames`` along axis 1."""
-    if x.shape[1] >= num_frames:
-        return x[:, :num_frames]
-    return torch.cat((x, x.new_zeros(x.shape[0], num_frames - x.shape[1], *x.shape[2:])), dim=1)
-
-
-def _take(x: Tensor, frames: Tensor) -> Tensor:
-    """Frames ``(B, T)`` of ``x`` ``(B, S, C)``."""
-    return x.gather(1, frames.unsqueeze(-1).expand(-1, -1, x.shape[2]))

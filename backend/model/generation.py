@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from backend.model.content_encoders import TRUST_FRAMES
 from backend.model.stepping import Stepper
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tenso
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
     is_waveform = encoder.hears_waveform and sound.speech.ndim == 2
-    margin = 2 + (_WAVEFORM_REACH if is_waveform else 2 * encoder.reach + TRUST_FRAMES)
+    margin = 2 + (_WAVEFORM_REACH if is_waveform else encoder.full_reach)
     hidden_start, hidden_end = (
         (frame / encoder.fps - encoder.offset_seconds) * encoder.rate_hz for frame in (first, last)
     )
@@ -124,7 +123,7 @@ def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tenso
         phones = encoder.with_own_phones(speech, lengths, phones)
     hidden, mask = encoder.hear(speech, lengths, phones)
     return encoder.to_motion_clock(
-        encoder.content_of(hidden, phones),
+        encoder.content_of(speech, hidden, mask, phones),
         mask,
         last - first,
         first_frame=first,

@@ -16,9 +16,8 @@ from backend.model.content_encoders import (
     MotionContentEncoder,
     SpeechContent,
     SpeechContentEncoder,
-    average_frames,
-    stretch_frames,
 )
+from backend.model.frames import average_frames, stretch_frames
 from backend.model.graph_encoder import GraphEncoder, MotionGraph
 from backend.model.lip_reader import LipReader
 from backend.model.motion_decoder import MotionDecoder
