@@ -16,7 +16,8 @@ def test_of_what_hears_nothing_is_trained_any_more():
     ear = PTalker(PRESETS["base"]).speech_content  # whose frames are stacked, as tiny's are not
     ear.freeze_ear()
     trained = {name for name, value in ear.named_parameters() if value.requires_grad}
-    assert trained == {"content.weight", "content.bias", "spoken_embedding.weight"}
+    spans = {f"spans.{part}.{name}" for part in ("enter", "leave") for name in ("weight", "bias")}
+    assert trained == {"content.weight", "content.bias", "spoken_embedding.weight"} | spans
 
 
 def test_every_other_style_is_shown_by_its_own_code():
