@@ -57,7 +57,7 @@ def in_parallel(
     for start, end in _chunks(num_frames, chunk_frames):
         first = max(0, start - model.decoder.reach)
         last = min(num_frames, end + model.decoder.reach)
-        content, mask = _content(model, sound, first, last)
+        content, mask = content_between(model, sound, first, last)
         queries = model.decoder.queries(style, last - first)
         hidden = model.decoder(queries, content, mask, style, causal=False)
         parts.append(model.weights(hidden[:, start - first : end - first]))
@@ -83,7 +83,7 @@ def step_by_step(
     for start, end in _chunks(num_frames, chunk_frames):
         window = model.config.cross_window
         first, last = max(0, start - window), min(num_frames, end + window)
-        content, mask = _content(model, sound, first, last)
+        content, mask = content_between(model, sound, first, last)
         stepper.enter(content, mask, before=start - first, num_frames=end - start)
         with torch.inference_mode():  # a tenth faster than without gradients alone
             for frame in range(start, end):
@@ -101,7 +101,7 @@ def _chunks(num_frames: int, chunk_frames: int) -> Iterator[tuple[int, int]]:
         yield start, min(num_frames, start + chunk_frames)
 
 
-def _content(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tensor, Tensor]:
+def content_between(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tensor, Tensor]:
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
     is_waveform = encoder.hears_waveform and sound.speech.ndim == 2
