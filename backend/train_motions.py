@@ -226,7 +226,7 @@ def motion_stage(
     at_once = batch_size // BATCHES_PER_STEP
     whole = MotionRecipe(batch_size=max(2, at_once * 3 // 8), num_styles=num_styles)
     if body.goes_on:  # what the ear can tell is known by then
-        whole = replace(whole, exact_share=0.45, corrupted_share=0.3)
+        whole = replace(whole, exact_share=0.45, corrupted_share=0.3, slow_share=0.15)
     speech_only = replace(
         whole,
         batch_size=_STYLES_PER_CLIP * max(1, at_once * 3 // 8),

@@ -29,6 +29,7 @@ CLEAN_SHARE = 0.15
 NO_SPEECH_SHARE = 0.06
 PACED_SHARE = 0.6
 PACES = (0.85, 1.4)
+SLOW_PACES = (0.4, 0.85)
 STRENGTHS = (0.2, 1.6)
 EXEMPLAR_FRAMES = (125, 250)
 """Shortest and longest clip from which a style is read where that costs little."""
@@ -119,16 +120,18 @@ def _features_without_speech(num_frames: int, rng: np.random.Generator) -> NDArr
 
 
 def draw_crop(
-    data: SpeechData, rng: np.random.Generator, *, num_frames: int
+    data: SpeechData, rng: np.random.Generator, *, num_frames: int, slow_share: float = 0.0
 ) -> tuple[Clip, int, NDArray[np.int64]]:
     """A clip, a start in it and the phones from there; rarely one that is mostly silence.
 
     Most are spoken at another pace: learners of English, who are much of the recorded speech, read
-    slower than others talk.
+    slower than others talk. A share is drawled, since held sounds are rare in what is read.
     """
     while True:
         clip = data.train[int(rng.integers(len(data.train)))]
-        if rng.random() < PACED_SHARE:
+        if slow_share and rng.random() < slow_share:
+            clip = clip.at_pace(rng.uniform(*SLOW_PACES))
+        elif rng.random() < PACED_SHARE:
             clip = clip.at_pace(rng.uniform(*PACES))
         start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
         length = min(num_frames, clip.num_frames - start)
@@ -155,6 +158,7 @@ class MotionRecipe:
         voice_share: Of the rest, those whose style can be heard in part in the voice.
         masked_share: Sequences whose features are masked as in the first stage.
         scaled_share: Of those in a style, the ones that have more or less of it than is shown.
+        slow_share: Sequences that are spoken slower, down to less than half of the usual pace.
         styles_per_clip: Neighbouring sequences that say and hear the same, each in its own style.
     """
 
@@ -169,6 +173,7 @@ class MotionRecipe:
     voice_share: float = 0.5
     masked_share: float = 0.5
     scaled_share: float = 0.0
+    slow_share: float = 0.0
     styles_per_clip: int = 1
 
 
@@ -240,7 +245,9 @@ def _motion_rows(
     data: SpeechData, recipe: MotionRecipe, rng: np.random.Generator
 ) -> list[dict[str, NDArray[np.generic]]]:
     """Sequences of one crop: arrays without padding, named as the fields of ``TrainingBatch``."""
-    clip, start, labels = draw_crop(data, rng, num_frames=recipe.num_frames)
+    clip, start, labels = draw_crop(
+        data, rng, num_frames=recipe.num_frames, slow_share=recipe.slow_share
+    )
     span = slice(start, start + len(labels))
     told = _told_phones(clip, recipe, rng)[span]
     is_spoken = rng.random() >= NO_SPEECH_SHARE
