@@ -61,7 +61,8 @@ def build(config: ModelConfig, *, seed: int = 0, lively: bool = False) -> PTalke
     if lively:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if "modulation" in name or "distance_scores" in name or name == "fusion.neutral":
+                silent = ("modulation", "distance_scores", "spans.leave")  # as they begin
+                if name == "fusion.neutral" or any(part in name for part in silent):
                     parameter.normal_(std=0.1)
             model.head.weight.normal_(std=0.3)
             model.head.bias.fill_(0.4 if config.shape_kind == "solved" else 0.0)

@@ -19,7 +19,7 @@ BARE = dataclasses.replace(TINY, span_width=0)
 
 
 def lively(config: ModelConfig, seed: int = 0) -> PTalker:
-    """A model none of whose parts adds nothing."""
+    """A model whose spans say something."""
     torch.manual_seed(seed)
     model = PTalker(config).eval()
     if model.speech_content.spans is not None:
