@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from backend.data.articulation import articulate
-from backend.data.batches import EXEMPLAR_FRAMES, IGNORED, draw_crop
+from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
+from backend.data.crops import draw_crop
 from backend.data.dataset import FPS, SpeechData
 from backend.data.styles import Style
 from backend.model import PTalker, frame_mask

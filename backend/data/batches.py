@@ -16,6 +16,7 @@ from torch import Tensor
 
 from backend import audio
 from backend.data.articulation import articulate
+from backend.data.crops import draw_crop
 from backend.data.dataset import FPS, Clip, SpeechData
 from backend.data.feature_augmentation import augment, mask, no_speech
 from backend.data.phone_errors import corrupt
@@ -27,9 +28,6 @@ from backend.solved_shapes import ARKIT_NAMES
 IGNORED = -100
 CLEAN_SHARE = 0.15
 NO_SPEECH_SHARE = 0.06
-PACED_SHARE = 0.6
-PACES = (0.85, 1.4)
-SLOW_PACES = (0.4, 0.85)
 STRENGTHS = (0.2, 1.6)
 EXEMPLAR_FRAMES = (125, 250)
 """Shortest and longest clip from which a style is read where that costs little."""
@@ -117,27 +115,6 @@ def _features_without_speech(num_frames: int, rng: np.random.Generator) -> NDArr
     """Features while nobody speaks, shape ``(num_frames, 160)``."""
     mel = augment(no_speech(2 * num_frames, rng), rng)
     return audio.normalise(mel).reshape(num_frames, audio.NUM_FEATURES)
-
-
-def draw_crop(
-    data: SpeechData, rng: np.random.Generator, *, num_frames: int, slow_share: float = 0.0
-) -> tuple[Clip, int, NDArray[np.int64]]:
-    """A clip, a start in it and the phones from there; rarely one that is mostly silence.
-
-    Most are spoken at another pace: learners of English, who are much of the recorded speech, read
-    slower than others talk. A share is drawled, since held sounds are rare in what is read.
-    """
-    while True:
-        clip = data.train[int(rng.integers(len(data.train)))]
-        if slow_share and rng.random() < slow_share:
-            clip = clip.at_pace(rng.uniform(*SLOW_PACES))
-        elif rng.random() < PACED_SHARE:
-            clip = clip.at_pace(rng.uniform(*PACES))
-        start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
-        length = min(num_frames, clip.num_frames - start)
-        labels = phone_frames(clip.phones, clip.num_frames, FPS)[start : start + length]
-        if rng.random() < 1.1 - np.mean(labels == PHONE_IDS[SILENCE]):
-            return clip, start, labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import soundfile
 from scipy.ndimage import uniform_filter1d
 
 from backend import audio
-from backend.data import batches, dataset, feature_augmentation
+from backend.data import batches, crops, dataset, feature_augmentation
 from backend.phones import PHONE_IDS
 from backend.protocol import JobError
 
@@ -160,7 +160,7 @@ def test_a_phone_batch_depends_on_seed_and_number_only(data):
 def test_a_phone_batch_is_padded_and_labelled(data):
     batch = batches.phone_batch(data, seed=0, number=0, batch_size=16, num_frames=120)
     frames = audio.num_feature_frames(int(SECONDS * 16000))
-    slowest, fastest = batches.PACES
+    slowest, fastest = crops.PACES
     assert batch.speech.shape == (16, 120, 160)
     assert int(batch.lengths.min()) >= frames / fastest - 1
     for speech, phones, length in zip(batch.speech, batch.phones, batch.lengths, strict=True):
@@ -170,3 +170,17 @@ def test_a_phone_batch_is_padded_and_labelled(data):
         if (phones[:length] != PHONE_IDS["SIL"]).any():  # somebody speaks
             assert length <= frames / slowest + 1
             assert phones[length * 2 // 5] == PHONE_IDS["M"]  # at any pace
+
+
+def test_a_share_of_the_crops_is_slow(data):
+    usual = max(clip.num_frames for clip in data.train) / crops.PACES[0] + 1
+
+    def share_of_slow(slow_share: float) -> float:
+        rng = np.random.default_rng(0)
+        drawn = [
+            crops.draw_crop(data, rng, num_frames=50, slow_share=slow_share) for _ in range(80)
+        ]
+        return float(np.mean([clip.num_frames > usual for clip, _, _ in drawn]))
+
+    assert share_of_slow(0.0) == 0.0
+    assert 0.3 < share_of_slow(0.5) < 0.7

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Crops of speech to train on: of which clip, at which pace, from where.
+
+Apart from ``batches.py``, which makes of them what a model is taught.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.data.dataset import FPS, Clip, SpeechData
+from backend.phones import PHONE_IDS, SILENCE, phone_frames
+
+PACED_SHARE = 0.6
+PACES = (0.85, 1.4)
+SLOW_PACES = (0.4, 0.85)
+
+
+def draw_crop(
+    data: SpeechData, rng: np.random.Generator, *, num_frames: int, slow_share: float = 0.0
+) -> tuple[Clip, int, NDArray[np.int64]]:
+    """A clip, a start in it and the phones from there; rarely one that is mostly silence.
+
+    Most are spoken at another pace: learners of English, who are much of the recorded speech, read
+    slower than others talk. A share is drawled, since held sounds are rare in what is read.
+    """
+    while True:
+        clip = data.train[int(rng.integers(len(data.train)))]
+        if slow_share and rng.random() < slow_share:
+            clip = clip.at_pace(rng.uniform(*SLOW_PACES))
+        elif rng.random() < PACED_SHARE:
+            clip = clip.at_pace(rng.uniform(*PACES))
+        start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
+        length = min(num_frames, clip.num_frames - start)
+        labels = phone_frames(clip.phones, clip.num_frames, FPS)[start : start + length]
+        if rng.random() < 1.1 - np.mean(labels == PHONE_IDS[SILENCE]):
+            return clip, start, labels
