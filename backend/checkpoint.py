@@ -29,11 +29,8 @@ CARD_NAME: Final = "README.md"
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _MAX_PARAMETERS: Final = 2_000_000_000
 _PUBLISHED_PREFIX: Final = "speech_content.encoder."
-_OLDER: Final = {
-    "lip_layers": 0,
-    "lip_width": 144,
-    "span_width": 0,
-}  # not said in older checkpoints
+_OLDER: Final = {"lip_layers": 0, "lip_width": 144, "span_width": 0}
+"""What older checkpoints do not say."""
 _REMEDY: Final = "Get the checkpoint again, or choose another."
 
 
@@ -123,7 +120,8 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
 
     Such a mean ("model soup", Wortsman et al. 2022) can be better than each of them; that of
     weights which began at random apart from each other is none. Shallower ears are made as deep as
-    the deepest first, which does not change what they hear.
+    the deepest first, and who does not see phones as wholes gets the part for it, neither of which
+    changes what they do.
 
     Args:
         folders: One or more.
@@ -137,7 +135,10 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
     models = [load(folder) for folder in folders]
     widest = max((model.config for model in models), key=lambda each: each.span_width)
     models = [
-        model if model.config.span_width else with_phone_spans(model, widest) for model in models
+        with_phone_spans(model, widest)
+        if model.config.span_width == 0 < widest.span_width
+        else model
+        for model in models
     ]
     deepest = max((model.config for model in models), key=lambda each: each.speech.num_layers)
     models = [

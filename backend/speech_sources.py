@@ -26,11 +26,8 @@ Frozen = Literal["nothing", "convolutions", "everything"]
 
 BUNDLED: Final = Path(__file__).parent / "checkpoints" / "base"
 _WITHOUT_PHONES: Final = 1
-_UNHEARD: Final = (
-    "content.",
-    "spoken_embedding.",
-    "spans.",
-)  # of the ear, but made for one decoder
+_UNHEARD: Final = ("content.", "spoken_embedding.", "spans.")
+"""Parts of an ear that were made for one decoder."""
 _HOW: Final = (
     "Give --speech-encoder base, a folder with a HuBERT's config.json and model.safetensors, or "
     "HUB_ID@COMMIT."
