@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from backend import audio, checkpoint, metrics
 from backend.data.styles import Style
-from backend.evaluate_styles import style_figures
+from backend.evaluate_styles import style_figures, voice_figures
 from backend.inference import Predictor
 from backend.inference import Style as ModelStyle
 from backend.listening import Listener
@@ -93,7 +93,9 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
         }
         if arguments.styles:
             model = checkpoint.load(arguments.checkpoint)
-            report["styles"] = style_figures(model.eval(), clips, mouth)
+            report["styles"] = style_figures(model, clips, mouth) | voice_figures(
+                model, clips, mouth
+            )
     finally:
         predictor.close()
     if arguments.out is not None:

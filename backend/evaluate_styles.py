@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from backend import audio, metrics
-from backend.data.styles import Style, training_styles, unseen_styles
+from backend.data.prosody import measure_prosody, voice_character
+from backend.data.styles import Style, style_for_voice, training_styles, unseen_styles
 from backend.model import PTalker
 from backend.model.style_fit import fit_style
 from backend.mouth import Mouth
@@ -86,6 +87,41 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
         "closures_recall_worst": min(counts.recall for counts in closed),
         "closures_f1_mean_of_truth": float(np.mean([counts.f1 for counts in closed_truth])),
         "closures_f1_worst_of_truth": min(counts.f1 for counts in closed_truth),
+    }
+
+
+def voice_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> dict[str, float]:
+    """Whether the style that is heard in a voice is nearer to its speaker's than none.
+
+    Styles are tied to voices as in training: half of what can be heard is chance, and the rest
+    cannot be heard at all, so that no code of a voice comes near to a speaker's own.
+
+    Args:
+        model: In evaluation mode, on the CPU.
+        clips: Sentences, each heard for its style too.
+        mouth: Where motion is measured.
+
+    Returns:
+        ``error_ratio_voice_to_own_neutral``: mean over styles of the error to the true answer over
+        that of the model's own neutral one, phones known; ``voice_nearer_share``: of the styles
+        for which it is below 1.
+    """
+    rng = np.random.default_rng(48)
+    ratios = []
+    for number in range(NUM_STYLES):
+        clip = clips[number % len(clips)]
+        prosody = measure_prosody(
+            clip.samples, sample_rate=audio.SAMPLE_RATE_HZ, num_frames=clip.num_frames, fps=FPS
+        )
+        style = style_for_voice(voice_character(clip.samples, prosody, clip.phones), rng)
+        sound = torch.from_numpy(audio.stacked_log_mel(clip.samples))[None]
+        codes = model.encode_audio_style(sound), model.neutral_style()
+        voiced, unstyled = (generate(model, clip, code, told=True) for code in codes)
+        truth = clip.articulated(clip.phones, style)
+        ratios.append(_ratio([voiced], [truth], [unstyled], mouth))
+    return {
+        "error_ratio_voice_to_own_neutral": float(np.mean(ratios)),
+        "voice_nearer_share": float(np.mean(np.array(ratios) < 1.0)),
     }
 
 

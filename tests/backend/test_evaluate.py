@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from backend import audio
+from backend import audio, checkpoint, evaluate_styles
 from backend.data.articulation import articulate
-from backend.data.styles import Style
+from backend.data.styles import PRESETS, Style
 from backend.evaluate import judge, lip_errors_mm, phone_opening, read_clips, silent_frames, table
 from backend.mouth import CLOSED_MM, demo_mouth
 from backend.phones import Phone
@@ -65,6 +66,36 @@ def test_a_still_face_scores_badly(mouth, clip):
     figures = judge([np.zeros_like(truth)], [truth], [clip], mouth)
     assert figures["opening"] == 0.0
     assert figures["lip_error_mm"] > 1.0
+
+
+class _Voiced:
+    """In place of a model: which code is asked for is all that it knows."""
+
+    def encode_audio_style(self, speech):
+        return torch.ones(len(speech), 1)
+
+    def neutral_style(self):
+        return torch.zeros(1, 1)
+
+
+@pytest.mark.parametrize(("heard", "ratio", "share"), [("broad", 0.0, 1.0), ("neutral", 1.0, 0.0)])
+def test_a_voice_tells_its_style_or_nothing(mouth, clip, monkeypatch, heard, ratio, share):
+    def answer(_, spoken, code, *, told):
+        assert told
+        return spoken.articulated(spoken.phones, PRESETS[heard if code.item() else "neutral"])
+
+    monkeypatch.setattr(evaluate_styles, "generate", answer)
+    monkeypatch.setattr(evaluate_styles, "style_for_voice", lambda *_: PRESETS["broad"])
+    figures = evaluate_styles.voice_figures(_Voiced(), [clip], mouth)
+    assert figures["error_ratio_voice_to_own_neutral"] == pytest.approx(ratio)
+    assert figures["voice_nearer_share"] == share
+
+
+def test_the_bundled_model_hears_a_part_of_most_voices_style(mouth):
+    clips = read_clips(real_speech("PTALKER_SPEECH_VOICES", "speech-voices"), "alignment.json")
+    figures = evaluate_styles.voice_figures(checkpoint.load(BUNDLED), clips, mouth)
+    assert figures["error_ratio_voice_to_own_neutral"] < 0.9
+    assert figures["voice_nearer_share"] > 0.75
 
 
 def test_a_late_motion_has_a_lag(mouth, clip):
