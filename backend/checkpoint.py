@@ -134,12 +134,7 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
     """
     models = [load(folder) for folder in folders]
     widest = max((model.config for model in models), key=lambda each: each.span_width)
-    models = [
-        with_phone_spans(model, widest)
-        if model.config.span_width == 0 < widest.span_width
-        else model
-        for model in models
-    ]
+    models = [with_phone_spans(model, widest) for model in models]
     deepest = max((model.config for model in models), key=lambda each: each.speech.num_layers)
     models = [
         with_deeper_ear(model, deepest) if can_grow(model.config, deepest) else model

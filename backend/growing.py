@@ -46,12 +46,14 @@ def with_phone_spans(model: PTalker, config: ModelConfig) -> PTalker:
     """The same function with a part that sees told phones as wholes, which adds nothing yet.
 
     Args:
-        model: Without it; it is left as it is.
-        config: Says how wide it is.
+        model: It is left as it is.
+        config: Says how wide the part is.
 
     Returns:
-        The model with it, in evaluation mode.
+        The model with it, in evaluation mode; itself where it has one or the config wants none.
     """
+    if model.config.span_width or not config.span_width:
+        return model
     return _with_more(model, replace(model.config, span_width=config.span_width))
 
 

@@ -56,8 +56,7 @@ def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: i
         if lip_steps == 0:
             raise JobError(f'"{folders[0]}" cannot read lips yet: give --lip-steps 1 or more.')
         model = with_lip_reader(model, config)
-    if model.config.span_width == 0 < config.span_width:
-        model = with_phone_spans(model, config)
+    model = with_phone_spans(model, config)
     if can_grow(model.config, config):
         model = with_deeper_ear(model, config)
     if model.config != config:

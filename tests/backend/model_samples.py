@@ -59,9 +59,9 @@ def build(config: ModelConfig, *, seed: int = 0, lively: bool = False) -> PTalke
     model = PTalker(config)
     model.set_graph(random_graph(config))
     if lively:
+        silent = ("modulation", "distance_scores", "spans.leave")  # as they begin
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                silent = ("modulation", "distance_scores", "spans.leave")  # as they begin
                 if name == "fusion.neutral" or any(part in name for part in silent):
                     parameter.normal_(std=0.1)
             model.head.weight.normal_(std=0.3)

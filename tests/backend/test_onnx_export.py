@@ -66,7 +66,7 @@ def inputs(num_frames: int):
     generator = torch.Generator().manual_seed(num_frames)
     features = torch.randn(1, num_frames, 160, generator=generator)
     phones = torch.randint(0, 2 * STACKED.num_phone_ids - 1, (1, num_frames), generator=generator)
-    phones[:, num_frames // 4 : num_frames // 2] = 5  # held, for longer than is followed
+    phones[:, num_frames // 4 : num_frames // 2] = 5  # held, in long ones beyond what is followed
     phones[:, num_frames // 2 :] = 0
     return features, phones
 

@@ -114,6 +114,7 @@ def test_a_model_without_it_gets_it_and_does_the_same(tmp_path):
         for model in (bare, grown)
     ]
     assert torch.equal(*made)
+    assert with_phone_spans(grown, TINY) is grown
     checkpoint.save(tmp_path, bare, card="")
     assert trained_before([tmp_path], TINY, lip_steps=0).config == TINY
 
