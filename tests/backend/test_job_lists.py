@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
@@ -82,10 +83,12 @@ def test_gathered_calls_give_what_each_gives_alone():
 
     model.generate = counted
     gatherer = gathering.Gatherer(model, size=3)
+    all_take_part = threading.Barrier(len(calls), timeout=60)
 
     def ask(call):
         speech, style, num_frames, phones, mode = call
         with gatherer.taking_part():
+            all_take_part.wait()  # one that is done before others come never had company
             return gatherer.generate(
                 speech, style, num_frames=num_frames, phones=phones, mode=mode, chunk_frames=100,
                 on_progress=lambda done, total: None,
@@ -106,9 +109,11 @@ def test_gathered_calls_give_what_each_gives_alone():
 def test_one_bad_call_does_not_spoil_its_company():
     model = build(PRESETS["tiny"]).eval()
     gatherer = gathering.Gatherer(model, size=2)
+    all_take_part = threading.Barrier(2, timeout=60)
 
     def ask(width):
         with gatherer.taking_part():
+            all_take_part.wait()
             return gatherer.generate(
                 torch.zeros(1, 30, 160), torch.zeros(1, width), num_frames=30, phones=None,
                 mode="parallel", chunk_frames=100, on_progress=lambda done, total: None,
