@@ -28,11 +28,14 @@ class Heard:
     """What was heard.
 
     Attributes:
-        phones: In order of time; stretches that could not be trusted have none.
+        phones: In order of time; stretches in which no words could be trusted have none until
+            ``phone_recogniser.fill_gaps``.
         words: In order of time.
         warnings: Sentences for the user.
-        way: How the phones came about; ``sound`` means there are none.
-        is_certain: The words were given, or come from Moonshine: trust them before the own ear.
+        way: How the phones came about; ``sound`` means that no words could be trusted.
+        is_certain: The words were given, or come from Moonshine, as do phones without words: trust
+            them before the own ear.
+        gaps: First sample of each stretch without words, and the one after its last.
     """
 
     phones: tuple[Phone, ...]
@@ -40,6 +43,7 @@ class Heard:
     warnings: tuple[str, ...]
     way: Way
     is_certain: bool = False
+    gaps: tuple[tuple[int, int], ...] = ()
 
 
 def judged(
@@ -65,7 +69,7 @@ def judged(
     worst = reasons[int(np.argmax(np.where(trusted, -1.0, spoken)))]
     if doubtful > 0.5 * spoken.sum():
         warning = f"No English words could be made out ({worst}): listening to the sound alone."
-        return Heard((), (), (warning,), "sound")
+        return Heard((), (), (warning,), "sound", gaps=tuple(cuts))
     warning = (
         f"In {doubtful:.0f} s of {spoken.sum():.0f} s no words could be made out ({worst}):"
         " there, listening to the sound alone."
@@ -120,4 +124,5 @@ def joined(
     if guessed:
         named = ", ".join(guessed[:8]) + (" and others" if len(guessed) > 8 else "")
         warnings = (f"Not in the lexicon, so pronounced by rule: {named}.",)
-    return Heard(tuple(phones), tuple(words), warnings, way)
+    gaps = tuple(cut for cut, good in zip(cuts, trusted, strict=True) if not good)
+    return Heard(tuple(phones), tuple(words), warnings, way, gaps=gaps)

@@ -27,6 +27,7 @@ from backend.head_shapes import HeadShapes
 from backend.heard import Heard
 from backend.listening import Listener, ListeningCancelledError
 from backend.model.style_fit import fit_style
+from backend.phone_recogniser import fill_gaps, sound_alone
 from backend.phones import phone_frames
 from backend.protocol import JobCancelled, JobError
 from backend.schedule import ANIMATING, LISTENING
@@ -294,8 +295,8 @@ class Predictor:
         progress: ProgressCall,
         is_cancelled: Callable[[], bool],
     ) -> Heard:
-        """Words and phones as asked for; by the model's own ear if it knows phones."""
-        if listen == "sound" or self._model.config.num_phone_ids == 1:
+        """Words and phones as asked for; nothing by a model that knows no phones."""
+        if self._model.config.num_phone_ids == 1:
             is_odd = listen == "words" or (listen != "sound" and bool(text.strip()))
             return Heard((), (), (_WORDLESS,) if is_odd else (), "sound")
 
@@ -305,22 +306,26 @@ class Predictor:
         log_posteriors = None
         if self._model.config.speech.kind != "hubert":
             with memory_errors(), self._interruptible(is_cancelled):
-                heard = self._model.speech_content.hear_phones(speech.to(self.device))
-                log_posteriors = heard[0].float().cpu().numpy()
+                known = self._model.speech_content.hear_phones(speech.to(self.device))
+                log_posteriors = known[0].float().cpu().numpy()
         try:
-            if text.strip():
-                return self._listener.align(
+            if listen == "sound":
+                heard = sound_alone(samples)
+            elif text.strip():
+                heard = self._listener.align(
                     samples, text, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
-            return self._listener.recognise(
-                samples, log_posteriors, progress=report, is_cancelled=is_cancelled
-            )
+            else:
+                heard = self._listener.recognise(
+                    samples, log_posteriors, progress=report, is_cancelled=is_cancelled
+                )
         except ListeningCancelledError as error:
             raise JobCancelled from error
         except JobError as error:
             if listen == "words" or text.strip():
                 raise
-            return Heard((), (), (str(error),), "sound")
+            heard = sound_alone(samples, str(error))
+        return fill_gaps(samples, heard, log_posteriors, progress=report, is_cancelled=is_cancelled)
 
     def _speech_input(self, samples: NDArray[np.float32]) -> torch.Tensor:
         if self._model.config.speech.kind == "hubert":

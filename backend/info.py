@@ -17,7 +17,7 @@ from backend import version
 _ROOT: Final = Path(__file__).parent
 _PACKAGES: Final = (
     "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
-    "pocketsphinx", "moonshine-voice",
+    "pocketsphinx", "moonshine-voice", "onnxruntime",
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Listening to speech: which phones are spoken when, and whether that can be trusted.
 
-Three ways, of which the second and third are made here: ``sound`` (the model alone hears),
+Three ways, of which the second and third are made here: ``sound`` (``phone_recogniser.py``),
 ``words`` (Moonshine recognises English words, PocketSphinx where that is not installed; then their
 phones are timed) and ``text`` (the words are given). What is not to be trusted (another language,
 music, wrong words) falls back to the next weaker way, with a warning: wrong phones are worse than

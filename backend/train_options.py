@@ -17,12 +17,14 @@ from typing import Any, Final
 from backend.protocol import JobError
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
+PHONE_HEAD: Final = "phone-head"
 PARTS: Final = ("graph-attention", "cross-attention", "alignment-losses", "disentanglement")
 _FLAGS: Final = {"batches_per_step": "accumulate"}
 _SPEECH: Final = (
     "seed", "phone_steps", "word_steps", "style_steps", "lip_steps", "motion_steps", "batch_size",
     "threads", "without", "start_from",
 )  # fmt: skip
+_PHONE_HEAD: Final = ("seed", "phone_steps", "batch_size", "threads")
 _CAPTURES: Final = (
     "seed", "speech_encoder", "freeze", "steps", "batch_size", "batches_per_step", "precision",
     "learning_rate", "validations", "patience", "max_seconds", "small", "regions", "cache",
@@ -36,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--preset",
         default="base",
-        help="on speech base or tiny (default: base); on captured faces "
-        + ", ".join(CAPTURE_PRESETS),
+        help="on speech base or tiny (default: base), or phone-head, what hears phones beside a "
+        "model; on captured faces " + ", ".join(CAPTURE_PRESETS),
     )
     add(
         "--data",
@@ -147,14 +149,23 @@ def run(options: argparse.Namespace) -> Path:
         _train(options)
     else:
         _train_in_processes(options)
-    found: Path = options.run_folder / "checkpoint"
+    made = "phone_head.safetensors" if options.preset == PHONE_HEAD else "checkpoint"
+    found: Path = options.run_folder / made
     return found
 
 
 def _train(options: argparse.Namespace) -> None:
-    from backend import jobs, train, train_captures  # bring torch
+    from backend import jobs, train, train_captures, train_phone_head  # bring torch
 
-    if options.preset in CAPTURE_PRESETS:
+    if options.preset == PHONE_HEAD:
+        train_phone_head.main(
+            train_phone_head.PhoneHeadArguments(
+                data=_only(options.data),
+                run=options.run_folder,
+                **_given(options, _PHONE_HEAD),
+            )
+        )
+    elif options.preset in CAPTURE_PRESETS:
         train_captures.main(
             train_captures.CaptureTrainArguments(
                 preset=options.preset,
@@ -237,5 +248,5 @@ def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any
 
 def _only(folders: list[Path]) -> Path:
     if len(folders) != 1:
-        raise JobError("A model of captured faces is trained on one prepared set: give one --data.")
+        raise JobError("This preset is trained on one prepared set: give one --data.")
     return folders[0]

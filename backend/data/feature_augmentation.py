@@ -154,13 +154,13 @@ def _music() -> list[LogMel]:
     rng = np.random.default_rng(1)
     pieces = []
     for _ in range(40):
-        samples = _piece(8.0, rng)
+        samples = piece_of_music(8.0, rng)
         power = audio.log_power((0.1 * samples / (samples.std() + 1e-9)).astype(np.float32))
         pieces.append(power - np.float32(math.log(float(np.exp(power).mean()) + 1e-12)))
     return pieces
 
 
-def _piece(seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def piece_of_music(seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Voices that walk up and down a scale in time with each other, and perhaps a drum."""
     beat = rng.uniform(0.3, 0.8)
     out = np.zeros(round((seconds + 4.0) * audio.SAMPLE_RATE_HZ))

@@ -32,7 +32,7 @@ class LipReader(nn.Module):
         width = config.lip_width
         self.projection = nn.Linear(3 * _STACKED * MotionStyle.COMPONENTS, width)
         dilations = islice(cycle(_DILATIONS), config.lip_layers)
-        self.layers = nn.ModuleList(_LipLayer(width, dilation) for dilation in dilations)
+        self.layers = nn.ModuleList(ReadingLayer(width, dilation) for dilation in dilations)
         self.norm = nn.LayerNorm(width)
         self.phone_head = nn.Linear(width, _STACKED * config.num_phone_ids)
 
@@ -58,7 +58,14 @@ class LipReader(nn.Module):
         return logits.flatten(1, 2)[:, :num_frames]
 
 
-class _LipLayer(nn.Module):
+class ReadingLayer(nn.Module):
+    """A residual convolution of three tokens, which also hears the mean of all.
+
+    Args:
+        width: Of its tokens.
+        dilation: Distance of the three.
+    """
+
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
         self.dilation = dilation

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Other paces, rooms, lines and noises for sound that a frozen encoder hears in training.
+
+Apart from ``feature_augmentation.py``, which does the like in log-mel power at a tenth of the cost:
+an encoder that hears samples must be given samples.
+"""
+
+from functools import cache
+from typing import Final
+
+import numpy as np
+import scipy.signal
+import soxr
+from numpy.typing import NDArray
+
+from backend.audio import SAMPLE_RATE_HZ
+from backend.data.feature_augmentation import piece_of_music
+from backend.data.sound_conditions import Samples, mixed, noise
+
+PACES: Final = (0.85, 1.15)
+_PACED_SHARE: Final = 0.5
+_NOISE_SHARE: Final = 0.5
+_ROOM_SHARE: Final = 0.25
+_LINE_SHARE: Final = 0.2
+_PIECES: Final = 24
+_PIECE_SECONDS: Final = 8.0
+
+
+def at_pace(samples: Samples, rng: np.random.Generator) -> tuple[Samples, float]:
+    """Speech as another vocal tract says it, faster or slower, or as it is.
+
+    Args:
+        samples: Shape ``(n,)``.
+        rng: Source of randomness.
+
+    Returns:
+        The sound, and by what all its times are to be multiplied.
+    """
+    if rng.random() >= _PACED_SHARE:
+        return samples, 1.0
+    stretch = float(rng.uniform(*PACES))
+    return soxr.resample(samples, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * stretch), stretch
+
+
+def disturbed(samples: Samples, other: Samples, rng: np.random.Generator) -> Samples:
+    """Speech as it is recorded elsewhere; times stay.
+
+    Args:
+        samples: Shape ``(n,)``.
+        other: Other speech, of any length, that may be heard under it.
+        rng: Source of randomness; decides what is done and how strongly.
+    """
+    heard = samples
+    if rng.random() < _ROOM_SHARE:
+        heard = _in_a_room(heard, rng)
+    if rng.random() < _NOISE_SHARE:
+        is_voice = rng.random() < 0.3
+        voice = np.resize(np.roll(other, int(rng.integers(len(other)))), len(heard))
+        under = voice if is_voice else no_speech(len(heard), rng)
+        heard = mixed(heard, under, float(rng.uniform(5.0 if is_voice else 0.0, 25.0)))
+    if rng.random() < _LINE_SHARE:
+        heard = _through_a_line(heard, rng)
+    return heard
+
+
+def no_speech(length: int, rng: np.random.Generator) -> Samples:
+    """What is heard while nobody speaks: noise, or one time in four music."""
+    if rng.random() < 0.25:
+        pieces = _pieces()
+        piece = pieces[int(rng.integers(len(pieces)))]
+        return np.resize(np.roll(piece, int(rng.integers(len(piece)))), length)
+    return noise(length, rng, exponent=float(rng.uniform(-0.5, 2.0)))
+
+
+def _in_a_room(samples: Samples, rng: np.random.Generator) -> Samples:
+    """A tail of noise that decays exponentially, weaker than the direct sound or as strong."""
+    decay = rng.uniform(0.1, 0.7)  # seconds to -60 dB
+    length = int(decay * SAMPLE_RATE_HZ)
+    tail = rng.standard_normal(length) * 10.0 ** (-3.0 * np.arange(length) / length)
+    tail *= rng.uniform(0.2, 1.0) / np.sqrt(np.sum(tail**2))
+    tail[0] = 1.0
+    return _f32(scipy.signal.fftconvolve(samples, tail)[: len(samples)])
+
+
+def _through_a_line(samples: Samples, rng: np.random.Generator) -> Samples:
+    """A telephone, a cheap microphone or a codec: the ends of the spectrum are missing."""
+    band = (rng.uniform(60.0, 400.0), rng.uniform(2800.0, 7500.0))
+    line = scipy.signal.butter(2, band, "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+    return _f32(scipy.signal.sosfilt(line, samples))
+
+
+@cache
+def _pieces() -> list[Samples]:
+    rng = np.random.default_rng(2)
+    return [_f32(piece_of_music(_PIECE_SECONDS, rng)) for _ in range(_PIECES)]
+
+
+def _f32(samples: NDArray[np.floating]) -> Samples:
+    return np.asarray(samples, np.float32)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Moonshine's encoder as a frozen encoder of speech, where its package is installed.
+
+What ``transcriber.py`` hears words with knows the sounds of some 200,000 hours of speech (Jeffries
+et al. 2024), far more voices than the bundled model's own ear was trained on. Of the network only
+the encoder is used here, which turns sound into a feature vector 42 times a second and knows no
+words. The package brings it as a file for ONNX Runtime.
+"""
+
+import logging
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.devices import num_cores
+from backend.pauses import SAMPLE_RATE
+from backend.protocol import JobError
+
+MISSING: Final = (
+    "Moonshine's encoder is not installed: install the packages that stand in"
+    " backend/requirements-words.txt."
+)
+WIDTH: Final = 288
+"""Of a feature vector."""
+MIN_SAMPLES: Final = 895
+"""The least sound that it can hear: three convolutions, 127, 7 and 3 wide, each step of them 64, 3
+and 2 of what is below."""
+_SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
+
+_log = logging.getLogger(__name__)
+_loading = threading.Lock()
+
+
+def is_installed() -> bool:
+    """Whether it can be used here; the first call loads it (a tenth of a second)."""
+    with _loading:
+        return _session() is not None
+
+
+def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features of sound, on the clock of the model's phones.
+
+    Args:
+        samples: At 16 kHz, -1 to 1, at a usual level, at most half a minute: memory grows with
+            the square of it.
+
+    Returns:
+        Shape ``(T, WIDTH)``, ``T`` frames of ``1 / FRAMES_PER_SECOND`` s, the last one begun.
+
+    Raises:
+        JobError: ``is_installed`` says no.
+    """
+    session = _session()
+    if session is None:
+        raise JobError(MISSING)
+    heard = np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))[None]
+    mask = np.ones(heard.shape, np.int64)
+    vectors: NDArray[np.float32]
+    (vectors,) = session.run(None, {"input_values": heard, "attention_mask": mask})
+    return _on_clock(vectors[0], len(samples))
+
+
+def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
+    """Linear between the middles of what each vector hears, at the middle of each frame."""
+    per_frame = SAMPLE_RATE // FRAMES_PER_SECOND
+    middles = (np.arange(-(-num_samples // per_frame)) + 0.5) * per_frame
+    places = np.clip((middles - MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
+    before = places.astype(np.int64)
+    after = np.minimum(before + 1, len(vectors) - 1)
+    share = (places - before).astype(np.float32)[:, None]
+    return np.asarray(vectors[before] * (1.0 - share) + vectors[after] * share)
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    """The encoder, or None where a package is missing or does not run on this system."""
+    try:
+        import onnxruntime
+        from moonshine_voice import get_model_path
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_cores()
+    path = Path(str(get_model_path("tiny-en"))) / "encoder_model.ort"
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's own have no other base in common
+        _log.warning("Moonshine's encoder does not run here, the own ear hears alone: %s", error)
+        return None

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Phones in the features of a frozen speech encoder. Not in the paper.
+
+Apart from E_a^c, which hears by itself: it can be used with any model that knows the same phones.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor, nn
+
+from backend.model.lip_reader import ReadingLayer
+
+_DILATIONS: Final = (1, 2, 4, 1)
+
+
+class PhoneHead(nn.Module):
+    """A few residual convolutions over time, as the lip reader has.
+
+    Args:
+        feature_dim: Of the encoder's features.
+        num_phone_ids: Of the phones told apart.
+        width: Of the layers.
+    """
+
+    def __init__(self, feature_dim: int, num_phone_ids: int, *, width: int = 128) -> None:
+        super().__init__()
+        self.feature_norm = nn.LayerNorm(feature_dim)
+        self.projection = nn.Linear(feature_dim, width)
+        self.dropout = nn.Dropout(0.2)
+        self.layers = nn.ModuleList(ReadingLayer(width, dilation) for dilation in _DILATIONS)
+        self.norm = nn.LayerNorm(width)
+        self.phone_head = nn.Linear(width, num_phone_ids)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Hear.
+
+        Args:
+            features: Shape ``(B, T, feature_dim)``.
+            mask: True at valid frames, shape ``(B, T)``; the first of each is valid.
+
+        Returns:
+            Logits of phone ids, shape ``(B, T, num_phone_ids)``.
+        """
+        valid = mask.unsqueeze(-1).to(features.dtype)
+        x = self.projection(self.feature_norm(features))
+        for layer in self.layers:
+            x = layer(self.dropout(x), valid)
+        logits: Tensor = self.phone_head(self.norm(x))
+        return logits

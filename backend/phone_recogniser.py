@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which phones are spoken, of sound alone: no words, no lexicon, no language model.
+
+A head that was trained on the features of ``frozen_ear.py`` hears beside the model's own ear. It
+was trained on the same speech as that, but its encoder knows voices that the ear has never heard;
+the ear knows noises and synthesised voices better, and when a phone begins. The sum of what both
+think decides.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from backend import frozen_ear
+from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.heard import Heard
+from backend.model.phone_head import PhoneHead
+from backend.pauses import SAMPLE_RATE, cut_at_pauses, prepare_sound
+from backend.phones import PHONES, Phone
+from backend.protocol import JobCancelled
+
+HEAD_PATH: Final = Path(__file__).parent / "phone_head.safetensors"
+_OWN_SHARE: Final = 0.5
+"""Weight of the own ear's logarithms; of the head's it is 1."""
+_CHANGE: Final = -1.4
+"""Added to the logarithms of a path at each change of phone."""
+
+
+def is_there() -> bool:
+    """Whether phones can be recognised here."""
+    return HEAD_PATH.exists() and frozen_ear.is_installed()
+
+
+def sound_alone(samples: NDArray[np.float32], *warnings: str) -> Heard:
+    """Nothing heard yet: no words, and all of the sound a gap.
+
+    Args:
+        samples: At 16 kHz, -1 to 1, any length.
+        warnings: Why there are no words, for the user.
+    """
+    sound = prepare_sound(samples)
+    gaps = () if sound is None else tuple(cut_at_pauses(sound))
+    return Heard((), (), warnings, "sound", gaps=gaps)
+
+
+def fill_gaps(
+    samples: NDArray[np.float32],
+    heard: Heard,
+    own_log_posteriors: NDArray[np.floating] | None,
+    progress: Callable[[float, float], None],
+    is_cancelled: Callable[[], bool],
+) -> Heard:
+    """Recognises phones where there are no words.
+
+    Args:
+        samples: At 16 kHz, -1 to 1, any length.
+        heard: What is known already.
+        own_log_posteriors: Of phones in the whole sound, by a model's ear, shape ``(T, 1 +
+            len(PHONES))``; None if only the head hears.
+        progress: Told seconds done and in all.
+        is_cancelled: Asked before each stretch.
+
+    Returns:
+        The same with phones in its gaps, too; unchanged where they cannot be recognised here.
+
+    Raises:
+        JobCancelled: ``is_cancelled`` said so.
+    """
+    sound = prepare_sound(samples) if heard.gaps and is_there() else None
+    if sound is None:
+        return heard
+    phones = list(heard.phones)
+    for first, end in heard.gaps:
+        if is_cancelled():
+            raise JobCancelled
+        begins = first * FRAMES_PER_SECOND // SAMPLE_RATE
+        own = None if own_log_posteriors is None else own_log_posteriors[begins:]
+        start = first / SAMPLE_RATE
+        phones += [
+            Phone(one.symbol, start + one.start_seconds, start + one.end_seconds)
+            for one in recognise_phones(sound[first:end], own)
+        ]
+        progress(end / SAMPLE_RATE, len(sound) / SAMPLE_RATE)
+    in_order = sorted(phones, key=lambda phone: phone.start_seconds)
+    return replace(heard, phones=tuple(in_order), is_certain=True)
+
+
+@torch.no_grad()
+def recognise_phones(
+    sound: NDArray[np.int16], own_log_posteriors: NDArray[np.floating] | None = None
+) -> list[Phone]:
+    """Recognises the phones of a piece.
+
+    Args:
+        sound: At 16 kHz, at a usual level, at most half a minute.
+        own_log_posteriors: What a model's ear says of it, from its first frame on.
+
+    Returns:
+        Phones in order of time, silences too, without gaps.
+    """
+    features = torch.from_numpy(frozen_ear.encode(sound.astype(np.float32) / 32768.0))[None]
+    logits = _head()(features, torch.ones(features.shape[:2], dtype=torch.bool))
+    scores = logits.log_softmax(-1)[0].numpy()
+    if own_log_posteriors is not None:
+        own = own_log_posteriors[: len(scores)]
+        scores[: len(own)] += _OWN_SHARE * own
+    return _likeliest(scores[:, 1:])
+
+
+def _likeliest(scores: NDArray[np.floating]) -> list[Phone]:
+    """The likeliest phones of two frames or more (Viterbi; each change costs the same).
+
+    Args:
+        scores: Logarithms by phone, shape ``(T, len(PHONES))``.
+    """
+    num_frames, num_phones = scores.shape
+    first = np.asarray(scores[0], np.float64)  # best path to each phone's first frame, ending there
+    later = np.full(num_phones, -np.inf)  # and to a frame after its first
+    previous = np.zeros(num_frames, np.int64)  # the phone before one that begins in this frame
+    was_first = np.zeros((num_frames, num_phones), bool)
+    for frame in range(1, num_frames):
+        previous[frame] = int(later.argmax())
+        begins = later[previous[frame]] + _CHANGE
+        was_first[frame] = first > later
+        later = np.maximum(first, later) + scores[frame]
+        first = begins + scores[frame]
+    spoken = np.empty(num_frames, np.int64)
+    phone, is_first = int(later.argmax() if num_frames > 1 else first.argmax()), num_frames == 1
+    for frame in range(num_frames - 1, -1, -1):
+        spoken[frame] = phone
+        if is_first:
+            phone, is_first = int(previous[frame]), False
+        else:
+            is_first = bool(was_first[frame, phone])
+    edges = [0, *(np.flatnonzero(np.diff(spoken)) + 1).tolist(), num_frames]
+    return [
+        Phone(PHONES[spoken[start]], start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND)
+        for start, end in pairwise(edges)
+    ]
+
+
+@lru_cache(maxsize=1)
+def _head() -> PhoneHead:
+    weights = load_file(HEAD_PATH)
+    width, feature_dim = weights["projection.weight"].shape
+    head = PhoneHead(feature_dim, 1 + len(PHONES), width=width)
+    head.load_state_dict({name: value.float() for name, value in weights.items()})
+    return head.eval()

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trains the head that hears phones in the features of Moonshine's encoder, which stays as it is.
+
+Apart from ``train.py``: the head belongs to no checkpoint, and serves any model that knows phones.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from backend import frozen_ear, metrics
+from backend.data.batches import IGNORED
+from backend.data.sound_augmentation import at_pace, disturbed, no_speech
+from backend.data.speech import Corpus, Utterance, load_corpus
+from backend.model import frame_mask
+from backend.model.phone_head import PhoneHead
+from backend.pauses import SAMPLE_RATE, prepare_sound
+from backend.phone_recogniser import HEAD_PATH
+from backend.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
+from backend.protocol import JobError
+from backend.spoken_clips import FPS, closures
+from backend.training_loop import Stage, run_stage
+
+_log = logging.getLogger(__name__)
+_SECONDS: Final = (2.0, 6.0)
+_SYNTHETIC_SHARE: Final = 0.35
+_SILENT_SHARE: Final = 0.05
+_GAP_SECONDS: Final = 0.4
+_VALIDATION_UTTERANCES: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneHeadArguments:
+    """What the command line says.
+
+    Attributes:
+        data: A corpus, as ``prepare speech`` makes it.
+        run: Folder of the run: state to go on from, logs, and ``phone_head.safetensors``.
+        seed: Of everything.
+        phone_steps: Length of the training.
+        batch_size: Stretches of 2 to 6 s, and what is left of a sentence, in a step.
+        threads: Of torch on a CPU; 0 leaves it to torch.
+    """
+
+    data: Path
+    run: Path
+    seed: int = 0
+    phone_steps: int = 3000
+    batch_size: int = 16
+    threads: int = 0
+
+
+def main(arguments: PhoneHeadArguments) -> Path:
+    """Trains the head, or goes on with it, and writes it.
+
+    Args:
+        arguments: From the command line.
+
+    Returns:
+        The file.
+
+    Raises:
+        JobError: There is no corpus, or no encoder.
+    """
+    if not frozen_ear.is_installed():
+        raise JobError(frozen_ear.MISSING)
+    if arguments.phone_steps < 1:
+        raise JobError("Give 1 step or more as --phone-steps.")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    accelerator = Accelerator(mixed_precision="no")  # hardly anything is computed here
+    corpus = load_corpus(arguments.data)
+    torch.manual_seed(arguments.seed)
+    head = PhoneHead(frozen_ear.WIDTH, 1 + len(PHONES))
+    stage = head_stage(
+        head, corpus, seed=arguments.seed, batch_size=arguments.batch_size,
+        num_steps=arguments.phone_steps,
+    )  # fmt: skip
+    figures = run_stage(stage, accelerator, folder=arguments.run, seed=arguments.seed)
+    path = arguments.run / HEAD_PATH.name
+    stated = {
+        "command": f"python -m backend train --preset phone-head --data CORPUS --run RUN"
+        f" --seed {arguments.seed} --phone-steps {arguments.phone_steps}"
+        f" --batch-size {arguments.batch_size}",
+        "corpus": corpus.content_hash,
+        **{name: f"{value:.4f}" for name, value in figures.items()},
+    }
+    halves = {name: value.half().contiguous() for name, value in head.state_dict().items()}
+    if accelerator.is_main_process:
+        save_file(halves, path, metadata=stated)
+    return path
+
+
+def head_stage(
+    head: PhoneHead, corpus: Corpus, *, seed: int, batch_size: int, num_steps: int
+) -> Stage:
+    """The only stage of this training.
+
+    Args:
+        head: What is trained.
+        corpus: The speech.
+        seed: Of the run.
+        batch_size: Stretches of speech in a step.
+        num_steps: Length of the stage.
+
+    Raises:
+        JobError: Nobody is held out.
+    """
+    training, held_out = corpus.split("train"), corpus.split("validation")
+    if not training or not held_out:
+        raise JobError(
+            "This corpus has nobody to train on, or nobody held out: make one with recordings, or"
+            " of more hours."
+        )
+    chosen = np.random.default_rng(0).permutation(len(held_out))[:_VALIDATION_UTTERANCES]
+    heard = [
+        (utterance.phones, torch.from_numpy(encoded(corpus.samples(utterance))))
+        for utterance in (held_out[index] for index in chosen)
+    ]
+
+    def terms(module: nn.Module, number: int) -> dict[str, Tensor]:
+        features, lengths, phones = head_batch(
+            corpus, training, seed=seed, number=number, batch_size=batch_size
+        )
+        logits = module(features, frame_mask(lengths, features.shape[1]))
+        loss = nn.functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            phones.flatten().to(logits.device),
+            ignore_index=IGNORED,
+            label_smoothing=0.05,
+        )
+        return {"phones": loss}
+
+    def judge(module: nn.Module) -> dict[str, float]:
+        right = total = 0
+        counts = metrics.ClosureCounts()
+        closed_ids = [PHONE_IDS[symbol] for symbol in BILABIALS]
+        for told, features in heard:
+            every = torch.ones(1, len(features), dtype=torch.bool)
+            found = module(features[None], every)[0].argmax(-1).cpu().numpy()
+            truth = phone_frames(told, len(found), FPS)
+            spoken = truth > PHONE_IDS[SILENCE]
+            right += int((found == truth)[spoken].sum())
+            total += int(spoken.sum())
+            counts += closures(told, 1.0 - np.isin(found, closed_ids))
+        share = right / max(1, total)
+        return {"score": share + counts.f1, "heard": share, "closures_f1": counts.f1}
+
+    return Stage(
+        name="phone-head",
+        module=head,
+        terms=terms,
+        validate=judge,
+        num_steps=num_steps,
+        learning_rate=3e-3,
+        num_validations=6,
+    )
+
+
+def head_batch(
+    corpus: Corpus, utterances: Sequence[Utterance], *, seed: int, number: int, batch_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch ``number``: stretches of speech as they are recorded somewhere, and a few without any.
+
+    Args:
+        corpus: The speech.
+        utterances: Of it, those to choose from.
+        seed: Of the run.
+        number: Of the batch; the same number gives the same batch.
+        batch_size: Stretches ``B``.
+
+    Returns:
+        Features ``(B, T, frozen_ear.WIDTH)``, their lengths ``(B,)`` and the frames' phones
+        ``(B, T)``, ``IGNORED`` at padding and where nobody knows.
+    """
+    rng = np.random.default_rng((seed, 6, number))
+    by_kind = [
+        [utterance for utterance in utterances if (utterance.source == "recorded") == is_recorded]
+        for is_recorded in (True, False)
+    ]
+    kinds = [kind for kind in by_kind if kind]
+    features, labels = [], []
+    for _ in range(batch_size):
+        kind = kinds[-1] if rng.random() < _SYNTHETIC_SHARE else kinds[0]
+        length = round(rng.uniform(*_SECONDS) * SAMPLE_RATE)
+        if rng.random() < _SILENT_SHARE:
+            sound = no_speech(length, rng)
+            phones = [Phone(SILENCE, 0.0, length / SAMPLE_RATE)]
+        else:
+            sound, phones = _stretch(corpus, kind, length, rng)
+            other = corpus.samples(kind[int(rng.integers(len(kind)))])
+            sound = disturbed(sound, other, rng)
+        vectors = encoded(sound)
+        ids = phone_frames(phones, len(vectors), FPS)
+        features.append(torch.from_numpy(vectors))
+        labels.append(torch.from_numpy(np.where(ids > 0, ids, IGNORED)))
+    return (
+        pad_sequence(features, batch_first=True),
+        torch.tensor([len(vectors) for vectors in features]),
+        pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+    )
+
+
+def _stretch(
+    corpus: Corpus, utterances: Sequence[Utterance], length: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], list[Phone]]:
+    """Whole utterances one after another, until there is enough, and where their phones lie."""
+    sounds: list[NDArray[np.float32]] = []
+    phones: list[Phone] = []
+    num_samples = 0
+    while num_samples < length:
+        utterance = utterances[int(rng.integers(len(utterances)))]
+        sound, pace = at_pace(corpus.samples(utterance), rng)
+        start = num_samples / SAMPLE_RATE
+        phones += [
+            Phone(one.symbol, start + one.start_seconds * pace, start + one.end_seconds * pace)
+            for one in utterance.phones
+        ]
+        gap = np.zeros(int(rng.uniform(0.0, _GAP_SECONDS) * SAMPLE_RATE), np.float32)
+        sounds += [sound, gap]
+        num_samples += len(sound) + len(gap)
+        said, end = phones[-1].end_seconds, num_samples / SAMPLE_RATE
+        if said < end:
+            phones.append(Phone(SILENCE, said, end))
+    return np.concatenate(sounds), phones
+
+
+def encoded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As ``phone_recogniser`` has sound encoded: at a usual level, rounded."""
+    sound = prepare_sound(samples)
+    heard = np.zeros_like(samples) if sound is None else sound.astype(np.float32) / 32768.0
+    return frozen_ear.encode(heard)
