@@ -86,6 +86,7 @@ def _session() -> Any:
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others have work
     path = Path(str(get_model_path("tiny-en"))) / "encoder_model.ort"
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ from backend.model.style_fit import fit_style
 from backend.phone_recogniser import fill_gaps, sound_alone
 from backend.phones import phone_frames
 from backend.protocol import JobCancelled, JobError
-from backend.schedule import ANIMATING, LISTENING
+from backend.schedule import ANIMATING, HEARING, LISTENING
 from backend.solved_shapes import fit_weights, lip_curves
 from backend.style_files import Exemplar, read_presets
 from backend.topology import Head, face_frame
@@ -72,7 +73,6 @@ class Predictor:
             JobError: It is missing or damaged, or there is no such device.
         """
         self.device = pick_device(device)
-        self._folder = folder
         with memory_errors():
             self._model = checkpoint.load(folder, self.device)
         self._model.eval()
@@ -325,7 +325,7 @@ class Predictor:
             if listen == "words" or text.strip():
                 raise
             heard = sound_alone(samples, str(error))
-        return fill_gaps(samples, heard, log_posteriors, progress=report, is_cancelled=is_cancelled)
+        return fill_gaps(samples, heard, log_posteriors, partial(progress, HEARING), is_cancelled)
 
     def _speech_input(self, samples: NDArray[np.float32]) -> torch.Tensor:
         if self._model.config.speech.kind == "hubert":

@@ -3,8 +3,7 @@
 
 A head that was trained on the features of ``frozen_ear.py`` hears beside the model's own ear. It
 was trained on the same speech as that, but its encoder knows voices that the ear has never heard;
-the ear knows noises and synthesised voices better, and when a phone begins. The sum of what both
-think decides.
+the ear knows noises and synthesised voices better. The sum of what both think decides.
 """
 
 from collections.abc import Callable
@@ -55,7 +54,7 @@ def fill_gaps(
     samples: NDArray[np.float32],
     heard: Heard,
     own_log_posteriors: NDArray[np.floating] | None,
-    progress: Callable[[float, float], None],
+    progress: Callable[[float, float, str], None],
     is_cancelled: Callable[[], bool],
 ) -> Heard:
     """Recognises phones where there are no words.
@@ -65,7 +64,7 @@ def fill_gaps(
         heard: What is known already.
         own_log_posteriors: Of phones in the whole sound, by a model's ear, shape ``(T, 1 +
             len(PHONES))``; None if only the head hears.
-        progress: Told seconds done and in all.
+        progress: Told what is done, what there is in all, and that these are seconds.
         is_cancelled: Asked before each stretch.
 
     Returns:
@@ -88,7 +87,7 @@ def fill_gaps(
             Phone(one.symbol, start + one.start_seconds, start + one.end_seconds)
             for one in recognise_phones(sound[first:end], own)
         ]
-        progress(end / SAMPLE_RATE, len(sound) / SAMPLE_RATE)
+        progress(end / SAMPLE_RATE, len(sound) / SAMPLE_RATE, "s")
     in_order = sorted(phones, key=lambda phone: phone.start_seconds)
     return replace(heard, phones=tuple(in_order), is_certain=True)
 

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 LISTENING: Final = "Recognising words"
+HEARING: Final = "Recognising sounds"
 ANIMATING: Final = "Animating"
 
 
@@ -14,14 +15,14 @@ class Schedule:
     """Estimates the time that a job has left; learns from the jobs that ended."""
 
     def __init__(self) -> None:
-        self._seconds_per_second = {LISTENING: 0.2, ANIMATING: 0.03}  # of sound, on 2 cores
+        self._seconds_per_second = {LISTENING: 0.2, HEARING: 0.01, ANIMATING: 0.03}  # on 2 cores
         self._expected: dict[str, float] = {}
         self._began: dict[str, float] = {}
         self._sound_seconds = 0.0
 
     def start(self, sound_seconds: float, *, with_words: bool) -> None:
         """A job begins."""
-        stages = (LISTENING, ANIMATING) if with_words else (ANIMATING,)
+        stages = (LISTENING if with_words else HEARING, ANIMATING)
         self._sound_seconds = sound_seconds
         self._expected = {s: self._seconds_per_second[s] * sound_seconds for s in stages}
         self._began = {}

@@ -4,7 +4,6 @@
 Apart from ``train.py``: the head belongs to no checkpoint, and serves any model that knows phones.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ from backend.protocol import JobError
 from backend.spoken_clips import FPS, closures
 from backend.training_loop import Stage, run_stage
 
-_log = logging.getLogger(__name__)
 _SECONDS: Final = (2.0, 6.0)
 _SYNTHETIC_SHARE: Final = 0.35
 _SILENT_SHARE: Final = 0.05

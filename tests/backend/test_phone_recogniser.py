@@ -145,7 +145,7 @@ def test_long_sound_is_heard_in_pieces_with_progress(spoken):
     told: list[float] = []
     heard = sound_alone(sound)
     assert len(heard.gaps) > 1
-    phones = fill_gaps(sound, heard, None, lambda done, _: told.append(done), lambda: False).phones
+    phones = fill_gaps(sound, heard, None, lambda done, *_: told.append(done), lambda: False).phones
     assert told == sorted(told)
     assert told[-1] == len(sound) / 16000
     length = (len(spoken.samples) + 16000) / 16000
@@ -282,7 +282,7 @@ def test_encoder_that_does_not_run_here_is_done_without(fresh, monkeypatch, capl
         raise CannotRunError("illegal instruction")
 
     runtime = types.ModuleType("onnxruntime")
-    runtime.SessionOptions = types.SimpleNamespace
+    runtime.SessionOptions = lambda: types.SimpleNamespace(add_session_config_entry=lambda *_: None)
     runtime.InferenceSession = no_session
     package = types.ModuleType("moonshine_voice")
     package.get_model_path = Path
