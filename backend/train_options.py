@@ -145,6 +145,8 @@ def run(options: argparse.Namespace) -> Path:
     """
     if options.processes < 1:
         raise JobError(f"--processes is {options.processes}; give 1 or more.")
+    if options.processes > 1 and options.preset == PHONE_HEAD:
+        raise JobError("The preset phone-head is trained in one process. Leave --processes out.")
     if options.processes == 1:
         _train(options)
     else:

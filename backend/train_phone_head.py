@@ -23,6 +23,7 @@ from backend.data.sound_augmentation import at_pace, disturbed, no_speech
 from backend.data.speech import Corpus, Utterance, load_corpus
 from backend.model import frame_mask
 from backend.model.phone_head import PhoneHead
+from backend.mouth import CLOSED_MM
 from backend.pauses import SAMPLE_RATE, prepare_sound
 from backend.phone_recogniser import HEAD_PATH
 from backend.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
@@ -76,7 +77,6 @@ def main(arguments: PhoneHeadArguments) -> Path:
         raise JobError("Give 1 step or more as --phone-steps.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    accelerator = Accelerator(mixed_precision="no")  # hardly anything is computed here
     corpus = load_corpus(arguments.data)
     torch.manual_seed(arguments.seed)
     head = PhoneHead(frozen_ear.WIDTH, 1 + len(PHONES))
@@ -84,6 +84,7 @@ def main(arguments: PhoneHeadArguments) -> Path:
         head, corpus, seed=arguments.seed, batch_size=arguments.batch_size,
         num_steps=arguments.phone_steps,
     )  # fmt: skip
+    accelerator = Accelerator(mixed_precision="no")  # hardly anything is computed here
     figures = run_stage(stage, accelerator, folder=arguments.run, seed=arguments.seed)
     path = arguments.run / HEAD_PATH.name
     stated = {
@@ -94,8 +95,7 @@ def main(arguments: PhoneHeadArguments) -> Path:
         **{name: f"{value:.4f}" for name, value in figures.items()},
     }
     halves = {name: value.half().contiguous() for name, value in head.state_dict().items()}
-    if accelerator.is_main_process:
-        save_file(halves, path, metadata=stated)
+    save_file(halves, path, metadata=stated)
     return path
 
 
@@ -150,7 +150,7 @@ def head_stage(
             spoken = truth > PHONE_IDS[SILENCE]
             right += int((found == truth)[spoken].sum())
             total += int(spoken.sum())
-            counts += closures(told, 1.0 - np.isin(found, closed_ids))
+            counts += closures(told, np.where(np.isin(found, closed_ids), 0.0, 2.0 * CLOSED_MM))
         share = right / max(1, total)
         return {"score": share + counts.f1, "heard": share, "closures_f1": counts.f1}
 

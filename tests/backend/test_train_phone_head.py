@@ -211,6 +211,7 @@ def test_training_learns_and_writes_a_head_with_its_recipe(folder, tmp_path, cap
         (["--motion-steps", "3"], "no option --motion-steps"),
         (["--start-from", "base"], "no option --start-from"),
         (["--phone-steps", "0"], "1 step or more"),
+        (["--processes", "2"], "in one process"),
     ],
 )
 def test_what_does_not_fit_is_refused(folder, tmp_path, flags, reason, capsys):
