@@ -27,7 +27,7 @@ MISSING: Final = (
 )
 WIDTH: Final = 288
 """Of a feature vector."""
-MIN_SAMPLES: Final = 895
+_MIN_SAMPLES: Final = 895
 """The least sound that it can hear: three convolutions, 127, 7 and 3 wide, each step of them 64, 3
 and 2 of what is below."""
 _SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
@@ -37,7 +37,7 @@ _loading = threading.Lock()
 
 
 def is_installed() -> bool:
-    """Whether it can be used here; the first call loads it (a tenth of a second)."""
+    """Whether it can be used here; the first call loads it (0.3 s)."""
     with _loading:
         return _session() is not None
 
@@ -58,7 +58,7 @@ def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     session = _session()
     if session is None:
         raise JobError(MISSING)
-    heard = np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))[None]
+    heard = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))[None]
     mask = np.ones(heard.shape, np.int64)
     vectors: NDArray[np.float32]
     (vectors,) = session.run(None, {"input_values": heard, "attention_mask": mask})
@@ -69,7 +69,7 @@ def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.floa
     """Linear between the middles of what each vector hears, at the middle of each frame."""
     per_frame = SAMPLE_RATE // FRAMES_PER_SECOND
     middles = (np.arange(-(-num_samples // per_frame)) + 0.5) * per_frame
-    places = np.clip((middles - MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
+    places = np.clip((middles - _MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
     before = places.astype(np.int64)
     after = np.minimum(before + 1, len(vectors) - 1)
     share = (places - before).astype(np.float32)[:, None]

@@ -28,7 +28,7 @@ from backend.head_shapes import HeadShapes
 from backend.heard import Heard
 from backend.listening import Listener, ListeningCancelledError
 from backend.model.style_fit import fit_style
-from backend.phone_recogniser import fill_gaps, sound_alone
+from backend.phone_recogniser import can_recognise, fill_gaps, sound_alone
 from backend.phones import phone_frames
 from backend.protocol import JobCancelled, JobError
 from backend.schedule import ANIMATING, HEARING, LISTENING
@@ -304,7 +304,7 @@ class Predictor:
             progress(LISTENING, done, total, "s")
 
         log_posteriors = None
-        if self._model.config.speech.kind != "hubert":
+        if self._model.config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
             with memory_errors(), self._interruptible(is_cancelled):
                 known = self._model.speech_content.hear_phones(speech.to(self.device))
                 log_posteriors = known[0].float().cpu().numpy()

@@ -33,7 +33,7 @@ _CHANGE: Final = -1.4
 """Added to the logarithms of a path at each change of phone."""
 
 
-def is_there() -> bool:
+def can_recognise() -> bool:
     """Whether phones can be recognised here."""
     return HEAD_PATH.exists() and frozen_ear.is_installed()
 
@@ -73,7 +73,7 @@ def fill_gaps(
     Raises:
         JobCancelled: ``is_cancelled`` said so.
     """
-    sound = prepare_sound(samples) if heard.gaps and is_there() else None
+    sound = prepare_sound(samples) if heard.gaps and can_recognise() else None
     if sound is None:
         return heard
     phones = list(heard.phones)
@@ -89,7 +89,8 @@ def fill_gaps(
         ]
         progress(end / SAMPLE_RATE, len(sound) / SAMPLE_RATE, "s")
     in_order = sorted(phones, key=lambda phone: phone.start_seconds)
-    return replace(heard, phones=tuple(in_order), is_certain=True)
+    is_certain = heard.is_certain or not heard.phones  # words that may be wrong stay so
+    return replace(heard, phones=tuple(in_order), is_certain=is_certain)
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ class Schedule:
     """Estimates the time that a job has left; learns from the jobs that ended."""
 
     def __init__(self) -> None:
-        self._seconds_per_second = {LISTENING: 0.2, HEARING: 0.01, ANIMATING: 0.03}  # on 2 cores
+        # Of sound, on two cores.
+        self._seconds_per_second = {LISTENING: 0.2, HEARING: 0.01, ANIMATING: 0.03}
         self._expected: dict[str, float] = {}
         self._began: dict[str, float] = {}
         self._sound_seconds = 0.0

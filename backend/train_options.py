@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> Path:
     """Train as the options say, in one process or several.
 
     Returns:
-        The checkpoint.
+        The checkpoint, or the phone head's file.
 
     Raises:
         JobError: Data, preset or run folder are no good.

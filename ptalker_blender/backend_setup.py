@@ -266,7 +266,10 @@ def setup_steps(plan: Plan) -> list[Step]:
     steps.append(Step("Installing packages", everything, 0.85 - sum(s.share for s in steps)))
     optional = optional_requirements(plan.requirements)
     if optional.exists():
-        without = "Moonshine cannot be installed here: words are left to PocketSphinx."
+        without = (
+            "Moonshine cannot be installed here: words are left to PocketSphinx, sounds to the"
+            " bundled model alone."
+        )
         command = (*pip, "-r", str(optional))
         steps.append(Step("Installing the recogniser", command, 0.05, if_failed=without))
     return [*steps, check_step(plan.user_dir)]

@@ -17,7 +17,7 @@ from backend.audio import SAMPLE_RATE_HZ
 from backend.data.feature_augmentation import piece_of_music
 from backend.data.sound_conditions import Samples, mixed, noise
 
-PACES: Final = (0.85, 1.15)
+_PACES: Final = (0.85, 1.15)
 _PACED_SHARE: Final = 0.5
 _NOISE_SHARE: Final = 0.5
 _ROOM_SHARE: Final = 0.25
@@ -38,7 +38,7 @@ def at_pace(samples: Samples, rng: np.random.Generator) -> tuple[Samples, float]
     """
     if rng.random() >= _PACED_SHARE:
         return samples, 1.0
-    stretch = float(rng.uniform(*PACES))
+    stretch = float(rng.uniform(*_PACES))
     return soxr.resample(samples, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * stretch), stretch
 
 

@@ -2,8 +2,9 @@
 """What rooms, microphones, other sounds and other voices make of clean speech.
 
 Pure functions of samples at ``SAMPLE_RATE_HZ`` and a source of randomness, all of the length they
-are given: the one home of effects on samples. Training disturbs log-mel power instead
-(``feature_augmentation``), which costs a tenth.
+are given: the conditions under which a model is judged. Training disturbs log-mel power instead
+(``feature_augmentation``), which costs a tenth, or samples by formulas of its own
+(``sound_augmentation``), so that it does not learn the check.
 """
 
 from collections.abc import Callable, Sequence

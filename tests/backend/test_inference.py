@@ -68,7 +68,7 @@ def test_result_fits_the_request(predictor, head):
     assert np.isfinite(motion.weights).all()
     assert json.loads(json.dumps(motion.report, allow_nan=False))["num_frames"] == 48
     stages = {stage for stage, *_ in seen["progress"]}
-    hearing = {inference.HEARING} if phone_recogniser.is_there() else set()
+    hearing = {inference.HEARING} if phone_recogniser.can_recognise() else set()
     assert stages == {inference.ANIMATING, *hearing}
     assert all(0 <= done <= total for _, done, total, _ in seen["progress"])
 
@@ -142,7 +142,7 @@ def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
 def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch):
     phones = (Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0))
     monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 0.0)  # the ear believes nothing
-    monkeypatch.setattr(phone_recogniser, "is_there", lambda: False)
+    monkeypatch.setattr(phone_recogniser, "can_recognise", lambda: False)
     made = {}
     for is_certain in (False, True):
         heard = Heard(phones, (), (), "words", is_certain)
@@ -151,6 +151,14 @@ def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch)
     sound = predict(predictor, head, voice(1.0))[0].weights
     np.testing.assert_allclose(made[False], sound, atol=1e-6)
     assert np.abs(made[True] - sound).max() > 1e-4
+
+
+def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head, monkeypatch):
+    for module in (inference, phone_recogniser):
+        monkeypatch.setattr(module, "can_recognise", lambda: False)
+    encoder = predictor._model.speech_content
+    monkeypatch.setattr(encoder, "hear_phones", lambda *_: pytest.fail("for nothing"))
+    predict(predictor, head, voice(1.0))
 
 
 def test_without_a_recogniser_auto_goes_by_the_sound_and_says_so(predictor, head, monkeypatch):

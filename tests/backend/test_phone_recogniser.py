@@ -6,6 +6,7 @@ import itertools
 import logging
 import sys
 import types
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -33,7 +34,7 @@ _SPEC.loader.exec_module(samples)
 spoken = samples.spoken
 hear = samples.hear
 needs_encoder = pytest.mark.skipif(
-    not phone_recogniser.is_there(), reason="moonshine-voice or onnxruntime is not installed"
+    not phone_recogniser.can_recognise(), reason="moonshine-voice or onnxruntime is not installed"
 )
 
 
@@ -130,7 +131,9 @@ def test_phones_are_recognised_in_the_gaps_only(spoken):
     half = len(sound) // 640 * 320
     heard = Heard((Phone("M", 0.0, 0.1),), (), (), "words", gaps=((half, len(sound)),))
     found = filled(sound, heard)
-    assert found.is_certain
+    assert not found.is_certain  # as the words are
+    assert filled(sound, replace(heard, is_certain=True)).is_certain
+    assert filled(sound, sound_alone(sound)).is_certain
     assert found.phones[:1] == heard.phones
     assert found.phones[1].start_seconds == half / 16000
     assert found.phones[-1].end_seconds == pytest.approx(len(sound) / 16000, abs=0.02)
@@ -236,7 +239,7 @@ def test_by_sound_a_model_goes_by_recognised_phones(spoken, predictor, monkeypat
     mouth = demo_mouth()
     sound = spoken.samples.astype(np.float32)
     told = opening_of(predictor, sound, mouth)
-    monkeypatch.setattr(phone_recogniser, "is_there", lambda: False)
+    monkeypatch.setattr(phone_recogniser, "can_recognise", lambda: False)
     alone = opening_of(predictor, sound, mouth)
     assert np.abs(told - alone).max() > 0.5
     monkeypatch.undo()
@@ -266,7 +269,7 @@ def fresh():
 @pytest.mark.parametrize("missing", ["onnxruntime", "moonshine_voice"])
 def test_without_a_package_the_model_hears_alone(missing, fresh, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    assert not phone_recogniser.is_there()
+    assert not phone_recogniser.can_recognise()
     sound = np.random.default_rng(0).normal(0.0, 0.1, 32000).astype(np.float32)
     heard = sound_alone(sound, "No words.")
     assert filled(sound, heard) == heard
