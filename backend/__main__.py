@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from backend import evaluate_options, generate_options, train_options, version
-from backend.protocol import JobCancelled, JobError, StyleRequest
+from backend.errors import Cancelled, UserError
+from backend.protocol import StyleRequest
 from backend.serve import describe, serve
 from backend.terminal import TerminalVoice
 
@@ -35,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     try:
         return int(options.run(options))
-    except (KeyboardInterrupt, JobCancelled):
+    except (KeyboardInterrupt, Cancelled):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (JobError, MemoryError, ImportError) as error:
+    except (UserError, MemoryError, ImportError) as error:
         print(f"error: {describe(error)}", file=sys.stderr)
         return FAILED
 
@@ -159,7 +160,7 @@ def _generate(options: argparse.Namespace) -> int:
     try:
         request = job_requests.request_from_flags("generate", job_requests.anchored(flags, Path()))
         job_requests.check(request)
-    except JobError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
     worker, voice = jobs.Worker(), TerminalVoice()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from backend.config import LossWeights, ModelConfig
-from backend.protocol import JobError
+from backend.errors import UserError
 
 
 def without(
@@ -25,7 +25,7 @@ def without(
             ``disentanglement``: no orthogonality of content and style, no adversary.
 
     Raises:
-        JobError: There is no such part.
+        UserError: There is no such part.
     """
     for part in parts:
         if part == "graph-attention":
@@ -37,5 +37,5 @@ def without(
         elif part == "disentanglement":
             weights = replace(weights, orthogonality=0.0, adversary=0.0)
         else:
-            raise JobError(f"There is no part {part!r} to leave out; --help names them.")
+            raise UserError(f"There is no part {part!r} to leave out; --help names them.")
     return config, weights

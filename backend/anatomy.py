@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from backend.errors import UserError
 from backend.mesh import polygon_edges, triangulate_both_ways
 from backend.mesh_paths import PathTracer, pieces, touching
-from backend.protocol import JobError
 from backend.topology import FACE_POINT_NAMES, FaceFrame, Head, face_frame
 
 Ints = NDArray[np.int64]
@@ -104,7 +104,7 @@ def examine(head: Head) -> Anatomy:
     """Find lips, lids, pockets and parts.
 
     Raises:
-        JobError: The mesh does not let the face move: a face point is not connected with the
+        UserError: The mesh does not let the face move: a face point is not connected with the
             rest, the mouth is no slit, or it gapes.
     """
     frame = face_frame(head)
@@ -181,7 +181,7 @@ def _skin(head: Head) -> Ints:
     ]
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        raise JobError(
+        raise UserError(
             f"These face points are not connected with the nose by the head's faces: "
             f"{', '.join(lost[:3])}{more}. Mark them on the face itself, or merge the mesh's "
             "doubled vertices (Merge by Distance)."
@@ -240,14 +240,14 @@ def _check_slit(points: Floats, edges: Ints, rows: dict[str, Ints], place: dict[
     joined = edges[joins & (from_corner[edges] > near).all(axis=1)]
     if len(joined):
         a, b = joined[0]
-        raise JobError(
+        raise UserError(
             f"The mouth is not a slit: {len(joined)} edges join the upper lip to the lower one "
             f"(for example vertices {a} and {b}). Open the mesh between the lips, or mark the "
             "inner lip points where the lips part."
         )
     middle = points[place["lip_upper_inner_center"]] - points[place["lip_lower_inner_center"]]
     if abs(middle[1]) > _MAX_REST_GAP_MM:
-        raise JobError(
+        raise UserError(
             f"The mouth stands open by {abs(middle[1]):.0f} mm (at 62 mm between the eyes) in "
             "the rest shape. Close it, or choose a shape where the lips touch."
         )

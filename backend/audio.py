@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from backend.decoding import decode, quoted
-from backend.protocol import JobCancelled, JobError
+from backend.errors import Cancelled, UserError
 
 Samples = NDArray[np.float32]
 
@@ -91,9 +91,9 @@ def read(
         is_cancelled: Asked between blocks.
 
     Raises:
-        JobError: Missing, unreadable or empty file, NaN samples, or a stretch outside the file,
+        UserError: Missing, unreadable or empty file, NaN samples, or a stretch outside the file,
             shorter than ``MIN_SECONDS`` or longer than ``MAX_SECONDS``.
-        JobCancelled: ``is_cancelled`` said so.
+        Cancelled: ``is_cancelled`` said so.
     """
     path = Path(path)
     _check_stretch(start_seconds, duration_seconds, gain)
@@ -104,7 +104,7 @@ def read(
     def blocks() -> Iterator[tuple[Samples, int]]:
         for block, rate in decode(path, start_seconds, wanted):
             if is_cancelled is not None and is_cancelled():
-                raise JobCancelled
+                raise Cancelled
             yield block, rate
 
     mixed = _mix(blocks(), channel=None)
@@ -143,7 +143,7 @@ def _mix(blocks: Iterator[tuple[Samples, int]], *, channel: int | None) -> _Mixe
     for block, rate in blocks:
         if not np.isfinite(block).all():
             at = (num_samples + int(np.argmin(np.isfinite(block).all(axis=1)))) / rate
-            raise JobError(
+            raise UserError(
                 f"The sound holds values that are not numbers, first at {at:.3f} s of the part "
                 "used. Export it again."
             )
@@ -164,37 +164,37 @@ def _mix(blocks: Iterator[tuple[Samples, int]], *, channel: int | None) -> _Mixe
 
 def _check_stretch(start_seconds: float, duration_seconds: float | None, gain: float) -> None:
     if not (np.isfinite(start_seconds) and start_seconds >= 0):
-        raise JobError(f"The start is {start_seconds} s; it must be 0 or more.")
+        raise UserError(f"The start is {start_seconds} s; it must be 0 or more.")
     if duration_seconds is not None and not duration_seconds > 0:
-        raise JobError(f"The length is {duration_seconds} s; it must be above 0.")
+        raise UserError(f"The length is {duration_seconds} s; it must be above 0.")
     if not (np.isfinite(gain) and 0 <= gain <= 1000):
-        raise JobError(f"The volume is {gain}; it must be 0 to 1000.")
+        raise UserError(f"The volume is {gain}; it must be 0 to 1000.")
 
 
 def _check_file(path: Path) -> None:
     if "\0" in str(path) or not path.exists():
-        raise JobError(f"The sound file {quoted(path)} does not exist. Choose another one.")
+        raise UserError(f"The sound file {quoted(path)} does not exist. Choose another one.")
     if not path.is_file():
-        raise JobError(f"{quoted(path)} is not a file. Choose a sound file.")
+        raise UserError(f"{quoted(path)} is not a file. Choose a sound file.")
     if path.stat().st_size == 0:
-        raise JobError(f"The sound file {quoted(path)} is empty (0 bytes). Export it again.")
+        raise UserError(f"The sound file {quoted(path)} is empty (0 bytes). Export it again.")
     try:
         path.open("rb").close()
     except OSError as error:
-        raise JobError(f"{quoted(path)} cannot be opened: {error.strerror}.") from error
+        raise UserError(f"{quoted(path)} cannot be opened: {error.strerror}.") from error
 
 
 def _check_length(path: Path, mixed: _Mixed, start_seconds: float) -> None:
     seconds = len(mixed.samples) / SAMPLE_RATE_HZ
     if seconds == 0 and start_seconds > 0:
-        raise JobError(f"{quoted(path)} has no sound from {start_seconds:g} s on. Start earlier.")
+        raise UserError(f"{quoted(path)} has no sound from {start_seconds:g} s on. Start earlier.")
     if seconds < MIN_SECONDS:
-        raise JobError(
+        raise UserError(
             f"The sound is {seconds:.3g} s long; at least {MIN_SECONDS} s is needed. Choose a "
             "longer sound."
         )
     if seconds > MAX_SECONDS:
-        raise JobError(
+        raise UserError(
             f"The sound is longer than {MAX_SECONDS / 3600:g} hours, the most that is animated at "
             "once. Give a start and an end."
         )

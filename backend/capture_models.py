@@ -26,9 +26,9 @@ from backend import audio, checkpoint, motion
 from backend.capture_protocols import mean_head
 from backend.data.prepared import PreparedSet, Sequence
 from backend.devices import memory_errors, pick_device
+from backend.errors import UserError
 from backend.head_shapes import HeadShapes
 from backend.mesh import similarity_fit
-from backend.protocol import JobError
 from backend.solved_shapes import fit_weights
 from backend.topology import Head, load_topology, shipped_topologies
 
@@ -66,7 +66,7 @@ class CaptureModel:
         """Load a checkpoint.
 
         Raises:
-            JobError: It is missing or damaged, or made for heads of another topology.
+            UserError: It is missing or damaged, or made for heads of another topology.
         """
         self.device = pick_device(device)
         with memory_errors():
@@ -82,7 +82,7 @@ class CaptureModel:
         if self._config.shape_kind == "learned":
             self._to_set = self._learned_to_set(folder)
         elif mean_head(prepared) is None or prepared.faces() is None:
-            raise JobError(
+            raise UserError(
                 f'The model "{folder.name}" solves its shapes on each head, which needs face '
                 f"points and faces; {prepared.folder} lacks them. Choose a model trained on it."
             )
@@ -97,7 +97,7 @@ class CaptureModel:
                 clip's motion, else none.
 
         Raises:
-            JobError: The model knows no such source.
+            UserError: The model knows no such source.
         """
         known = sequence.subject in self._config.speakers
         sources = self._config.style_sources
@@ -110,20 +110,20 @@ class CaptureModel:
         if source == "neutral":
             return StyleCode(self._model.neutral_style(), source)
         if source not in sources:
-            raise JobError(
+            raise UserError(
                 f"The model {self.preset} takes no style from {source}, only from "
                 f"{', '.join(sources) or 'nothing'}. Choose --style-from auto."
             )
         if source == "identity":
             if not known:
-                raise JobError(
+                raise UserError(
                     f"The model {self.preset} was not trained on {sequence.subject} and has no "
                     "number for it. Choose --style-from auto or motion."
                 )
             return StyleCode(self._model.encode_identity_style(sequence.subject), source)
         other = self._other_clip(sequence)
         if other is None:
-            raise JobError(
+            raise UserError(
                 f"There is no other clip of {sequence.subject} to take a style from. Choose "
                 "--style-from auto or neutral."
             )
@@ -143,7 +143,7 @@ class CaptureModel:
         """What the model makes of a sequence's sound: ``(T, V, 3)`` in the set's units.
 
         Raises:
-            JobError: It made something that is no number, or memory is short.
+            UserError: It made something that is no number, or memory is short.
         """
         shapes = self._shapes(sequence.subject)
         fps = self._prepared.manifest.fps
@@ -165,7 +165,7 @@ class CaptureModel:
         self.seconds_taken += time.monotonic() - started
         self.seconds_of_sound += count / float(fps)
         if not np.isfinite(found).all():
-            raise JobError(
+            raise UserError(
                 f"The model {self.preset} made positions that are not numbers of {sequence.name}. "
                 "Its training went wrong; choose another checkpoint."
             )
@@ -184,7 +184,7 @@ class CaptureModel:
             load_topology(config.topology).fingerprint if is_shipped else "",
         )
         if config.num_vertices != manifest.num_vertices or (all(marks) and marks[0] != marks[1]):
-            raise JobError(
+            raise UserError(
                 f'The model "{folder.name}" is for heads of the topology {config.topology} with '
                 f"{config.num_vertices} vertices; those of {self._prepared.folder} are "
                 f"{manifest.topology or 'of an unknown one'} with {manifest.num_vertices}. Choose "

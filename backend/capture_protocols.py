@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from backend.anatomy import examine
 from backend.data.prepared import PreparedSet, Sequence, Split
-from backend.protocol import JobError
+from backend.errors import UserError
 from backend.topology import TOPOLOGY_DIR, FaceFrame, Head, Topology, face_frame, load_topology
 
 Indices = NDArray[np.int64]
@@ -154,10 +154,10 @@ def regions_of(name: str, prepared: PreparedSet, file: Path | None) -> Regions:
         file: JSON with ``lips``, ``upper_face`` and maybe ``inner_lips`` (upper, lower).
 
     Raises:
-        JobError: None can be had, or those of the file are no regions of this set.
+        UserError: None can be had, or those of the file are no regions of this set.
     """
     if PROTOCOLS[name].own_regions and file is None:
-        raise JobError(
+        raise UserError(
             f'The protocol "{name}" is about the regions that its authors published: give them '
             "with --regions FILE.json, or choose --protocol ptalker."
         )
@@ -171,7 +171,7 @@ def regions_of(name: str, prepared: PreparedSet, file: Path | None) -> Regions:
     elif head is not None and len(head.corners):
         found = face_regions(head)
     else:
-        raise JobError(
+        raise UserError(
             f"Which vertices of {prepared.folder} are lips and upper face is not known. Give them "
             "with --regions FILE.json."
         )
@@ -188,7 +188,7 @@ def face_regions(head: Head) -> Regions:
     before the temples, from the cheekbones to a centimetre above the forehead's points.
 
     Raises:
-        JobError: The mesh is no such head.
+        UserError: The mesh is no such head.
     """
     face = examine(head)
     points, place = face.points, face.place
@@ -245,36 +245,36 @@ def _inner_lips(topology: Topology) -> tuple[int, ...]:
 def _read_json(path: Path) -> dict[str, object]:
     try:
         if path.stat().st_size > _MAX_REGION_BYTES:
-            raise JobError(f"{path} is too large for a file of regions. {_REMEDY}")
+            raise UserError(f"{path} is too large for a file of regions. {_REMEDY}")
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise JobError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise JobError(f"{path} is no JSON file. {_REMEDY}") from error
+        raise UserError(f"{path} is no JSON file. {_REMEDY}") from error
     if not isinstance(data, dict):
-        raise JobError(f"{path} holds no regions. {_REMEDY}")
+        raise UserError(f"{path} holds no regions. {_REMEDY}")
     return data
 
 
 def _parse(data: object, path: Path, num_vertices: int, source: str) -> Regions:
     if not isinstance(data, dict):
-        raise JobError(f"{path} holds no regions. {_REMEDY}")
+        raise UserError(f"{path} holds no regions. {_REMEDY}")
     found = {
         name: np.unique(_vertices(data.get(name), name, path, num_vertices))
         for name in ("lips", "upper_face")
     }
     inner = data.get("inner_lips", [])
     if inner and len(_vertices(inner, "inner_lips", path, num_vertices)) != 2:
-        raise JobError(f"{path}: inner_lips must be two vertices, the upper and the lower one.")
+        raise UserError(f"{path}: inner_lips must be two vertices, the upper and the lower one.")
     return Regions(found["lips"], found["upper_face"], tuple(inner), source)
 
 
 def _vertices(value: object, name: str, path: Path, num_vertices: int) -> Indices:
     if not isinstance(value, list) or not value or not all(type(item) is int for item in value):
-        raise JobError(f'{path}: "{name}" is no list of vertex numbers.')
+        raise UserError(f'{path}: "{name}" is no list of vertex numbers.')
     outside = [number for number in value if not 0 <= number < num_vertices]
     if outside:
-        raise JobError(
+        raise UserError(
             f'{path}: "{name}" names vertex {outside[0]}; the heads of this set have '
             f"{num_vertices}. Give the regions of this topology."
         )
@@ -288,7 +288,7 @@ def _check_place(regions: Regions, head: Head) -> None:
     centre = head.vertices[regions.lips].mean(axis=0)
     away = float(np.linalg.norm(frame.to_face_mm(centre) - frame.to_face_mm(mouth)))
     if away > _MOUTH_RADIUS_MM:
-        raise JobError(
+        raise UserError(
             f"The middle of the lips as given is {away:.0f} mm from the mouth. Give vertex numbers "
             "of this topology, counted from 0."
         )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.data.prepared import write_text
-from backend.protocol import JobError
+from backend.errors import UserError
 
 _ARROWS: Final = {"low": "lower", "high": "higher", "zero": "nearer 0", "one": "nearer 1"}
 _OTHER_COLOURS: Final = "#9aa5b1"
@@ -31,12 +31,12 @@ def write_report(
         curves: Lip distance over time of one sequence by method, each ``(T,)``.
 
     Raises:
-        JobError: The folder cannot be written.
+        UserError: The folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise JobError(f"{folder} cannot be made ({error.strerror}). Choose another.") from error
+        raise UserError(f"{folder} cannot be made ({error.strerror}). Choose another.") from error
     write_text(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     pictures = []
     if importlib.util.find_spec("matplotlib") is not None:

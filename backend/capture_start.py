@@ -21,9 +21,9 @@ from backend.capture_protocols import mean_head, regions_of
 from backend.config import PRESETS, ModelConfig
 from backend.data.capture_batches import sample_frames
 from backend.data.prepared import PreparedSet
+from backend.errors import UserError
 from backend.face_geometry import FaceGeometry
 from backend.model import PTalker, coarse_mesh_graph
-from backend.protocol import JobError
 from backend.speech_sources import SpeechSource, fill_ear
 from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
 
@@ -79,7 +79,7 @@ def config_for(preset: str, data: PreparedSet, source: SpeechSource, *, small: b
     """The preset with the sizes that the set has.
 
     Raises:
-        JobError: The set has too few vertices.
+        UserError: The set has too few vertices.
     """
     manifest = data.manifest
     config = PRESETS[preset]
@@ -88,7 +88,7 @@ def config_for(preset: str, data: PreparedSet, source: SpeechSource, *, small: b
         config = replace(config, decoder_layers=layers, **_SMALL)  # type: ignore[arg-type]
     num_nodes = min(config.num_nodes, manifest.num_vertices)
     if num_nodes < 3:
-        raise JobError(f"Heads of {manifest.num_vertices} vertices are too small to train on.")
+        raise UserError(f"Heads of {manifest.num_vertices} vertices are too small to train on.")
     return replace(
         config,
         topology=manifest.topology or manifest.dataset,
@@ -114,13 +114,13 @@ def new_start(
         regions: File that says which vertices are lips, for sets of unknown topology.
 
     Raises:
-        JobError: The ear or the regions cannot be had, or nothing moves in the set.
+        UserError: The ear or the regions cannot be had, or nothing moves in the set.
     """
     clips = data.split("train")
     frames = sample_frames(data, clips, _FRAMES)  # (n, V, 3)
     spread = np.sqrt(np.square(frames).sum(-1).mean(0))  # (V,)
     if not spread.max() > 0.0:
-        raise JobError(f"Nothing moves in {data.folder}. Prepare it again from the right files.")
+        raise UserError(f"Nothing moves in {data.folder}. Prepare it again from the right files.")
     factor = float(1.0 / np.sqrt(np.square(frames).mean()))
     head = mean_head(data)
     lips = np.zeros(0, np.int64)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from backend.checked import from_json
 from backend.config import ModelConfig
+from backend.errors import UserError
 from backend.growing import can_grow, with_deeper_ear, with_phone_spans
 from backend.model import PTalker, load_published_weights
-from backend.protocol import JobError
 
 FORMAT: Final = "ptalker-checkpoint"
 FORMAT_VERSION: Final = 2
@@ -94,12 +94,12 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
         The model, in 32 bits, in evaluation mode.
 
     Raises:
-        JobError: Missing, damaged, of another version, or its speech encoder cannot be had.
+        UserError: Missing, damaged, of another version, or its speech encoder cannot be had.
     """
     config = read_config(folder)
     path = folder / WEIGHTS_NAME
     if not path.is_file():
-        raise JobError(f'The checkpoint "{folder}" has no {WEIGHTS_NAME}. {_REMEDY}')
+        raise UserError(f'The checkpoint "{folder}" has no {WEIGHTS_NAME}. {_REMEDY}')
     with torch.device("meta"):
         model = PTalker(config)
     expected = {
@@ -108,7 +108,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
     try:
         weights = _read_weights(path, expected)
     except (SafetensorError, OSError) as error:
-        raise JobError(f'"{path}" is damaged ({error!s:.120}). {_REMEDY}') from error
+        raise UserError(f'"{path}" is damaged ({error!s:.120}). {_REMEDY}') from error
     if len(weights) != len(model.state_dict()):
         _fetch_published(model)
     model.load_state_dict({**model.state_dict(), **weights}, strict=True, assign=True)
@@ -130,7 +130,7 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
         The model, in 32 bits, in evaluation mode.
 
     Raises:
-        JobError: As of ``load``; or they differ in sizes or in the command that began them.
+        UserError: As of ``load``; or they differ in sizes or in the command that began them.
     """
     models = [load(folder) for folder in folders]
     widest = max((model.config for model in models), key=lambda each: each.span_width)
@@ -143,7 +143,7 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
     for folder, model in zip(folders[1:], models[1:], strict=True):
         begun = commands_of(folder)[:1]
         if model.config != models[0].config or not begun or begun != commands_of(folders[0])[:1]:
-            raise JobError(
+            raise UserError(
                 f'"{folder}" and "{folders[0]}" do not come from one training, so a mean of'
                 " their weights would be no model. Give checkpoints that went on from each other."
             )
@@ -162,7 +162,7 @@ def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
         prefix: What the names of the part begin with.
 
     Raises:
-        JobError: Missing or damaged.
+        UserError: Missing or damaged.
     """
     path = folder / WEIGHTS_NAME
     try:
@@ -170,7 +170,7 @@ def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             found = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise JobError(f'"{path}" cannot be read ({error!s:.120}). {_REMEDY}') from error
+        raise UserError(f'"{path}" cannot be read ({error!s:.120}). {_REMEDY}') from error
     return {
         name: value.float() if value.is_floating_point() else value for name, value in found.items()
     }
@@ -180,43 +180,43 @@ def read_config(folder: Path) -> ModelConfig:
     """What a checkpoint's model is, without its weights.
 
     Raises:
-        JobError: Missing, damaged, or of another version.
+        UserError: Missing, damaged, or of another version.
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
-        raise JobError(
+        raise UserError(
             f'"{folder}" is no checkpoint: it has no {CONFIG_NAME}. Choose a folder with '
             f"{CONFIG_NAME} and {WEIGHTS_NAME}."
         )
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise JobError(f'"{path}" is too large for a config. {_REMEDY}')
+            raise UserError(f'"{path}" is too large for a config. {_REMEDY}')
         data = json.loads(path.read_text(encoding="utf-8"))
         found = data["format"], data["format_version"]
     except OSError as error:
-        raise JobError(f'"{path}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise JobError(f'"{path}" is damaged ({error!r:.120}). {_REMEDY}') from error
+        raise UserError(f'"{path}" is damaged ({error!r:.120}). {_REMEDY}') from error
     if found[0] != FORMAT:
-        raise JobError(f'"{path}" is of the format {found[0]!r:.40}, expected {FORMAT}. {_REMEDY}')
+        raise UserError(f'"{path}" is of the format {found[0]!r:.40}, expected {FORMAT}. {_REMEDY}')
     if found[1] != FORMAT_VERSION:
         is_older = isinstance(found[1], int) and found[1] < FORMAT_VERSION
         remedy = "Train it anew" if is_older else "Update PTalker"
-        raise JobError(
+        raise UserError(
             f'The checkpoint "{folder}" has format version {found[1]!r:.20}; this PTalker reads '
             f"{FORMAT_VERSION}. {remedy}, or choose another checkpoint."
         )
     try:
         return from_json(ModelConfig, json.dumps(_OLDER | data["model"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise JobError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
+        raise UserError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
 
 
 def commands_of(folder: Path) -> tuple[str, ...]:
     """The commands that made a checkpoint, the first one first, as far as it says.
 
     Raises:
-        JobError: Missing or damaged.
+        UserError: Missing or damaged.
     """
     read_config(folder)
     training = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("training")
@@ -236,15 +236,15 @@ def _is_published(config: ModelConfig, name: str) -> bool:
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights, in 32 bits, if they are those of ``expected``, whose tensors hold no memory."""
     if sum(value.numel() for value in expected.values()) > _MAX_PARAMETERS:
-        raise JobError(f'The config beside "{path}" asks for too large a model. {_REMEDY}')
+        raise UserError(f'The config beside "{path}" asks for too large a model. {_REMEDY}')
     with safe_open(path, framework="pt") as file:
         odd = sorted(set(expected) ^ set(file.keys()))
         if odd:
-            raise JobError(f'"{path}" does not fit its config (see {odd[0]}). {_REMEDY}')
+            raise UserError(f'"{path}" does not fit its config (see {odd[0]}). {_REMEDY}')
         for name, value in expected.items():
             shape = tuple(file.get_slice(name).get_shape())
             if shape != tuple(value.shape):
-                raise JobError(
+                raise UserError(
                     f'"{path}" does not fit its config: {name} has shape {shape}, expected '
                     f"{tuple(value.shape)}. {_REMEDY}"
                 )
@@ -254,7 +254,7 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
             if stored.is_floating_point() != value.is_floating_point() or (
                 stored.is_floating_point() and not stored.isfinite().all()
             ):
-                raise JobError(f'"{path}" is damaged: {name} holds no numbers of use. {_REMEDY}')
+                raise UserError(f'"{path}" is damaged: {name} holds no numbers of use. {_REMEDY}')
             weights[name] = stored.to(value.dtype)
     return weights
 
@@ -264,7 +264,7 @@ def _fetch_published(model: PTalker) -> None:
     try:
         load_published_weights(model.speech_content.encoder, speech.hub_id, speech.revision)
     except (OSError, ValueError) as error:
-        raise JobError(
+        raise UserError(
             f"The speech encoder {speech.hub_id} that this checkpoint builds on is neither in the "
             f"local cache nor reachable ({error!s:.120}). Go online once, or choose another."
         ) from error

@@ -21,9 +21,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from backend.errors import UserError
 from backend.job_lists import MAX_GROUP, Crew, ListJob, Member, Outcome, num_cores
 from backend.listening import end_with_parent
-from backend.protocol import JobError
 
 if TYPE_CHECKING:
     from backend.list_worker import ListWorker
@@ -41,7 +41,7 @@ def crew_for(num_jobs: int, *, device: str, workers: int | None, ray: str | None
         ray: Address of a cluster, ``auto`` or ``local``; None for this machine without Ray.
 
     Raises:
-        JobError: Ray is not installed or the cluster does not answer.
+        UserError: Ray is not installed or the cluster does not answer.
     """
     if ray is not None:
         return RayCrew(ray, device=device, workers=workers)
@@ -149,14 +149,14 @@ class RayCrew:
         workers: How many actors; None takes all there is room for.
 
     Raises:
-        JobError: Ray is not installed or the cluster does not answer.
+        UserError: Ray is not installed or the cluster does not answer.
     """
 
     tries_again = True  # another machine may have what this one lacks
 
     def __init__(self, address: str, *, device: str, workers: int | None) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise JobError(
+            raise UserError(
                 "Ray is not installed. Install what backend/requirements-cluster.txt names into "
                 "the backend's environment on every machine, or leave --ray out."
             )
@@ -173,7 +173,7 @@ class RayCrew:
                 logging_level=logging.ERROR,
             )  # fmt: skip
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise JobError(
+            raise UserError(
                 f'No Ray cluster answers at "{address}" ({error!s:.200}). Start one with '
                 '"ray start --head", or use --ray local.'
             ) from error

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from backend.protocol import JobError
+from backend.errors import UserError
 
 if TYPE_CHECKING:
     import av
@@ -29,7 +29,7 @@ def decode(path: Path, start: float, seconds: float) -> Iterator[tuple[Block, in
     """Blocks of a file and their rate in Hz, from ``start`` on, ``seconds`` at most.
 
     Raises:
-        JobError: The file is damaged, holds no sound, or is of no format that can be read.
+        UserError: The file is damaged, holds no sound, or is of no format that can be read.
     """
     try:
         file = soundfile.SoundFile(path)
@@ -51,7 +51,7 @@ def decode(path: Path, start: float, seconds: float) -> Iterator[tuple[Block, in
                 left -= len(block)
                 yield block, rate
         except soundfile.LibsndfileError as error:
-            raise JobError(f"{quoted(path)} is damaged ({error}). Export it again.") from error
+            raise UserError(f"{quoted(path)} is damaged ({error}). Export it again.") from error
 
 
 def _decode_with_ffmpeg(path: Path, start: float, seconds: float) -> Iterator[tuple[Block, int]]:
@@ -62,13 +62,13 @@ def _decode_with_ffmpeg(path: Path, start: float, seconds: float) -> Iterator[tu
         # A playlist or a name like "http:..." must not make FFmpeg open anything but local files.
         container = av.open(f"file:{path.resolve()}", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise JobError(
+        raise UserError(
             f"{quoted(path)} is not a sound that can be read ({error}). Choose a wav, flac, ogg, "
             "mp3, m4a or video file."
         ) from error
     with container:
         if not container.streams.audio:
-            raise JobError(f"{quoted(path)} has no sound. Choose a file with sound.")
+            raise UserError(f"{quoted(path)} has no sound. Choose a file with sound.")
         stream = container.streams.audio[0]
         origin = (container.start_time or 0) / av.time_base
         try:
@@ -76,7 +76,7 @@ def _decode_with_ffmpeg(path: Path, start: float, seconds: float) -> Iterator[tu
                 container.seek(int((start - 1.0 + origin) * av.time_base))
             yield from _cut(path, container.decode(stream), start + origin, seconds)
         except av.FFmpegError as error:
-            raise JobError(f"{quoted(path)} is damaged ({error}). Export it again.") from error
+            raise UserError(f"{quoted(path)} is damaged ({error}). Export it again.") from error
 
 
 def _cut(
@@ -111,7 +111,7 @@ def _cut(
 
 def _check_rate(path: Path, rate: int) -> None:
     if not 4000 <= rate <= 768_000:
-        raise JobError(f"{quoted(path)} claims {rate} samples a second; 4000 to 768000 are read.")
+        raise UserError(f"{quoted(path)} claims {rate} samples a second; 4000 to 768000 are read.")
 
 
 def quoted(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import torch
 
-from backend.protocol import JobError
+from backend.errors import UserError
 
 _FEW_PARAMETERS: Final = 20_000_000
 
@@ -19,13 +19,13 @@ def pick_device(name: str) -> torch.device:
     """The device of a name; ``auto`` is the fastest there is.
 
     Raises:
-        JobError: This computer has no such device, or torch was built without it.
+        UserError: This computer has no such device, or torch was built without it.
     """
     available = available_devices()
     if name == "auto":
         return torch.device(available[0])
     if name not in available:
-        raise JobError(
+        raise UserError(
             f"This computer's PyTorch cannot use {name}. Choose the device auto, or set the "
             "backend up again for it."
         )
@@ -43,7 +43,7 @@ def memory_errors() -> Iterator[None]:
     """Turns torch's ways to say that memory is short into a sentence.
 
     Raises:
-        JobError: There is not enough memory.
+        UserError: There is not enough memory.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def memory_errors() -> Iterator[None]:
         short = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not (short or "not enough memory" in str(error) or "out of memory" in str(error)):
             raise
-        raise JobError(
+        raise UserError(
             "There is not enough memory for this job. Close other programs, choose the device cpu, "
             "or animate a shorter stretch."
         ) from error

@@ -74,7 +74,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
         The report, as it is written to ``out``: figures by way of listening, and of styles.
 
     Raises:
-        JobError: The checkpoint or the recordings are no good.
+        UserError: The checkpoint or the recordings are no good.
     """
     clips = read_clips(arguments.speech, arguments.alignment)
     mouth = demo_mouth()

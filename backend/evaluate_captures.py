@@ -34,7 +34,7 @@ from backend.capture_protocols import Regions, frame_of, protocol_of, regions_of
 from backend.capture_report import write_report
 from backend.data import prepared
 from backend.data.prepared import PreparedSet, Split
-from backend.protocol import JobError
+from backend.errors import UserError
 
 FORMAT: Final = "ptalker-capture-evaluation"
 FORMAT_VERSION: Final = 1
@@ -89,7 +89,7 @@ class _Evaluation:
         if not self.sequences:
             counts = Counter(one.split for one in self.data.manifest.sequences)
             there = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
-            raise JobError(
+            raise UserError(
                 f"The split {arguments.split} of {arguments.data} is empty; it has {there}. Choose "
                 "one of these with --split."
             )
@@ -118,12 +118,12 @@ class _Evaluation:
         """Face at rest ``(V, 3)`` and true vertices ``(T, V, 3)``.
 
         Raises:
-            JobError: They hold something that is no number.
+            UserError: They hold something that is no number.
         """
         template = self.data.template(sequence.subject)
         vertices = template + self.data.offsets(sequence)
         if not np.isfinite(vertices).all():
-            raise JobError(
+            raise UserError(
                 f"The captured motion {sequence.name} in {self.data.folder} holds positions that "
                 "are not numbers. Prepare the data set again."
             )
@@ -191,7 +191,7 @@ def main(
         where Matplotlib is installed, plots.
 
     Raises:
-        JobError: Something does not fit or is not there; one sentence says what.
+        UserError: Something does not fit or is not there; one sentence says what.
     """
     work = _Evaluation(arguments)
     names = _names(arguments.checkpoints)

@@ -22,11 +22,11 @@ from backend import audio
 from backend.data import sound_conditions
 from backend.data.sound_conditions import SPEECH_EFFECTS, Samples
 from backend.data.styles import Style
+from backend.errors import UserError
 from backend.evaluate import judge, predicted
 from backend.inference import Predictor
 from backend.mesh import read_head
 from backend.mouth import Mouth, demo_mouth, mouth_of
-from backend.protocol import JobError
 from backend.spoken_clips import SpokenClip, read_clips
 from backend.topology import identify
 
@@ -85,11 +85,11 @@ def main(arguments: ConditionsArguments) -> dict[str, Any]:
         The report, as it is written to ``out``: figures by way of listening and condition.
 
     Raises:
-        JobError: The checkpoint or the recordings are no good.
+        UserError: The checkpoint or the recordings are no good.
     """
     clips = read_clips(arguments.speech, arguments.alignment)
     if len(clips) < 2:
-        raise JobError(f"{arguments.speech} holds one recording; two voices need a second one.")
+        raise UserError(f"{arguments.speech} holds one recording; two voices need a second one.")
     mouth = demo_mouth()
     if arguments.head is not None:
         mouth = mouth_of(identify(*read_head(arguments.head)))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from backend.acoustic_model import FRAMES_PER_SECOND
 from backend.devices import num_cores
+from backend.errors import UserError
 from backend.pauses import SAMPLE_RATE
-from backend.protocol import JobError
 
 MISSING: Final = (
     "Moonshine's encoder is not installed: install the packages that stand in"
@@ -53,11 +53,11 @@ def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
         Shape ``(T, WIDTH)``, ``T`` frames of ``1 / FRAMES_PER_SECOND`` s, the last one begun.
 
     Raises:
-        JobError: ``is_installed`` says no.
+        UserError: ``is_installed`` says no.
     """
     session = _session()
     if session is None:
-        raise JobError(MISSING)
+        raise UserError(MISSING)
     heard = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))[None]
     mask = np.ones(heard.shape, np.int64)
     vectors: NDArray[np.float32]

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from backend.errors import UserError
 from backend.mesh import similarity_fit
 from backend.model import PTalker
-from backend.protocol import JobError
 from backend.solved_shapes import solve_shapes
 from backend.topology import Head, load_topology, shipped_topologies
 
@@ -60,12 +60,12 @@ class HeadShapes:
         Found by a similarity fit of the model's graph nodes to the same nodes on the head.
 
         Raises:
-            JobError: The head has another topology than the model, or its vertices another order.
+            UserError: The head has another topology than the model, or its vertices another order.
         """
         config = self._model.config
         wanted = config.topology
         if len(head.vertices) != config.num_vertices:
-            raise JobError(
+            raise UserError(
                 f"This model animates heads of the topology {config.topology} "
                 f"({config.num_vertices} vertices); this one is {head.topology.name} "
                 f"({len(head.vertices)}). Choose such a head, or the bundled model."
@@ -81,7 +81,7 @@ class HeadShapes:
             not is_shipped or load_topology(wanted).fingerprint == head.topology.fingerprint
         )
         if not has_same_faces or misfit > _LARGEST_MISFIT:
-            raise JobError(
+            raise UserError(
                 f"This head has as many vertices as those that the model animates ({wanted}, "
                 f"{config.num_vertices}), but in another order, for example by an OBJ import. "
                 "Import it again with the vertex order kept, or choose the bundled model."

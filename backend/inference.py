@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from backend import audio, checkpoint, motion
 from backend.data.upper_face import add_blinks
 from backend.devices import memory_errors, num_cores, pick_device
+from backend.errors import Cancelled, UserError
 from backend.gathering import SIZES, Gatherer
 from backend.head_shapes import HeadShapes
 from backend.heard import Heard
@@ -30,7 +31,6 @@ from backend.listening import Listener, ListeningCancelledError
 from backend.model.style_fit import fit_style
 from backend.phone_recogniser import can_recognise, fill_gaps, sound_alone
 from backend.phones import phone_frames
-from backend.protocol import JobCancelled, JobError
 from backend.schedule import ANIMATING, HEARING, LISTENING
 from backend.solved_shapes import fit_weights, lip_curves
 from backend.style_files import Exemplar, read_presets
@@ -70,7 +70,7 @@ class Predictor:
             listeners: Processes that recognise words, by default one a core; 1 blocks this one.
 
         Raises:
-            JobError: It is missing or damaged, or there is no such device.
+            UserError: It is missing or damaged, or there is no such device.
         """
         self.device = pick_device(device)
         with memory_errors():
@@ -108,7 +108,7 @@ class Predictor:
         """A style of the checkpoint by its name; None for neutral.
 
         Raises:
-            JobError: There is none.
+            UserError: There is none.
         """
         if name == NEUTRAL:
             return None
@@ -116,17 +116,17 @@ class Predictor:
             return Style(np.asarray(self._presets[name], np.float32))
         if name not in self._model.config.speakers:
             known = ", ".join(self.style_names[:40])
-            raise JobError(f'This model has no style "{name[:60]}". It has: {known}.')
+            raise UserError(f'This model has no style "{name[:60]}". It has: {known}.')
         return _as_style(self._model.encode_identity_style(name))
 
     def style_from_code(self, code: NDArray[np.float32], model: str) -> Style:
         """A style that was saved.
 
         Raises:
-            JobError: It was made with another model.
+            UserError: It was made with another model.
         """
         if model != self.fingerprint or len(code) != self._model.config.style_dim:
-            raise JobError(
+            raise UserError(
                 "This style was made with another model. Make it again from its exemplar, or "
                 "choose the checkpoint it was made with."
             )
@@ -140,7 +140,7 @@ class Predictor:
             warn: Told what the user should know.
 
         Raises:
-            JobError: The animation does not fit the model, or nothing moves in it.
+            UserError: The animation does not fit the model, or nothing moves in it.
         """
         seconds = len(exemplar.offsets) / exemplar.fps
         if seconds < 3.0:
@@ -148,7 +148,7 @@ class Predictor:
         unit_mm = face_frame(exemplar.head).unit_mm
         reach_mm = float(np.ptp(exemplar.offsets, axis=0).max()) / unit_mm
         if reach_mm < 1.0:
-            raise JobError(
+            raise UserError(
                 f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
                 "animation of a speaking head."
             )
@@ -211,12 +211,12 @@ class Predictor:
             is_cancelled: Asked often.
 
         Raises:
-            JobError: The model cannot animate this head, or there is not enough memory.
-            JobCancelled: ``is_cancelled`` said so.
+            UserError: The model cannot animate this head, or there is not enough memory.
+            Cancelled: ``is_cancelled`` said so.
         """
         config = self._model.config
         if decoder not in ("parallel", "autoregressive"):
-            raise JobError(f"This model decodes {' or '.join(config.modes)}, not {decoder}.")
+            raise UserError(f"This model decodes {' or '.join(config.modes)}, not {decoder}.")
         if decoder not in config.modes:
             warn(f"This model cannot decode {decoder}; it does {config.modes[0]}.")
             decoder = config.modes[0]
@@ -320,8 +320,8 @@ class Predictor:
                     samples, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
         except ListeningCancelledError as error:
-            raise JobCancelled from error
-        except JobError as error:
+            raise Cancelled from error
+        except UserError as error:
             if listen == "words" or text.strip():
                 raise
             heard = sound_alone(samples, str(error))
@@ -372,7 +372,7 @@ class Predictor:
 
         def ask(*_: object) -> None:
             if is_cancelled():
-                raise JobCancelled
+                raise Cancelled
 
         layers = [] if self.gatherer is not None else self._model.modules()  # others use it too
         norms = [layer for layer in layers if isinstance(layer, torch.nn.LayerNorm)]

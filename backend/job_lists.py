@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from backend import motion, version
+from backend.errors import UserError
 from backend.job_requests import anchored, check, request_from_flags
-from backend.protocol import GenerateRequest, JobError
+from backend.protocol import GenerateRequest
 
 MAX_GROUP: Final = 32
 """Jobs that a worker gets at a time."""
@@ -92,7 +93,7 @@ class Crew(Protocol):
         """A new worker.
 
         Raises:
-            JobError: There can be none.
+            UserError: There can be none.
         """
 
     def close(self) -> None:
@@ -142,16 +143,16 @@ def read_list(path: Path) -> list[dict[str, object]]:
     """The entries of a list: objects with the command line's flags as keys.
 
     Raises:
-        JobError: It cannot be read or is none.
+        UserError: It cannot be read or is none.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise JobError(f'"{path}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
     except (ValueError, RecursionError) as error:
-        raise JobError(f'"{path.name}" is not JSON ({error}).') from error
+        raise UserError(f'"{path.name}" is not JSON ({error}).') from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise JobError(f'"{path.name}" must hold a list of objects like {{"audio": "a.wav"}}.')
+        raise UserError(f'"{path.name}" must hold a list of objects like {{"audio": "a.wav"}}.')
     return entries
 
 
@@ -250,7 +251,7 @@ class JobList:
         for number in range(len(self.entries)):
             try:
                 request = self._request(number)
-            except JobError as error:
+            except UserError as error:
                 self._failed[number] = " ".join(str(error).split())
                 continue
             out, key = Path(request.out), request_key(request)
@@ -269,7 +270,7 @@ class JobList:
         check(request)
         out = str(Path(request.out).resolve())
         if out in self._outs:
-            raise JobError(f'Another job of the list writes "{request.out}" too.')
+            raise UserError(f'Another job of the list writes "{request.out}" too.')
         self._outs.add(out)
         return replace(request, out=out)
 
@@ -286,7 +287,7 @@ def run_list(jobs: JobList, crew: Crew, voice: ListVoice) -> Summary:
     """Do all jobs of a list; each result is written once, whatever happens to a worker.
 
     Raises:
-        JobError: There can be no worker.
+        UserError: There can be no worker.
     """
     started = time.monotonic()
     idle: list[Member] = []
@@ -336,7 +337,7 @@ def is_finished(out: Path, key: str) -> bool:
         return False
     try:
         report = json.loads(str(motion.read_arrays(out, ["report"])["report"]))
-    except (JobError, ValueError):
+    except (UserError, ValueError):
         return False
     return isinstance(report, dict) and report.get("key") == key
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.audio import MAX_SECONDS
-from backend.protocol import GenerateRequest, JobError, StyleRequest
+from backend.errors import UserError
+from backend.protocol import GenerateRequest, StyleRequest
 
 MAX_STRENGTH: Final = 3.0
 
@@ -32,27 +33,27 @@ def check(request: GenerateRequest) -> None:
     """Refuse values that make no sense, before anything is read.
 
     Raises:
-        JobError: Names the value and what is expected.
+        UserError: Names the value and what is expected.
     """
     for name in _CHOICES:
         _check_choice(name, getattr(request, name))
     rate = (request.fps_numerator, request.fps_denominator)
     if min(rate) < 1 or max(rate) > 10**9 or not 1 <= rate[0] / rate[1] <= 1000:
-        raise JobError(f"The frame rate is {rate[0]}/{rate[1]}; it must be 1 to 1000 a second.")
+        raise UserError(f"The frame rate is {rate[0]}/{rate[1]}; it must be 1 to 1000 a second.")
     if not 0 <= request.style_strength <= MAX_STRENGTH:
-        raise JobError(
+        raise UserError(
             f"The style's strength is {request.style_strength}; it must be 0 to {MAX_STRENGTH:g}."
         )
     if not (math.isfinite(request.start_seconds) and request.start_seconds >= 0):
-        raise JobError(f"The start is {request.start_seconds:g} s; it must be 0 or more.")
+        raise UserError(f"The start is {request.start_seconds:g} s; it must be 0 or more.")
     duration = request.duration_seconds
     if duration is not None and not 0 < duration <= MAX_SECONDS:
-        raise JobError(
+        raise UserError(
             f"The sound's length is {duration:g} s; it must be above 0 and at most "
             f"{MAX_SECONDS:g} s at once."
         )
     if len(request.text) > 500_000:
-        raise JobError(f"The text has {len(request.text)} letters; at most 500000 can be used.")
+        raise UserError(f"The text has {len(request.text)} letters; at most 500000 can be used.")
     _check_out(request.out, [request.audio, request.head, request.style])
 
 
@@ -64,16 +65,16 @@ def check_style_request(request: StyleRequest) -> None:
 
 def _check_choice(name: str, value: str) -> None:
     if value not in _CHOICES[name]:
-        raise JobError(f"{name} is {value!r:.60}; it must be one of {', '.join(_CHOICES[name])}.")
+        raise UserError(f"{name} is {value!r:.60}; it must be one of {', '.join(_CHOICES[name])}.")
 
 
 def _check_out(out: str, inputs: Sequence[str]) -> None:
     path = Path(out)
     if not out or "\0" in out or path.is_dir() or not path.parent.is_dir():
-        raise JobError(f'The result cannot be written to "{out[:200]}". Choose a file to write.')
+        raise UserError(f'The result cannot be written to "{out[:200]}". Choose a file to write.')
     for name in inputs:
         if path.resolve() == Path(name.replace("\0", "")).resolve():
-            raise JobError(f'The result would overwrite "{path.name}". Choose another file.')
+            raise UserError(f'The result would overwrite "{path.name}". Choose another file.')
 
 
 def anchored(flags: Mapping[str, object], folder: Path) -> dict[str, object]:
@@ -99,13 +100,13 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
         flags: By the names of the flags, with underscores; what is None is not given.
 
     Raises:
-        JobError: A flag is unknown, missing or of the wrong kind.
+        UserError: A flag is unknown, missing or of the wrong kind.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     if unknown := sorted(given.keys() - _FLAGS):
-        raise JobError(f"Unknown: {', '.join(unknown)[:200]}. Known: {', '.join(sorted(_FLAGS))}.")
+        raise UserError(f"Unknown: {', '.join(unknown)[:200]}. Known: {', '.join(sorted(_FLAGS))}.")
     if missing := [name for name in ("audio", "head", "out") if not given.get(name)]:
-        raise JobError(f"Missing: {', '.join(missing)}.")
+        raise UserError(f"Missing: {', '.join(missing)}.")
     texts = {
         name: _as_text(name, given.get(name, ""))
         for name in _FLAGS - {"start", "end", "gain", "style_strength", "fps"}
@@ -120,7 +121,7 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
         texts["text"] = _read_text(Path(text_file))
     start, end = numbers.pop("start", 0.0), numbers.pop("end", None)
     if end is not None and not end > start:
-        raise JobError(f"The end ({end:g} s) must lie after the start ({start:g} s).")
+        raise UserError(f"The end ({end:g} s) must lie after the start ({start:g} s).")
     given_fields: dict[str, Any] = {**texts, **numbers}
     fps = frame_rate(str(given.get("fps", 30)))
     return GenerateRequest(
@@ -137,14 +138,14 @@ def frame_rate(text: str) -> Fraction:
     """``30``, ``24000/1001`` or ``23.976``, which means 24000/1001.
 
     Raises:
-        JobError: It is no rate from 1 to 1000.
+        UserError: It is no rate from 1 to 1000.
     """
     try:
         fps = Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
-        raise JobError(f"{text[:40]!r} is no frame rate like 30 or 24000/1001.") from error
+        raise UserError(f"{text[:40]!r} is no frame rate like 30 or 24000/1001.") from error
     if not 1 <= fps <= 1000:
-        raise JobError(f"{text[:40]} is no frame rate from 1 to 1000.")
+        raise UserError(f"{text[:40]} is no frame rate from 1 to 1000.")
     broadcast = Fraction(round(fps) * 1000, 1001)
     is_rounded = fps.denominator != 1 and "/" not in text and abs(fps - broadcast) < 0.006
     return broadcast if is_rounded else fps.limit_denominator(100_000)
@@ -153,21 +154,21 @@ def frame_rate(text: str) -> Fraction:
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > 1 << 20:
-            raise JobError(f'"{path.name}" is too large for a text (more than 1 MB).')
+            raise UserError(f'"{path.name}" is too large for a text (more than 1 MB).')
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise JobError(f'"{path}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
     except UnicodeDecodeError as error:
-        raise JobError(f'"{path.name}" is not UTF-8 text. Save it as UTF-8.') from error
+        raise UserError(f'"{path.name}" is not UTF-8 text. Save it as UTF-8.') from error
 
 
 def _as_text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise JobError(f"{name} is {str(value)[:60]!r}; it must be text.")
+        raise UserError(f"{name} is {str(value)[:60]!r}; it must be text.")
     return value
 
 
 def _as_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise JobError(f"{name} is {str(value)[:60]!r}; it must be a number.")
+        raise UserError(f"{name} is {str(value)[:60]!r}; it must be a number.")
     return float(value)

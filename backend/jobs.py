@@ -12,10 +12,11 @@ from typing import Final, Protocol
 
 from backend import audio, motion, version
 from backend.devices import limit_threads
+from backend.errors import Cancelled, UserError
 from backend.inference import Predictor, Style
 from backend.job_requests import check, check_style_request
 from backend.mesh import read_face_points, read_head
-from backend.protocol import GenerateRequest, JobCancelled, JobError, StyleRequest
+from backend.protocol import GenerateRequest, StyleRequest
 from backend.schedule import Schedule
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.topology import Head, identify
@@ -63,7 +64,7 @@ class Worker:
         """The model of a checkpoint, loaded unless it is loaded already; only one is kept.
 
         Raises:
-            JobError: There is no such checkpoint or device, or it is damaged.
+            UserError: There is no such checkpoint or device, or it is damaged.
         """
         folder = checkpoint_folder(checkpoint)
         key = (folder.resolve(), device)
@@ -87,8 +88,8 @@ class Worker:
             Its report, which JSON can hold.
 
         Raises:
-            JobError: It failed for a reason that the user can act on.
-            JobCancelled: ``voice.is_cancelled`` said so.
+            UserError: It failed for a reason that the user can act on.
+            Cancelled: ``voice.is_cancelled`` said so.
         """
         if isinstance(request, StyleRequest):
             return self._make_style(request, voice)
@@ -111,7 +112,7 @@ class Worker:
         started = time.monotonic()
         warnings = list(sound.warnings)
         if audio.SILENT in warnings:
-            raise JobError(audio.SILENT)
+            raise UserError(audio.SILENT)
         asked = request.duration_seconds
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
@@ -163,7 +164,7 @@ class Worker:
             }
         )
         if voice.is_cancelled():
-            raise JobCancelled
+            raise Cancelled
         voice.status("Writing the motion")
         motion.write(Path(request.out), result)
         schedule.finish()
@@ -179,7 +180,7 @@ class Worker:
         for text in warnings:
             voice.warn(text)
         if voice.is_cancelled():
-            raise JobCancelled
+            raise Cancelled
         source = Path(request.exemplar).name
         write_style(Path(request.out), StyleCode(style.code, predictor.fingerprint, source))
         seconds = len(exemplar.offsets) / exemplar.fps
@@ -206,13 +207,13 @@ def checkpoint_folder(name_or_path: str) -> Path:
     """The folder of a bundled checkpoint by its name, or the folder itself.
 
     Raises:
-        JobError: There is none.
+        UserError: There is none.
     """
     for folder in (CHECKPOINTS / name_or_path, Path(name_or_path)):
         if name_or_path and "\0" not in name_or_path and folder.is_dir():
             return folder
     bundled = ", ".join(bundled_checkpoints()) or "none"
-    raise JobError(
+    raise UserError(
         f'There is no checkpoint "{name_or_path}". Bundled: {bundled}; or give a checkpoint folder.'
     )
 

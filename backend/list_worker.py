@@ -10,10 +10,10 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from backend.errors import Cancelled, UserError
 from backend.gathering import Gatherer
 from backend.job_lists import ListJob, Outcome
 from backend.jobs import Worker, read_inputs
-from backend.protocol import JobCancelled, JobError
 from backend.schedule import Schedule
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class ListWorker:
         """Do jobs of one checkpoint and device; what fails leaves the others."""
         try:
             predictor = self._worker.predictor(jobs[0].request.checkpoint, jobs[0].request.device)
-        except (JobError, MemoryError) as error:
+        except (UserError, MemoryError) as error:
             return [self._outcome(job, error=_sentence(error)) for job in jobs]
         gatherer = predictor.gather()
         threads = 2 * gatherer.size  # half of them decode and write while the model works
@@ -55,9 +55,9 @@ class ListWorker:
             with gatherer.taking_part():
                 inputs = read_inputs(job.request, voice.is_cancelled)
                 self._worker.animate(inputs, voice, schedule=Schedule(), key=job.key)
-        except JobCancelled:
+        except Cancelled:
             return self._outcome(job, error="It was interrupted.")
-        except (JobError, MemoryError) as error:
+        except (UserError, MemoryError) as error:
             return self._outcome(job, error=_sentence(error))
         except Exception as error:  # noqa: BLE001 - the jobs after it are still to be done
             _log.error("%s", job.name, exc_info=error)
@@ -93,7 +93,7 @@ class _Quiet:
         """As ``status``."""
 
 
-def _sentence(error: JobError | MemoryError) -> str:
+def _sentence(error: UserError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "There is not enough memory for this job."
     return " ".join(str(error).split())

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from backend import transcriber
 from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.errors import UserError
 from backend.heard import Heard, joined, judged
 from backend.letter_to_sound import words_of
 from backend.pauses import SAMPLE_RATE, active_frames, cut_at_pauses, prepare_sound
-from backend.protocol import JobError
 from backend.recogniser import Piece, align_words, hear_words, place_words
 
 _POLL_SECONDS = 0.1
@@ -88,7 +88,7 @@ class Listener:
 
         Raises:
             ListeningCancelledError: ``is_cancelled`` said so.
-            JobError: PocketSphinx is not installed or its process died.
+            UserError: PocketSphinx is not installed or its process died.
         """
         sound = prepare_sound(samples)
         if sound is None:
@@ -122,12 +122,12 @@ class Listener:
             Way ``text``; or what ``recognise`` gives, with a warning, where the text does not fit.
 
         Raises:
-            JobError: The text holds no words, PocketSphinx is missing or its process died.
+            UserError: The text holds no words, PocketSphinx is missing or its process died.
             ListeningCancelledError: ``is_cancelled`` said so.
         """
         words = words_of(text)
         if not words:
-            raise JobError(
+            raise UserError(
                 "The text holds no words to align: type what is spoken, or leave it empty."
             )
         sound = prepare_sound(samples)
@@ -226,7 +226,7 @@ class Listener:
             raise
         except BrokenProcessPool as error:
             self.close()
-            raise JobError(
+            raise UserError(
                 "The speech recogniser stopped unexpectedly: try again, or listen to sound."
             ) from error
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from backend.protocol import JobError
+from backend.errors import UserError
 
 MAX_VERTICES = 2_000_000
 MAX_CORNERS = 16_000_000
@@ -41,22 +41,22 @@ def read_head(path: str | Path) -> Mesh:
         ``vertices`` ``(V, 3)`` float64, ``corners`` ``(C,)`` int32, ``sizes`` ``(F,)`` int32.
 
     Raises:
-        JobError: The file is missing, damaged, too large or no mesh.
+        UserError: The file is missing, damaged, too large or no mesh.
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".ply": _read_ply, ".obj": _read_obj}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise JobError(
+        raise UserError(
             f"{path.name}: a head is read from .npz, .ply or .obj, not '{path.suffix}'. "
             "Export it as one of these."
         )
     try:
         vertices, corners, sizes = reader(path)
     except OSError as error:
-        raise JobError(f"The head {path} cannot be read ({error.strerror or error}).") from error
+        raise UserError(f"The head {path} cannot be read ({error.strerror or error}).") from error
     except (ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise JobError(
+        raise UserError(
             f"{path.name} is damaged or not a mesh ({error}). Export the head again."
         ) from error
     return _checked(path.name, vertices, corners, sizes)
@@ -68,7 +68,7 @@ def read_face_points(path: str | Path) -> dict[str, int] | None:
     Keys ``face_point_names`` ``(n,)`` str and ``face_point_indices`` ``(n,)`` int.
 
     Raises:
-        JobError: Names and indices do not go together.
+        UserError: Names and indices do not go together.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
@@ -79,11 +79,13 @@ def read_face_points(path: str | Path) -> dict[str, int] | None:
                 return None
             names, indices = data["face_point_names"], data["face_point_indices"]
     except OSError as error:
-        raise JobError(f"The head {path} cannot be read ({error}).") from error
+        raise UserError(f"The head {path} cannot be read ({error}).") from error
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise JobError(f"{path.name} has damaged face points ({error}).") from error
+        raise UserError(f"{path.name} has damaged face points ({error}).") from error
     if names.ndim != 1 or names.shape != indices.shape or indices.dtype.kind not in "iu":
-        raise JobError(f"{path.name} has {names.shape} face point names, {indices.shape} vertices.")
+        raise UserError(
+            f"{path.name} has {names.shape} face point names, {indices.shape} vertices."
+        )
     return {str(n): int(i) for n, i in zip(names, indices, strict=True)} or None
 
 
@@ -94,21 +96,21 @@ def _checked(
     sizes: NDArray[np.int32],
 ) -> Mesh:
     if vertices.ndim != 2 or vertices.shape[1] != 3 or corners.ndim != 1 or sizes.ndim != 1:
-        raise JobError(
+        raise UserError(
             f"{name}: vertices {vertices.shape}, corners {corners.shape}, sizes {sizes.shape}; "
             "expected (V, 3), (C,), (F,). Export the head again."
         )
     if not len(vertices) or not len(sizes):
-        raise JobError(f"{name} has no faces. Choose a file with a head's mesh.")
+        raise UserError(f"{name} has no faces. Choose a file with a head's mesh.")
     if len(vertices) > MAX_VERTICES or len(corners) > MAX_CORNERS:
-        raise JobError(
+        raise UserError(
             f"{name} has {len(vertices)} vertices; at most {MAX_VERTICES} can be used. "
             "Choose a coarser head."
         )
     if sizes.min() < 3 or int(sizes.sum(dtype=np.int64)) != len(corners):
-        raise JobError(f"{name}: its faces do not add up. Export the head again.")
+        raise UserError(f"{name}: its faces do not add up. Export the head again.")
     if corners.min() < 0 or corners.max() >= len(vertices):
-        raise JobError(
+        raise UserError(
             f"{name}: faces name vertex {int(corners.max())} of {len(vertices)}. "
             "Export the head again."
         )

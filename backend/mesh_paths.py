@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
-from backend.protocol import JobError
+from backend.errors import UserError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ class PathTracer:
         found = [int(stops[0])]
         for leg, end in enumerate(local[1:]):
             if not np.isfinite(distance[leg, end]):
-                raise JobError(
+                raise UserError(
                     "The mesh's edges do not join neighbouring face points of the lips or lids. "
                     "Mark those points along one row of vertices."
                 )

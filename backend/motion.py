@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from backend.protocol import JobError
+from backend.errors import UserError
 
 MAX_FRAMES: Final = 2_000_000
 _BLOCK_FRAMES: Final = 256
@@ -240,10 +240,10 @@ def write(path: Path, motion: Motion) -> None:
     """Write ``motion.npz``: it appears complete or not at all.
 
     Raises:
-        JobError: It cannot be written, or the motion holds values that are not finite.
+        UserError: It cannot be written, or the motion holds values that are not finite.
     """
     if not (np.isfinite(motion.weights).all() and np.isfinite(motion.shapes).all()):
-        raise JobError(
+        raise UserError(
             "The model gave values that are not numbers (NaN). Its checkpoint is damaged; set the "
             "backend up again or choose another checkpoint."
         )
@@ -268,7 +268,7 @@ def write_whole(path: Path, save: Callable[[IO[bytes]], None]) -> None:
     """Have ``save`` write a file that appears complete or not at all.
 
     Raises:
-        JobError: The folder is missing or closed, or the disk is full.
+        UserError: The folder is missing or closed, or the disk is full.
     """
     # A name of its own: on a cluster a job that was given up may still be at it.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
@@ -277,7 +277,7 @@ def write_whole(path: Path, save: Callable[[IO[bytes]], None]) -> None:
             save(file)
         partial.replace(path)
     except OSError as error:
-        raise JobError(
+        raise UserError(
             f'"{path}" cannot be written: {error.strerror or error}. Choose another folder or free '
             "some space."
         ) from error
@@ -289,7 +289,7 @@ def read(path: Path) -> Motion:
     """Read ``motion.npz``.
 
     Raises:
-        JobError: Missing, damaged, or not a motion.
+        UserError: Missing, damaged, or not a motion.
     """
     arrays = read_arrays(
         path, ["weights", "shapes", "names", "template", "fps_numerator", "fps_denominator",
@@ -306,7 +306,7 @@ def read(path: Path) -> Motion:
             report=dict(json.loads(str(arrays["report"]))),
         )
     except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise JobError(f'"{path.name}" is not a motion ({error}). Generate it again.') from error
+        raise UserError(f'"{path.name}" is not a motion ({error}). Generate it again.') from error
 
 
 def read_arrays(
@@ -321,22 +321,22 @@ def read_arrays(
         max_bytes: The most that one array may take.
 
     Raises:
-        JobError: The file is missing or damaged, lacks an array, or an array is too large.
+        UserError: The file is missing or damaged, lacks an array, or an array is too large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             missing = [key for key in keys if f"{key}.npy" not in archive.namelist()]
             if missing:
-                raise JobError(f'"{path.name}" lacks {", ".join(missing)}. Export it again.')
+                raise UserError(f'"{path.name}" lacks {", ".join(missing)}. Export it again.')
             result = {}
             for key in keys:
                 with archive.open(f"{key}.npy") as file:
                     result[key] = _read_array(file, max_rows=max_rows, max_bytes=max_bytes)
             return result
     except OSError as error:
-        raise JobError(f'"{path}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise JobError(f'"{path.name}" is damaged ({error}). Export it again.') from error
+        raise UserError(f'"{path.name}" is damaged ({error}). Export it again.') from error
 
 
 def _read_array(file: IO[bytes], *, max_rows: int, max_bytes: int) -> NDArray[np.generic]:

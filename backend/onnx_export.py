@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backend import checkpoint
+from backend.errors import UserError
 from backend.model import PTalker
 from backend.motion import write_whole
 from backend.phones import PHONES
-from backend.protocol import JobError
 from backend.style_files import read_presets
 
 FORMAT_VERSION: Final = 1
@@ -75,13 +75,13 @@ def export(folder: Path, out: Path) -> float | None:
         Runtime is not installed.
 
     Raises:
-        JobError: The checkpoint is missing or damaged, its model has no sound path that can be
+        UserError: The checkpoint is missing or damaged, its model has no sound path that can be
             exported, packages are missing, the file cannot be written, or ONNX Runtime makes
             other curves of it than torch.
     """
     absent = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if absent:
-        raise JobError(
+        raise UserError(
             f"Export needs the Python packages onnx and onnxscript; {' and '.join(absent)} is "
             "missing. Install them into the backend's environment with pip."
         )
@@ -108,7 +108,7 @@ def export(folder: Path, out: Path) -> float | None:
     write_whole(out, save)
     difference = _largest_difference(path, out)
     if difference is not None and not difference <= TOLERANCE:
-        raise JobError(
+        raise UserError(
             f"ONNX Runtime's curves differ from PyTorch's by {difference:.2g}; at most "
             f"{TOLERANCE:g} is expected. Install another version of onnxruntime."
         )
@@ -123,7 +123,7 @@ def _check(model: PTalker) -> None:
         or "parallel" not in config.modes
         or (config.motion_fps, 0.0) != (config.speech.rate_hz, config.speech.offset_seconds)
     ):
-        raise JobError(
+        raise UserError(
             f"The model {config.preset} cannot be exported: only models of solved shapes that hear "
             "features at the motion's frame rate and decode in parallel can. Choose such a "
             "checkpoint, like the bundled one."

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 
 from backend import frozen_ear
 from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.errors import Cancelled
 from backend.heard import Heard
 from backend.model.phone_head import PhoneHead
 from backend.pauses import SAMPLE_RATE, cut_at_pauses, prepare_sound
 from backend.phones import PHONES, Phone
-from backend.protocol import JobCancelled
 
 HEAD_PATH: Final = Path(__file__).parent / "phone_head.safetensors"
 _OWN_SHARE: Final = 0.5
@@ -71,7 +71,7 @@ def fill_gaps(
         The same with phones in its gaps, too; unchanged where they cannot be recognised here.
 
     Raises:
-        JobCancelled: ``is_cancelled`` said so.
+        Cancelled: ``is_cancelled`` said so.
     """
     sound = prepare_sound(samples) if heard.gaps and can_recognise() else None
     if sound is None:
@@ -79,7 +79,7 @@ def fill_gaps(
     phones = list(heard.phones)
     for first, end in heard.gaps:
         if is_cancelled():
-            raise JobCancelled
+            raise Cancelled
         begins = first * FRAMES_PER_SECOND // SAMPLE_RATE
         own = None if own_log_posteriors is None else own_log_posteriors[begins:]
         start = first / SAMPLE_RATE

@@ -18,14 +18,6 @@ MAX_LINE_BYTES: Final = 1 << 20
 """A longer line is refused: arrays travel as .npz files, never in messages."""
 
 
-class JobError(Exception):
-    """A job failed for a reason that the user can act on; the text is one sentence for them."""
-
-
-class JobCancelled(Exception):  # noqa: N818 - no error: the user asked for it
-    """The running job was cancelled; raised wherever work notices it, caught by the entry point."""
-
-
 class ProtocolError(ValueError):
     """A line that is not a message of this protocol: a bug or a foreign program."""
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import acoustic_model
+from backend.errors import UserError
 from backend.letter_to_sound import pronounce
 from backend.pauses import SAMPLE_RATE
 from backend.phones import PHONE_IDS, SILENCE, Phone, from_arpabet, merge_silences, phone_frames
-from backend.protocol import JobError
 
 _FRAMES_PER_SECOND = 100
 _EAR_SEARCH = {
@@ -98,7 +98,7 @@ def _pocketsphinx() -> Any:
     try:
         import pocketsphinx
     except ImportError as error:
-        raise JobError(
+        raise UserError(
             "Listening to words needs PocketSphinx, which is not installed: run Repair in the"
             " preferences, or listen to sound."
         ) from error

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from backend import version
+from backend import errors, version
 from backend.protocol import (
     MAX_LINE_BYTES,
     PROTOCOL_VERSION,
@@ -29,8 +29,6 @@ from backend.protocol import (
     Error,
     GenerateRequest,
     Hello,
-    JobCancelled,
-    JobError,
     JobWarning,
     Message,
     Progress,
@@ -235,7 +233,7 @@ def run_job(
 
 
 def _ending(job: str, error: BaseException) -> Message:
-    if isinstance(error, JobCancelled | KeyboardInterrupt):
+    if isinstance(error, errors.Cancelled | KeyboardInterrupt):
         return Cancelled(job=job)
     _log.error("job %s failed", job, exc_info=error)
     text = describe(error)
@@ -245,7 +243,7 @@ def _ending(job: str, error: BaseException) -> Message:
 
 def describe(error: BaseException) -> str:
     """What went wrong, in a sentence for the user."""
-    if isinstance(error, JobError):
+    if isinstance(error, errors.UserError):
         return str(error)
     if isinstance(error, MemoryError):
         return _NO_MEMORY
@@ -298,5 +296,5 @@ def _load_worker() -> Worker:
 def _load_ahead(load: Callable[[], Worker], checkpoint: str, device: str) -> None:
     try:
         load().predictor(checkpoint, device)
-    except (JobError, ImportError):
+    except (errors.UserError, ImportError):
         _log.exception("%s is not loaded ahead", checkpoint)  # the first job will say so

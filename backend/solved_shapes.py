@@ -59,7 +59,7 @@ def solve_shapes(head: Head) -> SolvedShapes:
     Takes about a second for 5,000 vertices; the result depends on nothing but the head.
 
     Raises:
-        JobError: The mesh does not let the face move; see :func:`backend.anatomy.examine`.
+        UserError: The mesh does not let the face move; see :func:`backend.anatomy.examine`.
     """
     face = examine(head)
     shapes = mouth_and_brow_shapes(face) | lid_shapes(face)

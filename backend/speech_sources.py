@@ -19,8 +19,8 @@ from transformers import AutoConfig, HubertConfig
 from backend import audio, checkpoint
 from backend.config import SpeechEncoderConfig
 from backend.data.capture_batches import Ear
+from backend.errors import UserError
 from backend.model import PTalker, load_published_weights
-from backend.protocol import JobError
 
 Frozen = Literal["nothing", "convolutions", "everything"]
 
@@ -61,7 +61,7 @@ def find_source(name: str, preset: SpeechEncoderConfig, frozen: Frozen | None) -
         frozen: What stays as it is; None: all of a model's ear, the convolutions of a HuBERT.
 
     Raises:
-        JobError: There is none of that name, or it is built otherwise.
+        UserError: There is none of that name, or it is built otherwise.
     """
     folder = BUNDLED if name == "base" else Path(name)
     if name and _is_checkpoint(folder):
@@ -75,7 +75,7 @@ def find_source(name: str, preset: SpeechEncoderConfig, frozen: Frozen | None) -
         )
     hub_id, _, revision = (name or f"{preset.hub_id}@{preset.revision}").rpartition("@")
     if not hub_id or not revision:
-        raise JobError(f"There is no speech encoder {name[:80]!r}. {_HOW}")
+        raise UserError(f"There is no speech encoder {name[:80]!r}. {_HOW}")
     sizes = preset
     if (hub_id, revision) != (preset.hub_id, preset.revision):
         sizes = replace(_hubert_sizes(hub_id, revision), hub_id=hub_id, revision=revision)
@@ -88,7 +88,7 @@ def fill_ear(model: PTalker, source: SpeechSource) -> None:
     """Give a new model the trained ear; what tells phones stays as it is, for no capture says them.
 
     Raises:
-        JobError: The weights cannot be had, or do not fit.
+        UserError: The weights cannot be had, or do not fit.
     """
     ear = model.speech_content
     ear.phone_embedding.requires_grad_(False)
@@ -178,7 +178,7 @@ def _hubert_sizes(place: str, revision: str) -> SpeechEncoderConfig:
         and tuple(found.conv_kernel) == tuple(HubertConfig().conv_kernel)
     )
     if not is_known:
-        raise JobError(
+        raise UserError(
             f"The speech encoder {place} is not built like HuBERT-large (hubert, layer norm in "
             f"its convolutions, stable layer norm). {_HOW}"
         )
@@ -195,7 +195,7 @@ def _hubert_sizes(place: str, revision: str) -> SpeechEncoderConfig:
     )
 
 
-def _not_had(place: str, error: Exception) -> JobError:
-    return JobError(
+def _not_had(place: str, error: Exception) -> UserError:
+    return UserError(
         f"The speech encoder {place} cannot be had ({error!s:.160}). Go online once, or: {_HOW}"
     )

@@ -11,10 +11,10 @@ import torch
 
 from backend import checkpoint
 from backend.config import ModelConfig
+from backend.errors import UserError
 from backend.growing import can_grow, with_deeper_ear, with_lip_reader, with_phone_spans
 from backend.model import PTalker, face_point_graph
 from backend.mouth import Mouth
-from backend.protocol import JobError
 
 
 def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:
@@ -49,18 +49,18 @@ def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: i
         The model, in evaluation mode.
 
     Raises:
-        JobError: It cannot be read, or is built otherwise than the config says.
+        UserError: It cannot be read, or is built otherwise than the config says.
     """
     model = checkpoint.load_mean(folders)
     if model.config.lip_layers == 0 < config.lip_layers:
         if lip_steps == 0:
-            raise JobError(f'"{folders[0]}" cannot read lips yet: give --lip-steps 1 or more.')
+            raise UserError(f'"{folders[0]}" cannot read lips yet: give --lip-steps 1 or more.')
         model = with_lip_reader(model, config)
     model = with_phone_spans(model, config)
     if can_grow(model.config, config):
         model = with_deeper_ear(model, config)
     if model.config != config:
-        raise JobError(
+        raise UserError(
             f'The checkpoint "{folders[0]}" is built otherwise than the preset {config.preset} of'
             " now. Leave --start-from out, or give it a checkpoint of this preset."
         )

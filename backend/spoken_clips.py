@@ -17,9 +17,9 @@ from backend import audio, metrics
 from backend.data.articulation import articulate
 from backend.data.prosody import measure_prosody
 from backend.data.styles import Style
+from backend.errors import UserError
 from backend.mouth import CLOSED_MM
 from backend.phones import BILABIALS, SILENCE, Phone, from_arpabet
-from backend.protocol import JobError
 
 FPS: Final = 50
 
@@ -58,11 +58,11 @@ def read_clips(folder: Path, alignment: str) -> list[SpokenClip]:
         alignment: Name of that file.
 
     Raises:
-        JobError: It is missing, or holds nothing.
+        UserError: It is missing, or holds nothing.
     """
     path = folder / alignment
     if not path.is_file():
-        raise JobError(f"{folder} has no {alignment}: recordings with phone times are needed.")
+        raise UserError(f"{folder} has no {alignment}: recordings with phone times are needed.")
     clips = []
     for name, entry in sorted(json.loads(path.read_text(encoding="utf-8")).items()):
         if entry.get("phones"):
@@ -70,7 +70,7 @@ def read_clips(folder: Path, alignment: str) -> list[SpokenClip]:
             sound = folder / entry.get("file", f"{name}.wav")
             clips.append(SpokenClip(name, audio.read(sound).samples, entry["text"], phones))
     if not clips:
-        raise JobError(f"{path} holds no recording with phones.")
+        raise UserError(f"{path} holds no recording with phones.")
     return clips
 
 

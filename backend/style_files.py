@@ -14,9 +14,9 @@ from typing import IO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.errors import UserError
 from backend.mesh import read_face_points
 from backend.motion import read_arrays, write_whole
-from backend.protocol import JobError
 from backend.topology import Head, identify
 
 FORMAT: Final = "ptalker-style"
@@ -65,7 +65,7 @@ def write_style(path: Path, style: StyleCode) -> None:
     """Write a style code.
 
     Raises:
-        JobError: It cannot be written.
+        UserError: It cannot be written.
     """
     text = json.dumps(
         {
@@ -87,23 +87,23 @@ def read_style(path: Path) -> StyleCode:
     """Read a style code.
 
     Raises:
-        JobError: Missing, damaged, too large, or not a style.
+        UserError: Missing, damaged, too large, or not a style.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise JobError(f'"{path.name}" is too large for a style. Choose a style file.')
+            raise UserError(f'"{path.name}" is too large for a style. Choose a style file.')
         data = json.loads(path.read_text(encoding="utf-8"))
         found = data["format"], data["format_version"]
         code = np.array(data["code"], np.float32)
         style = StyleCode(code, str(data["model"]), str(data.get("source", path.stem)))
     except OSError as error:
-        raise JobError(f'The style "{path}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'The style "{path}" cannot be read: {error.strerror or error}.') from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise JobError(
+        raise UserError(
             f'"{path.name}" is no style file ({error!r:.200}). Choose a style saved by PTalker.'
         ) from error
     if found != (FORMAT, FORMAT_VERSION) or code.ndim != 1 or not np.isfinite(code).all():
-        raise JobError(
+        raise UserError(
             f'"{path.name}" has format {found[0]!r:.40} {found[1]!r:.40} and a code of shape '
             f"{code.shape}, expected {FORMAT} {FORMAT_VERSION} and finite numbers. Make the style "
             "again from its exemplar."
@@ -115,35 +115,35 @@ def read_exemplar(path: Path) -> Exemplar:
     """Read an exemplar animation.
 
     Raises:
-        JobError: Missing, damaged, too short, or no animation of a head that is known.
+        UserError: Missing, damaged, too short, or no animation of a head that is known.
     """
     keys = ["vertices", "template", "fps", "face_corners", "face_sizes"]
     small = read_arrays(path, keys[1:])
     fps = float(small["fps"].astype(np.float64).reshape(-1)[0])
     if not (np.isfinite(fps) and 1 <= fps <= 1000):
-        raise JobError(f'"{path.name}" has {fps} frames a second, expected 1 to 1000.')
+        raise UserError(f'"{path.name}" has {fps} frames a second, expected 1 to 1000.')
     rows = int(EXEMPLAR_SECONDS[1] * fps)
     vertices = read_arrays(path, ["vertices"], max_rows=rows)["vertices"].astype(np.float32)
     template = small["template"].astype(np.float64)
     if vertices.ndim != 3 or vertices.shape[1:] != template.shape:
-        raise JobError(
+        raise UserError(
             f'"{path.name}" has vertices {vertices.shape} and template {template.shape}, expected '
             "(T, V, 3) and (V, 3). Export it again."
         )
     if len(vertices) < EXEMPLAR_SECONDS[0] * fps:
-        raise JobError(
+        raise UserError(
             f"The exemplar is {len(vertices) / fps:.2g} s long; at least {EXEMPLAR_SECONDS[0]} s "
             "is needed. Choose a longer animation."
         )
     if not np.isfinite(vertices).all():
-        raise JobError(f'"{path.name}" holds positions that are not numbers. Export it again.')
+        raise UserError(f'"{path.name}" holds positions that are not numbers. Export it again.')
     corners, sizes = (small[key].astype(np.int32) for key in ("face_corners", "face_sizes"))
     if (
         sizes.min(initial=3) < 3
         or sizes.sum() != len(corners)
         or not (0 <= corners.min(initial=0) <= corners.max(initial=0) < len(template))
     ):
-        raise JobError(f'"{path.name}" has faces that do not add up. Export it again.')
+        raise UserError(f'"{path.name}" has faces that do not add up. Export it again.')
     head = identify(template, corners, sizes, face_points=read_face_points(path))
     return Exemplar(_held_still(vertices, head), head, fps)
 
@@ -167,7 +167,7 @@ def read_presets(path: Path) -> dict[str, list[float]]:
     """Style codes by name that come with a checkpoint; none where there is no such file.
 
     Raises:
-        JobError: The file is damaged.
+        UserError: The file is damaged.
     """
     if not path.exists():
         return {}
@@ -175,6 +175,6 @@ def read_presets(path: Path) -> dict[str, list[float]]:
         presets = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): [float(value) for value in code] for name, code in presets.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise JobError(
+        raise UserError(
             f"The checkpoint's {path.name} is damaged ({error}). Set the backend up again."
         ) from error

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.errors import UserError
 from backend.mesh import (
     Similarity,
     connected_components,
@@ -26,7 +27,6 @@ from backend.mesh import (
     similarity_fit,
     triangulate,
 )
-from backend.protocol import JobError
 
 __all__ = [
     "FACE_POINT_NAMES",
@@ -196,13 +196,13 @@ def face_frame(head: Head) -> FaceFrame:
     mouth = (head.point("lip_corner_left") + head.point("lip_corner_right")) / 2
     interocular = float(np.linalg.norm(left - right))
     if interocular == 0.0:
-        raise JobError("Both eyes' face points lie at one place. Mark the eye corners again.")
+        raise UserError("Both eyes' face points lie at one place. Mark the eye corners again.")
     x = (left - right) / interocular
     up = (left + right) / 2 - mouth
     up = up - (up @ x) * x
     length = float(np.linalg.norm(up))
     if length < 0.05 * interocular:
-        raise JobError("The mouth's face points lie between the eyes. Mark the lip corners again.")
+        raise UserError("The mouth's face points lie between the eyes. Mark the lip corners again.")
     forward = np.cross(x, up / length)
     cos, sin = np.cos(MOUTH_FORWARD_ANGLE), np.sin(MOUTH_FORWARD_ANGLE)
     y = cos * up / length + sin * forward
@@ -218,7 +218,7 @@ def load_topology(name_or_path: str | Path) -> Topology:
     """A shipped topology by its name, or one from a JSON file.
 
     Raises:
-        JobError: There is no such topology, or the file is not one.
+        UserError: There is no such topology, or the file is not one.
     """
     name = str(name_or_path)
     path = TOPOLOGY_DIR / f"{name}.json" if name in shipped_topologies() else Path(name)
@@ -235,12 +235,12 @@ def load_topology(name_or_path: str | Path) -> Topology:
         )
     except OSError as error:
         known = ", ".join(shipped_topologies())
-        raise JobError(
+        raise UserError(
             f"There is no head topology '{name}'. Choose one of: auto, {known}; or a JSON file."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{path.name} is not a head topology ({error}). Choose another file."
-        raise JobError(reason) from error
+        raise UserError(reason) from error
     check_face_points(topology.face_points, topology.num_vertices)
     return topology
 
@@ -256,17 +256,17 @@ def check_face_points(face_points: dict[str, int], num_vertices: int) -> None:
     """All 111 points are there, in range, and no vertex has two names.
 
     Raises:
-        JobError: They are not; the message names the points.
+        UserError: They are not; the message names the points.
     """
     missing = [name for name in FACE_POINT_NAMES if name not in face_points]
     if missing:
-        raise JobError(
+        raise UserError(
             f"{len(missing)} of {len(FACE_POINT_NAMES)} face points are not marked: "
             f"{_some(missing)}. Mark them on the head."
         )
     outside = [n for n in FACE_POINT_NAMES if not 0 <= face_points[n] < num_vertices]
     if outside:
-        raise JobError(
+        raise UserError(
             f"Face points name vertices that the head does not have (it has {num_vertices}): "
             f"{_some(outside)}. Mark them again."
         )
@@ -274,7 +274,7 @@ def check_face_points(face_points: dict[str, int], num_vertices: int) -> None:
     for name in FACE_POINT_NAMES:
         other = first.setdefault(face_points[name], name)
         if other != name:
-            raise JobError(
+            raise UserError(
                 f"The face points {other} and {name} are the same vertex "
                 f"({face_points[name]}). Each needs a vertex of its own: mark one of them again."
             )
@@ -298,12 +298,12 @@ def identify(
         face_points: Points marked on this very mesh; they win over ``auto``.
 
     Raises:
-        JobError: The mesh is not such a head; the message says why and what to do.
+        UserError: The mesh is not such a head; the message says why and what to do.
     """
     positions: NDArray[np.float64] = np.asarray(vertices, dtype=np.float64)
     if not np.isfinite(positions).all():
         bad = int((~np.isfinite(positions)).any(axis=1).sum())
-        raise JobError(
+        raise UserError(
             f"{bad} vertices of the head have no valid position (NaN or infinity). Repair the mesh."
         )
     mark = fingerprint(corners, sizes, len(vertices))
@@ -318,7 +318,7 @@ def identify(
     else:
         found = load_topology(topology)
         if (found.num_vertices, found.fingerprint) != (len(vertices), mark):
-            raise JobError(_mismatch(found, len(vertices)))
+            raise UserError(_mismatch(found, len(vertices)))
     head = Head(positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
     check_plausible(head)
     return head
@@ -339,9 +339,9 @@ def _search(num_vertices: int, mark: str) -> Topology:
     known = [load_topology(name) for name in shipped_topologies()]
     for topology in known:
         if topology.num_vertices == num_vertices:
-            raise JobError(_mismatch(topology, num_vertices))
+            raise UserError(_mismatch(topology, num_vertices))
     names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
-    raise JobError(
+    raise UserError(
         f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
         "Mark its face points, or choose the head that speaks."
     )
@@ -365,7 +365,7 @@ def check_plausible(head: Head) -> None:
     """Eyes above the nose above the lips above the chin, in a head-sized box.
 
     Raises:
-        JobError: The positions are not those of a face.
+        UserError: The positions are not those of a face.
     """
     frame = face_frame(head)
     place = {n: frame.to_face_mm(head.point(n)) for n in FACE_POINT_NAMES}
@@ -390,7 +390,7 @@ def check_plausible(head: Head) -> None:
         size = " x ".join(f"{e:.0f}" for e in extent)
         problems.append(f"the face points span {size} mm at 62 mm between the eyes")
     if problems:
-        raise JobError(
+        raise UserError(
             f"This does not look like a face: {_some(problems)}. Check that the right object is "
             "chosen and its face points are where they should be."
         )

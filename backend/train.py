@@ -16,9 +16,9 @@ from backend.ablations import without
 from backend.config import PRESETS
 from backend.data.dataset import SpeechData, open_speech
 from backend.devices import training_precision
+from backend.errors import UserError
 from backend.model_card import Trained, export
 from backend.mouth import Mouth, demo_mouth
-from backend.protocol import JobError
 from backend.speech_start import new_model, trained_before
 from backend.train_lips import lip_stage
 from backend.train_motions import WEIGHTS, MotionBody, geometry_of, motion_stage
@@ -79,16 +79,16 @@ def main(arguments: TrainArguments) -> Trained:
         The model and how it did, as it lies in ``checkpoint`` of the run folder.
 
     Raises:
-        JobError: The data or the preset is no good; one sentence says what to do.
+        UserError: The data or the preset is no good; one sentence says what to do.
     """
     if arguments.preset not in PRESETS or PRESETS[arguments.preset].shape_kind != "solved":
-        raise JobError(f"Preset {arguments.preset!r} is not made for speech; take base or tiny.")
+        raise UserError(f"Preset {arguments.preset!r} is not made for speech; take base or tiny.")
     steps = (
         arguments.phone_steps, arguments.word_steps, arguments.style_steps, arguments.lip_steps,
         arguments.motion_steps,
     )  # fmt: skip
     if min(steps) < 0 or (not arguments.start_from and 0 in steps):
-        raise JobError("Give every stage 1 step or more; 0 leaves it out after --start-from only.")
+        raise UserError("Give every stage 1 step or more; 0 leaves it out after --start-from only.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     accelerator = Accelerator(

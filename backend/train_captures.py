@@ -31,9 +31,9 @@ from backend.config import PRESETS, LossWeights, TrainConfig
 from backend.data import prepared
 from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe
 from backend.data.prepared import PreparedSet
+from backend.errors import UserError
 from backend.face_geometry import FaceGeometry
 from backend.model import PTalker, TrainingBatch
-from backend.protocol import JobError
 from backend.speech_sources import Frozen, ear_fingerprint, find_source, frozen_ear
 from backend.training_loop import Stage, run_stage
 
@@ -134,7 +134,7 @@ def main(arguments: CaptureTrainArguments) -> CaptureTrained:
         The model in the set's unit and how it did.
 
     Raises:
-        JobError: Something of the set, the ear or the run folder is no good.
+        UserError: Something of the set, the ear or the run folder is no good.
     """
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -155,7 +155,7 @@ def main(arguments: CaptureTrainArguments) -> CaptureTrained:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if arguments.batches_per_step % accelerator.num_processes:
-        raise JobError(
+        raise UserError(
             f"--accumulate {arguments.batches_per_step} batches cannot be shared by "
             f"{accelerator.num_processes} processes. Take a multiple of these."
         )
@@ -203,16 +203,16 @@ def command_of(arguments: CaptureTrainArguments) -> str:
 
 def _check(arguments: CaptureTrainArguments, data: PreparedSet) -> None:
     if arguments.preset not in CAPTURE_PRESETS:
-        raise JobError(
+        raise UserError(
             f"Preset {arguments.preset!r} is not made for captured faces; take one of "
             f"{', '.join(CAPTURE_PRESETS)}."
         )
     for name in ("steps", "batch_size", "batches_per_step", "validations", "max_seconds"):
         if getattr(arguments, name) < 1:
             flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
-            raise JobError(f"{flag} is {getattr(arguments, name)}; it must be 1 or more.")
+            raise UserError(f"{flag} is {getattr(arguments, name)}; it must be 1 or more.")
     if not data.split("train") or not data.split("validation"):
-        raise JobError(
+        raise UserError(
             f"{arguments.data} needs sequences of both splits, train and validation; it has "
             f"{len(data.split('train'))} and {len(data.split('validation'))}. Prepare more of it."
         )
@@ -225,7 +225,7 @@ def _remember(arguments: CaptureTrainArguments, data: PreparedSet, is_main: bool
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != wanted:
-            raise JobError(
+            raise UserError(
                 f"{arguments.run} holds a run of other options or data: {found.get('command')}. "
                 "Give the same, or another --run folder."
             )

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from backend.protocol import JobError
+from backend.errors import UserError
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
 PHONE_HEAD: Final = "phone-head"
@@ -141,12 +141,12 @@ def run(options: argparse.Namespace) -> Path:
         The checkpoint, or the phone head's file.
 
     Raises:
-        JobError: Data, preset or run folder are no good.
+        UserError: Data, preset or run folder are no good.
     """
     if options.processes < 1:
-        raise JobError(f"--processes is {options.processes}; give 1 or more.")
+        raise UserError(f"--processes is {options.processes}; give 1 or more.")
     if options.processes > 1 and options.preset == PHONE_HEAD:
-        raise JobError("The preset phone-head is trained in one process. Leave --processes out.")
+        raise UserError("The preset phone-head is trained in one process. Leave --processes out.")
     if options.processes == 1:
         _train(options)
     else:
@@ -215,8 +215,8 @@ def _train_in_processes(options: argparse.Namespace) -> None:
             elastic_launch(config, _train_one_of_several)(argparse.Namespace(**sent), refusal)
         except ChildFailedError as error:
             if refusal.exists():
-                raise JobError(refusal.read_text(encoding="utf-8")) from error
-            raise JobError("A process of the training failed; what it wrote says why.") from error
+                raise UserError(refusal.read_text(encoding="utf-8")) from error
+            raise UserError("A process of the training failed; what it wrote says why.") from error
 
 
 def _train_one_of_several(options: argparse.Namespace, refusal: Path) -> None:
@@ -232,7 +232,7 @@ def _train_one_of_several(options: argparse.Namespace, refusal: Path) -> None:
     logging.basicConfig(level=logging.INFO if is_first else logging.WARNING)
     try:
         _train(options)
-    except JobError as error:
+    except UserError as error:
         refusal.write_text(str(error), encoding="utf-8")
         sys.exit(1)  # which ends the others, that may be waiting for this one
 
@@ -244,11 +244,11 @@ def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any
     odd = sorted(set(given) - set(names))
     if odd:
         flag = _FLAGS.get(odd[0], odd[0]).replace("_", "-")
-        raise JobError(f"The preset {options.preset} has no option --{flag}. Leave it out.")
+        raise UserError(f"The preset {options.preset} has no option --{flag}. Leave it out.")
     return given
 
 
 def _only(folders: list[Path]) -> Path:
     if len(folders) != 1:
-        raise JobError("This preset is trained on one prepared set: give one --data.")
+        raise UserError("This preset is trained on one prepared set: give one --data.")
     return folders[0]

@@ -21,13 +21,13 @@ from backend import frozen_ear, metrics
 from backend.data.batches import IGNORED
 from backend.data.sound_augmentation import at_pace, disturbed, no_speech
 from backend.data.speech import Corpus, Utterance, load_corpus
+from backend.errors import UserError
 from backend.model import frame_mask
 from backend.model.phone_head import PhoneHead
 from backend.mouth import CLOSED_MM
 from backend.pauses import SAMPLE_RATE, prepare_sound
 from backend.phone_recogniser import HEAD_PATH
 from backend.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
-from backend.protocol import JobError
 from backend.spoken_clips import FPS, closures
 from backend.training_loop import Stage, run_stage
 
@@ -69,12 +69,12 @@ def main(arguments: PhoneHeadArguments) -> Path:
         The file.
 
     Raises:
-        JobError: There is no corpus, or no encoder.
+        UserError: There is no corpus, or no encoder.
     """
     if not frozen_ear.is_installed():
-        raise JobError(frozen_ear.MISSING)
+        raise UserError(frozen_ear.MISSING)
     if arguments.phone_steps < 1:
-        raise JobError("Give 1 step or more as --phone-steps.")
+        raise UserError("Give 1 step or more as --phone-steps.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     corpus = load_corpus(arguments.data)
@@ -112,11 +112,11 @@ def head_stage(
         num_steps: Length of the stage.
 
     Raises:
-        JobError: Nobody is held out.
+        UserError: Nobody is held out.
     """
     training, held_out = corpus.split("train"), corpus.split("validation")
     if not training or not held_out:
-        raise JobError(
+        raise UserError(
             "This corpus has nobody to train on, or nobody held out: make one with recordings, or"
             " of more hours."
         )

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.errors import UserError
 from backend.letter_to_sound import words_of
 from backend.pauses import SAMPLE_RATE
-from backend.protocol import JobError
 
 _log = logging.getLogger(__name__)
 _OPTIONS = {"vad_threshold": "0", "return_audio_data": "false"}
@@ -40,7 +40,7 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
         Words as ``letter_to_sound.words_of`` makes them; none where nothing was heard.
 
     Raises:
-        JobError: Moonshine failed.
+        UserError: Moonshine failed.
     """
     from moonshine_voice import MoonshineError
 
@@ -49,7 +49,7 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
         with _one_at_a_time:
             lines = _moonshine().transcribe_without_streaming(samples, SAMPLE_RATE).lines
     except MoonshineError as error:
-        raise JobError(
+        raise UserError(
             f"The speech recogniser failed ({error}): try again, or listen to sound."
         ) from error
     return words_of(" ".join(line.text for line in lines))

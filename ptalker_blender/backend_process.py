@@ -21,10 +21,10 @@ from .protocol import (
     PROTOCOL_VERSION,
     CancelRequest,
     Hello,
-    JobError,
     Message,
     ProtocolError,
     Request,
+    UserError,
     encode,
     parse,
 )
@@ -60,12 +60,12 @@ def find_backend_root(package_dir: Path) -> Path:
     """The folder that holds ``backend/``: the extension's own, or the repository's.
 
     Raises:
-        JobError: There is none.
+        UserError: There is none.
     """
     for root in (package_dir, package_dir.resolve(), package_dir.resolve().parent):
         if (root / "backend" / "__init__.py").is_file():
             return root
-    raise JobError(
+    raise UserError(
         f"The folder backend is missing from {package_dir}. Install the PTalker extension again."
     )
 
@@ -82,7 +82,7 @@ class BackendProcess:
         """Start the process; its standard error goes into the log file.
 
         Raises:
-            JobError: The program cannot be started.
+            UserError: The program cannot be started.
         """
         self.command = tuple(command)
         self.hello: Hello | None = None
@@ -103,7 +103,7 @@ class BackendProcess:
                     creationflags=creation_flags(),
                 )
         except OSError as error:
-            raise JobError(
+            raise UserError(
                 f"The backend's Python cannot be started: {error.strerror or error} "
                 f"({self.command[0]}). Repair the backend in the preferences."
             ) from error
@@ -138,7 +138,7 @@ class BackendProcess:
             wait: Wait so long for the first one.
 
         Raises:
-            JobError: The process ended, said no hello in time, or speaks another protocol.
+            UserError: The process ended, said no hello in time, or speaks another protocol.
         """
         messages: list[Message] = []
         deadline = time.monotonic() + seconds
@@ -153,7 +153,7 @@ class BackendProcess:
                 if messages:  # a final message may be among them
                     self._lines.put(None)
                     break
-                raise JobError(self._death_notice())
+                raise UserError(self._death_notice())
             message = self._parse(line)
             if isinstance(message, Hello):
                 self._check_hello(message)
@@ -161,7 +161,7 @@ class BackendProcess:
                 messages.append(message)
         if self.hello is None and time.monotonic() - self._started > HELLO_SECONDS:
             self.stop(grace_seconds=0)
-            raise JobError(
+            raise UserError(
                 f"The backend did not answer within {HELLO_SECONDS:.0f} s. "
                 "Try again; if it stays so, repair the backend in the preferences."
             )
@@ -185,7 +185,7 @@ class BackendProcess:
             self._foreign_lines += 1
             if self._foreign_lines > MAX_FOREIGN_LINES:
                 self.stop(grace_seconds=0)
-                raise JobError(
+                raise UserError(
                     "What was started as the backend is another program. "
                     "Check the Python that is set in the preferences."
                 ) from error
@@ -194,7 +194,7 @@ class BackendProcess:
     def _check_hello(self, hello: Hello) -> None:
         if hello.protocol_version != PROTOCOL_VERSION:
             self.stop(grace_seconds=0)
-            raise JobError(
+            raise UserError(
                 f"The backend speaks version {hello.protocol_version} of the protocol, the add-on "
                 f"version {PROTOCOL_VERSION}. Install the PTalker extension again."
             )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from .protocol import JobError
+from .protocol import UserError
 
 TorchBuild = Literal['AUTO', 'CPU', 'CUDA']
 State = Literal['MISSING', 'OUTDATED', 'BROKEN', 'READY']
@@ -181,18 +181,20 @@ def check_plan(plan: Plan) -> None:
     """Refuse early what cannot work.
 
     Raises:
-        JobError: What is missing, and the remedy.
+        UserError: What is missing, and the remedy.
     """
     needed = SIZES_GB[plan.build][1]
     if (free := free_gb(plan.user_dir)) < needed:
-        raise JobError(
+        raise UserError(
             f"The backend takes about {needed:.1f} GB, but only {free:.1f} GB are free "
             f"in {plan.user_dir}. Make room and press Set Up Backend again."
         )
     if plan.wheels is not None and not any(plan.wheels.glob("*.whl")):
-        raise JobError(f"There are no wheels (.whl files) in {plan.wheels}. Choose another folder.")
+        raise UserError(
+            f"There are no wheels (.whl files) in {plan.wheels}. Choose another folder."
+        )
     if not plan.base_python.is_file():
-        raise JobError(f"The Python {plan.base_python} does not exist. Choose another one.")
+        raise UserError(f"The Python {plan.base_python} does not exist. Choose another one.")
 
 
 def remove(user_dir: Path) -> threading.Thread:
@@ -202,7 +204,7 @@ def remove(user_dir: Path) -> threading.Thread:
     returned; what a Blender that quits leaves of them goes with the next removal.
 
     Raises:
-        JobError: Something in it is in use.
+        UserError: Something in it is in use.
     """
     record_path(user_dir).unlink(missing_ok=True)
     try:
@@ -210,7 +212,7 @@ def remove(user_dir: Path) -> threading.Thread:
             if folder.exists():
                 folder.rename(folder.with_name(f"{folder.name}-{time.time_ns()}{_REMOVED}"))
     except OSError as error:
-        raise JobError(
+        raise UserError(
             f"Not everything could be removed ({error}). Close other Blenders and try again."
         ) from error
     thread = threading.Thread(target=_delete_removed, args=(user_dir,), daemon=True)

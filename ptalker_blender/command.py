@@ -15,7 +15,7 @@ from typing import Any, Final
 import bpy
 
 from . import generation, job_runner, jobs, paths, preferences, scene_inputs, style_library
-from .protocol import JobError
+from .protocol import UserError
 from .scene_inputs import Choices
 
 DONE: Final = 0
@@ -151,7 +151,7 @@ def _run(job_list: list[dict[str, Any]], save: Path) -> int:
         name = f"job {number} ({job.get('object') or 'active object'}, {job['audio']})"
         try:
             outcome = job_runner.run(_start(job))
-        except JobError as error:
+        except UserError as error:
             failures += 1
             _say(f"{name}: {_one_line(str(error))}", FAILED)
             continue
@@ -181,14 +181,14 @@ def _start(job: dict[str, Any]) -> jobs.Job:
     """Start one job.
 
     Raises:
-        JobError: It cannot be done.
+        UserError: It cannot be done.
     """
     context = bpy.context
     name = job.get("object")
     obj = bpy.data.objects.get(name) if name else context.view_layer.objects.active
     if obj is None:
         known = ", ".join(o.name for o in bpy.data.objects if o.type == 'MESH') or "none"
-        raise JobError(
+        raise UserError(
             f'There is no object "{name}". Meshes of the file: {known}.'
             if name
             else f"No object is active: name one with --object. Meshes of the file: {known}."
@@ -204,7 +204,7 @@ def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:
         try:
             text = Path(job["text_file"]).read_text("utf-8")
         except (OSError, ValueError) as error:
-            raise JobError(f"The text {job['text_file']} cannot be read: {error}.") from error
+            raise UserError(f"The text {job['text_file']} cannot be read: {error}.") from error
     audio = Path(job["audio"])
     scene = bpy.context.scene
     frame = job.get("frame")

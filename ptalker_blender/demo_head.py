@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 
 from . import compat
-from .protocol import JobError
+from .protocol import UserError
 from .untyped import Context, Mesh, Object
 
 NAME = "Demo Head"
@@ -19,14 +19,14 @@ def add(context: Context, path: Path) -> Object:
     """Make the head at the 3D cursor and select it.
 
     Raises:
-        JobError: The head's file is missing or broken.
+        UserError: The head's file is missing or broken.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         mesh = _mesh(arrays)
     except (OSError, ValueError, KeyError) as error:
-        raise JobError(
+        raise UserError(
             f"The demo head cannot be read ({error}). Install the PTalker extension again."
         ) from error
     obj = bpy.data.objects.new(NAME, mesh)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .protocol import JobError
+from .protocol import UserError
 
 MIN_POINTS: Final = 4
 MAX_MISS: Final = 0.15
@@ -58,12 +58,12 @@ def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,
         Every other point's name -> a vertex of its own.
 
     Raises:
-        JobError: Too few points are known, or they do not fit a face.
+        UserError: Too few points are known, or they do not fit a face.
     """
     known = [name for name in target_points if name in source_points]
     wanted = [name for name in source_points if name not in target_points]
     if len(known) < MIN_POINTS:
-        raise JobError(
+        raise UserError(
             f"{len(known)} face points are marked; mark at least {MIN_POINTS} first, best the lip "
             "corners, the outer eye corners, the nose tip and the chin."
         )
@@ -74,7 +74,7 @@ def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,
     miss = _miss(here, there)
     mirrored = source.vertices[[source_points[_other_side(name)] for name in known]]
     if miss > MAX_MISS * extent or _miss(mirrored, there) < MIXED_UP * miss:
-        raise JobError(
+        raise UserError(
             "The marked face points do not fit a face. Left and right are the head's own: check "
             "that none was mixed up, and mark again what is wrong."
         )
@@ -92,12 +92,12 @@ def _similarity(here: Array, there: Array) -> tuple[Array, float, Array]:
     """Rotation, scale and shift that bring ``here`` closest to ``there`` (Umeyama 1991).
 
     Raises:
-        JobError: The points lie on a line.
+        UserError: The points lie on a line.
     """
     a, b = here - here.mean(axis=0), there - there.mean(axis=0)
     u, singular, vt = np.linalg.svd(b.T @ a)
     if singular[1] < 1e-3 * singular[0]:
-        raise JobError("The marked face points lie on a line. Mark others besides, as the chin.")
+        raise UserError("The marked face points lie on a line. Mark others besides, as the chin.")
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u * signs) @ vt
     scale = float((singular * signs).sum() / (a**2).sum())
@@ -165,7 +165,7 @@ def _choose(points: Array, normals: Array, target: Surface, *, candidates: Indic
     """A vertex of its own for each point: near, and facing the same way."""
     free = np.array([vertex for vertex in candidates if vertex not in taken], np.int64)
     if len(free) < len(points):
-        raise JobError("The head's skin has too few vertices for its face points.")
+        raise UserError("The head's skin has too few vertices for its face points.")
     facing = vertex_normals(target)[free]
     chosen: list[int] = []
     for point, normal in zip(points, normals, strict=True):

@@ -29,7 +29,7 @@ class PTALKER_OT_mark_face_point(bpy.types.Operator):
         obj = context.active_object
         try:
             names = face_points.names(paths.backend_root())
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         vertex = face_points.chosen_vertex(obj)
@@ -59,7 +59,7 @@ class PTALKER_OT_step_face_point(bpy.types.Operator):
         obj = context.active_object
         try:
             names = face_points.names(paths.backend_root())
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         number = (obj.ptalker.face_point + self.step) % len(names)
@@ -95,7 +95,7 @@ class PTALKER_OT_transfer_face_points(bpy.types.Operator):
         other = others[0] if others else None
         try:
             count = face_point_transfer.transfer(obj, other, paths.backend_root())
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         name = other.name if other is not None else "the demo head"

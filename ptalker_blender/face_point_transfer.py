@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import face_point_fit, face_points, scene_inputs
 from .face_point_fit import MIN_POINTS, Surface
-from .protocol import JobError
+from .protocol import UserError
 from .untyped import Object
 
 __all__ = ["MIN_POINTS", "transfer"]
@@ -27,7 +27,7 @@ def transfer(obj: Object, other: Object | None, backend_root: Path) -> int:
         backend_root: Where the shipped topologies lie.
 
     Raises:
-        JobError: The other head is not known, or the marked points do not suffice.
+        UserError: The other head is not known, or the marked points do not suffice.
     """
     if obj.mode == 'EDIT':
         obj.update_from_editmode()
@@ -53,7 +53,7 @@ def _demo_head(backend_root: Path) -> tuple[Surface, dict[str, int]]:
             arrays = [data[name] for name in ("vertices", "face_corners", "face_sizes")]
         points = _topology_points(folder / "topologies" / "demo.json", len(arrays[0]))
     except (OSError, ValueError, KeyError) as error:
-        raise JobError(
+        raise UserError(
             f"The demo head cannot be read ({error}). Install the PTalker extension again."
         ) from error
     return _surface(*arrays), points
@@ -68,7 +68,7 @@ def _known_head(obj: Object, backend_root: Path) -> tuple[Surface, dict[str, int
         if not wanted <= points.keys():
             points = _topology_points(path, len(head.vertices))
     if not wanted <= points.keys():
-        raise JobError(
+        raise UserError(
             f'PTalker does not know "{obj.name}". Select a head with all face points marked, a '
             "FLAME head or the demo head besides, or none at all to use the demo head."
         )

@@ -15,7 +15,7 @@ from . import actions, jobs, motion, paths, rig_mapping, scene_inputs, shape_key
 from .jobs import BackendJob, Outcome
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
-from .protocol import GenerateRequest, JobError, Result, StyleRequest
+from .protocol import GenerateRequest, Result, StyleRequest, UserError
 from .scene_inputs import Exemplar, Head, SceneInputs
 from .untyped import Object
 
@@ -33,7 +33,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     """Start the main job.
 
     Raises:
-        JobError: There is no backend, or the job's files cannot be written.
+        UserError: There is no backend, or the job's files cannot be written.
     """
     command = paths.backend_command(settings.ready_python)
     folder = jobs.new_job_folder()
@@ -51,7 +51,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         elif inputs.sound.is_temporary:
             audio = audio.replace(folder / f"sound{audio.suffix}")
     except OSError as error:
-        raise JobError(
+        raise UserError(
             f"The job's files cannot be written to {folder}: {error.strerror or error}."
         ) from error
     request = GenerateRequest(
@@ -101,7 +101,7 @@ def style_job(
         finish: Given the style code's file; keeps it and says what was done.
 
     Raises:
-        JobError: There is no backend.
+        UserError: There is no backend.
     """
     command = paths.backend_command(settings.ready_python)
     folder = jobs.new_job_folder()
@@ -124,13 +124,13 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     """Write a motion onto the head that it was made for.
 
     Raises:
-        JobError: The head is gone or can no longer take it; nothing was changed.
+        UserError: The head is gone or can no longer take it; nothing was changed.
     """
     obj = next((o for o in bpy.data.objects if o.session_uid == inputs.head.uid), None)
     if obj is None:
-        raise JobError(f'The head "{inputs.head.name}" was deleted in the meantime.')
+        raise UserError(f'The head "{inputs.head.name}" was deleted in the meantime.')
     if problem := scene_inputs.head_problem(obj):
-        raise JobError(f"{problem} Then generate again.")
+        raise UserError(f"{problem} Then generate again.")
     keyed = _keyed(obj, found, inputs.choices.key_target)
     line = actions.Line(_line_name(inputs), inputs.first_frame, float(inputs.fps))
     written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
@@ -188,7 +188,7 @@ def _keyed(obj: Object, found: Motion, key_target: str) -> KeyedMotion:
         if rig is not None:
             return rig_mapping.drive(found, rig, shape_keys.read_offsets(obj, rig.names))
     if key_target == 'EXISTING':
-        raise JobError(
+        raise UserError(
             f'"{obj.name}" has no ARKit, viseme or FLAME shape keys. '
             "Set Shape Keys to New to have them made."
         )

@@ -38,7 +38,7 @@ def start(job: jobs.Job) -> None:
     """Let a job run on, polled by a timer.
 
     Raises:
-        JobError: Another job runs.
+        UserError: Another job runs.
     """
     _begin(job)
     bpy.app.timers.register(_tick, first_interval=0.05)
@@ -48,7 +48,7 @@ def run(job: jobs.Job) -> jobs.Outcome:
     """Run a job to its end; for scripts, tests and the command line.
 
     Raises:
-        JobError: Another job runs.
+        UserError: Another job runs.
     """
     _begin(job)
     try:
@@ -69,7 +69,7 @@ def cancel() -> None:
 def _begin(job: jobs.Job) -> None:
     if _Running.job is not None:
         job.close()
-        raise protocol.JobError("Another job of PTalker is running. Wait for it or cancel it.")
+        raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
     _Running.job = job
     _show(job)
 

@@ -22,13 +22,13 @@ from .protocol import (
     Cancelled,
     Error,
     GenerateRequest,
-    JobError,
     JobWarning,
     Message,
     Progress,
     Result,
     Status,
     StyleRequest,
+    UserError,
 )
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def obtain_backend(command: list[str]) -> BackendProcess:
     """The running backend, or a new one.
 
     Raises:
-        JobError: It cannot be started.
+        UserError: It cannot be started.
     """
     if _Warm.process is not None:
         if _Warm.process.is_running and _Warm.process.command == tuple(command):
@@ -143,11 +143,11 @@ class BackendJob:
             request: What to send.
             command: Command line of the backend.
             folder: The job's files, deleted in the end.
-            apply: Called once with the result, on the main thread; may raise JobError.
+            apply: Called once with the result, on the main thread; may raise UserError.
             keep_folder: Leave the files where they are.
 
         Raises:
-            JobError: The backend cannot be started.
+            UserError: The backend cannot be started.
         """
         self.title = title
         self.stage = "Starting the backend"
@@ -171,7 +171,7 @@ class BackendJob:
                 self._take(message)
                 if self.outcome is not None:
                     return
-        except JobError as error:  # the process is gone
+        except UserError as error:  # the process is gone
             release_backend(grace_seconds=0)
             self._end('CANCELLED' if self._kill_at else 'FAILED', str(error))
             return
@@ -219,7 +219,7 @@ class BackendJob:
             return
         try:
             outcome = self._apply(result)
-        except JobError as error:
+        except UserError as error:
             self._end('FAILED', str(error))
             return
         warnings = tuple(dict.fromkeys((*self._warnings, *outcome.warnings)))

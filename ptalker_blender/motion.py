@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .protocol import JobError
+from .protocol import UserError
 
 Floats = NDArray[np.float32]
 
@@ -80,14 +80,14 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
         fps: Frame rate it must have.
 
     Raises:
-        JobError: The file is missing, broken, or for another head or rate.
+        UserError: The file is missing, broken, or for another head or rate.
     """
     advice = "Repair the backend in the preferences and try again."
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_BYTES:
-            raise JobError(f"The backend's result is {size / 1e9:.1f} GB large. {advice}")
+            raise UserError(f"The backend's result is {size / 1e9:.1f} GB large. {advice}")
         with np.load(path, allow_pickle=False) as data:
             motion = Motion(
                 weights=np.ascontiguousarray(data["weights"], np.float32),
@@ -106,9 +106,9 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
         ZeroDivisionError,
         zipfile.BadZipFile,
     ) as error:
-        raise JobError(f"The backend's result cannot be read ({error}). {advice}") from error
+        raise UserError(f"The backend's result cannot be read ({error}). {advice}") from error
     if problem := _problem(motion, num_vertices=num_vertices, fps=fps):
-        raise JobError(f"The backend's result is wrong: {problem}. {advice}")
+        raise UserError(f"The backend's result is wrong: {problem}. {advice}")
     return motion
 
 

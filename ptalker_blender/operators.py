@@ -41,7 +41,7 @@ def choices_of(context: Context, obj: Object) -> scene_inputs.Choices:
     """What the artist chose for a head, in the panel and in the preferences.
 
     Raises:
-        JobError: The saved style is gone.
+        UserError: The saved style is gone.
     """
     settings, prefs = obj.ptalker, preferences.read(context)
     style, exemplar, frames = "neutral", None, None
@@ -91,7 +91,7 @@ class PTALKER_OT_generate(bpy.types.Operator):
             return self.execute(context)
         try:
             job_runner.start(self._job(context))
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
@@ -99,17 +99,17 @@ class PTALKER_OT_generate(bpy.types.Operator):
     def execute(self, context: Context) -> Results:
         try:
             outcome = job_runner.run(self._job(context))
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return report_outcome(self, outcome)
 
     def _job(self, context: Context) -> jobs.Job:
         if job_runner.is_running():
-            raise protocol.JobError("Another job of PTalker is running. Wait for it or cancel it.")
+            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         obj = scene_inputs.find_head(context)
         if obj is None:
-            raise protocol.JobError(scene_inputs.head_problem(obj))
+            raise protocol.UserError(scene_inputs.head_problem(obj))
         inputs = scene_inputs.collect(context, obj, choices_of(context, obj))
         return generation.generate_job(inputs, preferences.read(context))
 
@@ -161,19 +161,19 @@ class PTALKER_OT_save_style(bpy.types.Operator):
             if bpy.app.background:
                 return report_outcome(self, job_runner.run(job))
             job_runner.start(job)
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
 
     def _job(self, context: Context) -> jobs.Job:
         if job_runner.is_running():
-            raise protocol.JobError("Another job of PTalker is running. Wait for it or cancel it.")
+            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         name = self.name.strip()
         style_library.path_of(name)
         obj = scene_inputs.find_head(context)
         if obj is None:
-            raise protocol.JobError(scene_inputs.head_problem(obj))
+            raise protocol.UserError(scene_inputs.head_problem(obj))
         choices = choices_of(context, obj)
         exemplar = scene_inputs.read_exemplar(
             obj.ptalker.exemplar, scene=context.scene, frames=choices.exemplar_frames
@@ -234,7 +234,7 @@ class PTALKER_OT_blend_styles(bpy.types.Operator):
                 self.factor,
             )
             style_library.save(name, mixed)
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         obj.ptalker.saved_style = name
@@ -263,7 +263,7 @@ class PTALKER_OT_delete_style(bpy.types.Operator):
             return {'CANCELLED'}
         try:
             style_library.delete(obj.ptalker.saved_style)
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         obj.ptalker.saved_style = ""
@@ -286,7 +286,7 @@ class PTALKER_OT_add_demo_head(bpy.types.Operator):
             root = paths.backend_root()
             obj = demo_head.add(context, root / "backend" / "demo" / "head.npz")
             demo_head.add_sentence(context, obj, root / "backend" / "demo" / "speech.ogg")
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}

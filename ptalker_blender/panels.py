@@ -205,7 +205,7 @@ class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
         obj = _head(context)
         try:
             names = face_points.names(paths.backend_root())
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             _label(layout, context, str(error), 'ERROR')
             return
         marked = face_points.marked_names(obj)

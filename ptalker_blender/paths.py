@@ -29,7 +29,7 @@ def backend_root() -> Path:
     """The folder in which ``python -m backend`` works.
 
     Raises:
-        JobError: The backend's code is missing.
+        UserError: The backend's code is missing.
     """
     return backend_process.find_backend_root(package_dir())
 
@@ -69,7 +69,7 @@ def model_style_names(checkpoint: str) -> list[str]:
         bundled = backend_root() / "backend" / "checkpoints" / checkpoint
         folder = bundled if bundled.is_dir() else Path(checkpoint)
         names = json.loads((folder / "styles.json").read_text("utf-8"))
-    except (protocol.JobError, OSError, ValueError):
+    except (protocol.UserError, OSError, ValueError):
         return []
     return sorted(map(str, names), key=str.casefold) if isinstance(names, dict) else []
 
@@ -102,18 +102,18 @@ def backend_python(preference: str) -> Path:
         preference: Python of a ready environment as the preferences name it; may be empty.
 
     Raises:
-        JobError: There is none yet.
+        UserError: There is none yet.
     """
     other = other_python(preference)
     if other is not None:
         if not other.is_file():
-            raise protocol.JobError(
+            raise protocol.UserError(
                 f"The Python {other} for the backend does not exist. Choose another."
             )
         return other
     status = backend_setup.read_status(user_dir(), requirements())
     if status.state != 'READY':
-        raise protocol.JobError(status.text)
+        raise protocol.UserError(status.text)
     return backend_setup.python_of(user_dir())
 
 
@@ -121,7 +121,7 @@ def backend_command(preference: str) -> list[str]:
     """The command line that starts the backend in :func:`backend_root`.
 
     Raises:
-        JobError: There is no backend yet.
+        UserError: There is no backend yet.
     """
     return [str(backend_python(preference)), "-m", "backend", "serve"]
 

@@ -180,7 +180,7 @@ def status_of_backend() -> backend_setup.Status:
     """Whether the add-on's own environment is ready."""
     try:
         return backend_setup.read_status(paths.user_dir(), paths.requirements())
-    except protocol.JobError as error:
+    except protocol.UserError as error:
         return backend_setup.Status('BROKEN', str(error))
 
 

@@ -18,7 +18,7 @@ MAX_LINE_BYTES: Final = 1 << 20
 """A longer line is refused: arrays travel as .npz files, never in messages."""
 
 
-class JobError(Exception):
+class UserError(Exception):
     """A job failed for a reason that the user can act on; the text is one sentence for them."""
 
 

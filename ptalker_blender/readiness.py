@@ -13,7 +13,7 @@ def backend_missing(context: Context) -> str:
         return "A job is running."
     try:
         paths.backend_python(preferences.read(context).ready_python)
-    except protocol.JobError as error:
+    except protocol.UserError as error:
         return str(error)
     return ""
 
@@ -39,5 +39,5 @@ def advice(context: Context) -> str:
         return ""
     try:
         return face_points.advice(obj, paths.backend_root())
-    except protocol.JobError as error:
+    except protocol.UserError as error:
         return str(error)

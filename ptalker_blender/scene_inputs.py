@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import face_points, motion, sound_strips
 from .motion import Floats
-from .protocol import JobError
+from .protocol import UserError
 from .sound_strips import SoundSpan
 from .untyped import Context, Object, Scene, Settings
 
@@ -165,7 +165,7 @@ def missing(context: Context) -> str:
     else:
         try:
             scene, strip = sound_strips.find_strip(context, settings.strip_name)
-        except JobError as error:
+        except UserError as error:
             return str(error)
         if problem := sound_strips.strip_problem(scene, strip):
             return problem
@@ -205,10 +205,10 @@ def collect(context: Context, obj: Object | None,
         choices: What was asked for.
 
     Raises:
-        JobError: Something is missing or cannot be used.
+        UserError: Something is missing or cannot be used.
     """
     if (problem := head_problem(obj)) or obj is None:
-        raise JobError(problem)
+        raise UserError(problem)
     scene = context.scene
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     exemplar = None
@@ -223,7 +223,7 @@ def collect(context: Context, obj: Object | None,
     if sound.end is not None:
         num_frames = motion.first_frame_at(float(sound.end), fps=fps) - first_frame
         if num_frames < 1:
-            raise JobError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
+            raise UserError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
         duration = float(num_frames / fps)
     return SceneInputs(
         head=read_head(obj),
@@ -243,7 +243,7 @@ def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
         scene, strip = sound_strips.find_strip(context, choices.strip)
         return sound_strips.read_strip(scene, strip)
     if choices.sound_file is None:
-        raise JobError("Choose a sound file.")
+        raise UserError("Choose a sound file.")
     return sound_strips.file_span(
         choices.sound_file,
         at=Fraction(choices.sound_frame) / fps,
@@ -285,21 +285,21 @@ def read_exemplar(obj: Object | None, *, scene: Scene,
     """The animation of a head over a range of frames, as Blender evaluates it.
 
     Raises:
-        JobError: It cannot be read, or does not move.
+        UserError: It cannot be read, or does not move.
     """
     if (problem := exemplar_problem(obj, head=None)) or obj is None:
-        raise JobError(problem)
+        raise UserError(problem)
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     first, last = frames or (scene.frame_start, scene.frame_end)
     last = min(last, first + int(MAX_EXEMPLAR_SECONDS * fps) - 1)
     if last - first + 1 < MIN_EXEMPLAR_FRAMES:
-        raise JobError(
+        raise UserError(
             f"The exemplar's range has {max(0, last - first + 1)} frames. "
             f"Choose at least {MIN_EXEMPLAR_FRAMES}, better a few seconds of speech."
         )
     vertices = _evaluated_vertices(obj, range(first, last + 1), scene=scene)
     if float(np.ptp(vertices, axis=0).max()) < 1e-5 * float(np.ptp(vertices[0], axis=0).max()):
-        raise JobError(
+        raise UserError(
             f'The exemplar "{obj.name}" does not move from frame {first} to {last}. '
             "Choose the frames in which it speaks."
         )
@@ -319,13 +319,13 @@ def _evaluated_vertices(obj: Object, frames: range, *,
             scene.frame_set(number)
             evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
             if not evaluated.is_evaluated:
-                raise JobError(
+                raise UserError(
                     f'The exemplar "{obj.name}" is disabled in viewports or in an excluded '
                     "collection. Enable it in the Outliner."
                 )
             positions = evaluated.data.attributes["position"].data
             if len(positions) != num_vertices:
-                raise JobError(
+                raise UserError(
                     f'The exemplar "{obj.name}" has {len(positions)} vertices after its modifiers '
                     f"instead of {num_vertices}. Switch those off in the viewport that add some."
                 )

@@ -75,7 +75,7 @@ class _SetupOperator:
                 operator: Any = self
                 return report_outcome(operator, job_runner.run(job))
             job_runner.start(job)
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
@@ -84,11 +84,11 @@ class _SetupOperator:
         """What to do.
 
         Raises:
-            JobError: It cannot work, and why.
+            UserError: It cannot work, and why.
         """
         plan = preferences.plan_of(preferences.read(context), clear=self.clear)
         if plan.wheels is None and not bpy.app.online_access:
-            raise protocol.JobError(
+            raise protocol.UserError(
                 "Blender may not use the network. Switch on Allow Online Access in the "
                 "preferences (System > Network), or choose a folder of wheels."
             )
@@ -157,7 +157,7 @@ class PTALKER_OT_remove_backend(bpy.types.Operator):
         jobs.release_backend()
         try:
             backend_setup.remove(paths.user_dir())
-        except protocol.JobError as error:
+        except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         self.report({'INFO'}, "The backend was removed.")

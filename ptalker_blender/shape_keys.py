@@ -20,7 +20,7 @@ import numpy as np
 from . import actions, compat, motion
 from .actions import Line
 from .motion import Floats, KeyedMotion
-from .protocol import JobError
+from .protocol import UserError
 from .untyped import Key, Mesh, Object
 
 VALUE_LIMIT: Final = 10.0
@@ -75,12 +75,12 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
         action_name: Name for the new action.
 
     Raises:
-        JobError: The head cannot take it; nothing was changed.
+        UserError: The head cannot take it; nothing was changed.
     """
     warnings = list(keyed.warnings)
     with ExitStack() as undo:
         if keyed.shapes is not None and keyed.shapes.shape[1] != len(obj.data.vertices):
-            raise JobError(
+            raise UserError(
                 f'"{obj.name}" has {len(obj.data.vertices)} vertices now, '
                 f"the motion is for {keyed.shapes.shape[1]}. Generate again."
             )

@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 
 from . import compat, motion
-from .protocol import JobError
+from .protocol import UserError
 from .untyped import Context, Scene
 
 _SPEED_TOLERANCE_FRAMES = 2
@@ -69,25 +69,25 @@ def find_strip(context: Context, label: str) -> tuple[Scene, Any]:
     """The strip with a label or name; with an empty label the active or the only one.
 
     Raises:
-        JobError: There is none, or several and none was chosen.
+        UserError: There is none, or several and none was chosen.
     """
     strips = labelled_strips(context)
     if not strips:
-        raise JobError(
+        raise UserError(
             "There is no sound strip. Add the speech in the Video Sequencer, or choose a file."
         )
     if not label:
         active = [(s, t) for _, s, t in strips if t == compat.active_strip(s)]
         if len(strips) == 1 or active:
             return active[0] if active else strips[0][1:]
-        raise JobError(f"Choose one of the {len(strips)} sound strips.")
+        raise UserError(f"Choose one of the {len(strips)} sound strips.")
     for found, scene, strip in strips:
         if found == label:
             return scene, strip
     for _, scene, strip in strips:  # a script may give the bare name
         if strip.name == label:
             return scene, strip
-    raise JobError(f'There is no sound strip "{label}" any more. Choose another one.')
+    raise UserError(f'There is no sound strip "{label}" any more. Choose another one.')
 
 
 def strip_problem(scene: Scene, strip: Any) -> str:
@@ -133,10 +133,10 @@ def read_strip(scene: Scene, strip: Any) -> SoundSpan:
     """What is heard of a strip: its trim, offset, volume and the meta strips around it.
 
     Raises:
-        JobError: The strip cannot be used.
+        UserError: The strip cannot be used.
     """
     if problem := strip_problem(scene, strip):
-        raise JobError(problem)
+        raise UserError(problem)
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     first, end, file_start = compat.strip_frames(strip)
     parent = strip.parent_meta()
@@ -145,7 +145,7 @@ def read_strip(scene: Scene, strip: Any) -> SoundSpan:
         first, end = max(first, meta_first), min(end, meta_end)
         parent = parent.parent_meta()
     if end <= first:
-        raise JobError(f'Nothing is heard of the strip "{strip.name}": its meta strip hides it.')
+        raise UserError(f'Nothing is heard of the strip "{strip.name}": its meta strip hides it.')
     begin_time, end_time = Fraction(first) / fps, Fraction(end) / fps
     if compat.is_retimed(strip):
         path = _mix_down(scene, strip, first=int(first), end=int(end))
@@ -169,7 +169,7 @@ def _mix_down(scene: Scene, strip: Any, *, first: int, end: int) -> Path:
     """Have Blender mix one strip, retiming and all, into a temporary file.
 
     Raises:
-        JobError: This Blender cannot.
+        UserError: This Blender cannot.
     """
     with tempfile.NamedTemporaryFile(prefix="ptalker-", suffix=".wav", delete=False) as file:
         path = Path(file.name)
@@ -197,7 +197,7 @@ def _mix_down(scene: Scene, strip: Any, *, first: int, end: int) -> Path:
         bpy.data.scenes.remove(copy)
     if not path.is_file() or path.stat().st_size <= 44:  # a bare WAV header
         path.unlink(missing_ok=True)
-        raise JobError(
+        raise UserError(
             f'The speed of the strip "{strip.name}" was changed, and this Blender cannot mix it '
             "down. Remove the strip's retiming, or use a sound file with the right speed."
         )
@@ -209,12 +209,12 @@ def file_span(path: Path, *, at: Fraction, start_seconds: float = 0.0,
     """A sound file, or a part of it, whose first used second lies at a clock time.
 
     Raises:
-        JobError: There is no such file, or the part is empty.
+        UserError: There is no such file, or the part is empty.
     """
     if not path.is_file():
-        raise JobError(f"The sound file {path} does not exist. Choose another one.")
+        raise UserError(f"The sound file {path} does not exist. Choose another one.")
     if start_seconds < 0 or (end_seconds is not None and end_seconds <= start_seconds):
-        raise JobError(
+        raise UserError(
             f"The sound is to go from {start_seconds} s to {end_seconds} s. "
             "The start must not be negative and the end must come after it."
         )

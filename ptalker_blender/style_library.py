@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from . import paths
-from .protocol import JobError
+from .protocol import UserError
 
 FORMAT: Final = "ptalker-style"
 MAX_BYTES: Final = 16 << 20
@@ -39,11 +39,11 @@ def path_of(name: str) -> Path:
     """The file of a style.
 
     Raises:
-        JobError: No file can have that name.
+        UserError: No file can have that name.
     """
     clean = name.strip()
     if not clean or clean.startswith(".") or _FORBIDDEN.search(clean) or len(clean) > 60:
-        raise JobError(
+        raise UserError(
             f'"{name}" cannot be the name of a style. Use up to 60 letters, digits and spaces.'
         )
     return paths.styles_dir() / f"{clean}.json"
@@ -53,11 +53,11 @@ def existing_path(name: str) -> Path:
     """The file of a saved style.
 
     Raises:
-        JobError: There is none.
+        UserError: There is none.
     """
     path = path_of(name)
     if not path.is_file():
-        raise JobError(f'There is no saved style "{name}". Choose another one.')
+        raise UserError(f'There is no saved style "{name}". Choose another one.')
     return path
 
 
@@ -65,11 +65,11 @@ def load(path: Path) -> StyleCode:
     """Read a style code.
 
     Raises:
-        JobError: The file is no style code.
+        UserError: The file is no style code.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise JobError(f"{path.name} is too large for a style. Choose another one.")
+            raise UserError(f"{path.name} is too large for a style. Choose another one.")
         values = json.loads(path.read_text("utf-8"))
         style = StyleCode(
             code=tuple(float(value) for value in values["code"]),
@@ -79,11 +79,11 @@ def load(path: Path) -> StyleCode:
         )
         kind = values["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JobError(
+        raise UserError(
             f"{path.name} is not a style of PTalker ({error}). Save the style again."
         ) from error
     if kind != FORMAT or not style.code or not all(map(math.isfinite, style.code)):
-        raise JobError(f"{path.name} is not a style of PTalker. Save the style again.")
+        raise UserError(f"{path.name} is not a style of PTalker. Save the style again.")
     return style
 
 
@@ -91,7 +91,7 @@ def save(name: str, style: StyleCode) -> Path:
     """Write a style code, whole or not at all.
 
     Raises:
-        JobError: The name cannot be used, or the file cannot be written.
+        UserError: The name cannot be used, or the file cannot be written.
     """
     path = path_of(name)
     values = {
@@ -108,7 +108,7 @@ def adopt(name: str, path: Path) -> Path:
     """Keep a style code that the backend has written.
 
     Raises:
-        JobError: It is no style code, or it cannot be kept.
+        UserError: It is no style code, or it cannot be kept.
     """
     load(path)
     return _write(path_of(name), path.read_text("utf-8"))
@@ -121,7 +121,7 @@ def _write(path: Path, text: str) -> Path:
         partial.write_text(text, "utf-8")
         partial.replace(path)
     except OSError as error:
-        raise JobError(f"The style could not be saved: {error.strerror or error}.") from error
+        raise UserError(f"The style could not be saved: {error.strerror or error}.") from error
     return path
 
 
@@ -129,7 +129,7 @@ def delete(name: str) -> None:
     """Delete a saved style.
 
     Raises:
-        JobError: There is none.
+        UserError: There is none.
     """
     existing_path(name).unlink()
 
@@ -138,10 +138,10 @@ def blend(first: StyleCode, second: StyleCode, factor: float) -> StyleCode:
     """A style between two: ``factor`` 0 is the first, 1 the second.
 
     Raises:
-        JobError: They are for different models.
+        UserError: They are for different models.
     """
     if first.model != second.model or len(first.code) != len(second.code):
-        raise JobError(
+        raise UserError(
             "The two styles are for different models. Save both with the same checkpoint."
         )
     code = tuple(a + factor * (b - a) for a, b in zip(first.code, second.code, strict=True))

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from backend import audio
 from backend.contact_sheet import part_colours, render, sheet
+from backend.errors import UserError
 from backend.evaluate import predicted
 from backend.inference import Predictor
 from backend.jobs import checkpoint_folder
 from backend.mesh import read_face_points, read_head
 from backend.motion import Motion
 from backend.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
-from backend.protocol import JobError
 from backend.spoken_clips import FPS, SpokenClip, read_clips
 from backend.topology import Head, face_frame, identify
 
@@ -85,7 +85,7 @@ def portrait(path: Path) -> Portrait:
     """A head from a file.
 
     Raises:
-        JobError: It cannot be read, or is of no known topology.
+        UserError: It cannot be read, or is of no known topology.
     """
     head = identify(*read_head(path), face_points=read_face_points(path))
     frame = face_frame(head)
@@ -168,7 +168,7 @@ def make(arguments: argparse.Namespace) -> None:
     """Films and strips of all recordings, heads and styles.
 
     Raises:
-        JobError: A head, a style, the checkpoint or the recordings are no good.
+        UserError: A head, a style, the checkpoint or the recordings are no good.
     """
     clips = read_clips(arguments.speech, arguments.alignment)[: arguments.clips]
     heads = [portrait(path) for path in (DEMO_HEAD, *arguments.head)]
@@ -209,7 +209,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     try:
         make(parser.parse_args())
-    except JobError as problem:
+    except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     return 0

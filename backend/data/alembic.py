@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from backend.data.raw_files import Motion
-from backend.protocol import JobError
+from backend.errors import UserError
 
 _SCRIPT: Final = Path(__file__).parents[1] / "in_blender" / "save_alembic_frames.py"
 _MAX_SECONDS: Final = 3600.0
@@ -40,11 +40,11 @@ def read_alembic(
         Positions in world space ``(T, V, 3)`` and the faces.
 
     Raises:
-        JobError: Blender is not found, or the file is damaged or holds no single mesh.
+        UserError: Blender is not found, or the file is damaged or holds no single mesh.
     """
     program = shutil.which(blender)
     if program is None:
-        raise JobError(
+        raise UserError(
             f"Alembic is read by Blender, and there is no program {blender!r}. Say where it is "
             "with --blender, or export one .obj or .ply a frame."
         )
@@ -72,12 +72,12 @@ def _run(program: str, path: Path, folder: str, fps: Fraction, max_frames: int) 
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise JobError(f"Blender could not read {path.name} ({error!s:.120}).") from error
+        raise UserError(f"Blender could not read {path.name} ({error!s:.120}).") from error
     refusal = Path(folder, "refusal.txt")
     if refusal.exists():
-        raise JobError(f"{path.name} {refusal.read_text(encoding='utf-8')}")
+        raise UserError(f"{path.name} {refusal.read_text(encoding='utf-8')}")
     if done.returncode or not Path(folder, "face_sizes.npy").exists():
         lines = done.stdout.decode(errors="replace").split("\n")
         named = [line for line in lines if re.match(r"\w+Error: ", line)]  # Python's last word
         reason = (named or [line for line in lines if line.strip()] or ["it says nothing"])[-1]
-        raise JobError(f"Blender could not read {path.name} ({reason.strip():.160}).")
+        raise UserError(f"Blender could not read {path.name} ({reason.strip():.160}).")

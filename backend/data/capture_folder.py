@@ -20,7 +20,7 @@ from backend.data.alembic import read_alembic
 from backend.data.capture_sets import UNITS, RawClip, RawSet
 from backend.data.prepared import Label, Problem, Split
 from backend.data.raw_files import Motion, Sound
-from backend.protocol import JobError
+from backend.errors import UserError
 from backend.topology import read_head
 
 
@@ -38,10 +38,10 @@ def read_folder(raw: Path, *, fps: Fraction | None, units: str, blender: str) ->
         blender: Reads Alembic, see ``alembic.read_alembic``.
 
     Raises:
-        JobError: Nothing in it can be used, or something is not known.
+        UserError: Nothing in it can be used, or something is not known.
     """
     if units not in UNITS:
-        raise JobError(f"The unit '{units}' is not known. Choose one of {', '.join(UNITS)}.")
+        raise UserError(f"The unit '{units}' is not known. Choose one of {', '.join(UNITS)}.")
     files: dict[Label, tuple[Path, Path]] = {}
     problems = []
     for sound in sorted(raw.rglob("*.wav")):
@@ -54,14 +54,14 @@ def read_folder(raw: Path, *, fps: Fraction | None, units: str, blender: str) ->
         reason = "There is no motion beside it: .npz, .npy, .abc, or a folder of .ply or .obj."
         problems.append(Problem(label.name, reason))
     if not files:
-        raise JobError(
+        raise UserError(
             f"{raw} holds no .wav with a motion beside it. See the help of this command."
         )
     templates: dict[str, NDArray[np.float32]] = {}
     faces, origins = None, {}
     for label in sorted(files, key=lambda one: files[one][0].suffix != ".npz"):  # they say most
         motion = files[label][0]
-        with suppress(JobError):  # the clip's turn comes, and then it is listed
+        with suppress(UserError):  # the clip's turn comes, and then it is listed
             says_faces = motion.is_dir() or motion.suffix == ".abc"
             if label.subject in templates and fps and (faces or not says_faces):
                 continue
@@ -72,7 +72,7 @@ def read_folder(raw: Path, *, fps: Fraction | None, units: str, blender: str) ->
                 found, origins[label.subject] = _template(raw, label, first)
                 templates[label.subject] = np.asarray(found, np.float32)
     if fps is None:
-        raise JobError("The files do not say their frame rate. Give it with --fps.")
+        raise UserError("The files do not say their frame rate. Give it with --fps.")
     clips = [
         RawClip(label, partial(_clip, *paths, fps, blender, origins.get(label.subject, ())))
         for label, paths in zip(_splits(files), files.values(), strict=True)
@@ -135,7 +135,7 @@ def _clip(
 ) -> tuple[Motion, Sound, tuple[str, ...]]:
     motion = _read(motion_path, fps, blender)
     if motion.fps > 0 and abs(motion.fps - float(fps)) > 0.01:
-        raise JobError(f"It has {motion.fps:g} frames a second, the set {float(fps):g}.")
+        raise UserError(f"It has {motion.fps:g} frames a second, the set {float(fps):g}.")
     return motion, raw_files.read_sound(sound_path), notes
 
 

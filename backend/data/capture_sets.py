@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from backend.data import raw_files
 from backend.data.prepared import Label, Problem, Split, is_safe_name
 from backend.data.raw_files import Faces, Motion, Sound, as_array, as_dict
-from backend.protocol import JobError
+from backend.errors import UserError
 
 UNITS: Final = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _VOCASET_SPLITS: Final[dict[str, Split]] = {
@@ -43,7 +43,7 @@ _MAX_GAP_FRAMES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class RawClip:
-    """A sequence that should be there; ``read`` gives it or raises `JobError`."""
+    """A sequence that should be there; ``read`` gives it or raises `UserError`."""
 
     label: Label
     read: Callable[[], tuple[Motion, Sound, tuple[str, ...]]]
@@ -94,7 +94,7 @@ def read_raw_set(kind: str, raw: Path) -> RawSet:
         raw: The folder.
 
     Raises:
-        JobError: A file that all depends on is missing or broken.
+        UserError: A file that all depends on is missing or broken.
     """
     return {"vocaset": _vocaset, "biwi": _biwi, "3d-hdtf": _hdtf}[kind](raw)
 
@@ -135,19 +135,19 @@ def _vocaset_clip(
     """Frames ``{number: row}``; sound starts at frame 0, wherever the motion does."""
     entry = as_dict(sounds.get(label.subject, {}), label.subject).get(label.sentence)
     if entry is None:
-        raise JobError("It has no sound in raw_audio_fixed.pkl.")
+        raise UserError("It has no sound in raw_audio_fixed.pkl.")
     entry = as_dict(entry, "its sound")
     pairs = list(as_dict(frames, "its frames").items())
     if not pairs or not all(type(n) is int and 0 <= n < 1 << 40 for pair in pairs for n in pair):
-        raise JobError("Its frames in subj_seq_to_idx.pkl are no pairs of numbers.")
+        raise UserError("Its frames in subj_seq_to_idx.pkl are no pairs of numbers.")
     numbers, rows = np.array(sorted(pairs), dtype=np.int64).T
     if rows.max() >= len(vertices):
-        raise JobError(f"It names row {rows.max()} of data_verts.npy, which has {len(vertices)}.")
+        raise UserError(f"It names row {rows.max()} of data_verts.npy, which has {len(vertices)}.")
     positions = np.asarray(vertices[rows], np.float32)
     notes: tuple[str, ...] = ()
     gap = int(np.diff(numbers, prepend=numbers[0]).max()) - 1
     if gap > _MAX_GAP_FRAMES:
-        raise JobError(f"{gap} frames in a row are missing; up to {_MAX_GAP_FRAMES} are filled.")
+        raise UserError(f"{gap} frames in a row are missing; up to {_MAX_GAP_FRAMES} are filled.")
     if gap > 0:
         missing = int(numbers[-1] - numbers[0]) + 1 - len(numbers)
         notes = (f"{missing} missing frames were filled in on a straight line.",)
@@ -246,10 +246,10 @@ def _hdtf_list(raw: Path, name: str, *, required: bool) -> list[list[str]]:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         if required:
-            raise JobError(f"{path} is not there. It says who speaks in which video.") from error
+            raise UserError(f"{path} is not there. It says who speaks in which video.") from error
         return []
     except (OSError, ValueError) as error:
-        raise JobError(f"{path} cannot be read ({error}).") from error
+        raise UserError(f"{path} cannot be read ({error}).") from error
     return [words for words in lines if len(words) >= 2]
 
 

@@ -23,8 +23,8 @@ from backend import audio
 from backend.data.prosody import VoiceCharacter, measure_prosody, voice_character
 from backend.data.recordings import list_recordings
 from backend.data.speech import load_corpus
+from backend.errors import UserError
 from backend.phones import Phone
-from backend.protocol import JobError
 
 FPS = audio.FEATURE_RATE_HZ
 VALIDATION_SPEAKERS = 20
@@ -157,13 +157,13 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
         All their clips.
 
     Raises:
-        JobError: A folder is of neither kind, or holds no speech to train on.
+        UserError: A folder is of neither kind, or holds no speech to train on.
     """
     sources = [source for folder in folders for source in _read_folder(Path(folder))]
     longest = MAX_CLIP_SECONDS * audio.SAMPLE_RATE_HZ
     sources = [source for source in sources if source.num_samples <= longest]
     if all(source.is_validation for source in sources):
-        raise JobError(f"There is no speech to train on in {', '.join(map(str, folders))}.")
+        raise UserError(f"There is no speech to train on in {', '.join(map(str, folders))}.")
     clips, position = [], 0
     for source in sources:
         frames = audio.num_feature_frames(source.num_samples)
@@ -197,7 +197,7 @@ def _read_folder(folder: Path) -> Iterator[_Source]:
     elif (folder / "alignment.json").is_file():
         yield from _read_recordings(folder)
     else:
-        raise JobError(
+        raise UserError(
             f"{folder} holds no speech to train on: it has neither index.json, as"
             " 'python -m backend prepare speech' makes it, nor alignment.json."
         )

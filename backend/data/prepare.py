@@ -26,8 +26,8 @@ from backend.data.capture_folder import read_folder
 from backend.data.capture_sets import RawClip, RawSet, read_raw_set
 from backend.data.prepared import Label, Manifest, Precision, Problem, Subject
 from backend.data.raw_files import Faces, Motion, Sound
+from backend.errors import UserError
 from backend.job_requests import frame_rate
-from backend.protocol import JobError
 
 FILTERING: Final = "zero-phase Kaiser FIR, -6 dB at the new Nyquist frequency, then every second"
 
@@ -62,14 +62,14 @@ def prepare(
         What is in ``out``.
 
     Raises:
-        JobError: A file that all depends on is missing or broken, nothing can be used, ``out``
+        UserError: A file that all depends on is missing or broken, nothing can be used, ``out``
             holds something else, or cannot be written.
     """
     raw, out = Path(raw).resolve(), Path(out).resolve()
     if not raw.is_dir():
-        raise JobError(f"There is no folder {raw}. Give the one with the downloaded files.")
+        raise UserError(f"There is no folder {raw}. Give the one with the downloaded files.")
     if raw.is_relative_to(out) or out.is_relative_to(raw):
-        raise JobError("The raw folder is not written to: choose --out neither in nor around it.")
+        raise UserError("The raw folder is not written to: choose --out neither in nor around it.")
     rate = frame_rate(fps) if fps else None
     source = (
         read_folder(raw, fps=rate, units=units, blender=blender)
@@ -91,7 +91,7 @@ def _checked(source: RawSet, raw: Path) -> RawSet:
     """``source`` with the clips that cannot be used among the problems, and their templates gone.
 
     Raises:
-        JobError: No clip is left.
+        UserError: No clip is left.
     """
     counts = Counter(template.shape for template in source.templates.values())
     usual = counts.most_common(1)[0][0] if counts else (0, 3)
@@ -118,7 +118,7 @@ def _checked(source: RawSet, raw: Path) -> RawSet:
     if not usable:
         why = [problem.reason for problem in (*refused, *source.problems)][:1]
         said = f"{raw} holds no sequence of '{source.dataset}' that can be used."
-        raise JobError(" ".join([said, *why]))
+        raise UserError(" ".join([said, *why]))
     used = {clip.label.subject for clip in usable.values()}
     templates = {name: value for name, value in source.templates.items() if name in used}
     problems = [*source.problems, *refused]
@@ -173,7 +173,7 @@ def _begin(source: RawSet, out: Path, precision: Precision) -> Manifest:
     old = prepared.read_unfinished(out)
     if old is not None:
         if differing := _differing_settings(old, manifest):
-            raise JobError(
+            raise UserError(
                 f"{out} holds a set prepared with another {', '.join(differing)}. Choose an empty "
                 "folder."
             )
@@ -182,7 +182,7 @@ def _begin(source: RawSet, out: Path, precision: Precision) -> Manifest:
         for name in ("sequences", "templates"):
             (out / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise JobError(f"{out} cannot be made ({error.strerror}). Choose another.") from error
+        raise UserError(f"{out} cannot be made ({error.strerror}). Choose another.") from error
     prepared.write_manifest(out, manifest)
     return manifest
 
@@ -220,7 +220,7 @@ def _work(source: RawSet, out: Path, manifest: Manifest, progress: Progress) -> 
             try:
                 motion, sound, notes = clip.read()
                 offsets, notes = _offsets(source, manifest, clip.label, motion, sound, notes)
-            except JobError as error:
+            except UserError as error:
                 problems.append(Problem(clip.label.name, str(error)))
             else:
                 done = prepared.write_sequence(
@@ -234,7 +234,7 @@ def _work(source: RawSet, out: Path, manifest: Manifest, progress: Progress) -> 
         seconds_left = (time.monotonic() - started) / worked * left if worked else None
         progress(number + 1, len(source.clips), "sequences", seconds_left)
     if not sequences:
-        raise JobError(
+        raise UserError(
             f"None of {len(source.clips)} sequences could be used; the first, {problems[0].name}: "
             f"{problems[0].reason}"
         )
@@ -255,7 +255,7 @@ def _work(source: RawSet, out: Path, manifest: Manifest, progress: Progress) -> 
 def _write_template(out: Path, name: str, template: NDArray[np.float32]) -> Subject:
     path = f"templates/{name}.npy"
     if (out / path).exists() and not np.array_equal(raw_files.read_array(out / path), template):
-        raise JobError(
+        raise UserError(
             f"The template of {name} is another than when {out} was begun. Choose an empty folder."
         )
     return Subject(name, prepared.write_array(out, path, template))
@@ -283,15 +283,17 @@ def _offsets(
     """Offsets at the set's rate, scaled and of the type to store, and notes on their length."""
     template = source.templates[label.subject]
     if motion.vertices.shape[1:] != template.shape:
-        raise JobError(f"It has {motion.vertices.shape[1]} vertices, its template {len(template)}.")
+        raise UserError(
+            f"It has {motion.vertices.shape[1]} vertices, its template {len(template)}."
+        )
     offsets = motion.vertices.astype(np.float32) - template
     if not np.isfinite(offsets).all():
-        raise JobError("It holds positions that are not numbers.")
+        raise UserError("It holds positions that are not numbers.")
     if len(offsets) < 2 * source.step:
-        raise JobError(f"It has {len(offsets)} frames; at least {2 * source.step} are needed.")
+        raise UserError(f"It has {len(offsets)} frames; at least {2 * source.step} are needed.")
     farthest = float(np.linalg.norm(offsets, axis=2).max())
     if farthest > _extent(template):
-        raise JobError(
+        raise UserError(
             f"A vertex is {farthest:.3g} {source.units} from where the template has it: the motion "
             "is in another unit or place than the template."
         )

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from backend.audio import SAMPLE_RATE_HZ
 from backend.checked import from_json, require, require_positive, to_json
+from backend.errors import UserError
 from backend.motion import write_whole
-from backend.protocol import JobError
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
@@ -238,7 +238,7 @@ class PreparedSet:
         """Read every file and compare its SHA-256.
 
         Raises:
-            JobError: A file was changed or is damaged.
+            UserError: A file was changed or is damaged.
         """
         files = self.files()
         for number, stored in enumerate(files):
@@ -265,12 +265,12 @@ def open(folder: Path | str, *, check_hashes: bool = False) -> PreparedSet:  # n
         check_hashes: Also read all files and compare their hashes, not only their sizes.
 
     Raises:
-        JobError: There is none, it is of another format, unfinished, or files changed.
+        UserError: There is none, it is of another format, unfinished, or files changed.
     """
     folder = Path(folder)
     manifest, content_hash = _read_manifest(folder)
     if not manifest.complete:
-        raise JobError(f"Preparing {folder} was interrupted. Run the same command again.")
+        raise UserError(f"Preparing {folder} was interrupted. Run the same command again.")
     prepared = PreparedSet(folder, manifest, content_hash)
     for stored in prepared.files():
         if not is_whole(folder, stored):
@@ -377,7 +377,7 @@ def is_whole(folder: Path, stored: StoredFile) -> bool:
 def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        raise JobError(
+        raise UserError(
             f"{folder} holds no prepared data. Make it with: python -m backend prepare vocaset "
             "--raw DIR --out DIR (or biwi, 3d-hdtf, folder)."
         )
@@ -386,7 +386,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
         raw = path.read_bytes()
         return from_json(Manifest, raw.decode()), hashlib.sha256(raw).hexdigest()[:16]
     except (OSError, ValueError) as error:
-        raise JobError(
+        raise UserError(
             f"{path} is damaged or of another version ({error}). Prepare into an empty folder."
         ) from error
 
@@ -396,5 +396,5 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _changed(path: Path) -> JobError:
-    return JobError(f"{path} is missing, damaged or was changed. Prepare the data set again.")
+def _changed(path: Path) -> UserError:
+    return UserError(f"{path} is missing, damaged or was changed. Prepare the data set again.")

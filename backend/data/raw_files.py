@@ -24,7 +24,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from backend import audio
-from backend.protocol import JobError
+from backend.errors import UserError
 from backend.topology import read_head
 
 Faces = tuple[NDArray[np.int32], NDArray[np.int32]]
@@ -60,16 +60,16 @@ def read_array(path: Path) -> NDArray[Any]:
     """An ``.npy`` file of plain numbers, mapped into memory, read-only.
 
     Raises:
-        JobError: Missing, damaged, or no such file.
+        UserError: Missing, damaged, or no such file.
     """
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise JobError(f"{path.name} is not there.") from error
+        raise UserError(f"{path.name} is not there.") from error
     except (OSError, ValueError, EOFError) as error:
-        raise JobError(f"{path.name} is damaged or no array of numbers ({error}).") from error
+        raise UserError(f"{path.name} is damaged or no array of numbers ({error}).") from error
     if array.dtype.kind not in "fiu":
-        raise JobError(f"{path.name} holds {array.dtype}, expected numbers.")
+        raise UserError(f"{path.name} holds {array.dtype}, expected numbers.")
     return array
 
 
@@ -77,12 +77,12 @@ def as_frames(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Positions as ``(T, V, 3)``, from that or from ``(T, V * 3)``.
 
     Raises:
-        JobError: The shape is another.
+        UserError: The shape is another.
     """
     if array.ndim == 2 and array.shape[1] % 3 == 0:
         array = array.reshape(len(array), -1, 3)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise JobError(f"{name} has shape {array.shape}, expected (frames, vertices, 3).")
+        raise UserError(f"{name} has shape {array.shape}, expected (frames, vertices, 3).")
     return array
 
 
@@ -104,7 +104,7 @@ def read_motion(path: Path, *, max_frames: int | None = None) -> Motion:
     first ``max_frames`` of them.
 
     Raises:
-        JobError: Missing, damaged, or of another form.
+        UserError: Missing, damaged, or of another form.
     """
     if path.is_dir():
         return _read_meshes(path, max_frames)
@@ -120,9 +120,9 @@ def read_motion(path: Path, *, max_frames: int | None = None) -> Motion:
         vertices = as_frames(found["vertices"], path.name)
         motion = Motion(vertices, found.get("template"), faces, float(found.get("fps", 0.0)))
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise JobError(f"{path.name} is damaged or no motion ({error}).") from error
+        raise UserError(f"{path.name} is damaged or no motion ({error}).") from error
     if faces is not None and not _fit(faces, motion.vertices.shape[1]):
-        raise JobError(f"{path.name} is damaged: its faces do not fit its vertices.")
+        raise UserError(f"{path.name} is damaged: its faces do not fit its vertices.")
     return motion
 
 
@@ -143,14 +143,14 @@ def _read_meshes(folder: Path, max_frames: int | None) -> Motion:
         (p for p in folder.iterdir() if p.suffix.lower() in (".ply", ".obj")), key=number
     )
     if not paths:
-        raise JobError(f"The folder {folder.name} holds no .ply or .obj files.")
+        raise UserError(f"The folder {folder.name} holds no .ply or .obj files.")
     first, corners, sizes = read_head(paths[0])
     paths = paths[:max_frames]
     vertices = np.empty((len(paths), len(first), 3), np.float32)
     for frame, path in enumerate(paths):
         mesh = first if frame == 0 else read_head(path)[0]
         if len(mesh) != len(first):
-            raise JobError(
+            raise UserError(
                 f"{path.name} has {len(mesh)} vertices, the first frame {len(first)}. Export all "
                 "frames with the same topology."
             )
@@ -162,7 +162,7 @@ def read_sound(path: Path) -> Sound:
     """A sound file.
 
     Raises:
-        JobError: As `backend.audio.read`.
+        UserError: As `backend.audio.read`.
     """
     samples = audio.read(path).samples
     try:
@@ -176,10 +176,10 @@ def as_sample_rate(value: object) -> int:
     """A sample rate in hertz out of a pickle.
 
     Raises:
-        JobError: It is none.
+        UserError: It is none.
     """
     if not isinstance(value, int | float) or not 1000 <= value <= 400_000:
-        raise JobError(f"Its sound has the sample rate {value!r:.20}.")
+        raise UserError(f"Its sound has the sample rate {value!r:.20}.")
     return round(value)
 
 
@@ -187,15 +187,15 @@ def sound_from(array: NDArray[Any], rate_hz: int) -> Sound:
     """Samples out of a pickle: whole numbers of 16 bits or fractions, one channel or several.
 
     Raises:
-        JobError: They are no sound.
+        UserError: They are no sound.
     """
     samples = array.astype(np.float32)
     if samples.ndim == 2:
         samples = samples.mean(axis=int(np.argmin(samples.shape)))
     if samples.ndim != 1 or len(samples) < audio.MIN_SECONDS * rate_hz:
-        raise JobError(f"Its sound has shape {array.shape} at {rate_hz} Hz.")
+        raise UserError(f"Its sound has shape {array.shape} at {rate_hz} Hz.")
     if not np.isfinite(samples).all():
-        raise JobError("Its sound holds values that are not numbers.")
+        raise UserError("Its sound holds values that are not numbers.")
     if array.dtype.kind in "iu" or np.abs(samples).max() > 2.0:  # 16-bit values kept as floats
         samples = samples / np.float32(32768.0)
     return Sound(audio.resample(samples, rate_hz), rate_hz)
@@ -205,7 +205,7 @@ def read_templates(raw: Path) -> dict[str, NDArray[np.float32]]:
     """The faces at rest in ``templates.pkl``, by subject.
 
     Raises:
-        JobError: As `load`.
+        UserError: As `load`.
     """
     held = as_dict(load(raw / "templates.pkl"), "templates.pkl")
     return {
@@ -219,7 +219,7 @@ def find_faces(raw: Path, templates: dict[str, NDArray[np.float32]]) -> Faces | 
     num_vertices = next((len(template) for template in templates.values()), 0)
     for folder in (raw, raw / "templates", raw / "rigid_scans", raw / "FLAME_templates"):
         for path in sorted([*folder.glob("*.ply"), *folder.glob("*.obj")]):
-            with suppress(JobError):  # another mesh may do
+            with suppress(UserError):  # another mesh may do
                 vertices, corners, sizes = read_head(path)
                 if len(vertices) == num_vertices:
                     return corners, sizes
@@ -267,21 +267,21 @@ def load(path: Path) -> object:
         Numbers, texts, lists, tuples, dicts, and `PickledArray` where there were arrays.
 
     Raises:
-        JobError: Missing, damaged, too large, or asking for anything but plain data; then nothing
+        UserError: Missing, damaged, too large, or asking for anything but plain data; then nothing
             of it was run.
     """
     try:
         with path.open("rb") as file:
             return _load(file, path)
     except OSError as error:
-        raise JobError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
 
 
 def load_boxed(path: Path) -> object:
     """What an ``.npy`` file holds that boxes one pickled object, as ``numpy.save`` of a dict.
 
     Raises:
-        JobError: As `load`, or it is no such file.
+        UserError: As `load`, or it is no such file.
     """
     try:
         with path.open("rb") as file:
@@ -291,23 +291,23 @@ def load_boxed(path: Path) -> object:
                 read = reads.get(version, np.lib.format.read_array_header_2_0)
                 shape, _is_fortran, dtype = read(file)
             except ValueError as error:
-                raise JobError(f"{path.name} is damaged ({error}). Copy it again.") from error
+                raise UserError(f"{path.name} is damaged ({error}). Copy it again.") from error
             if shape != () or dtype != np.dtype(object):
-                raise JobError(f"{path.name} holds an array {shape}, expected a boxed dict.")
+                raise UserError(f"{path.name} holds an array {shape}, expected a boxed dict.")
             box = _load(file, path)
             return box.objects[0] if isinstance(box, PickledArray) and box.objects else box
     except OSError as error:
-        raise JobError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
 
 
 def as_array(value: object, name: str) -> NDArray[Any]:
     """The array in ``value``, read-only.
 
     Raises:
-        JobError: It is none; the message calls it ``name``.
+        UserError: It is none; the message calls it ``name``.
     """
     if not isinstance(value, PickledArray) or value.array is None:
-        raise JobError(f"{name} is a {type(value).__name__}, expected an array of numbers.")
+        raise UserError(f"{name} is a {type(value).__name__}, expected an array of numbers.")
     return value.array
 
 
@@ -315,20 +315,20 @@ def as_dict(value: object, name: str) -> dict[Any, object]:
     """``value`` as the dict that it must be.
 
     Raises:
-        JobError: It is none; the message calls it ``name``.
+        UserError: It is none; the message calls it ``name``.
     """
     if not isinstance(value, dict):
-        raise JobError(f"{name} is a {type(value).__name__}, expected a dict.")
+        raise UserError(f"{name} is a {type(value).__name__}, expected a dict.")
     return value
 
 
 def _load(file: IO[bytes], path: Path) -> object:
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise JobError(f"{path.name} has {size} bytes; at most {MAX_BYTES} are read.")
+        raise UserError(f"{path.name} has {size} bytes; at most {MAX_BYTES} are read.")
     try:
         return _Reader(file, path.name).load()
     except _DAMAGE as error:
-        raise JobError(
+        raise UserError(
             f"{path.name} is damaged or not the pickle expected ({error}). Copy it again."
         ) from error
 
@@ -341,7 +341,7 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         found = _ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
         if found is None:
-            raise JobError(
+            raise UserError(
                 f"{self._name} was not loaded: it asks for {module}.{name}"[:200]
                 + ", which is no data. Get it again from the data set's own site."
             )

@@ -10,10 +10,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from backend.errors import UserError
 from backend.letter_to_sound import words_of
 from backend.pauses import prepare_sound
 from backend.phones import Phone, from_arpabet, merge_silences
-from backend.protocol import JobError
 from backend.recogniser import align_words
 
 WORST_ALIGN_SCORE = -33.0
@@ -59,7 +59,7 @@ def list_recordings(folder: Path) -> list[Recording]:
         folder: The folder.
 
     Raises:
-        JobError: There is nothing of the kind.
+        UserError: There is nothing of the kind.
     """
     folder = Path(folder)
     index_path = folder / "alignment.json"
@@ -74,7 +74,7 @@ def list_recordings(folder: Path) -> list[Recording]:
             if path.suffix.lower() in _SUFFIXES and path.with_suffix(".txt").is_file()
         ]
     if not found:
-        raise JobError(
+        raise UserError(
             f"No recordings in {folder}: expected an alignment.json, or sound files each with a"
             " .txt of the same name that holds its words."
         )
@@ -91,7 +91,7 @@ def _listed(folder: Path, index: dict[str, dict[str, object]]) -> list[Recording
         path = _audio_path(folder, name, entry.get("file"))
         rows = entry.get("phones") or []
         if not isinstance(rows, list):
-            raise JobError(f"alignment.json: the phones of {name} are not a list.")
+            raise UserError(f"alignment.json: the phones of {name} are not a list.")
         phones = tuple(
             Phone(from_arpabet(symbol), float(start), float(end)) for symbol, start, end in rows
         )
@@ -106,12 +106,12 @@ def _audio_path(folder: Path, name: str, file: object) -> Path:
         for path in (folder / file, folder / "audio" / file):
             if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
                 return path
-        raise JobError(f"alignment.json names {file}, which is not in {folder}.")
+        raise UserError(f"alignment.json names {file}, which is not in {folder}.")
     for suffix in _SUFFIXES:
         path = folder / f"{name}{suffix}"
         if path.is_file():
             return path
-    raise JobError(f"alignment.json names {name}, but {folder} has no sound of that name.")
+    raise UserError(f"alignment.json names {name}, but {folder} has no sound of that name.")
 
 
 def read_recording(recording: Recording) -> HeardRecording | None:
@@ -124,12 +124,12 @@ def read_recording(recording: Recording) -> HeardRecording | None:
         Sound and phones, or None if it is too short, too long or cannot be aligned well.
 
     Raises:
-        JobError: The sound file cannot be read.
+        UserError: The sound file cannot be read.
     """
     try:
         samples, rate = soundfile.read(recording.path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise JobError(f"{recording.path} cannot be read as sound: {error}") from error
+        raise UserError(f"{recording.path} cannot be read as sound: {error}") from error
     mono = samples.mean(axis=1)
     if rate != _SAMPLE_RATE:
         mono = soxr.resample(mono, rate, _SAMPLE_RATE).astype(np.float32)

@@ -33,8 +33,8 @@ from backend.data.voices import (
     available_engines,
     speak,
 )
+from backend.errors import UserError
 from backend.phones import Phone
-from backend.protocol import JobError
 
 FORMAT_VERSION = 1
 VALIDATION_SPEAKERS = 20
@@ -113,15 +113,15 @@ def load_corpus(folder: Path) -> Corpus:
         folder: Its folder.
 
     Raises:
-        JobError: There is none, or it is of another format.
+        UserError: There is none, or it is of another format.
     """
     path = Path(folder) / "index.json"
     if not path.is_file():
-        raise JobError(f"No corpus in {folder}: make one with 'python -m backend prepare speech'.")
+        raise UserError(f"No corpus in {folder}: make one with 'python -m backend prepare speech'.")
     raw = path.read_bytes()
     index = json.loads(raw)
     if index.get("format_version") != FORMAT_VERSION:
-        raise JobError(
+        raise UserError(
             f"The corpus in {folder} has format {index.get('format_version')}, expected"
             f" {FORMAT_VERSION}: make it again in an empty folder."
         )
@@ -157,7 +157,7 @@ def prepare_speech(
         The corpus.
 
     Raises:
-        JobError: The folder holds a corpus of other settings, the recordings cannot be read, or
+        UserError: The folder holds a corpus of other settings, the recordings cannot be read, or
             no engine is there to synthesise.
     """
     out_dir = Path(out_dir)
@@ -223,7 +223,7 @@ def _plan_synthesis(hours: float, seed: int) -> list[_Job]:
         source for source in _SHARES if ("espeak" if source == "foreign" else source) in engines
     ]
     if not sources:
-        raise JobError(
+        raise UserError(
             "No speech synthesiser found: install flite, espeak-ng or festival, or set the hours"
             " to 0."
         )
@@ -257,7 +257,7 @@ def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
     path = out_dir / "settings.json"
     text = json.dumps(settings)
     if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise JobError(f"{out_dir} holds a corpus of other settings: choose an empty folder.")
+        raise UserError(f"{out_dir} holds a corpus of other settings: choose an empty folder.")
     _write_text(path, text)
 
 

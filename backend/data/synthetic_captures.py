@@ -27,8 +27,8 @@ from backend.data.prosody import measure_prosody, voice_character
 from backend.data.raw_files import Motion, Sound
 from backend.data.speech import Corpus, Utterance, load_corpus
 from backend.data.styles import Style, style_for_voice
+from backend.errors import UserError
 from backend.mesh import read_head
-from backend.protocol import JobError
 from backend.solved_shapes import solve_shapes
 from backend.topology import INTEROCULAR_MM, face_frame, identify
 
@@ -66,10 +66,10 @@ def prepare_synthetic(
         What is in ``out``.
 
     Raises:
-        JobError: The corpus has too few voices or sentences, or the head is no head.
+        UserError: The corpus has too few voices or sentences, or the head is no head.
     """
     if num_subjects < 4 or sentences < 5:
-        raise JobError(
+        raise UserError(
             f"{num_subjects} subjects with {sentences} sentences are too few to split: take at "
             "least 4 with 5 each."
         )
@@ -140,7 +140,7 @@ def _voices(
     while len(found) < count and any(pools.values()):
         found += [pool.pop() for pool in pools.values() if pool]
     if len(found) < count:
-        raise JobError(
+        raise UserError(
             f"{corpus.folder} has {len(found)} voices with {sentences} sentences of "
             f"{_SECONDS[0]:g} to {_SECONDS[1]:g} s, {count} are needed. Take fewer subjects or "
             "sentences, or a larger corpus."

@@ -14,9 +14,9 @@ from ptalker_blender.protocol import (
     FINAL_TYPES,
     Cancelled,
     GenerateRequest,
-    JobError,
     Progress,
     Result,
+    UserError,
 )
 
 
@@ -101,7 +101,7 @@ def test_cancel_is_answered(start, request_of):
 def test_death_in_the_middle_is_one_sentence_with_the_remedy(start, request_of):
     process = start("crash")
     process.send(request_of())
-    with pytest.raises(JobError, match=r"stopped unexpectedly \(status 1, .*a fake crash\)\. Try"):
+    with pytest.raises(UserError, match=r"stopped unexpectedly \(status 1, .*a fake crash\)\. Try"):
         collect(process, Result)
     assert not process.is_running
 
@@ -109,7 +109,7 @@ def test_death_in_the_middle_is_one_sentence_with_the_remedy(start, request_of):
 def test_messages_before_the_death_are_not_lost(start, request_of):
     process = start("midline")
     process.send(request_of())
-    with pytest.raises(JobError):
+    with pytest.raises(UserError):
         for _ in range(100):
             process.poll(wait=0.1)
 
@@ -119,7 +119,7 @@ def test_kill_by_the_system_is_taken_for_want_of_memory(start):
     while process.hello is None:
         process.poll(wait=0.05)
     os.kill(process.hello.pid, 9)
-    with pytest.raises(JobError, match="memory ran out"):
+    with pytest.raises(UserError, match="memory ran out"):
         for _ in range(100):
             process.poll(wait=0.1)
 
@@ -127,13 +127,13 @@ def test_kill_by_the_system_is_taken_for_want_of_memory(start):
 def test_missing_module_asks_for_a_repair(tmp_path):
     process = BackendProcess([sys.executable, "-m", "no_such_backend"], cwd=tmp_path,
                              log_path=tmp_path / "log")  # fmt: skip
-    with pytest.raises(JobError, match=r"incomplete .*Repair"):
+    with pytest.raises(UserError, match=r"incomplete .*Repair"):
         for _ in range(100):
             process.poll(wait=0.1)
 
 
 def test_program_that_does_not_exist(tmp_path):
-    with pytest.raises(JobError, match="cannot be started"):
+    with pytest.raises(UserError, match="cannot be started"):
         BackendProcess([str(tmp_path / "python")], cwd=tmp_path, log_path=tmp_path / "log")
 
 
@@ -141,14 +141,14 @@ def test_no_hello_in_time(start, monkeypatch):
     monkeypatch.setattr(backend_process, "HELLO_SECONDS", 0.1)
     process = start("silent")
     time.sleep(0.15)
-    with pytest.raises(JobError, match="did not answer"):
+    with pytest.raises(UserError, match="did not answer"):
         process.poll()
     assert not process.is_running
 
 
 def test_other_protocol_version(start):
     process = start("version")
-    with pytest.raises(JobError, match="version 2 of the protocol"):
+    with pytest.raises(UserError, match="version 2 of the protocol"):
         for _ in range(100):
             process.poll(wait=0.1)
 
@@ -157,7 +157,7 @@ def test_another_program_is_found_out(tmp_path):
     babble = "import time\nfor i in range(200): print('hello')\ntime.sleep(60)"
     process = BackendProcess([sys.executable, "-c", babble], cwd=tmp_path,
                              log_path=tmp_path / "log")  # fmt: skip
-    with pytest.raises(JobError, match="another program"):
+    with pytest.raises(UserError, match="another program"):
         for _ in range(100):
             process.poll(wait=0.1)
     assert not process.is_running
@@ -207,7 +207,7 @@ def test_backend_is_found_in_the_zip_and_in_the_repository(tmp_path):
     package.mkdir()
     assert find_backend_root(package) == tmp_path / "repository"
     assert find_backend_root(tmp_path / "repository") == tmp_path / "repository"
-    with pytest.raises(JobError, match="Install the PTalker extension again"):
+    with pytest.raises(UserError, match="Install the PTalker extension again"):
         find_backend_root(tmp_path)
 
 

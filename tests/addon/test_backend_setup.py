@@ -12,7 +12,7 @@ import pytest
 from ptalker_blender import backend_install, backend_setup
 from ptalker_blender.backend_install import Setup
 from ptalker_blender.backend_setup import Plan, Step
-from ptalker_blender.protocol import JobError
+from ptalker_blender.protocol import UserError
 
 CHECK = (
     "import tiny_package; print('PTALKER {\"python\": \"3\", \"packages\": {\"torch\": \"1\"}}')"
@@ -191,13 +191,13 @@ def test_check_alone_keeps_the_record(plan):
 
 def test_plan_without_room_is_refused(plan, monkeypatch):
     monkeypatch.setattr(backend_setup, "free_gb", lambda _folder: 0.3)
-    with pytest.raises(JobError, match=r"only 0\.3 GB are free"):
+    with pytest.raises(UserError, match=r"only 0\.3 GB are free"):
         backend_setup.check_plan(plan)
 
 
 def test_plan_without_wheels_is_refused(plan):
     next(plan.wheels.glob("*.whl")).unlink()
-    with pytest.raises(JobError, match="no wheels"):
+    with pytest.raises(UserError, match="no wheels"):
         backend_setup.check_plan(plan)
 
 

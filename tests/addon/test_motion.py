@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptalker_blender import motion
-from ptalker_blender.protocol import JobError
+from ptalker_blender.protocol import UserError
 
 
 @pytest.fixture
@@ -62,21 +62,21 @@ def test_loads_what_the_backend_writes(save):
     ],
 )
 def test_refuses_a_wrong_file_with_the_reason(save, changes, part):
-    with pytest.raises(JobError, match=part):
+    with pytest.raises(UserError, match=part):
         load(save(**changes))
 
 
 def test_refuses_what_is_no_file(tmp_path):
-    with pytest.raises(JobError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path / "gone.npz")
     (tmp_path / "text.npz").write_text("text")
-    with pytest.raises(JobError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path / "text.npz")
 
 
 def test_refuses_a_file_that_unpacks_to_too_much(save, monkeypatch):
     monkeypatch.setattr(motion, "MAX_BYTES", 100)
-    with pytest.raises(JobError, match="large"):
+    with pytest.raises(UserError, match="large"):
         load(save())
 
 

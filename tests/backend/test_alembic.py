@@ -12,7 +12,7 @@ import soundfile
 
 from backend.data import alembic, prepared
 from backend.data.prepare import prepare
-from backend.protocol import JobError
+from backend.errors import UserError
 
 _PYTHON = Path(__file__).parents[2] / ".venv" / "blender-4.5" / "bin" / "python"
 _WRITE = """
@@ -115,14 +115,14 @@ def test_a_folder_of_alembic_files_is_prepared(blender, tmp_path):
 
 def test_what_is_no_single_face_is_refused(blender, tmp_path):
     write(blender, tmp_path / "two.abc", frames=2, meshes=2)
-    with pytest.raises(JobError, match=r"two\.abc holds 2 meshes\. Export the face alone"):
+    with pytest.raises(UserError, match=r"two\.abc holds 2 meshes\. Export the face alone"):
         alembic.read_alembic(tmp_path / "two.abc", fps=Fraction(25), blender=blender)
-    with pytest.raises(JobError, match="damaged or holds no mesh"):
+    with pytest.raises(UserError, match="damaged or holds no mesh"):
         alembic.read_alembic(tmp_path / "none.abc", fps=Fraction(25), blender=blender)
 
 
 def test_a_blender_that_is_not_there_or_fails_is_one_sentence(tmp_path):
-    with pytest.raises(JobError, match=r"no program 'no-blender'.*--blender"):
+    with pytest.raises(UserError, match=r"no program 'no-blender'.*--blender"):
         alembic.read_alembic(tmp_path / "a.abc", fps=Fraction(25), blender="no-blender")
-    with pytest.raises(JobError, match=r"Blender could not read a\.abc \(.*bpy"):
+    with pytest.raises(UserError, match=r"Blender could not read a\.abc \(.*bpy"):
         alembic.read_alembic(tmp_path / "a.abc", fps=Fraction(25), blender=sys.executable)

@@ -14,7 +14,7 @@ pytest.importorskip("soxr")
 import soundfile
 
 from backend import audio
-from backend.protocol import JobCancelled, JobError
+from backend.errors import Cancelled, UserError
 
 RATE = audio.SAMPLE_RATE_HZ
 
@@ -98,7 +98,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path, content, words):
         path.write_bytes(content)
     elif content is not None:
         soundfile.write(path, content, RATE, subtype="FLOAT")
-    with pytest.raises(JobError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         audio.read(path)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
@@ -110,10 +110,10 @@ def test_refuses_folders_devices_urls_and_text(tmp_path):
     playlist = tmp_path / "list.m3u8"
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     for path in (tmp_path, script, playlist, "http://127.0.0.1:9/a.mp3", "a\0b", ""):
-        with pytest.raises(JobError):
+        with pytest.raises(UserError):
             audio.read(path)
     if os.name == "posix":
-        with pytest.raises(JobError, match="not a file"):
+        with pytest.raises(UserError, match="not a file"):
             audio.read("/dev/zero")
 
 
@@ -125,14 +125,14 @@ def test_refuses_folders_devices_urls_and_text(tmp_path):
 )  # fmt: skip
 def test_refuses_a_stretch_that_makes_no_sense(tmp_path, stretch):
     soundfile.write(tmp_path / "a.wav", tone(1.0), RATE)
-    with pytest.raises(JobError):
+    with pytest.raises(UserError):
         audio.read(tmp_path / "a.wav", **stretch)
 
 
 def test_refuses_more_than_it_may_hold(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", tone(4.0, 8000), 8000)
     monkeypatch.setattr(audio, "MAX_SECONDS", 2.0)
-    with pytest.raises(JobError, match="longer than"):
+    with pytest.raises(UserError, match="longer than"):
         audio.read(tmp_path / "a.wav")
     assert audio.read(tmp_path / "a.wav", duration_seconds=1.9).seconds == pytest.approx(1.9)
 
@@ -152,7 +152,7 @@ def test_warns_of_silence_quiet_clipping_and_cancelling_channels(tmp_path):
 
 def test_reading_can_be_cancelled(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(1.0), RATE)
-    with pytest.raises(JobCancelled):
+    with pytest.raises(Cancelled):
         audio.read(tmp_path / "a.wav", is_cancelled=lambda: True)
 
 

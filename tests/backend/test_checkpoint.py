@@ -9,9 +9,9 @@ from transformers import HubertModel
 
 from backend import checkpoint
 from backend.config import PRESETS
+from backend.errors import UserError
 from backend.model import load_published_weights
 from backend.model.speech_encoders import build_speech_encoder
-from backend.protocol import JobError
 from tests.backend.model_samples import SMALL_HUBERT, build, small
 
 
@@ -27,7 +27,7 @@ def edit_config(folder, **changes):
 
 
 def refusal(folder) -> str:
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(UserError) as caught:
         checkpoint.load(folder)
     text = str(caught.value)
     assert "\n" not in text

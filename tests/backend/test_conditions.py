@@ -10,8 +10,8 @@ import soundfile
 
 from backend import audio, evaluate_conditions
 from backend.data import sound_conditions
+from backend.errors import UserError
 from backend.evaluate_conditions import CONDITIONS, WORDLESS, disturbed, drift_mm
-from backend.protocol import JobError
 
 ROOT = Path(__file__).parents[2]
 RATE = audio.SAMPLE_RATE_HZ
@@ -132,5 +132,5 @@ def test_one_recording_alone_is_refused_in_one_clear_sentence(tmp_path):
         '{"a": {"file": "a.wav", "text": "m", "phones": [["M", 0, 1]]}}'
     )
     arguments = evaluate_conditions.ConditionsArguments(checkpoint=tmp_path, speech=tmp_path)
-    with pytest.raises(JobError, match="holds one recording"):
+    with pytest.raises(UserError, match="holds one recording"):
         evaluate_conditions.main(arguments)

@@ -10,8 +10,8 @@ from scipy.ndimage import uniform_filter1d
 
 from backend import audio
 from backend.data import batches, crops, dataset, feature_augmentation
+from backend.errors import UserError
 from backend.phones import PHONE_IDS
-from backend.protocol import JobError
 
 SECONDS = 1.5
 
@@ -58,7 +58,7 @@ def test_features_are_those_of_the_backend(data, tmp_path):
 
 
 def test_a_bad_folder_is_one_clear_sentence(tmp_path):
-    with pytest.raises(JobError, match=r"holds no speech to train on.*prepare"):
+    with pytest.raises(UserError, match=r"holds no speech to train on.*prepare"):
         dataset.open_speech([tmp_path], tmp_path / "cache")
 
 

@@ -14,10 +14,10 @@ import torch
 from backend import audio, checkpoint, evaluate_styles
 from backend.data.articulation import articulate
 from backend.data.styles import PRESETS, Style
+from backend.errors import UserError
 from backend.evaluate import judge, lip_errors_mm, phone_opening, read_clips, silent_frames, table
 from backend.mouth import CLOSED_MM, demo_mouth
 from backend.phones import Phone
-from backend.protocol import JobError
 from backend.spoken_clips import FPS, SpokenClip, closures
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +129,7 @@ def test_opening_by_phone_is_high_in_vowels_and_low_in_closures():
 
 
 def test_a_folder_without_alignment_is_one_clear_sentence(tmp_path):
-    with pytest.raises(JobError, match=r"has no alignment\.json"):
+    with pytest.raises(UserError, match=r"has no alignment\.json"):
         read_clips(tmp_path, "alignment.json")
 
 

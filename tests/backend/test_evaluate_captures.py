@@ -16,9 +16,9 @@ from backend.capture_protocols import Regions, face_regions, regions_of
 from backend.data import prepared
 from backend.data.prepared import Label, Manifest, Subject
 from backend.data.synthetic_captures import prepare_synthetic
+from backend.errors import UserError
 from backend.evaluate_captures import CaptureArguments
 from backend.evaluate_captures import main as evaluate
-from backend.protocol import JobError
 from backend.topology import TOPOLOGY_DIR, load_topology
 from tests.backend.test_synthetic_captures import write_corpus
 
@@ -258,7 +258,7 @@ def test_a_model_of_solved_shapes_is_judged_too(tiny_checkpoint, demo_head_file,
 
 
 def refusal(**changes):
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(UserError) as caught:
         evaluate(CaptureArguments(device="cpu", **changes))
     return str(caught.value)
 
@@ -326,7 +326,7 @@ def test_regions_away_from_the_mouth_are_refused(tmp_path, demo_head_file):
     place = load_topology("demo").face_points
     path = tmp_path / "regions.json"
     path.write_text(json.dumps({"lips": [place["crown"]], "upper_face": [place["crown"]]}))
-    with pytest.raises(JobError, match="from the mouth"):
+    with pytest.raises(UserError, match="from the mouth"):
         regions_of("ptalker", prepared.open(tmp_path / "set"), path)
 
 

@@ -17,12 +17,12 @@ import torch
 from backend import audio, checkpoint, config, head_shapes, inference, model, phone_recogniser
 from backend import motion as motions
 from backend.devices import memory_errors, pick_device
+from backend.errors import Cancelled, UserError
 from backend.heard import Heard
 from backend.listening import ListeningCancelledError
 from backend.mesh import read_face_points, read_head
 from backend.model import content_encoders
 from backend.phones import Phone
-from backend.protocol import JobCancelled, JobError
 from backend.solved_shapes import ARKIT_NAMES
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.topology import face_frame, identify
@@ -114,7 +114,7 @@ def test_long_sound_has_no_seams(predictor, head):
 
 
 def test_cancel_is_noticed(predictor, head):
-    with pytest.raises(JobCancelled):
+    with pytest.raises(Cancelled):
         predict(predictor, head, voice(1.0), is_cancelled=lambda: True)
 
 
@@ -123,7 +123,7 @@ def test_cancel_is_noticed_while_listening(predictor, head, monkeypatch):
         raise ListeningCancelledError
 
     monkeypatch.setattr(predictor._listener, "recognise", recognise)
-    with pytest.raises(JobCancelled):
+    with pytest.raises(Cancelled):
         predict(predictor, head, voice(1.0), listen="words")
 
 
@@ -163,13 +163,13 @@ def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head,
 
 def test_without_a_recogniser_auto_goes_by_the_sound_and_says_so(predictor, head, monkeypatch):
     def recognise(*_, **__):
-        raise JobError("PocketSphinx is missing.")
+        raise UserError("PocketSphinx is missing.")
 
     monkeypatch.setattr(predictor._listener, "recognise", recognise)
     motion, seen = predict(predictor, head, voice(1.0), listen="auto")
     assert motion.report["listen"] == "sound"
     assert "PocketSphinx is missing." in seen["warnings"]
-    with pytest.raises(JobError, match="PocketSphinx"):
+    with pytest.raises(UserError, match="PocketSphinx"):
         predict(predictor, head, voice(1.0), listen="words")
 
 
@@ -177,7 +177,7 @@ def test_both_decoders_work_and_others_are_refused(predictor, head):
     for decoder in ("parallel", "autoregressive"):
         motion, _ = predict(predictor, head, voice(1.0), decoder=decoder)
         assert motion.report["decoder"] == decoder
-    with pytest.raises(JobError, match="decodes"):
+    with pytest.raises(UserError, match="decodes"):
         predict(predictor, head, voice(1.0), decoder="crystal ball")
 
 
@@ -201,7 +201,7 @@ def test_saved_styles_belong_to_one_model(predictor, tmp_path):
     read = read_style(tmp_path / "s.json")
     np.testing.assert_allclose(predictor.style_from_code(read.code, read.model).code, code)
     for bad in ((code, "other"), (code[:-1], predictor.fingerprint)):
-        with pytest.raises(JobError, match="another model"):
+        with pytest.raises(UserError, match="another model"):
             predictor.style_from_code(*bad)
 
 
@@ -216,7 +216,7 @@ def test_saved_styles_belong_to_one_model(predictor, tmp_path):
 )  # fmt: skip
 def test_damaged_style_files_are_refused(text, tmp_path):
     (tmp_path / "s.json").write_text(text)
-    with pytest.raises(JobError):
+    with pytest.raises(UserError):
         read_style(tmp_path / "s.json")
 
 
@@ -238,9 +238,9 @@ def test_exemplars_that_are_none_are_refused(predictor, exemplar, tmp_path):
         ({"vertices": arrays["vertices"][:, :99]}, "expected"), ({"vertices": broken}, "numbers"),
         ({"face_sizes": arrays["face_sizes"][:-1]}, "add up"),
     ]:  # fmt: skip
-        with pytest.raises(JobError, match=words):
+        with pytest.raises(UserError, match=words):
             read_exemplar(change(**changes))
-    with pytest.raises(JobError, match="moves"):
+    with pytest.raises(UserError, match="moves"):
         predictor.exemplar_style(read_exemplar(change(vertices=still)), print)
 
 
@@ -263,7 +263,7 @@ def test_a_nodding_exemplar_has_the_style_of_a_still_one(predictor, exemplar, tm
 def test_styles_have_names(predictor, tiny_checkpoint):
     assert predictor.style_names[0] == "neutral"
     assert predictor.named_style("neutral") is None
-    with pytest.raises(JobError, match="no style"):
+    with pytest.raises(UserError, match="no style"):
         predictor.named_style("nobody")
 
 
@@ -271,7 +271,7 @@ def test_devices_that_are_not_there_are_refused():
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto").type in ("cpu", "cuda", "mps")
     if not torch.cuda.is_available():
-        with pytest.raises(JobError, match="cuda"):
+        with pytest.raises(UserError, match="cuda"):
             pick_device("cuda")
 
 
@@ -281,7 +281,7 @@ def test_devices_that_are_not_there_are_refused():
      RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")],
 )  # fmt: skip
 def test_short_memory_is_a_sentence(error):
-    with pytest.raises(JobError, match="not enough memory"), memory_errors():
+    with pytest.raises(UserError, match="not enough memory"), memory_errors():
         raise error
     with pytest.raises(RuntimeError, match="bug"), memory_errors():
         raise RuntimeError("bug")
@@ -358,7 +358,7 @@ def test_learned_shapes_take_an_exemplar(learned, exemplar):
 
 def test_learned_shapes_refuse_another_head(learned, head):
     fewer = dataclasses.replace(head, vertices=head.vertices[:-1])
-    with pytest.raises(JobError, match="topology demo"):
+    with pytest.raises(UserError, match="topology demo"):
         predict(learned, fewer, voice(0.5))
 
 

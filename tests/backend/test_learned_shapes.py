@@ -15,8 +15,8 @@ from backend import checkpoint, head_shapes, inference, info
 from backend import motion as motions
 from backend.__main__ import main as command
 from backend.data.prepare import prepare
+from backend.errors import UserError
 from backend.mesh import read_face_points, read_head
-from backend.protocol import JobError
 from backend.topology import face_frame, identify
 from backend.train_captures import CaptureTrainArguments, main
 
@@ -129,13 +129,13 @@ def test_a_mesh_in_another_order_is_refused(trained):
     other = identify(
         head.vertices[order], place[head.corners], head.sizes, face_points=points
     )  # fmt: skip
-    with pytest.raises(JobError, match="reordered"):
+    with pytest.raises(UserError, match="reordered"):
         identify(head.vertices[order], place[head.corners], head.sizes)
     shapes = head_shapes.HeadShapes(checkpoint.load(folder))
-    with pytest.raises(JobError, match="another order"):
+    with pytest.raises(UserError, match="another order"):
         shapes.on(other)
     made.model.config = dataclasses.replace(made.model.config, topology="own capture")
-    with pytest.raises(JobError, match="another order"):
+    with pytest.raises(UserError, match="another order"):
         head_shapes.HeadShapes(made.model).on(other)
 
 

@@ -17,6 +17,7 @@ import soxr
 from backend import transcriber
 from backend.data.phone_errors import corrupt
 from backend.data.voices import Voice, available_engines, speak
+from backend.errors import UserError
 from backend.heard import Heard
 from backend.letter_to_sound import pronounce, words_of
 from backend.listening import Listener, ListeningCancelledError
@@ -30,7 +31,6 @@ from backend.phones import (
     merge_silences,
     phone_frames,
 )
-from backend.protocol import JobError
 
 pocketsphinx = pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
 SENTENCE = "The big brown bear moved my paper boat, but nobody believed him."
@@ -177,7 +177,7 @@ def test_half_of_the_text_falls_back_with_a_warning(spoken):
 
 
 def test_text_without_words_is_refused(spoken):
-    with pytest.raises(JobError, match="no words"):
+    with pytest.raises(UserError, match="no words"):
         align(spoken.samples, " ...!")
 
 

@@ -18,8 +18,8 @@ import soundfile
 
 from backend import __main__ as command_line
 from backend import motion as motions
+from backend.errors import UserError
 from backend.job_requests import frame_rate
-from backend.protocol import JobError
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = ROOT / "backend" / "demo" / "head.npz"
@@ -195,7 +195,7 @@ def test_frame_rates_are_exact(text, fps):
 
 def test_frame_rates_that_are_none_are_refused():
     for text in ("", "x", "0", "-1", "1001", "1/0", "nan", "inf"):
-        with pytest.raises(JobError):
+        with pytest.raises(UserError):
             frame_rate(text)
 
 

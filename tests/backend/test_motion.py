@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from backend import motion as motions
-from backend.protocol import JobError
+from backend.errors import UserError
 
 NTSC = Fraction(24000, 1001)
 
@@ -156,18 +156,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(JobError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
         motions.write(path, some_motion())
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(JobError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         motions.write(tmp_path / "no folder" / "motion.npz", some_motion())
 
 
 def test_values_that_are_no_numbers_are_not_written(tmp_path):
     motion = some_motion()
     motion.weights[3, 1] = np.nan
-    with pytest.raises(JobError, match="NaN"):
+    with pytest.raises(UserError, match="NaN"):
         motions.write(tmp_path / "motion.npz", motion)
     assert not list(tmp_path.iterdir())
 
@@ -190,9 +190,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     objects = tmp_path / "objects.npz"
     np.savez(objects, **{"weights": np.array([{"a": 1}], dtype=object)})
     for path in (cut, text, tmp_path / "none.npz", tmp_path, objects):
-        with pytest.raises(JobError):
+        with pytest.raises(UserError):
             motions.read(path)
-    with pytest.raises(JobError, match="Python objects"):
+    with pytest.raises(UserError, match="Python objects"):
         motions.read_arrays(objects, ["weights"])
 
 
@@ -208,7 +208,7 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path):
     )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("weights.npy", header.getvalue())
-    with pytest.raises(JobError, match="at most"):
+    with pytest.raises(UserError, match="at most"):
         motions.read_arrays(path, ["weights"])
 
 

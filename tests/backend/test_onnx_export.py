@@ -24,7 +24,7 @@ import torch
 from backend import __main__ as command_line
 from backend import audio, checkpoint, onnx_export
 from backend.config import PRESETS
-from backend.protocol import JobError
+from backend.errors import UserError
 from tests.backend.model_samples import build
 
 pytestmark = pytest.mark.slow  # torch takes half a minute to translate even a tiny model
@@ -173,6 +173,6 @@ def test_the_manuals_program_runs(exported, example, tmp_path):
 
 def test_models_without_a_sound_path_are_refused(tmp_path):
     checkpoint.save(tmp_path / "one", build(replace(TINY, modes=("autoregressive",))), card="")
-    with pytest.raises(JobError, match="decode in parallel"):
+    with pytest.raises(UserError, match="decode in parallel"):
         onnx_export.export(tmp_path / "one", tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()

@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 from backend import frozen_ear, phone_recogniser
 from backend.data.sentences import FOREIGN
 from backend.data.voices import Voice, available_engines, speak
+from backend.errors import Cancelled, UserError
 from backend.heard import Heard
 from backend.inference import Predictor
 from backend.listening import Listener
@@ -24,7 +25,6 @@ from backend.mouth import CLOSED_MM, demo_mouth
 from backend.pauses import prepare_sound
 from backend.phone_recogniser import fill_gaps, recognise_phones, sound_alone
 from backend.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
-from backend.protocol import JobCancelled, JobError
 
 _SPEC = importlib.util.spec_from_file_location(
     "words_by_ear_samples", Path(__file__).with_name("test_words_by_ear.py")
@@ -163,7 +163,7 @@ def test_long_sound_is_heard_in_pieces_with_progress(spoken):
 @needs_encoder
 def test_cancel_is_noticed(spoken):
     sound = spoken.samples.astype(np.float32)
-    with pytest.raises(JobCancelled):
+    with pytest.raises(Cancelled):
         fill_gaps(sound, sound_alone(sound), None, lambda *_: None, lambda: True)
 
 
@@ -273,7 +273,7 @@ def test_without_a_package_the_model_hears_alone(missing, fresh, monkeypatch):
     sound = np.random.default_rng(0).normal(0.0, 0.1, 32000).astype(np.float32)
     heard = sound_alone(sound, "No words.")
     assert filled(sound, heard) == heard
-    with pytest.raises(JobError, match="requirements-words"):
+    with pytest.raises(UserError, match="requirements-words"):
         frozen_ear.encode(sound)
 
 

@@ -16,7 +16,7 @@ import soundfile
 from backend.__main__ import main
 from backend.data import prepared, raw_files
 from backend.data.prepare import decimate, prepare
-from backend.protocol import JobError
+from backend.errors import UserError
 from backend.topology import fingerprint
 
 V = 12
@@ -216,7 +216,7 @@ def test_interrupted_run_goes_on_and_does_nothing_twice(vocaset, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         prepare("vocaset", vocaset, out, progress=stop_after_two)
-    with pytest.raises(JobError, match="interrupted"):
+    with pytest.raises(UserError, match="interrupted"):
         prepared.open(out)
     finished = {p: p.stat().st_mtime_ns for p in out.glob("sequences/*.npy")}
     assert len(finished) == 4
@@ -232,7 +232,7 @@ def test_a_half_written_sequence_is_done_again(vocaset, tmp_path):
     manifest = prepare("vocaset", vocaset, out)
     victim = out / manifest.sequences[1].offsets.path
     victim.write_bytes(victim.read_bytes()[:-10])
-    with pytest.raises(JobError, match="changed"):
+    with pytest.raises(UserError, match="changed"):
         prepared.open(out)
     assert prepare("vocaset", vocaset, out) == manifest
     prepared.open(out, check_hashes=True)
@@ -245,31 +245,31 @@ def test_changed_byte_is_found_by_its_hash(vocaset, tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     prepared.open(tmp_path / "out")
-    with pytest.raises(JobError, match="changed"):
+    with pytest.raises(UserError, match="changed"):
         prepared.open(tmp_path / "out", check_hashes=True)
 
 
 def test_other_settings_or_another_template_need_another_folder(vocaset, tmp_path):
     prepare("vocaset", vocaset, tmp_path / "out")
-    with pytest.raises(JobError, match=r"another precision.*empty folder"):
+    with pytest.raises(UserError, match=r"another precision.*empty folder"):
         prepare("vocaset", vocaset, tmp_path / "out", precision="float32")
     templates = {SUBJECT: _head(5), VALIDATION: _head(6)}
     _python2_pickle(templates, vocaset / "templates.pkl")
-    with pytest.raises(JobError, match="template of"):
+    with pytest.raises(UserError, match="template of"):
         prepare("vocaset", vocaset, tmp_path / "out")
 
 
 def test_out_may_not_lie_in_or_around_the_raw_folder(vocaset, tmp_path):
     before = _hashes(vocaset)
     for out in (vocaset, vocaset / "out", tmp_path):
-        with pytest.raises(JobError, match="neither in nor around"):
+        with pytest.raises(UserError, match="neither in nor around"):
             prepare("vocaset", vocaset, out)
     assert _hashes(vocaset) == before
 
 
 def test_millimetres_in_place_of_metres_are_refused(vocaset, tmp_path):
     _python2_pickle({SUBJECT: _head(0, size=300.0)}, vocaset / "templates.pkl")
-    with pytest.raises(JobError, match=r"measures 300 m.*--units"):
+    with pytest.raises(UserError, match=r"measures 300 m.*--units"):
         prepare("vocaset", vocaset, tmp_path / "out")
 
 
@@ -282,7 +282,7 @@ class _Hostile:
 def test_hostile_pickle_is_refused_in_one_sentence(vocaset, tmp_path, protocol, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (vocaset / "templates.pkl").write_bytes(pickle.dumps({SUBJECT: _Hostile()}, protocol))
-    with pytest.raises(JobError, match=r"templates.pkl was not loaded: it asks for \w+.system"):
+    with pytest.raises(UserError, match=r"templates.pkl was not loaded: it asks for \w+.system"):
         prepare("vocaset", vocaset, tmp_path / "out")
     assert not (tmp_path / "hacked").exists()
 
@@ -302,20 +302,20 @@ def test_hostile_pickle_is_refused_in_one_sentence(vocaset, tmp_path, protocol, 
 def test_nothing_but_plain_data_comes_out_of_a_pickle(tmp_path, value):
     path = tmp_path / "x.pkl"
     path.write_bytes(value if isinstance(value, bytes) else pickle.dumps(value, 2))
-    with pytest.raises(JobError, match=r"x\.pkl"):
+    with pytest.raises(UserError, match=r"x\.pkl"):
         raw_files.load(path)
 
 
 def test_array_of_objects_is_no_array_of_numbers(tmp_path):
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps(np.array([{"a": 1}, None], dtype=object), 2))
-    with pytest.raises(JobError, match="expected an array of numbers"):
+    with pytest.raises(UserError, match="expected an array of numbers"):
         raw_files.as_array(raw_files.load(path), "x")
     forged = path.read_bytes().replace(
         b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb", b"NNNK\x08K\x08K\x00tb"
     )
     path.write_bytes(forged[: forged.index(b"\x89]")] + b"\x89U\x10" + b"A" * 16 + b"tb.")
-    with pytest.raises(JobError, match=r"x\.pkl is damaged.*objects"):
+    with pytest.raises(UserError, match=r"x\.pkl is damaged.*objects"):
         raw_files.load(path)
 
 
@@ -425,7 +425,7 @@ def test_plain_folder_takes_npy_npz_and_mesh_sequences(tmp_path):
     (raw / "ann" / "four.abc").write_bytes(b"Ogawa")
     np.savez(raw / "bob_hi.npz", vertices=motion, fps=30.0)
     soundfile.write(raw / "bob_hi.wav", 0.3 * _tone(0.5, 8000), 8000)
-    with pytest.raises(JobError, match="--units"):
+    with pytest.raises(UserError, match="--units"):
         prepare("folder", raw, tmp_path / "out", fps="24")
     manifest = prepare("folder", raw, tmp_path / "out", fps="24", units="mm", blender="no-blender")
     data = prepared.open(tmp_path / "out")
@@ -448,7 +448,7 @@ def test_without_a_template_the_first_frame_stands_for_it_and_is_named(tmp_path)
     raw.mkdir()
     np.save(raw / "ann_one.npy", np.tile(_head(2), (12, 1, 1)))
     soundfile.write(raw / "ann_one.wav", 0.3 * _tone(0.5, 8000), 8000)
-    with pytest.raises(JobError, match="--fps"):
+    with pytest.raises(UserError, match="--fps"):
         prepare("folder", raw, tmp_path / "out")
     manifest = prepare("folder", raw, tmp_path / "out", fps="30000/1001")
     assert manifest.fps == Fraction(30000, 1001)
@@ -464,7 +464,7 @@ def test_manifest_that_leads_out_of_the_folder_is_refused(vocaset, tmp_path):
     values = json.loads(path.read_text())
     values["sequences"][0]["offsets"]["path"] = "../raw/data_verts.npy"
     path.write_text(json.dumps(values))
-    with pytest.raises(JobError, match="leaves the folder"):
+    with pytest.raises(UserError, match="leaves the folder"):
         prepared.open(tmp_path / "out")
 
 

@@ -24,11 +24,11 @@ import os, signal, sys, time
 # A shell starts background jobs deaf to Ctrl-C, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from backend import serve
-from backend.protocol import JobCancelled, JobError
+from backend.protocol import Cancelled, UserError
 
 class Worker:
     def predictor(self, checkpoint, device):
-        raise JobError("no such checkpoint")
+        raise UserError("no such checkpoint")
 
     def run(self, request, voice):
         what = getattr(request, "text", "")
@@ -36,7 +36,7 @@ class Worker:
             for step in range(1000):
                 voice.progress("Animating", step, 1000, "s", 1.0)
                 if voice.is_cancelled():
-                    raise JobCancelled
+                    raise Cancelled
                 time.sleep(0.02)
         if what == "stuck":
             time.sleep(1000)
@@ -53,7 +53,7 @@ class Worker:
             return {"loss": float("nan")}
         if what == "path":
             return {"path": {1, 2}}
-        errors = {"JobError": JobError("Choose another sound."), "MemoryError": MemoryError(),
+        errors = {"UserError": UserError("Choose another sound."), "MemoryError": MemoryError(),
                   "KeyboardInterrupt": KeyboardInterrupt(), "bug": ZeroDivisionError("bug"),
                   "import": ModuleNotFoundError("No module named 'torch'"),
                   "RecursionError": RecursionError()}
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_cannot_be_loaded_ahead_does_not_end_the_service(tmp_p
 
 @pytest.mark.parametrize(
     ("what", "words"),
-    [("JobError", "Choose another sound."), ("MemoryError", "not enough memory"),
+    [("UserError", "Choose another sound."), ("MemoryError", "not enough memory"),
      ("bug", "log"), ("exit", "log"), ("nan", "log"), ("path", "log"), ("RecursionError", "log"),
      ("import", "Repair")],
 )  # fmt: skip
@@ -157,7 +157,7 @@ def test_every_failure_is_one_error_and_the_next_job_works(service, what, words)
     assert "Traceback" in messages[-1]["detail"]
     messages = service.until(*FINAL)
     assert [m["type"] for m in messages] == ["status", "status", "warning", "result"]
-    if what != "JobError":
+    if what != "UserError":
         assert "Traceback" in service.log.read_text()
 
 

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from backend.anatomy import examine
 from backend.contact_sheet import COMBINATIONS
-from backend.protocol import JobError
+from backend.errors import UserError
 from backend.solved_shapes import (
     ARKIT_NAMES,
     fit_weights,
@@ -373,14 +373,14 @@ def test_a_mouth_that_is_sewn_up_is_refused(demo):
     upper, lower = (demo.face.mouth.rows[lip] for lip in ("upper", "lower"))
     middle = len(upper) // 2
     sewn = np.array([[upper[middle], lower[middle], upper[middle + 1]]])
-    with pytest.raises(JobError, match="not a slit"):
+    with pytest.raises(UserError, match="not a slit"):
         examine(with_faces(demo.head, sewn))
 
 
 def test_a_gaping_mouth_is_refused(demo):
     vertices = demo.head.vertices + 0.5 * demo.shapes.offsets[ARKIT_NAMES.index("jawOpen")]
     head = Head(vertices, demo.head.corners, demo.head.sizes, demo.head.topology)
-    with pytest.raises(JobError, match="stands open by"):
+    with pytest.raises(UserError, match="stands open by"):
         examine(head)
 
 
@@ -389,7 +389,7 @@ def test_a_face_point_on_a_loose_part_is_refused(demo):
     topology = replace(demo.head.topology, face_points=points)
     head = Head(demo.head.vertices, demo.head.corners, demo.head.sizes, topology)
     with pytest.raises(
-        JobError, match="not connected with the nose by the head's faces: cheek_left"
+        UserError, match="not connected with the nose by the head's faces: cheek_left"
     ):
         examine(head)
 

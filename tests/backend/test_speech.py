@@ -11,8 +11,8 @@ from backend.data.recordings import list_recordings, read_recording
 from backend.data.sentences import FOREIGN, SentenceMaker
 from backend.data.speech import load_corpus, prepare_speech
 from backend.data.voices import Spoken, Voice, available_engines, speak
+from backend.errors import UserError
 from backend.phones import PHONES
-from backend.protocol import JobError
 
 _HOURS = 0.004
 
@@ -119,14 +119,14 @@ def test_other_settings_do_not_mix_into_a_corpus(tmp_path):
     _write_recordings(source, 2, 2)
     out = tmp_path / "corpus"
     prepare_speech(out, recordings=source, hours_synthesised=0, seed=1, workers=1)
-    with pytest.raises(JobError, match="other settings"):
+    with pytest.raises(UserError, match="other settings"):
         prepare_speech(out, recordings=source, hours_synthesised=0, seed=2, workers=1)
 
 
 def test_missing_corpus_and_empty_recordings_are_named(tmp_path):
-    with pytest.raises(JobError, match="No corpus"):
+    with pytest.raises(UserError, match="No corpus"):
         load_corpus(tmp_path)
-    with pytest.raises(JobError, match="No recordings"):
+    with pytest.raises(UserError, match="No recordings"):
         list_recordings(tmp_path)
 
 
@@ -137,14 +137,14 @@ def test_a_recording_may_not_lie_outside_its_folder(tmp_path):
     (folder / "alignment.json").write_text(
         json.dumps({"a": {"file": "../outside.wav", "text": "a"}})
     )
-    with pytest.raises(JobError, match=r"outside.wav"):
+    with pytest.raises(UserError, match=r"outside.wav"):
         list_recordings(folder)
 
 
 def test_broken_sound_is_named(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound")
     (tmp_path / "a.txt").write_text("hello")
-    with pytest.raises(JobError, match="cannot be read as sound"):
+    with pytest.raises(UserError, match="cannot be read as sound"):
         read_recording(list_recordings(tmp_path)[0])
 
 

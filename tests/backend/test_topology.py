@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.errors import UserError
 from backend.mesh import polygon_edges, triangulate
-from backend.protocol import JobError
 from backend.topology import (
     FACE_POINT_NAMES,
     Head,
@@ -120,7 +120,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path):
     path = tmp_path / "cut.ply"
     write_binary_ply(path, "<")
     path.write_bytes(path.read_bytes()[:-6])
-    with pytest.raises(JobError, match=r"cut\.ply is damaged"):
+    with pytest.raises(UserError, match=r"cut\.ply is damaged"):
         read_head(path)
 
 
@@ -128,7 +128,7 @@ def test_a_huge_vertex_count_is_refused_before_memory_is_taken(tmp_path):
     path = tmp_path / "huge.ply"
     write_binary_ply(path, "<")
     path.write_bytes(path.read_bytes().replace(b"vertex 5", b"vertex 99999999999"))
-    with pytest.raises(JobError, match="too many"):
+    with pytest.raises(UserError, match="too many"):
         read_head(path)
 
 
@@ -144,20 +144,20 @@ def test_a_huge_vertex_count_is_refused_before_memory_is_taken(tmp_path):
 def test_arrays_that_are_no_mesh_are_refused(tmp_path, broken, message):
     arrays = {"vertices": VERTICES, "face_corners": CORNERS, "face_sizes": SIZES} | broken
     np.savez(tmp_path / "head.npz", **arrays)
-    with pytest.raises(JobError, match=message):
+    with pytest.raises(UserError, match=message):
         read_head(tmp_path / "head.npz")
 
 
 def test_pickled_arrays_are_never_loaded(tmp_path):
     np.savez(tmp_path / "head.npz", vertices=np.array([{}], dtype=object))
-    with pytest.raises(JobError):
+    with pytest.raises(UserError):
         read_head(tmp_path / "head.npz")
 
 
 def test_a_missing_file_and_an_unknown_kind_say_so(tmp_path):
-    with pytest.raises(JobError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_head(tmp_path / "nothing.obj")
-    with pytest.raises(JobError, match=r"\.npz, \.ply or \.obj"):
+    with pytest.raises(UserError, match=r"\.npz, \.ply or \.obj"):
         read_head(tmp_path / "head.blend")
 
 
@@ -208,29 +208,29 @@ def test_frame_of_a_turned_and_scaled_head_turns_and_scales_with_it(demo):
 def test_reordered_vertices_are_told_from_another_head(demo):
     order = np.random.default_rng(0).permutation(len(demo.vertices))
     corners = np.argsort(order)[demo.corners]
-    with pytest.raises(JobError, match="reordered"):
+    with pytest.raises(UserError, match="reordered"):
         identify(demo.vertices[order], corners, demo.sizes)
-    with pytest.raises(JobError, match=r"has 5 vertices; the topology 'demo' has"):
+    with pytest.raises(UserError, match=r"has 5 vertices; the topology 'demo' has"):
         identify(VERTICES, CORNERS, SIZES, topology="demo")
-    with pytest.raises(JobError, match="none of the known ones"):
+    with pytest.raises(UserError, match="none of the known ones"):
         identify(VERTICES, CORNERS, SIZES)
 
 
 def test_an_unknown_topology_names_the_known_ones():
-    with pytest.raises(JobError, match="demo"):
+    with pytest.raises(UserError, match="demo"):
         load_topology("nobody")
 
 
 def test_a_json_file_that_is_no_topology_is_refused(tmp_path):
     (tmp_path / "bad.json").write_text('{"name": "x", "face_points": 3}')
-    with pytest.raises(JobError, match="not a head topology"):
+    with pytest.raises(UserError, match="not a head topology"):
         load_topology(tmp_path / "bad.json")
 
 
 def test_positions_that_are_not_numbers_are_refused(demo):
     vertices = demo.vertices.copy()
     vertices[[3, 7]] = np.nan
-    with pytest.raises(JobError, match="2 vertices"):
+    with pytest.raises(UserError, match="2 vertices"):
         identify(vertices, demo.corners, demo.sizes)
 
 
@@ -252,7 +252,7 @@ def test_marked_points_make_any_mesh_a_head(demo):
 def test_wrong_marks_are_named(demo, change, message):
     points = dict(demo.topology.face_points)
     change(points)
-    with pytest.raises(JobError, match=message):
+    with pytest.raises(UserError, match=message):
         identify(demo.vertices, demo.corners, demo.sizes, face_points=points)
 
 
@@ -261,12 +261,12 @@ def test_swapped_sides_are_noticed(demo):
     swap = {"left": "right", "right": "left"}
     sides = {n: next((s for s in swap if f"_{s}" in n), None) for n in points}
     swapped = {n: points[n.replace(f"_{s}", f"_{swap[s]}") if s else n] for n, s in sides.items()}
-    with pytest.raises(JobError, match="left and right are swapped"):
+    with pytest.raises(UserError, match="left and right are swapped"):
         identify(demo.vertices, demo.corners, demo.sizes, face_points=swapped)
 
 
 def test_a_squashed_head_is_implausible(demo):
-    with pytest.raises(JobError, match="does not look like a face"):
+    with pytest.raises(UserError, match="does not look like a face"):
         identify(demo.vertices * np.array([1.0, 0.01, 1.0]), demo.corners, demo.sizes)
 
 

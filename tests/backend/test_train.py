@@ -25,10 +25,10 @@ from backend.data.styles import (
     unseen_styles,
     validation_styles,
 )
+from backend.errors import UserError
 from backend.growing import with_deeper_ear
 from backend.mouth import demo_mouth
 from backend.phones import PHONES
-from backend.protocol import JobError
 from backend.speech_start import new_model
 from backend.train import TrainArguments, main
 from backend.train_motions import WEIGHTS, MotionBody, geometry_of
@@ -176,13 +176,13 @@ def test_no_mean_of_checkpoints_that_began_apart(folder, trained, tmp_path):
     config = json.loads((apart / "config.json").read_text())
     config["training"]["command"] += " --seed 7"
     (apart / "config.json").write_text(json.dumps(config))
-    with pytest.raises(JobError, match="do not come from one training"):
+    with pytest.raises(UserError, match="do not come from one training"):
         main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint", apart)))
 
 
 def test_a_model_that_is_built_otherwise_is_not_gone_on_from(folder, trained, tmp_path):
     run, _ = trained
-    with pytest.raises(JobError, match="built otherwise than the preset tiny"):
+    with pytest.raises(UserError, match="built otherwise than the preset tiny"):
         main(
             arguments(
                 folder, tmp_path, start_from=(run / "checkpoint",), without=("cross-attention",)
@@ -239,7 +239,7 @@ def test_an_ear_grows_in_depth_only(trained):
 
 def test_a_new_model_needs_every_stage(folder, tmp_path):
     for steps in ({"word_steps": 0}, {"motion_steps": 0}, {"phone_steps": -1}):
-        with pytest.raises(JobError, match="every stage 1 step or more"):
+        with pytest.raises(UserError, match="every stage 1 step or more"):
             main(arguments(folder, tmp_path, **steps))
 
 
@@ -311,12 +311,12 @@ def test_loss_falls(folder, tmp_path):
 
 
 def test_a_bad_data_folder_is_one_clear_sentence(tmp_path):
-    with pytest.raises(JobError, match="holds no speech to train on"):
+    with pytest.raises(UserError, match="holds no speech to train on"):
         main(arguments(tmp_path, tmp_path / "run"))
 
 
 def test_a_preset_for_captured_data_is_refused(folder, tmp_path):
-    with pytest.raises(JobError, match="take base or tiny"):
+    with pytest.raises(UserError, match="take base or tiny"):
         main(arguments(folder, tmp_path, preset="vocaset"))
 
 

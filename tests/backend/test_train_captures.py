@@ -20,7 +20,7 @@ from backend.config import PRESETS
 from backend.data import prepared
 from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
 from backend.data.prepare import prepare
-from backend.protocol import JobError
+from backend.errors import UserError
 from backend.speech_sources import frozen_ear
 from backend.train_captures import WEIGHTS, CaptureTrainArguments, main
 from backend.train_options import PARTS
@@ -185,13 +185,13 @@ def test_losses_are_left_out_by_their_factors():
     assert weights.orthogonality > 0.0
     _, weights = without(config, weights, ["disentanglement"])
     assert (weights.orthogonality, weights.adversary) == (0.0, 0.0)
-    with pytest.raises(JobError, match="no part 'glue'"):
+    with pytest.raises(UserError, match="no part 'glue'"):
         without(config, weights, ["glue"])
 
 
 def test_a_run_folder_is_not_continued_with_other_options(folder, tiny_checkpoint, tmp_path):
     main(arguments(folder, tmp_path, tiny_checkpoint, stop_at=1))
-    with pytest.raises(JobError, match="run of other options"):
+    with pytest.raises(UserError, match="run of other options"):
         main(arguments(folder, tmp_path, tiny_checkpoint, seed=1))
 
 
@@ -255,7 +255,7 @@ def test_peers_are_trained_on_motion_alone(folder, tiny_checkpoint, tmp_path, pr
 )
 def test_what_cannot_be_is_one_clear_sentence(folder, tiny_checkpoint, tmp_path, changes, words):
     wanted = replace(arguments(folder, tmp_path, tiny_checkpoint), **changes)
-    with pytest.raises(JobError, match=words):
+    with pytest.raises(UserError, match=words):
         main(wanted)
 
 

@@ -14,13 +14,13 @@ from backend import checkpoint
 from backend.config import PRESETS
 from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
 from backend.data.dataset import open_speech
+from backend.errors import UserError
 from backend.growing import with_lip_reader
 from backend.model import PTalker, frame_mask
 from backend.model.lip_reader import LipReader
 from backend.model.style_encoders import MotionStyle
 from backend.mouth import demo_mouth
 from backend.phones import PHONES
-from backend.protocol import JobError
 from backend.speech_start import new_model, trained_before
 from backend.train_lips import _captured, lip_batch, lip_stage
 
@@ -125,7 +125,7 @@ def test_a_model_without_a_reader_gets_one_and_stays_the_same(tmp_path, data):
     assert grown.config == TINY
     for name, value in bare.state_dict().items():
         assert torch.equal(grown.state_dict()[name], value), name
-    with pytest.raises(JobError, match="give --lip-steps 1 or more"):
+    with pytest.raises(UserError, match="give --lip-steps 1 or more"):
         trained_before([tmp_path], TINY, lip_steps=0)
     with pytest.raises(ValueError, match="no lip reader"):
         lip_stage(bare, data, seed=0, batch_size=4, num_steps=1)

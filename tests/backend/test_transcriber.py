@@ -14,11 +14,11 @@ from backend import recogniser, transcriber
 from backend.data import sound_conditions
 from backend.data.sentences import FOREIGN
 from backend.data.voices import Voice, available_engines, speak
+from backend.errors import UserError
 from backend.letter_to_sound import words_of
 from backend.listening import Listener
 from backend.pauses import prepare_sound
 from backend.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
-from backend.protocol import JobError
 from backend.recogniser import align_words, place_words
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
@@ -113,7 +113,7 @@ def test_failure_of_moonshine_is_one_sentence(monkeypatch):
             raise MoonshineError("out of order")
 
     monkeypatch.setattr(transcriber, "_moonshine", Broken)
-    with pytest.raises(JobError, match=r"out of order.*listen to sound"):
+    with pytest.raises(UserError, match=r"out of order.*listen to sound"):
         transcriber.transcribe(np.zeros(1600, np.int16))
 
 

@@ -278,7 +278,7 @@ def test_failure_while_writing_takes_everything_back(
     def fail(*args, **options):
         calls.append(args)
         if len(calls) == 2:
-            raise addon.protocol.JobError("The disk is full.")
+            raise addon.protocol.UserError("The disk is full.")
         return replace_keys(*args, **options)
 
     replace_keys = addon.actions._replace_keys
@@ -291,7 +291,7 @@ def test_failure_on_a_head_without_keys_leaves_none(
     fake_backend, head, addon, snapshot, monkeypatch
 ):
     def fail(*_args, **_options):
-        raise addon.protocol.JobError("The disk is full.")
+        raise addon.protocol.UserError("The disk is full.")
 
     monkeypatch.setattr(addon.actions, "_replace_keys", fail)
     expect_failure(snapshot, "The disk is full.")

@@ -166,7 +166,7 @@ def test_failure_of_the_second_line_leaves_the_first(say, head, addon, snapshot,
     before = snapshot(), keyed(head, addon)
 
     def fail(*_args, **_options):
-        raise addon.protocol.JobError("The disk is full.")
+        raise addon.protocol.UserError("The disk is full.")
 
     monkeypatch.setattr(addon.actions, "_store_lines", fail)
     with pytest.raises(RuntimeError, match="The disk is full"):

@@ -130,7 +130,7 @@ def test_styles_are_saved_blended_and_deleted(user_dir, head, addon):
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 61])
 def test_odd_names_of_styles_are_refused(addon, name):
-    with pytest.raises(addon.protocol.JobError, match="cannot be the name"):
+    with pytest.raises(addon.protocol.UserError, match="cannot be the name"):
         addon.style_library.path_of(name)
 
 

@@ -70,7 +70,7 @@ def test_volume_is_the_gain_and_none_is_refused(addon, head, strip):
     strip.volume = 0.5
     assert inputs_of(addon, head).sound.gain == pytest.approx(0.5)
     strip.volume = 0.0
-    with pytest.raises(addon.protocol.JobError, match="volume"):
+    with pytest.raises(addon.protocol.UserError, match="volume"):
         inputs_of(addon, head)
 
 
@@ -84,24 +84,24 @@ def test_packed_sound_brings_its_bytes(addon, head, strip, sound_file):
 
 def test_missing_file_is_named(addon, head, strip, sound_file):
     sound_file.unlink()
-    with pytest.raises(addon.protocol.JobError, match=r"tone\.wav.*Find Missing Files"):
+    with pytest.raises(addon.protocol.UserError, match=r"tone\.wav.*Find Missing Files"):
         inputs_of(addon, head)
 
 
 def test_no_strip(addon, head):
-    with pytest.raises(addon.protocol.JobError, match="Add the speech in the Video Sequencer"):
+    with pytest.raises(addon.protocol.UserError, match="Add the speech in the Video Sequencer"):
         inputs_of(addon, head)
 
 
 def test_several_strips_need_a_choice(addon, head, strip, sound_file):
     strips(bpy.context.scene).new_sound("Music", str(sound_file), 2, 100)
     bpy.context.scene.sequence_editor.active_strip = None
-    with pytest.raises(addon.protocol.JobError, match="Choose one of the 2"):
+    with pytest.raises(addon.protocol.UserError, match="Choose one of the 2"):
         inputs_of(addon, head)
     assert inputs_of(addon, head, strip="Music").first_frame == 100
     bpy.context.scene.sequence_editor.active_strip = strip
     assert inputs_of(addon, head).first_frame == 10
-    with pytest.raises(addon.protocol.JobError, match='no sound strip "Gone"'):
+    with pytest.raises(addon.protocol.UserError, match='no sound strip "Gone"'):
         inputs_of(addon, head, strip="Gone")
 
 
@@ -169,7 +169,7 @@ def test_retimed_strip_is_mixed_down(addon, head, strip, sound_file, snapshot, m
 def test_retimed_strip_is_refused_where_blender_cannot_mix(addon, head, strip, monkeypatch):
     monkeypatch.setattr(addon.compat, "is_retimed", lambda _strip: True)
     monkeypatch.setattr(addon.compat, "mix_down", lambda _scene, _path: None)
-    with pytest.raises(addon.protocol.JobError, match="Remove the strip's retiming"):
+    with pytest.raises(addon.protocol.UserError, match="Remove the strip's retiming"):
         inputs_of(addon, head)
 
 
