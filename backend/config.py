@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from backend.checked import require, require_positive, require_share
-from backend.solved_shapes import ARKIT_NAMES
+from backend.heads.arkit import ARKIT_NAMES
 
 Mode = Literal["parallel", "autoregressive"]
 StyleSource = Literal["identity", "speech", "motion"]

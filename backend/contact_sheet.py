@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from backend.anatomy import examine, vertex_normals
-from backend.solved_shapes import ARKIT_NAMES, solve_shapes
+from backend.heads.arkit import ARKIT_NAMES
+from backend.solved_shapes import solve_shapes
 from backend.topology import Head, face_frame, identify, read_face_points, read_head
 
 VIEWS = {"front": (0.0, 0.0), "side": (90.0, 0.0), "three_quarter": (35.0, 5.0)}

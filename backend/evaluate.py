@@ -16,12 +16,13 @@ from scipy.ndimage import gaussian_filter1d
 from backend import audio, checkpoint, metrics
 from backend.data.styles import Style
 from backend.evaluate_styles import style_figures, voice_figures
+from backend.heads.arkit import CLOSED_MM
 from backend.inference import Predictor
 from backend.inference import Style as ModelStyle
 from backend.listening import Listener
 from backend.mesh import read_head
 from backend.motion import Motion
-from backend.mouth import CLOSED_MM, Mouth, demo_mouth, mouth_of
+from backend.mouth import Mouth, demo_mouth, mouth_of
 from backend.phones import SILENCE, Phone
 from backend.spoken_clips import FPS, SpokenClip, closures, read_clips
 from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify

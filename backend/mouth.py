@@ -18,9 +18,6 @@ from backend.mesh import read_head
 from backend.solved_shapes import lip_curves, node_basis, solve_shapes
 from backend.topology import INTEROCULAR_MM, Head, face_frame, identify
 
-CLOSED_MM: Final = 1.0
-"""Lips nearer than this count as closed, of a head with 62 mm between the eyes."""
-
 _DEMO_HEAD: Final = Path(__file__).parent / "demo" / "head.npz"
 
 

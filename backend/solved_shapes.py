@@ -10,29 +10,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from backend.anatomy import Anatomy, examine
+from backend.heads.arkit import ARKIT_NAMES, MAX_WEIGHT
 from backend.lid_shapes import lid_shapes
 from backend.mouth_shapes import mouth_and_brow_shapes
 from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
 
-ARKIT_NAMES = (
-    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft",
-    "eyeSquintLeft", "eyeWideLeft",
-    "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
-    "eyeSquintRight", "eyeWideRight",
-    "jawForward", "jawLeft", "jawRight", "jawOpen",
-    "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight",
-    "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight",
-    "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
-    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
-    "mouthPressLeft", "mouthPressRight", "mouthLowerDownLeft", "mouthLowerDownRight",
-    "mouthUpperUpLeft", "mouthUpperUpRight",
-    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
-    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight",
-    "tongueOut",
-)  # fmt: skip
-"""In the order of Apple's documentation (ARFaceAnchor.BlendShapeLocation). Never reordered."""
-
-MAX_WEIGHT = 1.5  # of a fitted weight: some actors overdo
 _RIDGE = 1e-6  # of the median shape's energy
 _SPARSITY = 2e-4
 _FINE_STEP = 2e-4

@@ -18,7 +18,7 @@ from backend.data.articulation import articulate
 from backend.data.prosody import measure_prosody
 from backend.data.styles import Style
 from backend.errors import UserError
-from backend.mouth import CLOSED_MM
+from backend.heads.arkit import CLOSED_MM
 from backend.phones import BILABIALS, SILENCE, Phone, from_arpabet
 
 FPS: Final = 50

@@ -22,9 +22,9 @@ from backend.data.batches import IGNORED
 from backend.data.sound_augmentation import at_pace, disturbed, no_speech
 from backend.data.speech import Corpus, Utterance, load_corpus
 from backend.errors import UserError
+from backend.heads.arkit import CLOSED_MM
 from backend.model import frame_mask
 from backend.model.phone_head import PhoneHead
-from backend.mouth import CLOSED_MM
 from backend.pauses import SAMPLE_RATE, prepare_sound
 from backend.phone_recogniser import HEAD_PATH
 from backend.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames

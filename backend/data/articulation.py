@@ -28,8 +28,8 @@ from backend.data.gestures import PAUSE_SECONDS, activity, breath, gesture
 from backend.data.styles import PRESETS, STYLE_DIM, STYLE_NAMES, Style, style_for_voice
 from backend.data.targets import CHANNELS, GROUPS, PHONE_TARGETS
 from backend.data.upper_face import blink_weights, upper_face_weights
+from backend.heads.arkit import ARKIT_NAMES
 from backend.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
-from backend.solved_shapes import ARKIT_NAMES
 
 __all__ = ["PRESETS", "STYLE_DIM", "STYLE_NAMES", "Style", "articulate", "style_for_voice"]
 

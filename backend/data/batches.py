@@ -21,9 +21,9 @@ from backend.data.dataset import FPS, Clip, SpeechData
 from backend.data.feature_augmentation import augment, mask, no_speech
 from backend.data.phone_errors import corrupt
 from backend.data.styles import Style, style_for_voice, training_styles
+from backend.heads.arkit import ARKIT_NAMES
 from backend.model import TrainingBatch
 from backend.phones import PHONE_IDS, SILENCE, phone_frames
-from backend.solved_shapes import ARKIT_NAMES
 
 IGNORED = -100
 CLEAN_SHARE = 0.15

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from backend.data.styles import Style
+from backend.heads.arkit import ARKIT_NAMES
 from backend.phones import SILENCE, VOWELS, Phone
-from backend.solved_shapes import ARKIT_NAMES
 
 _WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
 _LIDS = ("eyeBlinkLeft", "eyeBlinkRight")

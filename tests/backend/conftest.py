@@ -41,7 +41,8 @@ def tiny_checkpoint(tmp_path_factory, solved_demo_head) -> Path:
     torch = pytest.importorskip("torch")
 
     from backend import checkpoint, config, model
-    from backend.solved_shapes import ARKIT_NAMES, node_basis
+    from backend.heads.arkit import ARKIT_NAMES
+    from backend.solved_shapes import node_basis
     from backend.topology import face_frame
 
     head, solved = solved_demo_head

@@ -14,9 +14,9 @@ from backend.data.articulation import (
     style_for_voice,
 )
 from backend.data.prosody import VoiceCharacter, measure_prosody, voice_character
+from backend.heads.arkit import ARKIT_NAMES
 from backend.mouth import demo_mouth
 from backend.phones import PHONES, Phone
-from backend.solved_shapes import ARKIT_NAMES
 from backend.topology import face_frame
 
 _INDEX = {name: index for index, name in enumerate(ARKIT_NAMES)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from backend.contact_sheet import BACKGROUND, COMBINATIONS, main, render, sheet
-from backend.solved_shapes import ARKIT_NAMES
+from backend.heads.arkit import ARKIT_NAMES
 
 DEMO = Path(__file__).parents[2] / "backend" / "demo" / "head.npz"
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)

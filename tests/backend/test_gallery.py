@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from backend.data.styles import Style
+from backend.heads.arkit import ARKIT_NAMES
 from backend.motion import Motion
 from backend.phones import Phone
-from backend.solved_shapes import ARKIT_NAMES, solve_shapes
+from backend.solved_shapes import solve_shapes
 from backend.spoken_clips import FPS, SpokenClip
 from tools import gallery
 

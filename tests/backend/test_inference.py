@@ -18,12 +18,12 @@ from backend import audio, checkpoint, config, head_shapes, inference, model, ph
 from backend import motion as motions
 from backend.devices import memory_errors, pick_device
 from backend.errors import Cancelled, UserError
+from backend.heads.arkit import ARKIT_NAMES
 from backend.heard import Heard
 from backend.listening import ListeningCancelledError
 from backend.mesh import read_face_points, read_head
 from backend.model import content_encoders
 from backend.phones import Phone
-from backend.solved_shapes import ARKIT_NAMES
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.topology import face_frame, identify
 

@@ -11,13 +11,8 @@ from scipy.spatial import cKDTree
 from backend.anatomy import examine
 from backend.contact_sheet import COMBINATIONS
 from backend.errors import UserError
-from backend.solved_shapes import (
-    ARKIT_NAMES,
-    fit_weights,
-    lip_curves,
-    node_basis,
-    solve_shapes,
-)
+from backend.heads.arkit import ARKIT_NAMES
+from backend.solved_shapes import fit_weights, lip_curves, node_basis, solve_shapes
 from backend.topology import FACE_POINT_NAMES, Head, face_frame, identify, read_head
 
 DEMO = Path(__file__).parents[2] / "backend" / "demo" / "head.npz"
