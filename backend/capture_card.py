@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend import checkpoint
-from backend.contact_sheet import render, sheet
 from backend.data.prepared import PreparedSet, write_text
 from backend.data.prepared import Sequence as Clip
+from backend.heads.render import render, sheet
+from backend.heads.topology import Head, face_frame
 from backend.model import PTalker
-from backend.topology import Head, face_frame
 
 _SHOWN_FRAMES: Final = 6
 _SHOWN_VERTICES: Final = 3

@@ -28,9 +28,9 @@ from backend.data.prepared import PreparedSet, Sequence
 from backend.devices import memory_errors, pick_device
 from backend.errors import UserError
 from backend.head_shapes import HeadShapes
-from backend.mesh import similarity_fit
-from backend.solved_shapes import fit_weights
-from backend.topology import Head, load_topology, shipped_topologies
+from backend.heads.fit_weights import fit_weights
+from backend.heads.mesh import similarity_fit
+from backend.heads.topology import Head, load_topology, shipped_topologies
 
 StyleFrom = Literal["auto", "identity", "motion", "speech", "neutral"]
 

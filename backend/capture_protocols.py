@@ -18,10 +18,17 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.anatomy import examine
+from backend import bundled
 from backend.data.prepared import PreparedSet, Sequence, Split
 from backend.errors import UserError
-from backend.topology import TOPOLOGY_DIR, FaceFrame, Head, Topology, face_frame, load_topology
+from backend.heads.face_layout import examine
+from backend.heads.topology import (
+    FaceFrame,
+    Head,
+    Topology,
+    face_frame,
+    load_topology,
+)
 
 Indices = NDArray[np.int64]
 
@@ -163,7 +170,7 @@ def regions_of(name: str, prepared: PreparedSet, file: Path | None) -> Regions:
         )
     head = mean_head(prepared)
     num_vertices = prepared.manifest.num_vertices
-    shipped = None if head is None else TOPOLOGY_DIR / f"{head.topology.name}.json"
+    shipped = None if head is None else bundled.TOPOLOGIES_DIR / f"{head.topology.name}.json"
     if file is not None:
         found = _parse(_read_json(file), file, num_vertices, file.name)
     elif shipped is not None and "regions" in (data := _read_json(shipped)):
@@ -224,7 +231,7 @@ def mean_head(prepared: PreparedSet) -> Head | None:
 
 def _topology(prepared: PreparedSet) -> Topology | None:
     manifest = prepared.manifest
-    if not (TOPOLOGY_DIR / f"{manifest.topology}.json").is_file():
+    if not (bundled.TOPOLOGIES_DIR / f"{manifest.topology}.json").is_file():
         return None
     known = load_topology(manifest.topology)
     same_faces = manifest.fingerprint in ("", known.fingerprint)

@@ -23,9 +23,9 @@ from backend.data.capture_batches import sample_frames
 from backend.data.prepared import PreparedSet
 from backend.errors import UserError
 from backend.face_geometry import FaceGeometry
+from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
 from backend.model import PTalker, coarse_mesh_graph
 from backend.speech_sources import SpeechSource, fill_ear
-from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
 _FRAMES: Final = 600

@@ -17,15 +17,15 @@ from backend import audio, checkpoint, metrics
 from backend.data.styles import Style
 from backend.evaluate_styles import style_figures, voice_figures
 from backend.heads.arkit import CLOSED_MM
+from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
+from backend.heads.mesh_files import read_head
+from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 from backend.inference import Predictor
 from backend.inference import Style as ModelStyle
 from backend.listening import Listener
-from backend.mesh import read_head
 from backend.motion import Motion
-from backend.mouth import Mouth, demo_mouth, mouth_of
 from backend.phones import SILENCE, Phone
 from backend.spoken_clips import FPS, SpokenClip, closures, read_clips
-from backend.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 
 _log = logging.getLogger(__name__)
 WAYS: Final = ("sound", "words", "text")

@@ -24,11 +24,11 @@ from backend.data.sound_conditions import SPEECH_EFFECTS, Samples
 from backend.data.styles import Style
 from backend.errors import UserError
 from backend.evaluate import judge, predicted
+from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
+from backend.heads.mesh_files import read_head
+from backend.heads.topology import identify
 from backend.inference import Predictor
-from backend.mesh import read_head
-from backend.mouth import Mouth, demo_mouth, mouth_of
 from backend.spoken_clips import SpokenClip, read_clips
-from backend.topology import identify
 
 _log = logging.getLogger(__name__)
 _CLEAN: Final = "clean"

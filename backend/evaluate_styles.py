@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from backend import audio, metrics
 from backend.data.prosody import measure_prosody, voice_character
 from backend.data.styles import Style, style_for_voice, training_styles, unseen_styles
+from backend.heads.lip_measures import Mouth
+from backend.heads.topology import INTEROCULAR_MM
 from backend.model import PTalker
 from backend.model.style_fit import fit_style
-from backend.mouth import Mouth
 from backend.phones import phone_frames
 from backend.spoken_clips import FPS, SpokenClip, closures
-from backend.topology import INTEROCULAR_MM
 
 NUM_STYLES: Final = 32
 EXEMPLAR_SECONDS: Final = 5.0

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from backend.errors import UserError
-from backend.mesh import similarity_fit
+from backend.heads.mesh import similarity_fit
+from backend.heads.solve import solve_shapes
+from backend.heads.topology import Head, load_topology, shipped_topologies
 from backend.model import PTalker
-from backend.solved_shapes import solve_shapes
-from backend.topology import Head, load_topology, shipped_topologies
 
 _KEPT_HEADS: Final = 4
 _LARGEST_MISFIT: Final = 0.35

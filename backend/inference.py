@@ -26,15 +26,16 @@ from backend.devices import memory_errors, num_cores, pick_device
 from backend.errors import Cancelled, UserError
 from backend.gathering import SIZES, Gatherer
 from backend.head_shapes import HeadShapes
+from backend.heads.fit_weights import fit_weights
+from backend.heads.lip_measures import lip_curves
+from backend.heads.topology import Head, face_frame
 from backend.heard import Heard
 from backend.listening import Listener, ListeningCancelledError
 from backend.model.style_fit import fit_style
 from backend.phone_recogniser import can_recognise, fill_gaps, sound_alone
 from backend.phones import phone_frames
 from backend.schedule import ANIMATING, HEARING, LISTENING
-from backend.solved_shapes import fit_weights, lip_curves
 from backend.style_files import Exemplar, read_presets
-from backend.topology import Head, face_frame
 
 NEUTRAL: Final = "neutral"
 TOLERANCE_MM: Final = 0.01

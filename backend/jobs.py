@@ -13,13 +13,13 @@ from typing import Final, Protocol
 from backend import audio, motion, version
 from backend.devices import limit_threads
 from backend.errors import Cancelled, UserError
+from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.topology import Head, identify
 from backend.inference import Predictor, Style
 from backend.job_requests import check, check_style_request
-from backend.mesh import read_face_points, read_head
 from backend.protocol import GenerateRequest, StyleRequest
 from backend.schedule import Schedule
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
-from backend.topology import Head, identify
 
 CHECKPOINTS: Final = Path(__file__).parent / "checkpoints"
 

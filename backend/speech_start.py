@@ -13,8 +13,8 @@ from backend import checkpoint
 from backend.config import ModelConfig
 from backend.errors import UserError
 from backend.growing import can_grow, with_deeper_ear, with_lip_reader, with_phone_spans
+from backend.heads.lip_measures import Mouth
 from backend.model import PTalker, face_point_graph
-from backend.mouth import Mouth
 
 
 def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:

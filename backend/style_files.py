@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import UserError
-from backend.mesh import read_face_points
+from backend.heads.mesh_files import read_face_points
+from backend.heads.topology import Head, identify
 from backend.motion import read_arrays, write_whole
-from backend.topology import Head, identify
 
 FORMAT: Final = "ptalker-style"
 FORMAT_VERSION: Final = 1

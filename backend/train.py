@@ -17,8 +17,8 @@ from backend.config import PRESETS
 from backend.data.dataset import SpeechData, open_speech
 from backend.devices import training_precision
 from backend.errors import UserError
+from backend.heads.lip_measures import Mouth, demo_mouth
 from backend.model_card import Trained, export
-from backend.mouth import Mouth, demo_mouth
 from backend.speech_start import new_model, trained_before
 from backend.train_lips import lip_stage
 from backend.train_motions import WEIGHTS, MotionBody, geometry_of, motion_stage

@@ -17,10 +17,10 @@ from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
 from backend.data.dataset import SpeechData
 from backend.data.styles import STYLE_DIM
 from backend.face_geometry import FaceGeometry, face_point_geometry
+from backend.heads.lip_measures import Mouth
+from backend.heads.topology import FACE_POINT_NAMES
 from backend.model import PTalker, Style, TrainingBatch
-from backend.mouth import Mouth
 from backend.speech_validation import judge_motion
-from backend.topology import FACE_POINT_NAMES
 from backend.train_phones import BATCHES_PER_STEP
 from backend.training_loop import Stage
 

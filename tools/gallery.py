@@ -21,16 +21,16 @@ from PIL import Image, ImageDraw, ImageFont
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from backend import audio
-from backend.contact_sheet import part_colours, render, sheet
 from backend.errors import UserError
 from backend.evaluate import predicted
+from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.render import part_colours, render, sheet
+from backend.heads.topology import Head, face_frame, identify
 from backend.inference import Predictor
 from backend.jobs import checkpoint_folder
-from backend.mesh import read_face_points, read_head
 from backend.motion import Motion
 from backend.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
 from backend.spoken_clips import FPS, SpokenClip, read_clips
-from backend.topology import Head, face_frame, identify
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_HEAD = ROOT / "backend" / "demo" / "head.npz"

@@ -21,7 +21,7 @@ from backend.data.capture_sets import UNITS, RawClip, RawSet
 from backend.data.prepared import Label, Problem, Split
 from backend.data.raw_files import Motion, Sound
 from backend.errors import UserError
-from backend.topology import read_head
+from backend.heads.topology import read_head
 
 
 def read_folder(raw: Path, *, fps: Fraction | None, units: str, blender: str) -> RawSet:

@@ -19,7 +19,6 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
-from backend import topology
 from backend.audio import SAMPLE_RATE_HZ
 from backend.data import prepared, raw_files
 from backend.data.capture_folder import read_folder
@@ -27,6 +26,7 @@ from backend.data.capture_sets import RawClip, RawSet, read_raw_set
 from backend.data.prepared import Label, Manifest, Precision, Problem, Subject
 from backend.data.raw_files import Faces, Motion, Sound
 from backend.errors import UserError
+from backend.heads import topology
 from backend.job_requests import frame_rate
 
 FILTERING: Final = "zero-phase Kaiser FIR, -6 dB at the new Nyquist frequency, then every second"

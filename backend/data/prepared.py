@@ -123,7 +123,7 @@ class Manifest:
         metres_per_unit: 0 where it is not known, or differs from head to head.
         num_vertices: ``V``.
         topology: Its name; empty where nothing is known.
-        fingerprint: Of the faces, as in ``backend.topology``; empty where they are not known.
+        fingerprint: Of the faces, as in ``backend.heads.topology``; empty where they are not known.
         faces: ``faces.npz`` (``face_corners``, ``face_sizes``), or nothing.
         precision: Type of the stored offsets.
         scale: Stored offsets times this are in ``units``.

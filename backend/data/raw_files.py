@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from backend import audio
 from backend.errors import UserError
-from backend.topology import read_head
+from backend.heads.topology import read_head
 
 Faces = tuple[NDArray[np.int32], NDArray[np.int32]]
 """Corners and sizes of polygons."""

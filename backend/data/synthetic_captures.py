@@ -28,9 +28,9 @@ from backend.data.raw_files import Motion, Sound
 from backend.data.speech import Corpus, Utterance, load_corpus
 from backend.data.styles import Style, style_for_voice
 from backend.errors import UserError
-from backend.mesh import read_head
-from backend.solved_shapes import solve_shapes
-from backend.topology import INTEROCULAR_MM, face_frame, identify
+from backend.heads.mesh_files import read_head
+from backend.heads.solve import solve_shapes
+from backend.heads.topology import INTEROCULAR_MM, face_frame, identify
 
 FPS: Final = 30
 _UNSEEN_SHARE: Final = 0.25

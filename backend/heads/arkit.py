@@ -23,9 +23,6 @@ ARKIT_NAMES = (
 )  # fmt: skip
 """In the order of Apple's documentation (ARFaceAnchor.BlendShapeLocation). Never reordered."""
 
-
 MAX_WEIGHT = 1.5  # of a fitted weight: some actors overdo
-
-
 CLOSED_MM: Final = 1.0
 """Lips nearer than this count as closed, of a head with 62 mm between the eyes."""

@@ -26,9 +26,9 @@ def demo_head_file() -> Path:
 @pytest.fixture(scope="session")
 def solved_demo_head(demo_head_file):
     """The demo head and its solved shapes."""
-    from backend.mesh import read_face_points, read_head
-    from backend.solved_shapes import solve_shapes
-    from backend.topology import identify
+    from backend.heads.mesh_files import read_face_points, read_head
+    from backend.heads.solve import solve_shapes
+    from backend.heads.topology import identify
 
     points = read_face_points(demo_head_file)
     head = identify(*read_head(demo_head_file), face_points=points)
@@ -42,8 +42,8 @@ def tiny_checkpoint(tmp_path_factory, solved_demo_head) -> Path:
 
     from backend import checkpoint, config, model
     from backend.heads.arkit import ARKIT_NAMES
-    from backend.solved_shapes import node_basis
-    from backend.topology import face_frame
+    from backend.heads.solve import node_basis
+    from backend.heads.topology import face_frame
 
     head, solved = solved_demo_head
     frame = face_frame(head)

@@ -15,9 +15,9 @@ from backend.data.articulation import (
 )
 from backend.data.prosody import VoiceCharacter, measure_prosody, voice_character
 from backend.heads.arkit import ARKIT_NAMES
-from backend.mouth import demo_mouth
+from backend.heads.lip_measures import demo_mouth
+from backend.heads.topology import face_frame
 from backend.phones import PHONES, Phone
-from backend.topology import face_frame
 
 _INDEX = {name: index for index, name in enumerate(ARKIT_NAMES)}
 _PARTING = (

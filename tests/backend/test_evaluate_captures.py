@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend import capture_figures, checkpoint, config, mesh_metrics, model
+from backend import bundled, capture_figures, checkpoint, config, mesh_metrics, model
 from backend.__main__ import main
 from backend.capture_figures import METRICS, Judged, Scene, differences, pooled
 from backend.capture_protocols import Regions, face_regions, regions_of
@@ -19,7 +19,7 @@ from backend.data.synthetic_captures import prepare_synthetic
 from backend.errors import UserError
 from backend.evaluate_captures import CaptureArguments
 from backend.evaluate_captures import main as evaluate
-from backend.topology import TOPOLOGY_DIR, load_topology
+from backend.heads.topology import load_topology
 from tests.backend.test_synthetic_captures import write_corpus
 
 V, FPS = 30, 30
@@ -230,7 +230,7 @@ def test_regions_are_found_on_a_head(solved_demo_head):
 
 
 def test_the_shipped_flame_regions_are_of_its_face():
-    data = json.loads((TOPOLOGY_DIR / "flame.json").read_text("utf-8"))
+    data = json.loads((bundled.TOPOLOGIES_DIR / "flame.json").read_text("utf-8"))
     place = load_topology("flame").face_points
     lips, upper = (set(data["regions"][name]) for name in ("lips", "upper_face"))
     assert {place["lip_corner_left"], place["lip_lower_outer_center"]} <= lips

@@ -9,9 +9,9 @@ import pytest
 
 from backend.data.styles import Style
 from backend.heads.arkit import ARKIT_NAMES
+from backend.heads.solve import solve_shapes
 from backend.motion import Motion
 from backend.phones import Phone
-from backend.solved_shapes import solve_shapes
 from backend.spoken_clips import FPS, SpokenClip
 from tools import gallery
 

@@ -19,13 +19,13 @@ from backend import motion as motions
 from backend.devices import memory_errors, pick_device
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import ARKIT_NAMES
+from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.topology import face_frame, identify
 from backend.heard import Heard
 from backend.listening import ListeningCancelledError
-from backend.mesh import read_face_points, read_head
 from backend.model import content_encoders
 from backend.phones import Phone
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
-from backend.topology import face_frame, identify
 
 NTSC = Fraction(24000, 1001)
 

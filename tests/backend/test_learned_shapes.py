@@ -16,8 +16,8 @@ from backend import motion as motions
 from backend.__main__ import main as command
 from backend.data.prepare import prepare
 from backend.errors import UserError
-from backend.mesh import read_face_points, read_head
-from backend.topology import face_frame, identify
+from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.topology import face_frame, identify
 from backend.train_captures import CaptureTrainArguments, main
 
 TURN = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # Y up to Z up

@@ -17,7 +17,7 @@ from backend.__main__ import main
 from backend.data import prepared, raw_files
 from backend.data.prepare import decimate, prepare
 from backend.errors import UserError
-from backend.topology import fingerprint
+from backend.heads.topology import fingerprint
 
 V = 12
 SUBJECT = "FaceTalk_170728_03272_TA"

@@ -69,7 +69,7 @@ def test_the_set_names_its_topology_and_is_in_metres(captures):
 
 def test_the_face_says_what_the_phones_say(captures):
     """Lips part in the vowels and meet in the closures, on every subject's own head."""
-    from backend.topology import load_topology
+    from backend.heads.topology import load_topology
 
     place = load_topology("demo").face_points
     pair = [place[f"lip_{lip}_inner_center"] for lip in ("upper", "lower")]

@@ -6,8 +6,8 @@ import torch
 
 from backend.config import PRESETS
 from backend.data.styles import STYLE_DIM
+from backend.heads.lip_measures import demo_mouth
 from backend.model import PTalker, Style
-from backend.mouth import demo_mouth
 from backend.speech_start import new_model
 from backend.train_motions import WEIGHTS, MotionBody, absolute_loss_factor, geometry_of
 

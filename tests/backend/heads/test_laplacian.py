@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from backend.laplacian import (
+from backend.heads.laplacian import (
     BiharmonicSolver,
     cotangent_laplacian,
     harmonic_weights,

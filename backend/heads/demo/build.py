@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The demo head: a pleasant mannequin made from formulas, with a mouth that can speak.
 
-``python -m backend.data.demo_head`` writes it anew to ``backend/demo/head.npz`` and its topology
+``python -m backend.heads.demo.build`` writes it anew to ``backend/demo/head.npz`` and its topology
 to ``backend/topologies/demo.json``. Nothing is imported or measured from another head.
 """
 
@@ -10,19 +10,17 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data import demo_head_layout as layout
-from backend.data.demo_head_parts import add_eyeball, add_teeth, add_tongue
-from backend.data.demo_head_shape import ROW_GUIDES, place_skin
-from backend.topology import FACE_POINT_NAMES, fingerprint
+from backend import bundled
+from backend.heads.demo import layout as layout
+from backend.heads.demo.parts import add_eyeball, add_teeth, add_tongue
+from backend.heads.demo.skin import ROW_GUIDES, place_skin
+from backend.heads.topology import FACE_POINT_NAMES, fingerprint
 
-BACKEND_DIR = Path(__file__).parent.parent
-HEAD_PATH = BACKEND_DIR / "demo" / "head.npz"
-TOPOLOGY_PATH = BACKEND_DIR / "topologies" / "demo.json"
+TOPOLOGY_PATH = bundled.TOPOLOGIES_DIR / "demo.json"
 
 # Linear RGB.
 MATERIALS: dict[str, tuple[float, float, float]] = {
@@ -127,9 +125,9 @@ def build() -> DemoHead:
 
 def write(head: DemoHead) -> None:
     """Write the two files that are in the repository."""
-    HEAD_PATH.parent.mkdir(parents=True, exist_ok=True)
+    bundled.DEMO_HEAD.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
-        HEAD_PATH,
+        bundled.DEMO_HEAD,
         vertices=head.vertices,
         face_corners=head.corners,
         face_sizes=head.sizes,
@@ -222,5 +220,5 @@ if __name__ == "__main__":
     write(demo_head)
     logging.info(
         "%d vertices, %d faces -> %s, %s",
-        len(demo_head.vertices), len(demo_head.sizes), HEAD_PATH, TOPOLOGY_PATH,
+        len(demo_head.vertices), len(demo_head.sizes), bundled.DEMO_HEAD, TOPOLOGY_PATH,
     )  # fmt: skip

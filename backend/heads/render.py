@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of a head without Blender: a small NumPy rasteriser, and a sheet of all shapes.
 
-``python -m backend.contact_sheet --head FILE --out sheet.png`` draws the 52 shapes and the
+``python -m backend.heads.render --head FILE --out sheet.png`` draws the 52 shapes and the
 combinations that speech uses, from the front and from the side.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from backend.anatomy import examine, vertex_normals
 from backend.heads.arkit import ARKIT_NAMES
-from backend.solved_shapes import solve_shapes
-from backend.topology import Head, face_frame, identify, read_face_points, read_head
+from backend.heads.face_layout import examine, vertex_normals
+from backend.heads.solve import solve_shapes
+from backend.heads.topology import Head, face_frame, identify, read_face_points, read_head
 
 VIEWS = {"front": (0.0, 0.0), "side": (90.0, 0.0), "three_quarter": (35.0, 5.0)}
 BACKGROUND = 235.0

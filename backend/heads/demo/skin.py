@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data import demo_head_layout as layout
-from backend.data.demo_head_features import place_features
-from backend.data.demo_head_surface import project
+from backend.heads.demo import layout as layout
+from backend.heads.demo.features import place_features
+from backend.heads.demo.surface import project
 
 Floats = NDArray[np.float64]
 

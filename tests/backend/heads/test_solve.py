@@ -2,20 +2,22 @@
 """The articulation shapes on whole heads: lips that meet, lids that close, what must not move."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from backend.anatomy import examine
-from backend.contact_sheet import COMBINATIONS
+from backend import bundled
 from backend.errors import UserError
 from backend.heads.arkit import ARKIT_NAMES
-from backend.solved_shapes import fit_weights, lip_curves, node_basis, solve_shapes
-from backend.topology import FACE_POINT_NAMES, Head, face_frame, identify, read_head
+from backend.heads.face_layout import examine
+from backend.heads.fit_weights import fit_weights
+from backend.heads.lip_measures import lip_curves
+from backend.heads.render import COMBINATIONS
+from backend.heads.solve import node_basis, solve_shapes
+from backend.heads.topology import FACE_POINT_NAMES, Head, face_frame, identify, read_head
 
-DEMO = Path(__file__).parents[2] / "backend" / "demo" / "head.npz"
+DEMO = bundled.DEMO_HEAD
 SIDES = ("left", "right")
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data import demo_head_layout as layout
-from backend.data.demo_head_surface import EYE_CENTER, EYE_RADIUS, project
+from backend.heads.demo import layout as layout
+from backend.heads.demo.surface import EYE_CENTER, EYE_RADIUS, project
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data.demo_head_layout import HalfMesh, Ints
-from backend.data.demo_head_surface import EYE_CENTER, EYE_RADIUS
+from backend.heads.demo.layout import HalfMesh, Ints
+from backend.heads.demo.surface import EYE_CENTER, EYE_RADIUS
 
 Floats = NDArray[np.float64]
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from backend.errors import UserError
-from backend.mesh import polygon_edges, triangulate_both_ways
-from backend.mesh_paths import PathTracer, pieces, touching
-from backend.topology import FACE_POINT_NAMES, FaceFrame, Head, face_frame
+from backend.heads.edge_paths import PathTracer, pieces, touching
+from backend.heads.mesh import polygon_edges, triangulate_both_ways
+from backend.heads.topology import FACE_POINT_NAMES, FaceFrame, Head, face_frame
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -11,9 +11,9 @@ from scipy import sparse
 from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
-from backend.anatomy import Anatomy
-from backend.laplacian import BiharmonicSolver, harmonic_weights
-from backend.shape_recipes import (
+from backend.heads.face_layout import Anatomy
+from backend.heads.laplacian import BiharmonicSolver, harmonic_weights
+from backend.heads.shape_recipes import (
     BROW_RECIPES,
     JAW_OPENING_MM,
     JAW_SHARES,
@@ -25,7 +25,7 @@ from backend.shape_recipes import (
     Profile,
     Recipe,
 )
-from backend.topology import FACE_POINT_NAMES
+from backend.heads.topology import FACE_POINT_NAMES
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -2,14 +2,14 @@
 """Heads: reading meshes, knowing their topology, refusing what is none; fits."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from backend import bundled
 from backend.errors import UserError
-from backend.mesh import polygon_edges, triangulate
-from backend.topology import (
+from backend.heads.mesh import polygon_edges, triangulate
+from backend.heads.topology import (
     FACE_POINT_NAMES,
     Head,
     face_frame,
@@ -22,7 +22,7 @@ from backend.topology import (
     similarity_fit,
 )
 
-DEMO = Path(__file__).parents[2] / "backend" / "demo" / "head.npz"
+DEMO = bundled.DEMO_HEAD
 
 # A square and a triangle that share the edge 1-2.
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [2, 0.5, 0]], dtype=np.float64)

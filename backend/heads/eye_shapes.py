@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from backend.anatomy import Anatomy, Eye
-from backend.laplacian import BiharmonicSolver, harmonic_weights
+from backend.heads.face_layout import Anatomy, Eye
+from backend.heads.laplacian import BiharmonicSolver, harmonic_weights
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -10,10 +10,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from backend.data import demo_head
-from backend.data.demo_head import MATERIALS, DemoHead
-from backend.mesh import connected_components
-from backend.topology import FACE_POINT_NAMES, Head, identify, read_head
+from backend import bundled
+from backend.heads.demo import build
+from backend.heads.demo.build import MATERIALS, DemoHead
+from backend.heads.mesh import connected_components
+from backend.heads.topology import FACE_POINT_NAMES, Head, identify, read_head
 
 MM = 1000.0
 EYE_RADIUS_MM = 13.0
@@ -21,7 +22,7 @@ EYE_RADIUS_MM = 13.0
 
 @pytest.fixture(scope="module")
 def built() -> DemoHead:
-    return demo_head.build()
+    return build.build()
 
 
 @pytest.fixture(scope="module")
@@ -208,15 +209,15 @@ def test_every_material_is_used_and_lips_lie_at_the_mouth(built: DemoHead, head:
 
 
 def test_stored_files_are_what_build_makes(built: DemoHead) -> None:
-    vertices, corners, sizes = read_head(demo_head.HEAD_PATH)
+    vertices, corners, sizes = read_head(bundled.DEMO_HEAD)
     assert np.abs(vertices - built.vertices).max() < 1e-6
     assert np.array_equal(corners, built.corners)
     assert np.array_equal(sizes, built.sizes)
-    with np.load(demo_head.HEAD_PATH, allow_pickle=False) as stored:
+    with np.load(bundled.DEMO_HEAD, allow_pickle=False) as stored:
         names = stored["face_point_names"].tolist()
         points = dict(zip(names, stored["face_point_indices"].tolist(), strict=True))
         assert points == built.face_points
         assert stored["material_names"].tolist() == list(MATERIALS)
         assert np.array_equal(stored["face_materials"], built.face_materials)
-    topology = json.loads(demo_head.TOPOLOGY_PATH.read_text(encoding="utf-8"))
-    assert topology == demo_head.topology_data(built)
+    topology = json.loads(build.TOPOLOGY_PATH.read_text(encoding="utf-8"))
+    assert topology == build.topology_data(built)

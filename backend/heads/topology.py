@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import bundled
 from backend.errors import UserError
-from backend.mesh import (
+from backend.heads.mesh import (
     Similarity,
     connected_components,
     fingerprint,
-    read_face_points,
-    read_head,
     similarity_fit,
     triangulate,
 )
+from backend.heads.mesh_files import read_face_points, read_head
 
 __all__ = [
     "FACE_POINT_NAMES",
@@ -45,7 +45,6 @@ __all__ = [
     "similarity_fit",
 ]
 
-TOPOLOGY_DIR = Path(__file__).parent / "topologies"
 INTEROCULAR_MM = 62.0  # heads are compared at this distance between the eyes' centres
 MOUTH_FORWARD_ANGLE = 0.2  # radians by which an upright face's lip corners lie before the eyes'
 
@@ -211,7 +210,7 @@ def face_frame(head: Head) -> FaceFrame:
 
 def shipped_topologies() -> tuple[str, ...]:
     """Names of what comes with the backend."""
-    return tuple(sorted(path.stem for path in TOPOLOGY_DIR.glob("*.json")))
+    return tuple(sorted(path.stem for path in bundled.TOPOLOGIES_DIR.glob("*.json")))
 
 
 def load_topology(name_or_path: str | Path) -> Topology:
@@ -221,7 +220,7 @@ def load_topology(name_or_path: str | Path) -> Topology:
         UserError: There is no such topology, or the file is not one.
     """
     name = str(name_or_path)
-    path = TOPOLOGY_DIR / f"{name}.json" if name in shipped_topologies() else Path(name)
+    path = bundled.TOPOLOGIES_DIR / f"{name}.json" if name in shipped_topologies() else Path(name)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         mirror = data.get("mirror")

@@ -2,14 +2,14 @@
 """Pictures without Blender: depth, views, and the sheet's command line."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from backend.contact_sheet import BACKGROUND, COMBINATIONS, main, render, sheet
+from backend import bundled
 from backend.heads.arkit import ARKIT_NAMES
+from backend.heads.render import BACKGROUND, COMBINATIONS, main, render, sheet
 
-DEMO = Path(__file__).parents[2] / "backend" / "demo" / "head.npz"
+DEMO = bundled.DEMO_HEAD
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
 
 

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mouth of a head in millimetres, from weights alone: what training and evaluation measure.
+
+Apart from both because they must measure the same, and from ``solved_shapes.py`` because solving
+takes a second and this keeps its result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend import bundled
+from backend.heads.mesh_files import read_head
+from backend.heads.solve import node_basis, solve_shapes
+from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame, identify
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """A head with its solved shapes.
+
+    Attributes:
+        head: The head.
+        shapes: Its 52 shapes, ``(52, V, 3)``, in its own space.
+        points: Its face points, centred, in interocular distances, ``(111, 3)`` float32.
+        basis: Their displacement by each shape, ``(52, 111, 3)`` float32.
+    """
+
+    head: Head
+    shapes: NDArray[np.float32]
+    points: NDArray[np.float32]
+    basis: NDArray[np.float32]
+
+    def curves(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+        """Opening, width and protrusion in millimetres; see ``solved_shapes.lip_curves``."""
+        return lip_curves(weights, self.shapes, self.head)
+
+    def opening_mm(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
+        """How far the lips' middle parts, ``(T,)``."""
+        return self.curves(weights)["opening_mm"]
+
+
+def mouth_of(head: Head) -> Mouth:
+    """Solves a head's shapes; takes about a second."""
+    shapes = solve_shapes(head).offsets
+    frame = face_frame(head)
+    placed = frame.to_face_mm(head.vertices[head.topology.face_point_vertices]) / INTEROCULAR_MM
+    centred = (placed - placed.mean(0)).astype(np.float32)
+    return Mouth(head, shapes, centred, node_basis(shapes, head))
+
+
+def demo_mouth() -> Mouth:
+    """The mouth of the demo head."""
+    return mouth_of(identify(*read_head(bundled.DEMO_HEAD)))
+
+
+_LIP_MIDDLE = [(lip, ring) for lip in ("upper", "lower") for ring in ("outer", "inner")]
+
+
+def lip_curves(
+    weights: NDArray[np.floating], shapes: NDArray[np.floating], head: Head
+) -> dict[str, NDArray[np.float64]]:
+    """What the lips do over time, in mm of a head with 62 mm between the eyes.
+
+    The lips count as closed where ``gap_mm`` is under a few tenths of a millimetre.
+
+    Args:
+        weights: ``(T, K)``.
+        shapes: ``(K, V, 3)`` in the head's own space.
+        head: The head they are for.
+
+    Returns:
+        Each ``(T,)``: ``opening_mm``, how far the lips' middle third parts, beyond the rest
+        shape; ``gap_mm``, the largest parting anywhere along the inner lips; ``width_mm``, the
+        distance of the corners; ``protrusion_mm``, how far the lips' middle comes forward.
+    """
+    frame = face_frame(head)
+    index = {name: i for i, name in enumerate(FACE_POINT_NAMES)}
+    basis = node_basis(shapes, head).astype(np.float64) * INTEROCULAR_MM
+    pairs = ["center"] + [f"{side}_{i}" for side in ("left", "right") for i in (1, 2, 3)]
+    upper, lower = (
+        [index[f"lip_{lip}_inner_{pair}"] for pair in pairs] for lip in ("upper", "lower")
+    )
+    parting = np.asarray(weights @ (basis[:, upper, 1] - basis[:, lower, 1]))  # (T, 7)
+    corners = [index["lip_corner_left"], index["lip_corner_right"]]
+    rest = frame.to_face_mm(head.vertices[head.topology.face_point_vertices])[corners]
+    apart = (basis[:, corners[0]] - basis[:, corners[1]]).reshape(len(basis), 3)
+    middle = [index[f"lip_{lip}_{ring}_center"] for lip, ring in _LIP_MIDDLE]
+    return {
+        "opening_mm": parting[:, [0, 1, 4]].mean(axis=1),
+        "gap_mm": parting.max(axis=1),
+        "width_mm": np.linalg.norm(rest[0] - rest[1] + weights @ apart, axis=1),
+        "protrusion_mm": np.asarray(weights @ basis[:, middle, 2].mean(axis=1)),
+    }
