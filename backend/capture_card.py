@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend import checkpoint
-from backend.data.prepared import PreparedSet, write_text
+from backend.data.prepared import PreparedSet
 from backend.data.prepared import Sequence as Clip
 from backend.heads.render import render, sheet
 from backend.heads.topology import Head, face_frame
+from backend.io import write_text
 from backend.model import PTalker
 
 _SHOWN_FRAMES: Final = 6

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data.prepared import write_text
 from backend.errors import UserError
+from backend.io import write_text
 
 _ARROWS: Final = {"low": "lower", "high": "higher", "zero": "nearer 0", "one": "nearer 1"}
 _OTHER_COLOURS: Final = "#9aa5b1"

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from backend.checked import from_json
 from backend.config import ModelConfig
 from backend.errors import UserError
 from backend.growing import can_grow, with_deeper_ear, with_phone_spans
+from backend.io import from_json, write_text
 from backend.model import PTalker, load_published_weights
 
 FORMAT: Final = "ptalker-checkpoint"
@@ -75,8 +75,8 @@ def save(
     unfinished = folder / (WEIGHTS_NAME + ".part")
     save_file(weights, unfinished, metadata={"format": "pt"})
     unfinished.replace(folder / WEIGHTS_NAME)
-    _write(folder / CARD_NAME, card)
-    _write(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
+    write_text(folder / CARD_NAME, card)
+    write_text(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
@@ -268,9 +268,3 @@ def _fetch_published(model: PTalker) -> None:
             f"The speech encoder {speech.hub_id} that this checkpoint builds on is neither in the "
             f"local cache nor reachable ({error!s:.120}). Go online once, or choose another."
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

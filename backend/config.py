@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
-from backend.checked import require, require_positive, require_share
+from backend.checks import require, require_positive, require_share
 from backend.heads.arkit import ARKIT_NAMES
 
 Mode = Literal["parallel", "autoregressive"]

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from backend import motion, version
+from backend import io, version
 from backend.errors import UserError
 from backend.job_requests import anchored, check, request_from_flags
 from backend.protocol import GenerateRequest
@@ -336,7 +336,7 @@ def is_finished(out: Path, key: str) -> bool:
     if not out.is_file():
         return False
     try:
-        report = json.loads(str(motion.read_arrays(out, ["report"])["report"]))
+        report = json.loads(str(io.read_arrays(out, ["report"])["report"]))
     except (UserError, ValueError):
         return False
     return isinstance(report, dict) and report.get("key") == key

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from backend.audio import MAX_SECONDS
 from backend.errors import UserError
+from backend.motion import frame_rate
 from backend.protocol import GenerateRequest, StyleRequest
 
 MAX_STRENGTH: Final = 3.0
@@ -132,23 +132,6 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
         duration_seconds=None if end is None else end - start,
         **given_fields,
     )
-
-
-def frame_rate(text: str) -> Fraction:
-    """``30``, ``24000/1001`` or ``23.976``, which means 24000/1001.
-
-    Raises:
-        UserError: It is no rate from 1 to 1000.
-    """
-    try:
-        fps = Fraction(text)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{text[:40]!r} is no frame rate like 30 or 24000/1001.") from error
-    if not 1 <= fps <= 1000:
-        raise UserError(f"{text[:40]} is no frame rate from 1 to 1000.")
-    broadcast = Fraction(round(fps) * 1000, 1001)
-    is_rounded = fps.denominator != 1 and "/" not in text and abs(fps - broadcast) < 0.006
-    return broadcast if is_rounded else fps.limit_denominator(100_000)
 
 
 def _read_text(path: Path) -> str:

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from backend.errors import UserError
+from backend.io import read_arrays, write_atomically
 
-MAX_FRAMES: Final = 2_000_000
 _BLOCK_FRAMES: Final = 256
 
 
@@ -261,28 +258,7 @@ def write(path: Path, motion: Motion) -> None:
     def save(file: IO[bytes]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type] # its stubs miss the array keywords
 
-    write_whole(path, save)
-
-
-def write_whole(path: Path, save: Callable[[IO[bytes]], None]) -> None:
-    """Have ``save`` write a file that appears complete or not at all.
-
-    Raises:
-        UserError: The folder is missing or closed, or the disk is full.
-    """
-    # A name of its own: on a cluster a job that was given up may still be at it.
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with partial.open("wb") as file:
-            save(file)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f'"{path}" cannot be written: {error.strerror or error}. Choose another folder or free '
-            "some space."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, save)
 
 
 def read(path: Path) -> Motion:
@@ -309,51 +285,18 @@ def read(path: Path) -> Motion:
         raise UserError(f'"{path.name}" is not a motion ({error}). Generate it again.') from error
 
 
-def read_arrays(
-    path: Path, keys: list[str], *, max_rows: int = MAX_FRAMES, max_bytes: int = 1 << 31
-) -> dict[str, NDArray[np.generic]]:
-    """Arrays of an .npz file, sizes checked before memory is taken, nothing unpickled.
-
-    Args:
-        path: The file.
-        keys: Arrays wanted; all must be there.
-        max_rows: Of a longer array only that many first rows are read.
-        max_bytes: The most that one array may take.
+def frame_rate(text: str) -> Fraction:
+    """``30``, ``24000/1001`` or ``23.976``, which means 24000/1001.
 
     Raises:
-        UserError: The file is missing or damaged, lacks an array, or an array is too large.
+        UserError: It is no rate from 1 to 1000.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            missing = [key for key in keys if f"{key}.npy" not in archive.namelist()]
-            if missing:
-                raise UserError(f'"{path.name}" lacks {", ".join(missing)}. Export it again.')
-            result = {}
-            for key in keys:
-                with archive.open(f"{key}.npy") as file:
-                    result[key] = _read_array(file, max_rows=max_rows, max_bytes=max_bytes)
-            return result
-    except OSError as error:
-        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(f'"{path.name}" is damaged ({error}). Export it again.') from error
-
-
-def _read_array(file: IO[bytes], *, max_rows: int, max_bytes: int) -> NDArray[np.generic]:
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject:
-        raise ValueError("an array of Python objects")
-    if is_fortran and shape[0] > max_rows:
-        raise ValueError(f"an array in Fortran's order with {shape[0]} rows")
-    shape = (min(shape[0], max_rows), *shape[1:]) if shape else ()
-    size = math.prod(shape) * dtype.itemsize
-    if size > max_bytes:
-        raise ValueError(f"an array of {size} bytes, at most {max_bytes} are read")
-    data = file.read(size)
-    if len(data) != size:
-        raise ValueError(f"{len(data)} bytes of {size}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{text[:40]!r} is no frame rate like 30 or 24000/1001.") from error
+    if not 1 <= fps <= 1000:
+        raise UserError(f"{text[:40]} is no frame rate from 1 to 1000.")
+    broadcast = Fraction(round(fps) * 1000, 1001)
+    is_rounded = fps.denominator != 1 and "/" not in text and abs(fps - broadcast) < 0.006
+    return broadcast if is_rounded else fps.limit_denominator(100_000)

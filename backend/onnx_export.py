@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from backend import checkpoint
 from backend.errors import UserError
+from backend.io import write_atomically
 from backend.model import PTalker
-from backend.motion import write_whole
 from backend.phones import PHONES
 from backend.style_files import read_presets
 
@@ -105,7 +105,7 @@ def export(folder: Path, out: Path) -> float | None:
     def save(file: IO[bytes]) -> None:
         file.write(content)
 
-    write_whole(out, save)
+    write_atomically(out, save)
     difference = _largest_difference(path, out)
     if difference is not None and not difference <= TOLERANCE:
         raise UserError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from backend.errors import UserError
 from backend.heads.mesh_files import read_face_points
 from backend.heads.topology import Head, identify
-from backend.motion import read_arrays, write_whole
+from backend.io import read_arrays, write_atomically
 
 FORMAT: Final = "ptalker-style"
 FORMAT_VERSION: Final = 1
@@ -80,7 +80,7 @@ def write_style(path: Path, style: StyleCode) -> None:
     def save(file: IO[bytes]) -> None:
         file.write(text.encode("utf-8"))
 
-    write_whole(path, save)
+    write_atomically(path, save)
 
 
 def read_style(path: Path) -> StyleCode:

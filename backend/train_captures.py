@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from backend import losses
+from backend import io, losses
 from backend.ablations import without
 from backend.capture_card import CaptureTrained, export, plot_curves, plot_sample
 from backend.capture_start import (
@@ -231,7 +231,7 @@ def _remember(arguments: CaptureTrainArguments, data: PreparedSet, is_main: bool
             )
     elif is_main:
         arguments.run.mkdir(parents=True, exist_ok=True)
-        prepared.write_text(path, json.dumps(wanted, indent=1) + "\n")
+        io.write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
 def _heard(arguments: CaptureTrainArguments, data: PreparedSet, model: PTalker) -> HeardSpeech:

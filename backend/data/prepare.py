@@ -27,7 +27,7 @@ from backend.data.prepared import Label, Manifest, Precision, Problem, Subject
 from backend.data.raw_files import Faces, Motion, Sound
 from backend.errors import UserError
 from backend.heads import topology
-from backend.job_requests import frame_rate
+from backend.motion import frame_rate
 
 FILTERING: Final = "zero-phase Kaiser FIR, -6 dB at the new Nyquist frequency, then every second"
 

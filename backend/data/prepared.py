@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.audio import SAMPLE_RATE_HZ
-from backend.checked import from_json, require, require_positive, to_json
+from backend.checks import require, require_positive
 from backend.errors import UserError
-from backend.motion import write_whole
+from backend.io import from_json, to_json, write_atomically, write_text
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
@@ -349,18 +349,8 @@ def write_array(folder: Path, name: str, array: NDArray[Any]) -> StoredFile:
 def write_file(folder: Path, name: str, save: Callable[[IO[bytes]], None]) -> StoredFile:
     """Have ``save`` write a file of the set, and take its size and hash."""
     path = folder / name
-    write_whole(path, save)
+    write_atomically(path, save)
     return StoredFile(name, path.stat().st_size, _sha256(path))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    data = text.encode()
-
-    def save(file: IO[bytes]) -> None:
-        file.write(data)
-
-    write_whole(path, save)
 
 
 def is_safe_name(name: str) -> bool:

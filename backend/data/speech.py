@@ -34,6 +34,7 @@ from backend.data.voices import (
     speak,
 )
 from backend.errors import UserError
+from backend.io import write_text
 from backend.phones import Phone
 
 FORMAT_VERSION = 1
@@ -181,7 +182,7 @@ def prepare_speech(
         "seed": seed,
         "utterances": entries,
     }
-    _write_text(out_dir / "index.json", json.dumps(index))
+    write_text(out_dir / "index.json", json.dumps(index))
     return load_corpus(out_dir)
 
 
@@ -258,7 +259,7 @@ def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
     text = json.dumps(settings)
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise UserError(f"{out_dir} holds a corpus of other settings: choose an empty folder.")
-    _write_text(path, text)
+    write_text(path, text)
 
 
 def _run_jobs(jobs: Sequence[_Job], out_dir: Path, workers: int) -> Iterator[str]:
@@ -307,7 +308,7 @@ def _make_shard(job: _Job, out_dir: Path) -> str:
     with partial.open("wb") as file:
         np.save(file, np.concatenate(pieces) if pieces else np.zeros(0, np.int16))
     partial.replace(sound_path)
-    _write_text(out_dir / "shards" / f"{job.name}.json", json.dumps(entries))
+    write_text(out_dir / "shards" / f"{job.name}.json", json.dumps(entries))
     return job.name
 
 
@@ -377,9 +378,3 @@ def _lexicon() -> Path | None:
     except ImportError:
         return None
     return Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

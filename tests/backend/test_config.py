@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from backend.checked import from_json, to_json
 from backend.config import PRESETS, LossWeights, ModelConfig, SpeechEncoderConfig, TrainConfig
+from backend.io import from_json, to_json
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -19,7 +19,7 @@ import soundfile
 from backend import __main__ as command_line
 from backend import motion as motions
 from backend.errors import UserError
-from backend.job_requests import frame_rate
+from backend.motion import frame_rate
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = ROOT / "backend" / "demo" / "head.npz"

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from backend import io
 from backend import motion as motions
 from backend.errors import UserError
 
@@ -193,29 +194,29 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         with pytest.raises(UserError):
             motions.read(path)
     with pytest.raises(UserError, match="Python objects"):
-        motions.read_arrays(objects, ["weights"])
+        io.read_arrays(objects, ["weights"])
 
 
 def test_sizes_are_checked_before_memory_is_taken(tmp_path):
     path = tmp_path / "huge.npz"
     np.savez(path, weights=np.zeros((4, 2)))
-    import io
+    from io import BytesIO
     import zipfile
 
-    header = io.BytesIO()
+    header = BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**6)}
     )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("weights.npy", header.getvalue())
     with pytest.raises(UserError, match="at most"):
-        motions.read_arrays(path, ["weights"])
+        io.read_arrays(path, ["weights"])
 
 
 def test_only_the_rows_asked_for_are_read(tmp_path):
     rows = np.arange(30.0).reshape(10, 3)
     np.savez(tmp_path / "a.npz", rows=rows, fortran=np.asfortranarray(rows))
-    read = motions.read_arrays(tmp_path / "a.npz", ["rows"], max_rows=4)["rows"]
+    read = io.read_arrays(tmp_path / "a.npz", ["rows"], max_rows=4)["rows"]
     np.testing.assert_array_equal(read, rows[:4])
-    read = motions.read_arrays(tmp_path / "a.npz", ["fortran"])["fortran"]
+    read = io.read_arrays(tmp_path / "a.npz", ["fortran"])["fortran"]
     np.testing.assert_array_equal(read, rows)
