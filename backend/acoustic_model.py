@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from backend.phones import PHONES, SILENCE
 
-FRAMES_PER_SECOND = 50
 _STATES = 3
 _STAY, _NEXT, _SKIP = 0.5, 0.3, 0.2
 """Chances of a state to last, to be followed by the next, and to leave it out."""
@@ -37,7 +36,7 @@ def as_features(log_posteriors: NDArray[np.floating]) -> NDArray[np.float32]:
 
     Args:
         log_posteriors: Natural logarithms by phone id (the first stands for none), shape
-            ``(T, 1 + len(PHONES))``, at ``FRAMES_PER_SECOND``.
+            ``(T, 1 + len(PHONES))``, at ``FEATURE_RATE_HZ``.
 
     Returns:
         Shape ``(T, len(PHONES))``: logarithms less ``_PRIOR_SCALE`` of those of the

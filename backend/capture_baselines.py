@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend import audio
+from backend.audio.features import stacked_log_mel
+from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.prepared import PreparedSet, Sequence
 
 Offsets = NDArray[np.float32]
@@ -80,9 +81,9 @@ def nearest_audio(prepared: PreparedSet, training: Items[Sequence]) -> Baseline:
 
 def _moments(prepared: PreparedSet, sequence: Sequence) -> NDArray[np.float32]:
     """The sound around each frame of the motion, ``(T, features)``."""
-    features = audio.stacked_log_mel(prepared.samples(sequence))
+    features = stacked_log_mel(prepared.samples(sequence))
     times = np.arange(sequence.num_frames) / float(prepared.manifest.fps)
-    middle = np.minimum(np.round(times * audio.FEATURE_RATE_HZ).astype(np.int64), len(features) - 1)
+    middle = np.minimum(np.round(times * FEATURE_RATE_HZ).astype(np.int64), len(features) - 1)
     padded = np.pad(features, ((_CONTEXT_FRAMES,) * 2, (0, 0)), mode="edge")
     near = np.arange(2 * _CONTEXT_FRAMES + 1)
     return padded[middle[:, None] + near].reshape(len(middle), -1)

@@ -22,7 +22,9 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 
-from backend import audio, checkpoint, motion
+from backend import checkpoint, motion
+from backend.audio.features import stacked_log_mel
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.capture_protocols import mean_head
 from backend.data.prepared import PreparedSet, Sequence
 from backend.devices import memory_errors, pick_device
@@ -219,10 +221,10 @@ class CaptureModel:
         """The sound as the model takes it, with silence up to the motion's end."""
         samples = self._prepared.samples(sequence)
         seconds = sequence.num_frames / float(self._prepared.manifest.fps)
-        missing = math.ceil(seconds * audio.SAMPLE_RATE_HZ) - len(samples)
+        missing = math.ceil(seconds * SAMPLE_RATE_HZ) - len(samples)
         samples = np.pad(samples, (0, max(0, missing)))
         if self._config.speech.kind != "hubert":
-            samples = audio.stacked_log_mel(samples)
+            samples = stacked_log_mel(samples)
         return torch.from_numpy(samples)[None].to(self.device)
 
     def _other_clip(self, sequence: Sequence) -> Sequence | None:

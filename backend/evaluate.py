@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend import audio, checkpoint, metrics
+from backend import checkpoint, metrics
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.styles import Style
 from backend.evaluate_styles import style_figures, voice_figures
 from backend.heads.arkit import CLOSED_MM
@@ -25,7 +26,7 @@ from backend.inference import Style as ModelStyle
 from backend.listening import Listener
 from backend.motion import Motion
 from backend.phones import SILENCE, Phone
-from backend.spoken_clips import FPS, SpokenClip, closures, read_clips
+from backend.spoken_clips import SpokenClip, closures, read_clips
 
 _log = logging.getLogger(__name__)
 WAYS: Final = ("sound", "words", "text")
@@ -88,7 +89,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
             "model_fingerprint": predictor.fingerprint,
             "speech": arguments.speech.name,
             "alignment": arguments.alignment,
-            "seconds": round(sum(len(clip.samples) for clip in clips) / audio.SAMPLE_RATE_HZ, 2),
+            "seconds": round(sum(len(clip.samples) for clip in clips) / SAMPLE_RATE_HZ, 2),
             "closed_mm": CLOSED_MM,
             "ways": speech_figures(predictor, clips, mouth, arguments.ways),
         }
@@ -140,12 +141,12 @@ def predicted(
     *,
     style: ModelStyle | None = None,
 ) -> Motion:
-    """What the model makes of a clip at ``FPS`` in a way of listening; no style is neutral."""
+    """What the model makes of a clip at 50 Hz in a way of listening; no style is neutral."""
     return predictor.predict(
         clip.samples,
-        audio.SAMPLE_RATE_HZ,
+        SAMPLE_RATE_HZ,
         head,
-        fps=Fraction(FPS),
+        fps=Fraction(FEATURE_RATE_HZ),
         num_frames=clip.num_frames,
         style=style,
         listen="sound" if way == "sound" else "words",
@@ -165,7 +166,7 @@ def judge(
     """All figures of some clips, pooled.
 
     Args:
-        motions: Weights to judge, one per clip, ``(T, 52)`` at ``FPS``.
+        motions: Weights to judge, one per clip, ``(T, 52)`` at ``FEATURE_RATE_HZ``.
         references: What a neutral speaker's face should do.
         clips: The sounds.
         mouth: Where it is measured.
@@ -184,17 +185,17 @@ def judge(
         lip_errors.append(lip_errors_mm(motion, reference, mouth))
         in_silence.append(curves["opening_mm"][silent_frames(clip.phones, clip.num_frames)])
     joined = {name: (np.concatenate(ours[name]), np.concatenate(theirs[name])) for name in _CURVES}
-    opening, lag = metrics.lagged_correlation(*joined["opening_mm"], FPS)
+    opening, lag = metrics.lagged_correlation(*joined["opening_mm"], FEATURE_RATE_HZ)
     return {
         "closures_f1": counts.f1,
         "closures_precision": counts.precision,
         "closures_recall": counts.recall,
         "opening": opening,
         "opening_by_phone": metrics.lagged_correlation(
-            joined["opening_mm"][0], np.concatenate(by_phone), FPS
+            joined["opening_mm"][0], np.concatenate(by_phone), FEATURE_RATE_HZ
         )[0],
-        "width": metrics.lagged_correlation(*joined["width_mm"], FPS)[0],
-        "protrusion": metrics.lagged_correlation(*joined["protrusion_mm"], FPS)[0],
+        "width": metrics.lagged_correlation(*joined["width_mm"], FEATURE_RATE_HZ)[0],
+        "protrusion": metrics.lagged_correlation(*joined["protrusion_mm"], FEATURE_RATE_HZ)[0],
         "lip_error_mm": float(np.concatenate(lip_errors).mean()),
         "lag_ms": lag * 1000.0,
         "open_in_silence_mm": float(np.abs(np.concatenate(in_silence)).mean())
@@ -206,12 +207,12 @@ def judge(
 
 def phone_opening(phones: Sequence[Phone], num_frames: int) -> NDArray[np.float64]:
     """An opening per phone, smoothed by 35 ms, shape ``(num_frames,)``."""
-    times = np.arange(num_frames) / FPS
+    times = np.arange(num_frames) / FEATURE_RATE_HZ
     opening = np.zeros(num_frames)
     for phone in phones:
         inside = (times >= phone.start_seconds) & (times < phone.end_seconds)
         opening[inside] = _PHONE_OPENING[phone.symbol]
-    return np.asarray(gaussian_filter1d(opening, 0.035 * FPS))
+    return np.asarray(gaussian_filter1d(opening, 0.035 * FEATURE_RATE_HZ))
 
 
 def lip_errors_mm(
@@ -225,7 +226,7 @@ def lip_errors_mm(
 
 def silent_frames(phones: Sequence[Phone], num_frames: int) -> NDArray[np.bool_]:
     """Frames well inside a pause, where the mouth should be at rest."""
-    times = np.arange(num_frames) / FPS
+    times = np.arange(num_frames) / FEATURE_RATE_HZ
     silent = np.zeros(num_frames, dtype=bool)
     for phone in phones:
         if phone.symbol == SILENCE:

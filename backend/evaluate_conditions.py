@@ -18,9 +18,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from backend import audio
-from backend.data import sound_conditions
-from backend.data.sound_conditions import SPEECH_EFFECTS, Samples
+from backend.audio import degradations
+from backend.audio.degradations import SPEECH_EFFECTS, Samples
+from backend.audio.load import read_sound, resample
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.styles import Style
 from backend.errors import UserError
 from backend.evaluate import judge, predicted
@@ -40,10 +41,10 @@ _WORDLESS_SECONDS: Final = 10.0
 _EDGE_FRAMES: Final = 25
 WORDLESS: Final[dict[str, Callable[[int, np.random.Generator], Samples]]] = {
     "silence": lambda length, _: np.zeros(length, np.float32),
-    "white noise": sound_conditions.noise,
-    "pink noise": lambda length, rng: sound_conditions.noise(length, rng, exponent=1.0),
-    "music": sound_conditions.music,
-    "laughter": sound_conditions.laughter,
+    "white noise": degradations.noise,
+    "pink noise": lambda length, rng: degradations.noise(length, rng, exponent=1.0),
+    "music": degradations.music,
+    "laughter": degradations.laughter,
 }
 """Sounds in which nobody speaks: length in samples and chance -> samples."""
 
@@ -162,9 +163,9 @@ def _through_file(samples: Samples, rate_hz: int) -> Samples:
     """Written at another rate in 16 bits, and read as users' files are read."""
     with tempfile.TemporaryDirectory(prefix="ptalker-") as folder:
         path = Path(folder) / "speech.wav"
-        resampled = audio.resample(samples, audio.SAMPLE_RATE_HZ, rate_hz)
+        resampled = resample(samples, SAMPLE_RATE_HZ, rate_hz)
         soundfile.write(path, np.clip(resampled, -1.0, 1.0), rate_hz, subtype="PCM_16")
-        read = audio.read(path).samples
+        read = read_sound(path).samples
     return np.pad(read, (0, max(0, len(samples) - len(read))))[: len(samples)]
 
 
@@ -218,7 +219,7 @@ def _wordless_figures(
     predictor: Predictor, name: str, mouth: Mouth, arguments: ConditionsArguments
 ) -> dict[str, dict[str, float]]:
     """How far the mouth opens, in mm, where nobody speaks, by way of listening."""
-    length = int(_WORDLESS_SECONDS * audio.SAMPLE_RATE_HZ)
+    length = int(_WORDLESS_SECONDS * SAMPLE_RATE_HZ)
     samples = WORDLESS[name](length, _chance(name, 0, arguments.seed))
     clip = SpokenClip(name, samples, "", ())
     figures = {}

@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend import audio, metrics
-from backend.data.prosody import measure_prosody, voice_character
+from backend import metrics
+from backend.audio.features import stacked_log_mel
+from backend.audio.prosody import measure_prosody, voice_character
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.styles import Style, style_for_voice, training_styles, unseen_styles
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import INTEROCULAR_MM
 from backend.model import PTalker
 from backend.model.style_fit import fit_style
 from backend.phones import phone_frames
-from backend.spoken_clips import FPS, SpokenClip, closures
+from backend.spoken_clips import SpokenClip, closures
 
 NUM_STYLES: Final = 32
 EXEMPLAR_SECONDS: Final = 5.0
@@ -111,10 +113,13 @@ def voice_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
     for number in range(NUM_STYLES):
         clip = clips[number % len(clips)]
         prosody = measure_prosody(
-            clip.samples, sample_rate=audio.SAMPLE_RATE_HZ, num_frames=clip.num_frames, fps=FPS
+            clip.samples,
+            sample_rate=SAMPLE_RATE_HZ,
+            num_frames=clip.num_frames,
+            fps=FEATURE_RATE_HZ,
         )
         style = style_for_voice(voice_character(clip.samples, prosody, clip.phones), rng)
-        sound = torch.from_numpy(audio.stacked_log_mel(clip.samples))[None]
+        sound = torch.from_numpy(stacked_log_mel(clip.samples))[None]
         codes = model.encode_audio_style(sound), model.neutral_style()
         voiced, unstyled = (generate(model, clip, code, told=True) for code in codes)
         truth = clip.articulated(clip.phones, style)
@@ -127,8 +132,10 @@ def voice_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
 
 def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, told: bool) -> Motion:
     """Weights of a clip in a code's style, told its true phones or hearing sound alone."""
-    speech = torch.from_numpy(audio.stacked_log_mel(clip.samples))[None]
-    phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FPS, certain=True))[None]
+    speech = torch.from_numpy(stacked_log_mel(clip.samples))[None]
+    phones = torch.from_numpy(
+        phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, certain=True)
+    )[None]
     weights = model.generate(
         speech, code, num_frames=clip.num_frames, phones=phones if told else None, mode="parallel"
     )
@@ -139,7 +146,7 @@ def _exemplar(clips: Sequence[SpokenClip], style: Style, number: int) -> Motion:
     """Five seconds of another sentence in the style."""
     clip = clips[number % len(clips)]
     motion = clip.articulated(clip.phones, style)
-    return motion[: round(EXEMPLAR_SECONDS * FPS)]
+    return motion[: round(EXEMPLAR_SECONDS * FEATURE_RATE_HZ)]
 
 
 def _ratio(

@@ -16,10 +16,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.devices import num_cores
 from backend.errors import UserError
-from backend.pauses import SAMPLE_RATE
 
 MISSING: Final = (
     "Moonshine's encoder is not installed: install the packages that stand in"
@@ -50,7 +49,7 @@ def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
             the square of it.
 
     Returns:
-        Shape ``(T, WIDTH)``, ``T`` frames of ``1 / FRAMES_PER_SECOND`` s, the last one begun.
+        Shape ``(T, WIDTH)``, ``T`` frames of ``1 / FEATURE_RATE_HZ`` s, the last one begun.
 
     Raises:
         UserError: ``is_installed`` says no.
@@ -67,7 +66,7 @@ def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
     """Linear between the middles of what each vector hears, at the middle of each frame."""
-    per_frame = SAMPLE_RATE // FRAMES_PER_SECOND
+    per_frame = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
     middles = (np.arange(-(-num_samples // per_frame)) + 0.5) * per_frame
     places = np.clip((middles - _MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
     before = places.astype(np.int64)

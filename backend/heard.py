@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.pauses import HOP, SAMPLE_RATE, active_frames
+from backend.audio.rates import SAMPLE_RATE_HZ
+from backend.audio.segmentation import HOP, active_frames
 from backend.phones import SILENCE, Phone
 from backend.recogniser import Piece, Word
 
@@ -110,7 +111,7 @@ def joined(
     phones: list[Phone] = []
     words: list[Word] = []
     for (first, _), piece, good in zip(cuts, pieces, trusted, strict=True):
-        start = first / SAMPLE_RATE
+        start = first / SAMPLE_RATE_HZ
         if good:
             phones += [
                 Phone(p.symbol, p.start_seconds + start, p.end_seconds + start)

@@ -20,7 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend import audio, checkpoint, motion
+from backend import checkpoint, motion
+from backend.audio.features import stacked_log_mel
+from backend.audio.load import resample
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.upper_face import add_blinks
 from backend.devices import memory_errors, num_cores, pick_device
 from backend.errors import Cancelled, UserError
@@ -222,8 +225,8 @@ class Predictor:
             warn(f"This model cannot decode {decoder}; it does {config.modes[0]}.")
             decoder = config.modes[0]
         taken: dict[str, float] = {}
-        samples = audio.resample(samples, sample_rate_hz)
-        num_rows = max(1, math.ceil(len(samples) / audio.SAMPLE_RATE_HZ * config.motion_fps))
+        samples = resample(samples, sample_rate_hz)
+        num_rows = max(1, math.ceil(len(samples) / SAMPLE_RATE_HZ * config.motion_fps))
         with _timed(taken, "features"):
             speech = self._speech_input(samples)
         has_failed = threading.Event()
@@ -279,7 +282,7 @@ class Predictor:
                 "words": " ".join(word.text for word in heard.words)[:10_000],
                 "style_strength": style_strength,
                 "topology": head.topology.name,
-                "audio_seconds": round(len(samples) / audio.SAMPLE_RATE_HZ, 3),
+                "audio_seconds": round(len(samples) / SAMPLE_RATE_HZ, 3),
                 "num_frames": num_frames,
                 "num_shapes": len(names),
                 "largest_vertex_error_mm": round(error_mm, 5),
@@ -331,7 +334,7 @@ class Predictor:
     def _speech_input(self, samples: NDArray[np.float32]) -> torch.Tensor:
         if self._model.config.speech.kind == "hubert":
             return torch.from_numpy(samples)[None]
-        return torch.from_numpy(audio.stacked_log_mel(samples))[None]
+        return torch.from_numpy(stacked_log_mel(samples))[None]
 
     def _code(self, style: Style | None, strength: float) -> torch.Tensor:
         code: torch.Tensor = self._model.neutral_style()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backend.audio import MAX_SECONDS
+from backend.audio.load import MAX_SECONDS
 from backend.errors import UserError
 from backend.motion import frame_rate
 from backend.protocol import GenerateRequest, StyleRequest

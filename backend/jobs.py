@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Protocol
 
-from backend import audio, motion, version
+from backend import motion, version
+from backend.audio.load import SILENT, Sound, read_sound
 from backend.devices import limit_threads
 from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
@@ -47,7 +48,7 @@ class Inputs:
     """What a generate request names, read."""
 
     request: GenerateRequest
-    sound: audio.Sound
+    sound: Sound
     head: Head
     read_seconds: float
 
@@ -111,8 +112,8 @@ class Worker:
         request, sound, schedule = inputs.request, inputs.sound, schedule or self._schedule
         started = time.monotonic()
         warnings = list(sound.warnings)
-        if audio.SILENT in warnings:
-            raise UserError(audio.SILENT)
+        if SILENT in warnings:
+            raise UserError(SILENT)
         asked = request.duration_seconds
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
@@ -193,7 +194,7 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     mesh = read_head(request.head)
     points = read_face_points(request.head)
     head = identify(*mesh, topology=request.topology, face_points=points)
-    sound = audio.read(
+    sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
         duration_seconds=request.duration_seconds,
@@ -223,7 +224,7 @@ def bundled_checkpoints() -> list[str]:
     return sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
 
 
-def _seconds(request: GenerateRequest, sound: audio.Sound) -> float:
+def _seconds(request: GenerateRequest, sound: Sound) -> float:
     """Length to animate: what was asked for, unless the file ends before."""
     if request.duration_seconds is None or request.duration_seconds > sound.seconds + 0.001:
         return sound.seconds

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import transcriber
-from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
+from backend.audio.segmentation import active_frames, cut_at_pauses, prepare_sound
 from backend.errors import UserError
 from backend.heard import Heard, joined, judged
 from backend.letter_to_sound import words_of
-from backend.pauses import SAMPLE_RATE, active_frames, cut_at_pauses, prepare_sound
 from backend.recogniser import Piece, align_words, hear_words, place_words
 
 _POLL_SECONDS = 0.1
@@ -177,7 +177,7 @@ class Listener:
             _raise_if(is_cancelled)
             tasks.append((part, transcriber.transcribe(part), heard))
             if report is not None:
-                report(end / SAMPLE_RATE, len(sound) / SAMPLE_RATE)
+                report(end / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ)
         return self._work(tasks, _part(progress, _TRANSCRIBING_SHARE, 1.0), is_cancelled)
 
     def _work(
@@ -186,14 +186,14 @@ class Listener:
         progress: Progress | None,
         is_cancelled: Callable[[], bool] | None,
     ) -> list[Piece]:
-        total = sum(len(sound) for sound, _, _ in tasks) / SAMPLE_RATE
+        total = sum(len(sound) for sound, _, _ in tasks) / SAMPLE_RATE_HZ
         done = 0.0
         if self._workers <= 1:
             pieces = []
             for task in tasks:
                 _raise_if(is_cancelled)
                 pieces.append(_one(*task))
-                done += len(task[0]) / SAMPLE_RATE
+                done += len(task[0]) / SAMPLE_RATE_HZ
                 if progress is not None:
                     progress(done, total)
             return pieces
@@ -208,7 +208,7 @@ class Listener:
         try:
             futures = [pool.submit(_one, *task) for task in tasks]
             seconds = {
-                future: len(sound) / SAMPLE_RATE
+                future: len(sound) / SAMPLE_RATE_HZ
                 for future, (sound, _, _) in zip(futures, tasks, strict=True)
             }
             waiting: set[Future[Piece]] = set(futures)
@@ -264,7 +264,7 @@ def _part_of(
     """Those between two samples; where pieces are cut, a frame begins."""
     if log_posteriors is None:
         return None
-    samples_per_frame = SAMPLE_RATE // FRAMES_PER_SECOND
+    samples_per_frame = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
     return log_posteriors[start // samples_per_frame : -(-end // samples_per_frame)]
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from backend import checkpoint
+from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.batches import motion_of
-from backend.data.dataset import FPS, Clip, SpeechData
+from backend.data.dataset import Clip, SpeechData
 from backend.data.styles import PRESETS, Style
 from backend.model import PTalker
 from backend.model.style_fit import fit_style
@@ -85,7 +86,7 @@ def named_styles(model: PTalker, data: SpeechData) -> dict[str, list[float]]:
 def _code_of(model: PTalker, data: SpeechData, clip: Clip, style: Style) -> Tensor:
     device = model.fusion.neutral.device
     motion = torch.from_numpy(motion_of(data, clip, style)[None, :_EXEMPLAR_FRAMES]).to(device)
-    phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FPS)[None])
+    phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ)[None])
     code = model.encode_motion_style(motion)
     return fit_style(model, motion, code, phones[:, :_EXEMPLAR_FRAMES].to(device))[0]
 

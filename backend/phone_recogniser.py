@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from backend import frozen_ear
-from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
+from backend.audio.segmentation import cut_at_pauses, prepare_sound
 from backend.errors import Cancelled
 from backend.heard import Heard
 from backend.model.phone_head import PhoneHead
-from backend.pauses import SAMPLE_RATE, cut_at_pauses, prepare_sound
 from backend.phones import PHONES, Phone
 
 HEAD_PATH: Final = Path(__file__).parent / "phone_head.safetensors"
@@ -80,14 +80,14 @@ def fill_gaps(
     for first, end in heard.gaps:
         if is_cancelled():
             raise Cancelled
-        begins = first * FRAMES_PER_SECOND // SAMPLE_RATE
+        begins = first * FEATURE_RATE_HZ // SAMPLE_RATE_HZ
         own = None if own_log_posteriors is None else own_log_posteriors[begins:]
-        start = first / SAMPLE_RATE
+        start = first / SAMPLE_RATE_HZ
         phones += [
             Phone(one.symbol, start + one.start_seconds, start + one.end_seconds)
             for one in recognise_phones(sound[first:end], own)
         ]
-        progress(end / SAMPLE_RATE, len(sound) / SAMPLE_RATE, "s")
+        progress(end / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ, "s")
     in_order = sorted(phones, key=lambda phone: phone.start_seconds)
     is_certain = heard.is_certain or not heard.phones  # words that may be wrong stay so
     return replace(heard, phones=tuple(in_order), is_certain=is_certain)
@@ -142,7 +142,7 @@ def _likeliest(scores: NDArray[np.floating]) -> list[Phone]:
             is_first = bool(was_first[frame, phone])
     edges = [0, *(np.flatnonzero(np.diff(spoken)) + 1).tolist(), num_frames]
     return [
-        Phone(PHONES[spoken[start]], start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND)
+        Phone(PHONES[spoken[start]], start / FEATURE_RATE_HZ, end / FEATURE_RATE_HZ)
         for start, end in pairwise(edges)
     ]
 

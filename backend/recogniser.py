@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import acoustic_model
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.letter_to_sound import pronounce
-from backend.pauses import SAMPLE_RATE
 from backend.phones import PHONE_IDS, SILENCE, Phone, from_arpabet, merge_silences, phone_frames
 
 _FRAMES_PER_SECOND = 100
@@ -108,11 +108,13 @@ def _pocketsphinx() -> Any:
 def _new_decoder(*, for_text: bool) -> Any:
     pocketsphinx = _pocketsphinx()
     if not for_text:
-        return pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", maxhmmpf=_MOST_STATES)
+        return pocketsphinx.Decoder(
+            samprate=SAMPLE_RATE_HZ, loglevel="FATAL", maxhmmpf=_MOST_STATES
+        )
     # Without the best path through the lattice, whose word times the phones' alignment cannot
     # always follow; with beams so wide that an odd pronunciation is not given up.
     return pocketsphinx.Decoder(
-        samprate=SAMPLE_RATE,
+        samprate=SAMPLE_RATE_HZ,
         loglevel="FATAL",
         lm=None,
         bestpath=False,
@@ -148,7 +150,7 @@ def _new_ear_decoder(**settings: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         acoustic_model.write_acoustic_model(Path(folder))
         return pocketsphinx.Decoder(
-            hmm=folder, samprate=SAMPLE_RATE, loglevel="FATAL", bestpath=False, **settings
+            hmm=folder, samprate=SAMPLE_RATE_HZ, loglevel="FATAL", bestpath=False, **settings
         )
 
 
@@ -215,7 +217,7 @@ def hear_words_by_ear(log_posteriors: NDArray[np.floating]) -> Piece:
 
 
 def _by_ear(decoder: Any, log_posteriors: NDArray[np.floating]) -> Piece:
-    rate = acoustic_model.FRAMES_PER_SECOND
+    rate = FEATURE_RATE_HZ
     features = acoustic_model.as_features(log_posteriors)
     _pass(decoder, partial(decoder.process_cep, features.tobytes(), full_utt=True))
     phones: list[Phone] = []
@@ -249,7 +251,7 @@ def _goodness(phones: Sequence[Phone], log_posteriors: NDArray[np.floating]) -> 
     The geometric mean, while something is spoken, of the probability of the phone as a share of
     that of the likeliest one.
     """
-    ids = phone_frames(phones, len(log_posteriors), acoustic_model.FRAMES_PER_SECOND)
+    ids = phone_frames(phones, len(log_posteriors), FEATURE_RATE_HZ)
     spoken = np.flatnonzero(ids > PHONE_IDS[SILENCE])
     if not len(spoken):
         return 0.0

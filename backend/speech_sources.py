@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, HubertConfig
 
-from backend import audio, checkpoint
+from backend import checkpoint
+from backend.audio.features import stacked_log_mel
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.config import SpeechEncoderConfig
 from backend.data.capture_batches import Ear
 from backend.errors import UserError
@@ -122,13 +124,13 @@ def frozen_ear(model: PTalker) -> tuple[Ear | None, float]:
     ear, speech = model.speech_content, model.config.speech
     is_frozen = speech.frozen == "everything"
     if ear.hears_waveform and not is_frozen:
-        return None, float(audio.SAMPLE_RATE_HZ)
+        return None, float(SAMPLE_RATE_HZ)
     device = next(model.parameters()).device
 
     @torch.no_grad()
     def hear(samples: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
         model.eval()
-        rows = samples if ear.hears_waveform else audio.stacked_log_mel(samples)
+        rows = samples if ear.hears_waveform else stacked_log_mel(samples)
         batch = torch.from_numpy(rows)[None].to(device)
         lengths = torch.tensor([len(rows)], device=device)
         if ear.hears_waveform:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend import metrics
+from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.batches import motion_of, plain_batch
-from backend.data.dataset import FPS, SpeechData
+from backend.data.dataset import SpeechData
 from backend.data.styles import Style, validation_styles
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth
@@ -40,7 +41,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
             pairs.append((opening, true))
         figures[f"closures_f1_{told}"] = counts.f1
         ours, true = (np.concatenate(curves) for curves in zip(*pairs, strict=True))
-        figures[f"opening_{told}"] = metrics.lagged_correlation(ours, true, FPS)[0]
+        figures[f"opening_{told}"] = metrics.lagged_correlation(ours, true, FEATURE_RATE_HZ)[0]
     ratios = []
     for number, style in enumerate(validation_styles(_STYLES)):
         clip, other = clips[number % len(clips)], clips[-1 - number % len(clips)]

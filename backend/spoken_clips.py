@@ -8,20 +8,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import audio, metrics
+from backend import metrics
+from backend.audio.features import num_feature_frames
+from backend.audio.load import read_sound
+from backend.audio.prosody import measure_prosody
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.articulation import articulate
-from backend.data.prosody import measure_prosody
 from backend.data.styles import Style
 from backend.errors import UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.phones import BILABIALS, SILENCE, Phone, from_arpabet
-
-FPS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,20 @@ class SpokenClip:
 
     @property
     def num_frames(self) -> int:
-        """Length at ``FPS``."""
-        return audio.num_feature_frames(len(self.samples))
+        """Length at ``FEATURE_RATE_HZ``."""
+        return num_feature_frames(len(self.samples))
 
     def articulated(self, phones: Sequence[Phone], style: Style) -> NDArray[np.float32]:
         """What the articulation model makes of phones at this sound's loudness and pitch."""
         prosody = measure_prosody(
-            self.samples, sample_rate=audio.SAMPLE_RATE_HZ, num_frames=self.num_frames, fps=FPS
+            self.samples,
+            sample_rate=SAMPLE_RATE_HZ,
+            num_frames=self.num_frames,
+            fps=FEATURE_RATE_HZ,
         )
         return articulate(
-            phones, style=style, num_frames=self.num_frames, fps=FPS, energy=prosody.energy,
-            f0=prosody.f0, blinks=False,
+            phones, style=style, num_frames=self.num_frames, fps=FEATURE_RATE_HZ,
+            energy=prosody.energy, f0=prosody.f0, blinks=False,
         )  # fmt: skip
 
 
@@ -68,17 +71,17 @@ def read_clips(folder: Path, alignment: str) -> list[SpokenClip]:
         if entry.get("phones"):
             phones = tuple(Phone(from_arpabet(row[0]), row[1], row[2]) for row in entry["phones"])
             sound = folder / entry.get("file", f"{name}.wav")
-            clips.append(SpokenClip(name, audio.read(sound).samples, entry["text"], phones))
+            clips.append(SpokenClip(name, read_sound(sound).samples, entry["text"], phones))
     if not clips:
         raise UserError(f"{path} holds no recording with phones.")
     return clips
 
 
 def closures(phones: Sequence[Phone], opening_mm: NDArray[np.floating]) -> metrics.ClosureCounts:
-    """Closures that an opening at ``FPS`` shows, against p, b and m."""
+    """Closures that an opening at ``FEATURE_RATE_HZ`` shows, against p, b and m."""
     rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in phones]
     return metrics.match_closures(
         metrics.runs_of(rows, BILABIALS),
-        metrics.closed_intervals(opening_mm, FPS, CLOSED_MM),
+        metrics.closed_intervals(opening_mm, FEATURE_RATE_HZ, CLOSED_MM),
         silences=[(start, end) for symbol, start, end in rows if symbol == SILENCE],
     )

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.articulation import articulate
 from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
 from backend.data.crops import draw_crop
-from backend.data.dataset import FPS, SpeechData
+from backend.data.dataset import SpeechData
 from backend.data.styles import Style
 from backend.model import PTalker, frame_mask
 from backend.motion import at_times
@@ -73,7 +74,7 @@ def lip_batch(
             clip.phones,
             style=Style.sample(rng),
             num_frames=clip.num_frames,
-            fps=FPS,
+            fps=FEATURE_RATE_HZ,
             energy=data.energy(clip),
             f0=data.pitch(clip),
             blinks=rng.random() < _BLINK_SHARE,
@@ -92,11 +93,11 @@ def lip_batch(
 def _captured(motion: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """A motion as a camera of another rate saw it, with the noise of what solves it."""
     rate = rng.uniform(*_CAMERA_FPS)
-    frames = max(2, round(len(motion) / FPS * rate))
-    seen = at_times(motion, np.arange(frames) / rate, rate=FPS)
+    frames = max(2, round(len(motion) / FEATURE_RATE_HZ * rate))
+    seen = at_times(motion, np.arange(frames) / rate, rate=FEATURE_RATE_HZ)
     noise = rng.normal(0.0, _CAMERA_NOISE, seen.shape).astype(np.float32)
     seen = np.maximum(seen + noise, 0.0)
-    return at_times(seen, np.arange(len(motion)) / FPS, rate=rate)
+    return at_times(seen, np.arange(len(motion)) / FEATURE_RATE_HZ, rate=rate)
 
 
 def lip_stage(

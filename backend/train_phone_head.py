@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from backend import frozen_ear, metrics
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
+from backend.audio.segmentation import prepare_sound
 from backend.data.batches import IGNORED
 from backend.data.sound_augmentation import at_pace, disturbed, no_speech
 from backend.data.speech import Corpus, Utterance, load_corpus
@@ -25,10 +27,9 @@ from backend.errors import UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.model import frame_mask
 from backend.model.phone_head import PhoneHead
-from backend.pauses import SAMPLE_RATE, prepare_sound
 from backend.phone_recogniser import HEAD_PATH
 from backend.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
-from backend.spoken_clips import FPS, closures
+from backend.spoken_clips import closures
 from backend.training_loop import Stage, run_stage
 
 _SECONDS: Final = (2.0, 6.0)
@@ -146,7 +147,7 @@ def head_stage(
         for told, features in heard:
             every = torch.ones(1, len(features), dtype=torch.bool)
             found = module(features[None], every)[0].argmax(-1).cpu().numpy()
-            truth = phone_frames(told, len(found), FPS)
+            truth = phone_frames(told, len(found), FEATURE_RATE_HZ)
             spoken = truth > PHONE_IDS[SILENCE]
             right += int((found == truth)[spoken].sum())
             total += int(spoken.sum())
@@ -190,16 +191,16 @@ def head_batch(
     features, labels = [], []
     for _ in range(batch_size):
         kind = kinds[-1] if rng.random() < _SYNTHETIC_SHARE else kinds[0]
-        length = round(rng.uniform(*_SECONDS) * SAMPLE_RATE)
+        length = round(rng.uniform(*_SECONDS) * SAMPLE_RATE_HZ)
         if rng.random() < _SILENT_SHARE:
             sound = no_speech(length, rng)
-            phones = [Phone(SILENCE, 0.0, length / SAMPLE_RATE)]
+            phones = [Phone(SILENCE, 0.0, length / SAMPLE_RATE_HZ)]
         else:
             sound, phones = _stretch(corpus, kind, length, rng)
             other = corpus.samples(kind[int(rng.integers(len(kind)))])
             sound = disturbed(sound, other, rng)
         vectors = encoded(sound)
-        ids = phone_frames(phones, len(vectors), FPS)
+        ids = phone_frames(phones, len(vectors), FEATURE_RATE_HZ)
         features.append(torch.from_numpy(vectors))
         labels.append(torch.from_numpy(np.where(ids > 0, ids, IGNORED)))
     return (
@@ -219,15 +220,15 @@ def _stretch(
     while num_samples < length:
         utterance = utterances[int(rng.integers(len(utterances)))]
         sound, pace = at_pace(corpus.samples(utterance), rng)
-        start = num_samples / SAMPLE_RATE
+        start = num_samples / SAMPLE_RATE_HZ
         phones += [
             Phone(one.symbol, start + one.start_seconds * pace, start + one.end_seconds * pace)
             for one in utterance.phones
         ]
-        gap = np.zeros(int(rng.uniform(0.0, _GAP_SECONDS) * SAMPLE_RATE), np.float32)
+        gap = np.zeros(int(rng.uniform(0.0, _GAP_SECONDS) * SAMPLE_RATE_HZ), np.float32)
         sounds += [sound, gap]
         num_samples += len(sound) + len(gap)
-        said, end = phones[-1].end_seconds, num_samples / SAMPLE_RATE
+        said, end = phones[-1].end_seconds, num_samples / SAMPLE_RATE_HZ
         if said < end:
             phones.append(Phone(SILENCE, said, end))
     return np.concatenate(sounds), phones

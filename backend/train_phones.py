@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backend import metrics
+from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.batches import IGNORED, phone_batch
-from backend.data.dataset import FPS, Clip, SpeechData
+from backend.data.dataset import Clip, SpeechData
 from backend.data.phone_errors import corrupt
 from backend.model import SpeechContentEncoder
 from backend.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
@@ -117,9 +118,9 @@ def _judge_ear(ear: nn.Module, data: SpeechData) -> dict[str, float]:
         features = torch.from_numpy(data.features(clip))[None]
         lengths = torch.tensor([clip.num_frames])
         heard = ear(features, lengths)[0].argmax(-1).cpu().numpy()
-        told = phone_frames(corrupt(clip.phones, rng), clip.num_frames, FPS)
+        told = phone_frames(corrupt(clip.phones, rng), clip.num_frames, FEATURE_RATE_HZ)
         mended = ear(features, lengths, torch.from_numpy(told)[None])[0].argmax(-1).cpu().numpy()
-        truth = phone_frames(clip.phones, clip.num_frames, FPS)
+        truth = phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ)
         spoken = truth > PHONE_IDS[SILENCE]
         right += int((heard == truth)[spoken].sum())
         told_right += int((mended == truth)[spoken].sum())
@@ -136,7 +137,7 @@ def closures(
     rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in clip.phones]
     return metrics.match_closures(
         metrics.runs_of(rows, BILABIALS),
-        metrics.closed_intervals(opening_mm, FPS, threshold_mm),
+        metrics.closed_intervals(opening_mm, FEATURE_RATE_HZ, threshold_mm),
         silences=[(start, end) for symbol, start, end in rows if symbol == SILENCE],
     )
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.letter_to_sound import words_of
-from backend.pauses import SAMPLE_RATE
 
 _log = logging.getLogger(__name__)
 _OPTIONS = {"vad_threshold": "0", "return_audio_data": "false"}
@@ -47,7 +47,7 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
     samples = (sound.astype(np.float32) / 32768.0).tolist()
     try:
         with _one_at_a_time:
-            lines = _moonshine().transcribe_without_streaming(samples, SAMPLE_RATE).lines
+            lines = _moonshine().transcribe_without_streaming(samples, SAMPLE_RATE_HZ).lines
     except MoonshineError as error:
         raise UserError(
             f"The speech recogniser failed ({error}): try again, or listen to sound."

@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from backend import audio
+
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.evaluate import predicted
 from backend.heads.mesh_files import read_face_points, read_head
@@ -30,7 +31,7 @@ from backend.inference import Predictor
 from backend.jobs import checkpoint_folder
 from backend.motion import Motion
 from backend.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
-from backend.spoken_clips import FPS, SpokenClip, read_clips
+from backend.spoken_clips import SpokenClip, read_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_HEAD = ROOT / "backend" / "demo" / "head.npz"
@@ -118,7 +119,7 @@ def strip(motion: Motion, who: Portrait, clip: SpokenClip) -> Picture:
     """Moments of a clip in rows, each a face over its close-up over its phone."""
     cells = []
     for symbol, seconds in moments(clip.phones):
-        frame = min(round(seconds * FPS), len(motion.weights) - 1)
+        frame = min(round(seconds * FEATURE_RATE_HZ), len(motion.weights) - 1)
         points = posed(motion, who, frame)
         views = [who.draw(points, size=_STRIP_PIXELS, is_close_up=near) for near in (False, True)]
         cells.append(np.concatenate([*views, label(f"{symbol}  {seconds:.2f} s", _STRIP_PIXELS)]))
@@ -137,13 +138,13 @@ def film(path: Path, motions: dict[str, Motion], who: Portrait, clip: SpokenClip
     """All styles side by side with the sound, H.264 and AAC; appears when it is whole."""
     partial = path.with_suffix(".part.mp4")
     names = np.concatenate([label(name, _FILM_PIXELS) for name in motions], axis=1)
-    step = FPS // FILM_FPS
-    spoken = {round(phone.start_seconds * FPS): phone.symbol for phone in clip.phones}
+    step = FEATURE_RATE_HZ // FILM_FPS
+    spoken = {round(phone.start_seconds * FEATURE_RATE_HZ): phone.symbol for phone in clip.phones}
     with av.open(str(partial), "w") as container:
         video = container.add_stream("h264", rate=FILM_FPS, options={"crf": "20"})
         video.width, video.height = _FILM_PIXELS * len(motions), _FILM_PIXELS + 2 * _LABEL_PIXELS
         video.pix_fmt = "yuv420p"
-        sound = container.add_stream("aac", rate=audio.SAMPLE_RATE_HZ, layout="mono")
+        sound = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
         symbol = SILENCE
         for frame in range(0, min(len(motion.weights) for motion in motions.values()), step):
             for past in range(frame, frame + step):
@@ -158,7 +159,7 @@ def film(path: Path, motions: dict[str, Motion], who: Portrait, clip: SpokenClip
         container.mux(video.encode(None))
         loud = np.clip(clip.samples * 32767.0, -32768, 32767).astype(np.int16)
         samples = av.AudioFrame.from_ndarray(loud[None], format="s16", layout="mono")
-        samples.sample_rate = audio.SAMPLE_RATE_HZ
+        samples.sample_rate = SAMPLE_RATE_HZ
         container.mux(sound.encode(samples))
         container.mux(sound.encode(None))
     partial.replace(path)

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend import audio
+from backend.audio.features import NUM_FEATURES, normalise
+from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.articulation import articulate
 from backend.data.crops import draw_crop
-from backend.data.dataset import FPS, Clip, SpeechData
+from backend.data.dataset import Clip, SpeechData
 from backend.data.feature_augmentation import augment, mask, no_speech
 from backend.data.phone_errors import corrupt
 from backend.data.styles import Style, style_for_voice, training_styles
@@ -77,7 +78,7 @@ def phone_batch(
     recipe = MotionRecipe(exact_share=0.0, corrupted_share=told_share)
     told = np.zeros((batch_size, num_frames), np.int64)
     rng = np.random.default_rng((seed, 1, number))
-    speech = np.zeros((batch_size, num_frames, audio.NUM_FEATURES), np.float32)
+    speech = np.zeros((batch_size, num_frames, NUM_FEATURES), np.float32)
     phones = np.full((batch_size, num_frames), IGNORED, np.int64)
     lengths = np.zeros(batch_size, np.int64)
     for row in range(batch_size):
@@ -108,13 +109,13 @@ def augmented_features(
     if rng.random() >= CLEAN_SHARE:
         other = data.train[int(rng.integers(len(data.train)))]
         mel = augment(mel, rng, babble=data.mel(other))
-    return audio.normalise(mel).reshape(clip.num_frames, audio.NUM_FEATURES)
+    return normalise(mel).reshape(clip.num_frames, NUM_FEATURES)
 
 
 def _features_without_speech(num_frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Features while nobody speaks, shape ``(num_frames, 160)``."""
     mel = augment(no_speech(2 * num_frames, rng), rng)
-    return audio.normalise(mel).reshape(num_frames, audio.NUM_FEATURES)
+    return normalise(mel).reshape(num_frames, NUM_FEATURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class MotionRecipe:
 
     Attributes:
         batch_size: Sequences ``B``.
-        num_frames: Length ``T`` at ``FPS``; shorter clips are padded.
+        num_frames: Length ``T`` at ``FEATURE_RATE_HZ``; shorter clips are padded.
         style_frames: Shortest and longest style clip.
         num_styles: Training styles with an identity, which ``speaker`` numbers.
         neutral_share: Sequences in the neutral style, most with no source of style: what the
@@ -164,7 +165,7 @@ def motion_of(data: SpeechData, clip: Clip, style: Style) -> NDArray[np.float32]
         clip.phones,
         style=style,
         num_frames=clip.num_frames,
-        fps=FPS,
+        fps=FEATURE_RATE_HZ,
         energy=data.energy(clip),
         f0=data.pitch(clip),
         blinks=False,
@@ -264,7 +265,9 @@ def _styled(
     strength = rng.uniform(*STRENGTHS) if rng.random() < recipe.scaled_share else 1.0
     style = Style.neutral().blend(shown.style, strength)
     if span is None:
-        motion = articulate([], style=style, num_frames=num_frames, fps=FPS, blinks=False)
+        motion = articulate(
+            [], style=style, num_frames=num_frames, fps=FEATURE_RATE_HZ, blinks=False
+        )
     else:
         motion = motion_of(data, clip, style)[span]
     exemplar = _exemplar(data, recipe, shown.style, rng) if shown.is_seen else _NO_MOTION
@@ -282,7 +285,7 @@ def _styled(
 
 
 _NO_MOTION = np.zeros((2, len(ARKIT_NAMES)), np.float32)
-_NO_SOUND = np.zeros((2, audio.NUM_FEATURES), np.float32)
+_NO_SOUND = np.zeros((2, NUM_FEATURES), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +334,9 @@ def _told_phones(clip: Clip, recipe: MotionRecipe, rng: np.random.Generator) -> 
     """What the model is told is said in a clip: the truth, a recogniser's errors, or nothing."""
     kind = rng.random()
     if kind < recipe.exact_share:
-        return phone_frames(clip.phones, clip.num_frames, FPS, certain=True)
+        return phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, certain=True)
     if kind < recipe.exact_share + recipe.corrupted_share:
-        return phone_frames(corrupt(clip.phones, rng), clip.num_frames, FPS)
+        return phone_frames(corrupt(clip.phones, rng), clip.num_frames, FEATURE_RATE_HZ)
     return np.zeros(clip.num_frames, np.int64)
 
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend import audio
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data import prepared
 from backend.data.prepared import PreparedSet
 from backend.data.prepared import Sequence as Clip
@@ -66,7 +66,7 @@ class HeardSpeech:
         """The sound, with silence up to the motion's end."""
         samples = self._data.samples(clip)
         seconds = clip.num_frames / float(self._data.manifest.fps)
-        missing = math.ceil(seconds * audio.SAMPLE_RATE_HZ) - len(samples)
+        missing = math.ceil(seconds * SAMPLE_RATE_HZ) - len(samples)
         return np.pad(samples, (0, max(0, missing)))
 
     def speech(self, clip: Clip) -> NDArray[np.float32]:
@@ -225,7 +225,7 @@ def _collate(rows: Sequence[_Row]) -> TrainingBatch:
 def _padded(arrays: Sequence[NDArray[np.float32] | NDArray[np.int64]]) -> Tensor:
     """Arrays side by side, filled with zeros at the end; none is too short for an encoder."""
     first = arrays[0]
-    least = audio.SAMPLE_RATE_HZ if first.ndim == 1 and first.dtype == np.float32 else 1
+    least = SAMPLE_RATE_HZ if first.ndim == 1 and first.dtype == np.float32 else 1
     longest = max(least, *(len(array) for array in arrays))
     out = np.zeros((len(arrays), longest, *first.shape[1:]), first.dtype)
     for row, array in zip(out, arrays, strict=True):

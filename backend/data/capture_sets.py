@@ -101,8 +101,8 @@ def read_raw_set(kind: str, raw: Path) -> RawSet:
 
 def _vocaset(raw: Path) -> RawSet:
     """``data_verts.npy``, ``raw_audio_fixed.pkl``, ``templates.pkl``, ``subj_seq_to_idx.pkl``."""
-    rows = as_dict(raw_files.load(raw / "subj_seq_to_idx.pkl"), "subj_seq_to_idx.pkl")
-    sounds = as_dict(raw_files.load(raw / "raw_audio_fixed.pkl"), "raw_audio_fixed.pkl")
+    rows = as_dict(raw_files.load_pickle(raw / "subj_seq_to_idx.pkl"), "subj_seq_to_idx.pkl")
+    sounds = as_dict(raw_files.load_pickle(raw / "raw_audio_fixed.pkl"), "raw_audio_fixed.pkl")
     vertices = raw_files.as_frames(raw_files.read_array(raw / "data_verts.npy"), "data_verts.npy")
     templates = raw_files.read_templates(raw)
     clips, names = [], set()

@@ -7,7 +7,8 @@ Apart from ``batches.py``, which makes of them what a model is taught.
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data.dataset import FPS, Clip, SpeechData
+from backend.audio.rates import FEATURE_RATE_HZ
+from backend.data.dataset import Clip, SpeechData
 from backend.phones import PHONE_IDS, SILENCE, phone_frames
 
 PACED_SHARE = 0.6
@@ -31,6 +32,6 @@ def draw_crop(
             clip = clip.at_pace(rng.uniform(*PACES))
         start = int(rng.integers(0, max(1, clip.num_frames - num_frames + 1)))
         length = min(num_frames, clip.num_frames - start)
-        labels = phone_frames(clip.phones, clip.num_frames, FPS)[start : start + length]
+        labels = phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ)[start : start + length]
         if rng.random() < 1.1 - np.mean(labels == PHONE_IDS[SILENCE]):
             return clip, start, labels

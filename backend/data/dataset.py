@@ -19,14 +19,21 @@ import soundfile
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from backend import audio
-from backend.data.prosody import VoiceCharacter, measure_prosody, voice_character
+from backend.audio.features import (
+    NUM_FEATURES,
+    NUM_MELS,
+    log_mel_power,
+    normalise,
+    num_feature_frames,
+)
+from backend.audio.load import read_sound
+from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.recordings import list_recordings
 from backend.data.speech import load_corpus
 from backend.errors import UserError
 from backend.phones import Phone
 
-FPS = audio.FEATURE_RATE_HZ
 VALIDATION_SPEAKERS = 20
 MAX_CLIP_SECONDS = 20.0
 
@@ -40,8 +47,8 @@ class Clip:
         speaker: Who speaks; validation shares no recorded speaker with training.
         is_validation: Whether it is held out.
         phones: With times in seconds.
-        num_frames: Length at ``FPS``.
-        first_frame: Where it begins in the arrays of ``SpeechData``, at ``FPS``.
+        num_frames: Length in frames of 50 Hz.
+        first_frame: Where it begins in the arrays of ``SpeechData``, at ``FEATURE_RATE_HZ``.
         stored_frames: How many frames it has there; others than ``num_frames`` are another pace.
     """
 
@@ -71,9 +78,8 @@ class SpeechData:
     Attributes:
         train: Clips to learn from.
         validation: Clips to choose a model by.
-        log_power: Mel power before normalisation at twice ``FPS``, float16, shape ``(2 * frames,
-            80)``.
-        prosody: Energy (linear) and pitch (hertz) at ``FPS``, float32, shape ``(frames, 2)``.
+        log_power: Mel power at 100 Hz before normalisation, float16, shape ``(2 * frames, 80)``.
+        prosody: Energy (linear) and pitch in hertz at 50 Hz, float32, shape ``(frames, 2)``.
         voices: What is heard of each clip's voice, by its key.
         fingerprint: Hash of the clips and their phones.
     """
@@ -96,7 +102,7 @@ class SpeechData:
     @property
     def hours(self) -> float:
         """Length of the training clips."""
-        return sum(clip.num_frames for clip in self.train) / FPS / 3600
+        return sum(clip.num_frames for clip in self.train) / FEATURE_RATE_HZ / 3600
 
     def mel(self, clip: Clip) -> NDArray[np.float32]:
         """Log-mel power of a clip before normalisation, shape ``(2 * num_frames, 80)``."""
@@ -106,7 +112,7 @@ class SpeechData:
 
     def features(self, clip: Clip) -> NDArray[np.float32]:
         """Stacked features as the backend computes them, shape ``(num_frames, 160)``."""
-        return audio.normalise(self.mel(clip)).reshape(clip.num_frames, audio.NUM_FEATURES)
+        return normalise(self.mel(clip)).reshape(clip.num_frames, NUM_FEATURES)
 
     def energy(self, clip: Clip) -> NDArray[np.float32]:
         """Root mean square of the sound around each frame, shape ``(num_frames,)``."""
@@ -160,13 +166,13 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
         UserError: A folder is of neither kind, or holds no speech to train on.
     """
     sources = [source for folder in folders for source in _read_folder(Path(folder))]
-    longest = MAX_CLIP_SECONDS * audio.SAMPLE_RATE_HZ
+    longest = MAX_CLIP_SECONDS * SAMPLE_RATE_HZ
     sources = [source for source in sources if source.num_samples <= longest]
     if all(source.is_validation for source in sources):
         raise UserError(f"There is no speech to train on in {', '.join(map(str, folders))}.")
     clips, position = [], 0
     for source in sources:
-        frames = audio.num_feature_frames(source.num_samples)
+        frames = num_feature_frames(source.num_samples)
         clips.append(
             Clip(
                 key=source.key,
@@ -217,13 +223,13 @@ def _read_recordings(folder: Path) -> Iterator[_Source]:
             speaker=recording.speaker,
             is_validation=recording.speaker in held_out,
             phones=recording.phones,
-            num_samples=round(info.frames * audio.SAMPLE_RATE_HZ / info.samplerate),
+            num_samples=round(info.frames * SAMPLE_RATE_HZ / info.samplerate),
             samples=partial(_read_samples, recording.path),
         )
 
 
 def _read_samples(path: Path) -> NDArray[np.float32]:
-    return audio.read(path).samples
+    return read_sound(path).samples
 
 
 def _read_corpus(folder: Path) -> Iterator[_Source]:
@@ -249,7 +255,7 @@ def _measure(
         base.parent.mkdir(parents=True, exist_ok=True)
         total = clips[-1].first_frame + clips[-1].num_frames
         unfinished = base.with_suffix(".partial.npy")
-        shape = (2 * total, audio.NUM_MELS)
+        shape = (2 * total, NUM_MELS)
         log_power = open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
         prosody = np.zeros((total, 2), np.float32)
         voices = []
@@ -257,9 +263,9 @@ def _measure(
             samples = source.samples()[: source.num_samples]
             samples = np.pad(samples, (0, source.num_samples - len(samples)))
             start, stop = clip.first_frame, clip.first_frame + clip.num_frames
-            log_power[2 * start : 2 * stop] = audio.log_power(samples)
+            log_power[2 * start : 2 * stop] = log_mel_power(samples)
             measured = measure_prosody(
-                samples, sample_rate=audio.SAMPLE_RATE_HZ, num_frames=clip.num_frames, fps=FPS
+                samples, sample_rate=SAMPLE_RATE_HZ, num_frames=clip.num_frames, fps=FEATURE_RATE_HZ
             )
             prosody[start:stop] = np.stack([measured.energy, measured.f0], 1)
             voices.append(astuple(voice_character(samples, measured, clip.phones)))

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from backend import audio
+from backend.audio.features import log_mel_power
+from backend.audio.rates import SAMPLE_RATE_HZ
 
 LogMel = NDArray[np.float32]
 
@@ -135,8 +136,8 @@ def _noise(num_frames: int, rng: np.random.Generator) -> LogMel:
 @cache
 def _white_noise() -> LogMel:
     """A minute of it, each band 0 on average."""
-    samples = np.random.default_rng(0).normal(0.0, 0.1, 60 * audio.SAMPLE_RATE_HZ)
-    white = audio.log_power(samples.astype(np.float32))
+    samples = np.random.default_rng(0).normal(0.0, 0.1, 60 * SAMPLE_RATE_HZ)
+    white = log_mel_power(samples.astype(np.float32))
     return white - white.mean(axis=0)
 
 
@@ -155,7 +156,7 @@ def _music() -> list[LogMel]:
     pieces = []
     for _ in range(40):
         samples = piece_of_music(8.0, rng)
-        power = audio.log_power((0.1 * samples / (samples.std() + 1e-9)).astype(np.float32))
+        power = log_mel_power((0.1 * samples / (samples.std() + 1e-9)).astype(np.float32))
         pieces.append(power - np.float32(math.log(float(np.exp(power).mean()) + 1e-12)))
     return pieces
 
@@ -163,7 +164,7 @@ def _music() -> list[LogMel]:
 def piece_of_music(seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Voices that walk up and down a scale in time with each other, and perhaps a drum."""
     beat = rng.uniform(0.3, 0.8)
-    out = np.zeros(round((seconds + 4.0) * audio.SAMPLE_RATE_HZ))
+    out = np.zeros(round((seconds + 4.0) * SAMPLE_RATE_HZ))
     scale = np.array([0, 2, 4, 5, 7, 9, 11] if rng.random() < 0.5 else [0, 2, 3, 5, 7, 8, 10])
     for _ in range(int(rng.integers(1, 5))):
         play = _instrument(rng)
@@ -174,20 +175,20 @@ def piece_of_music(seconds: float, rng: np.random.Generator) -> NDArray[np.float
         while start < seconds:
             hertz = root * 2.0 ** (scale[degree % 7] / 12.0 + degree // 7)
             note = loudness * play(hertz, length)
-            first = round(start * audio.SAMPLE_RATE_HZ)
+            first = round(start * SAMPLE_RATE_HZ)
             out[first : first + len(note)] += note[: len(out) - first]
             degree = int(np.clip(degree + rng.integers(-2, 3), 0, 13))
             start += length
     if rng.random() < 0.6:
         strokes = np.arange(0.0, seconds, beat * float(rng.choice([0.5, 1.0, 2.0])))
-        decay = rng.uniform(0.01, 0.06) * audio.SAMPLE_RATE_HZ
+        decay = rng.uniform(0.01, 0.06) * SAMPLE_RATE_HZ
         stroke = (
             rng.standard_normal(3200) * np.exp(-np.arange(3200) / decay) * rng.uniform(0.2, 1.0)
         )
         for start in strokes:
-            first = round(start * audio.SAMPLE_RATE_HZ)
+            first = round(start * SAMPLE_RATE_HZ)
             out[first : first + len(stroke)] += stroke
-    return out[: round(seconds * audio.SAMPLE_RATE_HZ)]
+    return out[: round(seconds * SAMPLE_RATE_HZ)]
 
 
 def _instrument(
@@ -201,7 +202,7 @@ def _instrument(
     phases = rng.uniform(0.0, 2.0 * np.pi, len(overtones))
 
     def play(hertz: float, length: float) -> NDArray[np.float64]:
-        time = np.arange(round((length + 0.1) * audio.SAMPLE_RATE_HZ)) / audio.SAMPLE_RATE_HZ
+        time = np.arange(round((length + 0.1) * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
         turns = hertz * (
             time + vibrato * np.sin(2.0 * np.pi * speed * time) / (2.0 * np.pi * speed)
         )

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
-from backend.audio import SAMPLE_RATE_HZ
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data import prepared, raw_files
 from backend.data.capture_folder import read_folder
 from backend.data.capture_sets import RawClip, RawSet, read_raw_set

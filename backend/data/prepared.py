@@ -21,7 +21,7 @@ from typing import IO, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.audio import SAMPLE_RATE_HZ
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.checks import require, require_positive
 from backend.errors import UserError
 from backend.io import from_json, to_json, write_atomically, write_text

@@ -23,7 +23,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from backend import audio
+from backend.audio import load
+from backend.audio.load import MIN_SECONDS, resample
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.heads.topology import read_head
 
@@ -162,13 +164,13 @@ def read_sound(path: Path) -> Sound:
     """A sound file.
 
     Raises:
-        UserError: As `backend.audio.read`.
+        UserError: As `backend.audio.load.read_sound`.
     """
-    samples = audio.read(path).samples
+    samples = load.read_sound(path).samples
     try:
         rate = soundfile.info(path).samplerate
     except soundfile.LibsndfileError:  # FFmpeg could read it
-        rate = audio.SAMPLE_RATE_HZ
+        rate = SAMPLE_RATE_HZ
     return Sound(samples, rate)
 
 
@@ -192,13 +194,13 @@ def sound_from(array: NDArray[Any], rate_hz: int) -> Sound:
     samples = array.astype(np.float32)
     if samples.ndim == 2:
         samples = samples.mean(axis=int(np.argmin(samples.shape)))
-    if samples.ndim != 1 or len(samples) < audio.MIN_SECONDS * rate_hz:
+    if samples.ndim != 1 or len(samples) < MIN_SECONDS * rate_hz:
         raise UserError(f"Its sound has shape {array.shape} at {rate_hz} Hz.")
     if not np.isfinite(samples).all():
         raise UserError("Its sound holds values that are not numbers.")
     if array.dtype.kind in "iu" or np.abs(samples).max() > 2.0:  # 16-bit values kept as floats
         samples = samples / np.float32(32768.0)
-    return Sound(audio.resample(samples, rate_hz), rate_hz)
+    return Sound(resample(samples, rate_hz), rate_hz)
 
 
 def read_templates(raw: Path) -> dict[str, NDArray[np.float32]]:
@@ -207,7 +209,7 @@ def read_templates(raw: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         UserError: As `load`.
     """
-    held = as_dict(load(raw / "templates.pkl"), "templates.pkl")
+    held = as_dict(load_pickle(raw / "templates.pkl"), "templates.pkl")
     return {
         str(name): np.asarray(as_array(value, f"The template of {name}"), np.float32)
         for name, value in held.items()
@@ -257,7 +259,7 @@ class _Type:
         self.dtype = self.dtype.newbyteorder(">" if _text(order) == ">" else "<")
 
 
-def load(path: Path) -> object:
+def load_pickle(path: Path) -> object:
     """What a pickle of any protocol holds, Python 2's included (its strings as latin1).
 
     Args:

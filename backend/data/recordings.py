@@ -10,14 +10,14 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from backend.audio.rates import SAMPLE_RATE_HZ
+from backend.audio.segmentation import prepare_sound
 from backend.errors import UserError
 from backend.letter_to_sound import words_of
-from backend.pauses import prepare_sound
 from backend.phones import Phone, from_arpabet, merge_silences
 from backend.recogniser import align_words
 
 WORST_ALIGN_SCORE = -33.0
-_SAMPLE_RATE = 16000
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _SECONDS_MIN, _SECONDS_MAX = 0.5, 60.0
 
@@ -131,9 +131,9 @@ def read_recording(recording: Recording) -> HeardRecording | None:
     except soundfile.LibsndfileError as error:
         raise UserError(f"{recording.path} cannot be read as sound: {error}") from error
     mono = samples.mean(axis=1)
-    if rate != _SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, _SAMPLE_RATE).astype(np.float32)
-    if not _SECONDS_MIN <= len(mono) / _SAMPLE_RATE <= _SECONDS_MAX:
+    if rate != SAMPLE_RATE_HZ:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE_HZ).astype(np.float32)
+    if not _SECONDS_MIN <= len(mono) / SAMPLE_RATE_HZ <= _SECONDS_MAX:
         return None
     phones = list(recording.phones)
     if not phones:

@@ -13,9 +13,9 @@ import scipy.signal
 import soxr
 from numpy.typing import NDArray
 
-from backend.audio import SAMPLE_RATE_HZ
+from backend.audio.degradations import Samples, mixed, noise
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.feature_augmentation import piece_of_music
-from backend.data.sound_conditions import Samples, mixed, noise
 
 _PACES: Final = (0.85, 1.15)
 _PACED_SHARE: Final = 0.5

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.recordings import Recording, list_recordings, read_recording
 from backend.data.sentences import FOREIGN, SentenceMaker
 from backend.data.voices import (
@@ -27,7 +28,6 @@ from backend.data.voices import (
     ESPEAK_VARIANTS,
     FESTIVAL_VOICES,
     FLITE_VOICES,
-    SAMPLE_RATE,
     SynthesisError,
     Voice,
     available_engines,
@@ -178,7 +178,7 @@ def prepare_speech(
         entries += json.loads((out_dir / "shards" / f"{job.name}.json").read_text(encoding="utf-8"))
     index = {
         "format_version": FORMAT_VERSION,
-        "sample_rate_hz": SAMPLE_RATE,
+        "sample_rate_hz": SAMPLE_RATE_HZ,
         "seed": seed,
         "utterances": entries,
     }
@@ -345,7 +345,7 @@ def _synthesised(job: _Job) -> Iterator[_Made]:
                 raise
             continue
         for text, result in zip(texts, spoken, strict=True):
-            seconds += len(result.samples) / SAMPLE_RATE
+            seconds += len(result.samples) / SAMPLE_RATE_HZ
             yield f"{voice.speaker}#{first + index}", split, text, result.samples, result.phones
 
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data.prosody import VoiceCharacter
+from backend.audio.prosody import VoiceCharacter
 
 STYLE_LIMIT = 2.0
 """Beyond this many units the articulation no longer follows a style."""

@@ -18,9 +18,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.phones import SILENCE, Phone, from_arpabet, from_ipa, merge_silences
 
-SAMPLE_RATE = 16000
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 FESTIVAL_VOICES = ("kal_diphone", "cmu_us_slt_arctic_hts")
 ESPEAK_ENGLISH = (
@@ -75,7 +75,7 @@ class Spoken:
     """What a voice said.
 
     Attributes:
-        samples: At ``SAMPLE_RATE``, -1 to 1, shape ``(n,)``.
+        samples: At ``SAMPLE_RATE_HZ``, -1 to 1, shape ``(n,)``.
         phones: With their times in these samples.
     """
 
@@ -129,15 +129,15 @@ def _read(path: Path) -> NDArray[np.float32]:
 
 
 def _to_16k(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    if rate == SAMPLE_RATE:
+    if rate == SAMPLE_RATE_HZ:
         return samples
-    resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32)
+    resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE_HZ).astype(np.float32)
     return resampled
 
 
 def _spoken(samples: NDArray[np.float32], phones: list[Phone]) -> Spoken:
     """Cuts the phones to the sound's length and checks that they belong together."""
-    seconds = len(samples) / SAMPLE_RATE
+    seconds = len(samples) / SAMPLE_RATE_HZ
     inside = [
         Phone(phone.symbol, max(phone.start_seconds, 0.0), min(phone.end_seconds, seconds))
         for phone in phones
@@ -296,7 +296,7 @@ def _espeak() -> _Espeak:
 
 def _speak_espeak(voice: Voice, text: str) -> Spoken:
     samples, starts = _espeak().speak(voice, text)
-    ends = [start for start, _ in starts[1:]] + [len(samples) / SAMPLE_RATE]
+    ends = [start for start, _ in starts[1:]] + [len(samples) / SAMPLE_RATE_HZ]
     phones: list[Phone] = []
     is_english = voice.name.startswith("en")
     for (start, name), end in zip(starts, ends, strict=True):
@@ -317,7 +317,7 @@ def _with_stop_gaps(samples: NDArray[np.float32], phones: list[Phone]) -> list[P
     espeak-ng says when a stop's burst begins; the silent closure before it counts to the phone
     before. The lips, however, are shut in that silence.
     """
-    hop = SAMPLE_RATE // 200
+    hop = SAMPLE_RATE_HZ // 200
     usable = len(samples) // hop * hop
     level = np.abs(samples[:usable]).reshape(-1, hop).max(axis=1)  # 5 ms each
     moved = list(phones)

@@ -8,18 +8,20 @@ import pytest
 import scipy.signal
 import soundfile
 
-from backend import audio, evaluate_conditions
-from backend.data import sound_conditions
+from backend import evaluate_conditions
+from backend.audio import degradations
+from backend.audio.load import read_sound
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.evaluate_conditions import CONDITIONS, WORDLESS, disturbed, drift_mm
 
 ROOT = Path(__file__).parents[2]
-RATE = audio.SAMPLE_RATE_HZ
+RATE = SAMPLE_RATE_HZ
 
 
 @pytest.fixture(scope="module")
 def speech():
-    return audio.read(ROOT / "backend" / "demo" / "speech.ogg").samples[: 2 * RATE]
+    return read_sound(ROOT / "backend" / "demo" / "speech.ogg").samples[: 2 * RATE]
 
 
 def under(name, speech, seed=0):
@@ -64,7 +66,7 @@ def test_noise_is_ten_decibels_below_the_spoken_parts(name, speech):
 
 
 def test_pink_noise_falls_by_three_decibels_an_octave():
-    noise = sound_conditions.noise(20 * RATE, np.random.default_rng(0), exponent=1.0)
+    noise = degradations.noise(20 * RATE, np.random.default_rng(0), exponent=1.0)
     frequencies, power = scipy.signal.welch(noise, RATE, nperseg=2048)
     octaves = [power[np.argmin(np.abs(frequencies - hertz))] for hertz in (500.0, 4000.0)]
     assert 10.0 * np.log10(octaves[0] / octaves[1]) == pytest.approx(9.0, abs=1.5)
@@ -100,7 +102,7 @@ def test_levels_are_what_they_say(speech):
 
 
 def test_laughter_comes_in_bursts():
-    laugh = envelope(sound_conditions.laughter(4 * RATE, np.random.default_rng(0)))
+    laugh = envelope(degradations.laughter(4 * RATE, np.random.default_rng(0)))
     peaks, _ = scipy.signal.find_peaks(laugh, height=0.3 * laugh.max(), distance=5)
     assert 6 <= len(peaks) <= 24
     assert laugh.min() < 0.05 * laugh.max()

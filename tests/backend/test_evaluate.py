@@ -11,7 +11,10 @@ import pytest
 import soundfile
 import torch
 
-from backend import audio, checkpoint, evaluate_styles
+from backend import checkpoint, evaluate_styles
+from backend.audio.features import num_feature_frames
+from backend.audio.load import read_sound
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.articulation import articulate
 from backend.data.styles import PRESETS, Style
 from backend.errors import UserError
@@ -19,7 +22,7 @@ from backend.evaluate import judge, lip_errors_mm, phone_opening, read_clips, si
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import demo_mouth
 from backend.phones import Phone
-from backend.spoken_clips import FPS, SpokenClip, closures
+from backend.spoken_clips import SpokenClip, closures
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "backend" / "checkpoints" / "base"
@@ -165,10 +168,10 @@ def predictor():
 def predict(predictor, samples, mouth, **options):
     return predictor.predict(
         samples,
-        audio.SAMPLE_RATE_HZ,
+        SAMPLE_RATE_HZ,
         mouth.head,
-        fps=Fraction(FPS),
-        num_frames=audio.num_feature_frames(len(samples)),
+        fps=Fraction(FEATURE_RATE_HZ),
+        num_frames=num_feature_frames(len(samples)),
         progress=lambda *_: None,
         warn=lambda _: None,
         is_cancelled=lambda: False,
@@ -186,7 +189,7 @@ def test_the_bundled_checkpoint_is_small_and_has_a_card():
 
 
 def test_the_bundled_checkpoint_moves_the_lips_of_the_demo_speech(predictor, mouth):
-    samples = audio.read(ROOT / "backend" / "demo" / "speech.ogg").samples
+    samples = read_sound(ROOT / "backend" / "demo" / "speech.ogg").samples
     weights = predict(predictor, samples, mouth, listen="sound").weights
     opening = mouth.opening_mm(weights)
     assert opening.max() > 5.0
@@ -210,7 +213,9 @@ def test_the_bundled_checkpoint_closes_lips_on_real_speech(predictor, mouth):
 
 
 def test_articulation_of_the_demo_mouth_opens_for_vowels(mouth):
-    weights = articulate(PHONES, style=Style.neutral(), num_frames=100, fps=FPS, blinks=False)
+    weights = articulate(
+        PHONES, style=Style.neutral(), num_frames=100, fps=FEATURE_RATE_HZ, blinks=False
+    )
     opening = mouth.opening_mm(weights)
     assert opening[40:46].max() > 4.0
     assert opening[30:35].min() < 0.3

@@ -7,12 +7,13 @@ import av
 import numpy as np
 import pytest
 
+from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.styles import Style
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.solve import solve_shapes
 from backend.motion import Motion
 from backend.phones import Phone
-from backend.spoken_clips import FPS, SpokenClip
+from backend.spoken_clips import SpokenClip
 from tools import gallery
 
 PHONES = (
@@ -42,7 +43,7 @@ def motion(who, clip):
         shapes=solve_shapes(who.head).offsets,
         names=ARKIT_NAMES,
         template=who.head.vertices.astype(np.float32),
-        fps=Fraction(FPS),
+        fps=Fraction(FEATURE_RATE_HZ),
         start_seconds=0.0,
         report={},
     )

@@ -14,8 +14,9 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from backend import audio, checkpoint, config, head_shapes, inference, model, phone_recogniser
+from backend import checkpoint, config, head_shapes, inference, model, phone_recogniser
 from backend import motion as motions
+from backend.audio.load import resample
 from backend.devices import memory_errors, pick_device
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import ARKIT_NAMES
@@ -89,7 +90,7 @@ def test_short_sounds_work(predictor, head, seconds):
 def test_any_sample_rate_gives_the_same_motion(predictor, head, rate):
     samples = np.convolve(voice(1.0), np.ones(8) / 8, "same").astype(np.float32)
     expected, _ = predict(predictor, head, samples)
-    found, _ = predict(predictor, head, audio.resample(samples, 16000, rate), rate=rate)
+    found, _ = predict(predictor, head, resample(samples, 16000, rate), rate=rate)
     assert len(found.weights) == len(expected.weights)
     if rate > 16000:
         assert np.abs(found.weights - expected.weights).mean() < 0.01

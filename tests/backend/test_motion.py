@@ -200,8 +200,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 def test_sizes_are_checked_before_memory_is_taken(tmp_path):
     path = tmp_path / "huge.npz"
     np.savez(path, weights=np.zeros((4, 2)))
-    from io import BytesIO
     import zipfile
+    from io import BytesIO
 
     header = BytesIO()
     np.lib.format.write_array_header_1_0(

@@ -22,7 +22,8 @@ import onnxruntime
 import torch
 
 from backend import __main__ as command_line
-from backend import audio, checkpoint, onnx_export
+from backend import checkpoint, onnx_export
+from backend.audio.features import stacked_log_mel
 from backend.config import PRESETS
 from backend.errors import UserError
 from tests.backend.model_samples import build
@@ -156,7 +157,7 @@ def test_the_manuals_features_are_the_backends(example, level):
     samples = level * np.sin(2000 * times) * np.sin(5 * times) * (times > 3)
     samples = (samples + 1e-3 * level * generator.standard_normal(len(times))).astype(np.float32)
     made = runpy.run_path(str(example))["features_of"](samples)
-    np.testing.assert_allclose(made, audio.stacked_log_mel(samples), atol=2e-3)
+    np.testing.assert_allclose(made, stacked_log_mel(samples), atol=2e-3)
 
 
 def test_the_manuals_program_runs(exported, example, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("torch")
 from backend import frozen_ear, phone_recogniser
+from backend.audio.segmentation import prepare_sound
 from backend.data.sentences import FOREIGN
 from backend.data.voices import Voice, available_engines, speak
 from backend.errors import Cancelled, UserError
@@ -23,7 +24,6 @@ from backend.heads.lip_measures import demo_mouth
 from backend.heard import Heard
 from backend.inference import Predictor
 from backend.listening import Listener
-from backend.pauses import prepare_sound
 from backend.phone_recogniser import fill_gaps, recognise_phones, sound_alone
 from backend.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
 

@@ -303,20 +303,20 @@ def test_nothing_but_plain_data_comes_out_of_a_pickle(tmp_path, value):
     path = tmp_path / "x.pkl"
     path.write_bytes(value if isinstance(value, bytes) else pickle.dumps(value, 2))
     with pytest.raises(UserError, match=r"x\.pkl"):
-        raw_files.load(path)
+        raw_files.load_pickle(path)
 
 
 def test_array_of_objects_is_no_array_of_numbers(tmp_path):
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps(np.array([{"a": 1}, None], dtype=object), 2))
     with pytest.raises(UserError, match="expected an array of numbers"):
-        raw_files.as_array(raw_files.load(path), "x")
+        raw_files.as_array(raw_files.load_pickle(path), "x")
     forged = path.read_bytes().replace(
         b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb", b"NNNK\x08K\x08K\x00tb"
     )
     path.write_bytes(forged[: forged.index(b"\x89]")] + b"\x89U\x10" + b"A" * 16 + b"tb.")
     with pytest.raises(UserError, match=r"x\.pkl is damaged.*objects"):
-        raw_files.load(path)
+        raw_files.load_pickle(path)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
@@ -329,7 +329,7 @@ def test_arrays_and_numbers_come_out_of_any_protocol(tmp_path, protocol):
     }
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps(value, protocol))
-    read = raw_files.as_dict(raw_files.load(path), "x")
+    read = raw_files.as_dict(raw_files.load_pickle(path), "x")
     for key in ("a", "f"):
         np.testing.assert_array_equal(raw_files.as_array(read[key], key), value[key])
     assert read["n"] == 1.5

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from backend import recogniser, transcriber
-from backend.data import sound_conditions
+from backend.audio import degradations
+from backend.audio.segmentation import prepare_sound
 from backend.data.sentences import FOREIGN
 from backend.data.voices import Voice, available_engines, speak
 from backend.errors import UserError
 from backend.letter_to_sound import words_of
 from backend.listening import Listener
-from backend.pauses import prepare_sound
 from backend.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
 from backend.recogniser import align_words, place_words
 
@@ -92,7 +92,7 @@ def test_another_language_is_not_taken_for_english(language, hear):
 @needs_moonshine
 @pytest.mark.parametrize("kind", ["music", "laughter"])
 def test_music_and_laughter_hold_no_words(kind, hear):
-    sound = getattr(sound_conditions, kind)(16000 * 6, np.random.default_rng(3))
+    sound = getattr(degradations, kind)(16000 * 6, np.random.default_rng(3))
     heard = Listener(1).recognise(sound.astype(np.float32), hear(sound.astype(np.float32)))
     assert (heard.phones, heard.way) == ((), "sound")
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import audio, checkpoint, transcriber
+from backend import checkpoint, transcriber
 from backend.acoustic_model import as_features, phone_boundaries
+from backend.audio.features import stacked_log_mel
+from backend.audio.segmentation import prepare_sound
 from backend.data.voices import Voice, available_engines, speak
 from backend.letter_to_sound import words_of
 from backend.listening import Listener
-from backend.pauses import prepare_sound
 from backend.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
 from backend.recogniser import hear_words, hear_words_by_ear
 
@@ -42,7 +43,7 @@ def hear():
     ear = checkpoint.load(BUNDLED).speech_content
 
     def log_posteriors(samples):
-        features = torch.from_numpy(audio.stacked_log_mel(samples))[None]
+        features = torch.from_numpy(stacked_log_mel(samples))[None]
         return ear.hear_phones(features)[0].numpy()
 
     return log_posteriors

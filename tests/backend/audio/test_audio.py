@@ -13,10 +13,13 @@ pytest.importorskip("soundfile")
 pytest.importorskip("soxr")
 import soundfile
 
-from backend import audio
+from backend.audio import load
+from backend.audio.features import log_mel, log_mel_power, num_feature_frames, stacked_log_mel
+from backend.audio.load import read_sound
+from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import Cancelled, UserError
 
-RATE = audio.SAMPLE_RATE_HZ
+RATE = SAMPLE_RATE_HZ
 
 
 def tone(seconds, rate=RATE, hz=440.0, level=0.3):
@@ -57,7 +60,7 @@ def test_reads_every_format_at_the_right_time(tmp_path, name, rate, subtype):
     path = tmp_path / f"ä b {name}"
     stereo = np.repeat(beeps(3.0, rate)[:, None], 2, axis=1)
     soundfile.write(path, stereo, rate, subtype=subtype)
-    sound = audio.read(path, start_seconds=0.75, duration_seconds=1.5)
+    sound = read_sound(path, start_seconds=0.75, duration_seconds=1.5)
     assert sound.sample_rate_hz == RATE
     assert sound.seconds == pytest.approx(1.5, abs=1e-3)
     assert sound.warnings == ()
@@ -69,7 +72,7 @@ def test_reads_every_format_at_the_right_time(tmp_path, name, rate, subtype):
 def test_reads_what_only_ffmpeg_can_at_the_right_time(tmp_path, name, codec, start):
     path = tmp_path / name
     write_with_ffmpeg(path, beeps(6.0, 44100), 44100, codec)
-    sound = audio.read(path, start_seconds=start, duration_seconds=1.9)
+    sound = read_sound(path, start_seconds=start, duration_seconds=1.9)
     assert sound.seconds == pytest.approx(1.9, abs=1e-3)
     # AAC smears an onset over its window.
     expected = [t - start for t in np.arange(0.5, 6.0, 0.5) if start < t < start + 1.9]
@@ -79,10 +82,10 @@ def test_reads_what_only_ffmpeg_can_at_the_right_time(tmp_path, name, codec, sta
 
 def test_gain_scales_and_reading_to_the_end_is_the_default(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(1.0), RATE, subtype="FLOAT")
-    whole = audio.read(tmp_path / "a.wav").samples
+    whole = read_sound(tmp_path / "a.wav").samples
     assert len(whole) == RATE
-    np.testing.assert_allclose(audio.read(tmp_path / "a.wav", gain=0.5).samples, whole / 2)
-    assert len(audio.read(tmp_path / "a.wav", duration_seconds=1e12).samples) == RATE
+    np.testing.assert_allclose(read_sound(tmp_path / "a.wav", gain=0.5).samples, whole / 2)
+    assert len(read_sound(tmp_path / "a.wav", duration_seconds=1e12).samples) == RATE
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path, content, words):
     elif content is not None:
         soundfile.write(path, content, RATE, subtype="FLOAT")
     with pytest.raises(UserError, match=words) as caught:
-        audio.read(path)
+        read_sound(path)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
 
@@ -111,10 +114,10 @@ def test_refuses_folders_devices_urls_and_text(tmp_path):
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     for path in (tmp_path, script, playlist, "http://127.0.0.1:9/a.mp3", "a\0b", ""):
         with pytest.raises(UserError):
-            audio.read(path)
+            read_sound(path)
     if os.name == "posix":
         with pytest.raises(UserError, match="not a file"):
-            audio.read("/dev/zero")
+            read_sound("/dev/zero")
 
 
 @pytest.mark.parametrize(
@@ -126,40 +129,40 @@ def test_refuses_folders_devices_urls_and_text(tmp_path):
 def test_refuses_a_stretch_that_makes_no_sense(tmp_path, stretch):
     soundfile.write(tmp_path / "a.wav", tone(1.0), RATE)
     with pytest.raises(UserError):
-        audio.read(tmp_path / "a.wav", **stretch)
+        read_sound(tmp_path / "a.wav", **stretch)
 
 
 def test_refuses_more_than_it_may_hold(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", tone(4.0, 8000), 8000)
-    monkeypatch.setattr(audio, "MAX_SECONDS", 2.0)
+    monkeypatch.setattr(load, "MAX_SECONDS", 2.0)
     with pytest.raises(UserError, match="longer than"):
-        audio.read(tmp_path / "a.wav")
-    assert audio.read(tmp_path / "a.wav", duration_seconds=1.9).seconds == pytest.approx(1.9)
+        read_sound(tmp_path / "a.wav")
+    assert read_sound(tmp_path / "a.wav", duration_seconds=1.9).seconds == pytest.approx(1.9)
 
 
 def test_warns_of_silence_quiet_clipping_and_cancelling_channels(tmp_path):
     def warnings(samples):
         soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-        return audio.read(tmp_path / "a.wav").warnings
+        return read_sound(tmp_path / "a.wav").warnings
 
     assert "silent" in warnings(np.zeros(RATE))[0]
     assert "quiet" in warnings(tone(1.0, level=0.001))[0]
     assert "clipped" in warnings(np.clip(tone(1.0, level=3.0), -1, 1))[0]
     assert "cancel" in warnings(np.stack([tone(1.0), -tone(1.0)], axis=1))[0]
     assert warnings(tone(1.0)) == ()
-    assert "silent" in audio.read(tmp_path / "a.wav", gain=0.0).warnings[0]
+    assert "silent" in read_sound(tmp_path / "a.wav", gain=0.0).warnings[0]
 
 
 def test_reading_can_be_cancelled(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(1.0), RATE)
     with pytest.raises(Cancelled):
-        audio.read(tmp_path / "a.wav", is_cancelled=lambda: True)
+        read_sound(tmp_path / "a.wav", is_cancelled=lambda: True)
 
 
 def test_memory_is_that_of_the_result(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((48000 * 300, 2), np.int16), 48000)
     tracemalloc.start()
-    sound = audio.read(tmp_path / "a.wav")
+    sound = read_sound(tmp_path / "a.wav")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sound.seconds == pytest.approx(300)
@@ -182,12 +185,12 @@ def test_features_have_the_clock_they_state():
     for num_samples in (1600, 16000, 16001, 16319, 16320, 16321):
         samples = np.zeros(num_samples, np.float32)
         frames = -(-num_samples // 320)
-        assert audio.num_feature_frames(num_samples) == frames
-        assert audio.stacked_log_mel(samples).shape == (frames, 160)
+        assert num_feature_frames(num_samples) == frames
+        assert stacked_log_mel(samples).shape == (frames, 160)
     # A click at 1 s lies in the middle of stacked frame 50: alike in both halves.
     click = np.zeros(2 * RATE, np.float32)
     click[RATE] = 1.0
-    power = audio.log_power(click).mean(axis=1).reshape(-1, 2)
+    power = log_mel_power(click).mean(axis=1).reshape(-1, 2)
     assert power.mean(axis=1).argmax() == 50
     assert power[50, 0] == pytest.approx(power[50, 1], abs=1e-3)
     assert power[49, 1] < power[50, 0] - 5
@@ -196,26 +199,26 @@ def test_features_have_the_clock_they_state():
 def test_features_ignore_level_and_colour():
     samples = speech_like(8.0) + 1e-3 * np.random.default_rng(1).normal(size=8 * RATE)
     samples = samples.astype(np.float32)
-    features = audio.log_mel(samples)
-    np.testing.assert_allclose(audio.log_mel(samples * 0.05), features, atol=0.05)
+    features = log_mel(samples)
+    np.testing.assert_allclose(log_mel(samples * 0.05), features, atol=0.05)
     coloured = np.convolve(samples, [1.0, 0.7])[: len(samples)].astype(np.float32)
-    coloured = audio.log_mel(coloured)
+    coloured = log_mel(coloured)
     speech = features > -2
     assert np.abs(coloured - features)[speech].mean() < 0.2
 
 
 def test_silence_and_faint_noise_stay_low():
     noise = np.random.default_rng(0).normal(0, 1, 4 * RATE).astype(np.float32)
-    assert audio.log_mel(0 * noise).max() == -4.0
-    assert audio.log_mel(1e-4 * noise).mean() < -3
-    assert abs(audio.log_mel(0.1 * noise).mean()) < 0.7
-    for features in (audio.log_mel(0 * noise), audio.log_mel(noise)):
+    assert log_mel(0 * noise).max() == -4.0
+    assert log_mel(1e-4 * noise).mean() < -3
+    assert abs(log_mel(0.1 * noise).mean()) < 0.7
+    for features in (log_mel(0 * noise), log_mel(noise)):
         assert np.isfinite(features).all()
 
 
 def test_features_of_a_chunk_equal_those_of_the_whole():
     samples = speech_like(30.0)
-    whole = audio.log_mel(samples)
+    whole = log_mel(samples)
     start, stop = 8, 22  # seconds; 6 s of margin on both sides
-    chunk = audio.log_mel(samples[(start - 6) * RATE : (stop + 6) * RATE])
+    chunk = log_mel(samples[(start - 6) * RATE : (stop + 6) * RATE])
     np.testing.assert_allclose(chunk[600:-600], whole[start * 100 : stop * 100], atol=1e-5)

@@ -4,20 +4,19 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.acoustic_model import FRAMES_PER_SECOND
+from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 
-SAMPLE_RATE = 16000
-HOP = SAMPLE_RATE // 100
+HOP = SAMPLE_RATE_HZ // 100
 _PIECE_MIN_SECONDS, _PIECE_MAX_SECONDS = 5.0, 15.0
 _PAUSE_SECONDS = 0.18
-_HOPS_PER_CUT = 100 // FRAMES_PER_SECOND
+_HOPS_PER_CUT = 100 // FEATURE_RATE_HZ
 _SILENT_DB = -65.0
 
 
 def prepare_sound(samples: NDArray[np.float32]) -> NDArray[np.int16] | None:
     """Speech at a usual level as integers, or None where there is nothing to hear."""
     peak = float(np.abs(samples).max(initial=0.0))
-    if len(samples) < SAMPLE_RATE // 10 or peak < 10.0 ** (_SILENT_DB / 20.0):
+    if len(samples) < SAMPLE_RATE_HZ // 10 or peak < 10.0 ** (_SILENT_DB / 20.0):
         return None
     return np.round(samples * (0.7 / peak) * 32767.0).astype(np.int16)
 

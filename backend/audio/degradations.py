@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import solve_toeplitz
 
-from backend.audio import SAMPLE_RATE_HZ
+from backend.audio.rates import SAMPLE_RATE_HZ
 
 Samples = NDArray[np.float32]
 Effect = Callable[[Samples, Sequence[Samples], np.random.Generator], Samples]
