@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from backend import evaluate_options, generate_options, train_options, version
+from backend import bundled, evaluate_options, generate_options, train_options, version
 from backend.errors import Cancelled, UserError
 from backend.protocol import StyleRequest
 from backend.serve import describe, serve
@@ -263,14 +263,14 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from backend import evaluate, evaluate_conditions, jobs  # brings torch
+    from backend import evaluate, evaluate_conditions  # brings torch
 
     if options.data is not None:
         return _evaluate_captures(options)
     if len(options.checkpoint) > 1:
         print("error: several checkpoints are compared on --data only", file=sys.stderr)
         return WRONG_USAGE
-    checkpoint = jobs.checkpoint_folder(options.checkpoint[0])
+    checkpoint = bundled.checkpoint_folder(options.checkpoint[0])
     if options.conditions:
         conditions = evaluate_conditions.ConditionsArguments(
             checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
@@ -296,10 +296,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_captures(options: argparse.Namespace) -> int:
-    from backend import capture_report, evaluate_captures, jobs
+    from backend import capture_report, evaluate_captures
 
     arguments = evaluate_captures.CaptureArguments(
-        checkpoints=tuple(jobs.checkpoint_folder(name) for name in options.checkpoint),
+        checkpoints=tuple(bundled.checkpoint_folder(name) for name in options.checkpoint),
         data=options.data, split=options.split, protocol=options.protocol, out=options.out,
         regions=options.regions, style_from=options.style_from, device=options.device,
     )  # fmt: skip
@@ -311,9 +311,9 @@ def _evaluate_captures(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from backend import jobs, onnx_export  # brings torch
+    from backend import bundled, onnx_export  # brings torch
 
-    difference = onnx_export.export(jobs.checkpoint_folder(options.checkpoint), options.out)
+    difference = onnx_export.export(bundled.checkpoint_folder(options.checkpoint), options.out)
     checked = "not compared: onnxruntime is missing"
     if difference is not None:
         checked = f"differs from PyTorch by {difference:.1g} at most"

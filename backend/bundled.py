@@ -1,11 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the files lie that come with the backend. Imports nothing of it."""
+"""What comes with the backend, and where it lies: checkpoints, topologies, the demo head."""
 
 from pathlib import Path
 from typing import Final
 
+from backend.errors import UserError
+
 BACKEND_DIR: Final = Path(__file__).resolve().parent
 CHECKPOINTS_DIR: Final = BACKEND_DIR / "checkpoints"
 BASE_CHECKPOINT: Final = CHECKPOINTS_DIR / "base"
+PHONE_HEAD: Final = CHECKPOINTS_DIR / "phone_head" / "model.safetensors"
 TOPOLOGIES_DIR: Final = BACKEND_DIR / "topologies"
 DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
+
+
+def checkpoint_folder(name_or_path: str) -> Path:
+    """The folder of a bundled checkpoint by its name, or the folder itself.
+
+    Raises:
+        UserError: There is none.
+    """
+    names = checkpoint_names()
+    if name_or_path in names:
+        return CHECKPOINTS_DIR / name_or_path
+    if name_or_path and "\0" not in name_or_path and Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    bundled = ", ".join(names) or "none"
+    raise UserError(
+        f'There is no checkpoint "{name_or_path}". Bundled: {bundled}; or give a checkpoint folder.'
+    )
+
+
+def checkpoint_names() -> list[str]:
+    """Names of the checkpoints that come with the backend."""
+    return sorted(path.parent.name for path in CHECKPOINTS_DIR.glob("*/config.json"))

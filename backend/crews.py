@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from backend.errors import UserError
-from backend.job_lists import MAX_GROUP, Crew, ListJob, Member, Outcome, num_cores
-from backend.listening import end_with_parent
+from backend.job_lists import MAX_GROUP, Crew, ListJob, Member, Outcome
+from backend.processes import end_with_parent, num_cores
 
 if TYPE_CHECKING:
     from backend.list_worker import ListWorker

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -55,13 +54,6 @@ def memory_errors() -> Iterator[None]:
             "There is not enough memory for this job. Close other programs, choose the device cpu, "
             "or animate a shorter stretch."
         ) from error
-
-
-def num_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def limit_threads(num_parameters: int) -> None:

@@ -23,9 +23,9 @@ from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 from backend.inference import Predictor
 from backend.inference import Style as ModelStyle
-from backend.listening import Listener
 from backend.motion import Motion
-from backend.phones import SILENCE, Phone
+from backend.speech.phones import SILENCE, Phone
+from backend.speech.recognition import Listener
 from backend.spoken_clips import SpokenClip, closures, read_clips
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from backend.heads.lip_measures import Mouth
 from backend.heads.topology import INTEROCULAR_MM
 from backend.model import PTalker
 from backend.model.style_fit import fit_style
-from backend.phones import phone_frames
+from backend.speech.phones import phone_frames
 from backend.spoken_clips import SpokenClip, closures
 
 NUM_STYLES: Final = 32

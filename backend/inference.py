@@ -25,19 +25,20 @@ from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.upper_face import add_blinks
-from backend.devices import memory_errors, num_cores, pick_device
+from backend.devices import memory_errors, pick_device
 from backend.errors import Cancelled, UserError
 from backend.gathering import SIZES, Gatherer
 from backend.head_shapes import HeadShapes
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
-from backend.heard import Heard
-from backend.listening import Listener, ListeningCancelledError
 from backend.model.style_fit import fit_style
-from backend.phone_recogniser import can_recognise, fill_gaps, sound_alone
-from backend.phones import phone_frames
+from backend.processes import num_cores
 from backend.schedule import ANIMATING, HEARING, LISTENING
+from backend.speech.moonshine_phones import can_recognise, fill_gaps, sound_alone
+from backend.speech.phones import phone_frames
+from backend.speech.recognition import Listener, ListeningCancelledError
+from backend.speech.transcript import Heard
 from backend.style_files import Exemplar, read_presets
 
 NEUTRAL: Final = "neutral"

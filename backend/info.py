@@ -12,9 +12,8 @@ import platform
 from pathlib import Path
 from typing import Final
 
-from backend import version
+from backend import bundled, version
 
-_ROOT: Final = Path(__file__).parent
 _PACKAGES: Final = (
     "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
     "pocketsphinx", "moonshine-voice", "onnxruntime",
@@ -33,9 +32,9 @@ def collect(*, with_devices: bool) -> dict[str, object]:
         "packages": {name: _package_version(name) for name in _PACKAGES},
         "checkpoints": {
             path.parent.name: describe_checkpoint(path.parent)
-            for path in sorted((_ROOT / "checkpoints").glob("*/config.json"))
+            for path in sorted(bundled.CHECKPOINTS_DIR.glob("*/config.json"))
         },
-        "topologies": sorted(path.stem for path in (_ROOT / "topologies").glob("*.json")),
+        "topologies": sorted(path.stem for path in bundled.TOPOLOGIES_DIR.glob("*.json")),
     }
     if with_devices:
         from backend.devices import available_devices  # brings torch

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from backend import io, version
+from backend import bundled, io, version
 from backend.errors import UserError
 from backend.job_requests import anchored, check, request_from_flags
 from backend.protocol import GenerateRequest
@@ -27,7 +26,6 @@ MAX_GROUP: Final = 32
 """Jobs that a worker gets at a time."""
 
 _TRIES: Final = 3
-_CHECKPOINTS: Final = Path(__file__).parent / "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +345,7 @@ def request_key(request: GenerateRequest) -> str:
     about: dict[str, object] = {**asdict(request), "job": "", "device": "", "version": version()}
     weights = [
         folder / "model.safetensors"
-        for folder in (_CHECKPOINTS / request.checkpoint, Path(request.checkpoint))
+        for folder in (bundled.CHECKPOINTS_DIR / request.checkpoint, Path(request.checkpoint))
     ]
     inputs = (request.audio, request.head, request.style, request.topology)
     for path in [*map(Path, inputs), *weights]:
@@ -355,13 +353,6 @@ def request_key(request: GenerateRequest) -> str:
             state = path.stat()
             about[str(path)] = [state.st_size, state.st_mtime_ns]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def num_cores() -> int:
-    """As ``devices.num_cores``, without torch."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _model(job: ListJob) -> tuple[str, str]:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from backend import motion, version
 from backend.audio.load import SILENT, Sound, read_sound
+from backend.bundled import checkpoint_folder
 from backend.devices import limit_threads
 from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
@@ -21,8 +22,6 @@ from backend.job_requests import check, check_style_request
 from backend.protocol import GenerateRequest, StyleRequest
 from backend.schedule import Schedule
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
-
-CHECKPOINTS: Final = Path(__file__).parent / "checkpoints"
 
 
 class Voice(Protocol):
@@ -202,26 +201,6 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         is_cancelled=is_cancelled,
     )
     return Inputs(request, sound, head, time.monotonic() - started)
-
-
-def checkpoint_folder(name_or_path: str) -> Path:
-    """The folder of a bundled checkpoint by its name, or the folder itself.
-
-    Raises:
-        UserError: There is none.
-    """
-    for folder in (CHECKPOINTS / name_or_path, Path(name_or_path)):
-        if name_or_path and "\0" not in name_or_path and folder.is_dir():
-            return folder
-    bundled = ", ".join(bundled_checkpoints()) or "none"
-    raise UserError(
-        f'There is no checkpoint "{name_or_path}". Bundled: {bundled}; or give a checkpoint folder.'
-    )
-
-
-def bundled_checkpoints() -> list[str]:
-    """Names of the checkpoints that come with the backend."""
-    return sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
 
 
 def _seconds(request: GenerateRequest, sound: Sound) -> float:

@@ -21,7 +21,7 @@ from backend.data.dataset import Clip, SpeechData
 from backend.data.styles import PRESETS, Style
 from backend.model import PTalker
 from backend.model.style_fit import fit_style
-from backend.phones import phone_frames
+from backend.speech.phones import phone_frames
 
 _EXEMPLARS: Final = 4
 _EXEMPLAR_FRAMES: Final = 400

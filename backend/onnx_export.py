@@ -21,7 +21,7 @@ from backend import checkpoint
 from backend.errors import UserError
 from backend.io import write_atomically
 from backend.model import PTalker
-from backend.phones import PHONES
+from backend.speech.phones import PHONES
 from backend.style_files import read_presets
 
 FORMAT_VERSION: Final = 1

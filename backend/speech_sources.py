@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, HubertConfig
 
-from backend import checkpoint
+from backend import bundled, checkpoint
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.config import SpeechEncoderConfig
@@ -26,7 +26,6 @@ from backend.model import PTalker, load_published_weights
 
 Frozen = Literal["nothing", "convolutions", "everything"]
 
-BUNDLED: Final = Path(__file__).parent / "checkpoints" / "base"
 _WITHOUT_PHONES: Final = 1
 _UNHEARD: Final = ("content.", "spoken_embedding.", "spans.")
 """Parts of an ear that were made for one decoder."""
@@ -65,7 +64,7 @@ def find_source(name: str, preset: SpeechEncoderConfig, frozen: Frozen | None) -
     Raises:
         UserError: There is none of that name, or it is built otherwise.
     """
-    folder = BUNDLED if name == "base" else Path(name)
+    folder = bundled.BASE_CHECKPOINT if name == "base" else Path(name)
     if name and _is_checkpoint(folder):
         config = checkpoint.read_config(folder)
         kept = replace(config.speech, frozen=frozen or "everything")

@@ -21,7 +21,7 @@ from backend.data.articulation import articulate
 from backend.data.styles import Style
 from backend.errors import UserError
 from backend.heads.arkit import CLOSED_MM
-from backend.phones import BILABIALS, SILENCE, Phone, from_arpabet
+from backend.speech.phones import BILABIALS, SILENCE, Phone, from_arpabet
 
 
 @dataclass(frozen=True, slots=True)

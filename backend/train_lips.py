@@ -21,7 +21,7 @@ from backend.data.dataset import SpeechData
 from backend.data.styles import Style
 from backend.model import PTalker, frame_mask
 from backend.motion import at_times
-from backend.phones import PHONE_IDS, SILENCE
+from backend.speech.phones import PHONE_IDS, SILENCE
 from backend.train_phones import BATCHES_PER_STEP
 from backend.training_loop import Stage
 

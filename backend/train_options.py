@@ -157,7 +157,7 @@ def run(options: argparse.Namespace) -> Path:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from backend import jobs, train, train_captures, train_phone_head  # bring torch
+    from backend import bundled, train, train_captures, train_phone_head  # bring torch
 
     if options.preset == PHONE_HEAD:
         train_phone_head.main(
@@ -179,7 +179,7 @@ def _train(options: argparse.Namespace) -> None:
     else:
         given = _given(options, _SPEECH)
         if "start_from" in given:
-            given["start_from"] = tuple(map(jobs.checkpoint_folder, given["start_from"]))
+            given["start_from"] = tuple(map(bundled.checkpoint_folder, given["start_from"]))
         train.main(
             train.TrainArguments(
                 preset=options.preset,

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from backend import frozen_ear, metrics
+from backend import metrics
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import prepare_sound
 from backend.data.batches import IGNORED
@@ -27,11 +27,12 @@ from backend.errors import UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.model import frame_mask
 from backend.model.phone_head import PhoneHead
-from backend.phone_recogniser import HEAD_PATH
-from backend.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
+from backend.speech import moonshine_encoder
+from backend.speech.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
 from backend.spoken_clips import closures
 from backend.training_loop import Stage, run_stage
 
+FILE_NAME: Final = "phone_head.safetensors"
 _SECONDS: Final = (2.0, 6.0)
 _SYNTHETIC_SHARE: Final = 0.35
 _SILENT_SHARE: Final = 0.05
@@ -72,22 +73,22 @@ def main(arguments: PhoneHeadArguments) -> Path:
     Raises:
         UserError: There is no corpus, or no encoder.
     """
-    if not frozen_ear.is_installed():
-        raise UserError(frozen_ear.MISSING)
+    if not moonshine_encoder.is_installed():
+        raise UserError(moonshine_encoder.MISSING)
     if arguments.phone_steps < 1:
         raise UserError("Give 1 step or more as --phone-steps.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     corpus = load_corpus(arguments.data)
     torch.manual_seed(arguments.seed)
-    head = PhoneHead(frozen_ear.WIDTH, 1 + len(PHONES))
+    head = PhoneHead(moonshine_encoder.WIDTH, 1 + len(PHONES))
     stage = head_stage(
         head, corpus, seed=arguments.seed, batch_size=arguments.batch_size,
         num_steps=arguments.phone_steps,
     )  # fmt: skip
     accelerator = Accelerator(mixed_precision="no")  # hardly anything is computed here
     figures = run_stage(stage, accelerator, folder=arguments.run, seed=arguments.seed)
-    path = arguments.run / HEAD_PATH.name
+    path = arguments.run / FILE_NAME
     stated = {
         "command": f"python -m backend train --preset phone-head --data CORPUS --run RUN"
         f" --seed {arguments.seed} --phone-steps {arguments.phone_steps}"
@@ -238,4 +239,4 @@ def encoded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """As ``phone_recogniser`` has sound encoded: at a usual level, rounded."""
     sound = prepare_sound(samples)
     heard = np.zeros_like(samples) if sound is None else sound.astype(np.float32) / 32768.0
-    return frozen_ear.encode(heard)
+    return moonshine_encoder.encode(heard)

@@ -19,7 +19,7 @@ from backend.data.batches import IGNORED, phone_batch
 from backend.data.dataset import Clip, SpeechData
 from backend.data.phone_errors import corrupt
 from backend.model import SpeechContentEncoder
-from backend.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
+from backend.speech.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
 from backend.training_loop import Stage
 
 BATCHES_PER_STEP: Final = 2

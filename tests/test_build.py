@@ -60,7 +60,7 @@ def test_backend_is_inside_with_its_checkpoint_and_demo_head(names):
         "backend/requirements-words.txt",
         "backend/checkpoints/base/config.json",
         "backend/checkpoints/base/model.safetensors",
-        "backend/phone_head.safetensors",
+        "backend/checkpoints/phone_head/model.safetensors",
         "backend/topologies/flame.json",
         "backend/topologies/demo.json",
         "backend/demo/head.npz",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.phones import SILENCE, Phone
+from backend.speech.phones import SILENCE, Phone
 
 _WINDOW_SECONDS = 0.040
 _PITCH_RATE_HZ = 4000

@@ -29,7 +29,7 @@ from backend.data.styles import PRESETS, STYLE_DIM, STYLE_NAMES, Style, style_fo
 from backend.data.targets import CHANNELS, GROUPS, PHONE_TARGETS
 from backend.data.upper_face import blink_weights, upper_face_weights
 from backend.heads.arkit import ARKIT_NAMES
-from backend.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
+from backend.speech.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
 
 __all__ = ["PRESETS", "STYLE_DIM", "STYLE_NAMES", "Style", "articulate", "style_for_voice"]
 

@@ -24,7 +24,7 @@ from backend.data.phone_errors import corrupt
 from backend.data.styles import Style, style_for_voice, training_styles
 from backend.heads.arkit import ARKIT_NAMES
 from backend.model import TrainingBatch
-from backend.phones import PHONE_IDS, SILENCE, phone_frames
+from backend.speech.phones import PHONE_IDS, SILENCE, phone_frames
 
 IGNORED = -100
 CLEAN_SHARE = 0.15

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.dataset import Clip, SpeechData
-from backend.phones import PHONE_IDS, SILENCE, phone_frames
+from backend.speech.phones import PHONE_IDS, SILENCE, phone_frames
 
 PACED_SHARE = 0.6
 PACES = (0.85, 1.4)

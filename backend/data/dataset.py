@@ -32,7 +32,7 @@ from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.recordings import list_recordings
 from backend.data.speech import load_corpus
 from backend.errors import UserError
-from backend.phones import Phone
+from backend.speech.phones import Phone
 
 VALIDATION_SPEAKERS = 20
 MAX_CLIP_SECONDS = 20.0

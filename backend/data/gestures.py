@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.data.styles import Style
-from backend.phones import SILENCE, Phone
+from backend.speech.phones import SILENCE, Phone
 
 PAUSE_SECONDS = 0.18
 """Shorter pauses do not bring the mouth to rest."""

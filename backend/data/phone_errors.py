@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backend.phones import SILENCE, Phone, merge_silences
+from backend.speech.phones import SILENCE, Phone, merge_silences
 
 _CONFUSABLE = (
     "P T K B F", "B D G V P M", "M N NG B V", "N M NG L D", "NG N M", "T D K P CH",

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.audio.segmentation import prepare_sound
 from backend.errors import UserError
-from backend.letter_to_sound import words_of
-from backend.phones import Phone, from_arpabet, merge_silences
-from backend.recogniser import align_words
+from backend.speech.phones import Phone, from_arpabet, merge_silences
+from backend.speech.pocketsphinx import align_words
+from backend.speech.pronunciation import words_of
 
 WORST_ALIGN_SCORE = -33.0
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.phones import from_arpabet
+from backend.speech.phones import from_arpabet
 
 
 def _items(text: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from backend.data.voices import (
 )
 from backend.errors import UserError
 from backend.io import write_text
-from backend.phones import Phone
+from backend.speech.phones import Phone
 
 FORMAT_VERSION = 1
 VALIDATION_SPEAKERS = 20

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.phones import PHONES
+from backend.speech.phones import PHONES
 
 CHANNELS: tuple[str, ...] = (
     "jaw",  # jawOpen

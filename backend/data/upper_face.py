@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from backend.data.styles import Style
 from backend.heads.arkit import ARKIT_NAMES
-from backend.phones import SILENCE, VOWELS, Phone
+from backend.speech.phones import SILENCE, VOWELS, Phone
 
 _WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
 _LIDS = ("eyeBlinkLeft", "eyeBlinkRight")

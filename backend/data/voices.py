@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.phones import SILENCE, Phone, from_arpabet, from_ipa, merge_silences
+from backend.speech.phones import SILENCE, Phone, from_arpabet, from_ipa, merge_silences
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 FESTIVAL_VOICES = ("kal_diphone", "cmu_us_slt_arctic_hts")

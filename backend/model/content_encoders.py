@@ -15,7 +15,7 @@ from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.frames import fit_frames, take_frames
 from backend.model.phone_spans import SPAN_FRAMES, PhoneSpans
 from backend.model.speech_encoders import build_speech_encoder, conformer_reach
-from backend.phones import PHONE_IDS, SILENCE
+from backend.speech.phones import PHONE_IDS, SILENCE
 
 _SURE = 0.35  # of a phone: share of the probability
 _TRUST_FROM, _TRUST_GAIN = 0.2, 20.0

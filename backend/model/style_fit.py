@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from backend.phones import PHONE_IDS, SILENCE
+from backend.speech.phones import PHONE_IDS, SILENCE
 
 if TYPE_CHECKING:
     from backend.model.ptalker import PTalker

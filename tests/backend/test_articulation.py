@@ -17,7 +17,7 @@ from backend.data.articulation import (
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.lip_measures import demo_mouth
 from backend.heads.topology import face_frame
-from backend.phones import PHONES, Phone
+from backend.speech.phones import PHONES, Phone
 
 _INDEX = {name: index for index, name in enumerate(ARKIT_NAMES)}
 _PARTING = (

@@ -12,7 +12,7 @@ from backend.audio.features import log_mel_power, num_feature_frames, stacked_lo
 from backend.audio.load import read_sound
 from backend.data import batches, crops, dataset, feature_augmentation
 from backend.errors import UserError
-from backend.phones import PHONE_IDS
+from backend.speech.phones import PHONE_IDS
 
 SECONDS = 1.5
 

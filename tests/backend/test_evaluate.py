@@ -21,7 +21,7 @@ from backend.errors import UserError
 from backend.evaluate import judge, lip_errors_mm, phone_opening, read_clips, silent_frames, table
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import demo_mouth
-from backend.phones import Phone
+from backend.speech.phones import Phone
 from backend.spoken_clips import SpokenClip, closures
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from backend.data.styles import Style
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.solve import solve_shapes
 from backend.motion import Motion
-from backend.phones import Phone
+from backend.speech.phones import Phone
 from backend.spoken_clips import SpokenClip
 from tools import gallery
 

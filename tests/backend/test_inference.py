@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from backend import checkpoint, config, head_shapes, inference, model, phone_recogniser
+from backend import checkpoint, config, head_shapes, inference, model
 from backend import motion as motions
 from backend.audio.load import resample
 from backend.devices import memory_errors, pick_device
@@ -22,10 +22,11 @@ from backend.errors import Cancelled, UserError
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
-from backend.heard import Heard
-from backend.listening import ListeningCancelledError
 from backend.model import content_encoders
-from backend.phones import Phone
+from backend.speech import moonshine_phones
+from backend.speech.phones import Phone
+from backend.speech.recognition import ListeningCancelledError
+from backend.speech.transcript import Heard
 from backend.style_files import StyleCode, read_exemplar, read_style, write_style
 
 NTSC = Fraction(24000, 1001)
@@ -69,7 +70,7 @@ def test_result_fits_the_request(predictor, head):
     assert np.isfinite(motion.weights).all()
     assert json.loads(json.dumps(motion.report, allow_nan=False))["num_frames"] == 48
     stages = {stage for stage, *_ in seen["progress"]}
-    hearing = {inference.HEARING} if phone_recogniser.can_recognise() else set()
+    hearing = {inference.HEARING} if moonshine_phones.can_recognise() else set()
     assert stages == {inference.ANIMATING, *hearing}
     assert all(0 <= done <= total for _, done, total, _ in seen["progress"])
 
@@ -143,7 +144,7 @@ def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
 def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch):
     phones = (Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0))
     monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 0.0)  # the ear believes nothing
-    monkeypatch.setattr(phone_recogniser, "can_recognise", lambda: False)
+    monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: False)
     made = {}
     for is_certain in (False, True):
         heard = Heard(phones, (), (), "words", is_certain)
@@ -155,7 +156,7 @@ def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch)
 
 
 def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head, monkeypatch):
-    for module in (inference, phone_recogniser):
+    for module in (inference, moonshine_phones):
         monkeypatch.setattr(module, "can_recognise", lambda: False)
     encoder = predictor._model.speech_content
     monkeypatch.setattr(encoder, "hear_phones", lambda *_: pytest.fail("for nothing"))

@@ -12,7 +12,7 @@ from backend.data.sentences import FOREIGN, SentenceMaker
 from backend.data.speech import load_corpus, prepare_speech
 from backend.data.voices import Spoken, Voice, available_engines, speak
 from backend.errors import UserError
-from backend.phones import PHONES
+from backend.speech.phones import PHONES
 
 _HOURS = 0.004
 

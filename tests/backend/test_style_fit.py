@@ -15,7 +15,7 @@ from backend.data.articulation import articulate  # noqa: E402
 from backend.data.styles import Style  # noqa: E402
 from backend.model import PTalker, style_fit  # noqa: E402
 from backend.model.style_fit import fit_style  # noqa: E402
-from backend.phones import PHONE_IDS, Phone, phone_frames  # noqa: E402
+from backend.speech.phones import PHONE_IDS, Phone, phone_frames  # noqa: E402
 
 BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
 SHOWN = "HH AW M EH N IY P IY P AH L W UH D L AY K T UW B IH L IY V DH IH S F AO R M AH CH"

@@ -28,7 +28,7 @@ from backend.data.styles import (
 from backend.errors import UserError
 from backend.growing import with_deeper_ear
 from backend.heads.lip_measures import demo_mouth
-from backend.phones import PHONES
+from backend.speech.phones import PHONES
 from backend.speech_start import new_model
 from backend.train import TrainArguments, main
 from backend.train_motions import WEIGHTS, MotionBody, geometry_of

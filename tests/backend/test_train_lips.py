@@ -20,7 +20,7 @@ from backend.heads.lip_measures import demo_mouth
 from backend.model import PTalker, frame_mask
 from backend.model.lip_reader import LipReader
 from backend.model.style_encoders import MotionStyle
-from backend.phones import PHONES
+from backend.speech.phones import PHONES
 from backend.speech_start import new_model, trained_before
 from backend.train_lips import _captured, lip_batch, lip_stage
 

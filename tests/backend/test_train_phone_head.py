@@ -14,17 +14,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from backend import __main__ as command_line
-from backend import frozen_ear
 from backend.data import sound_augmentation
 from backend.data.batches import IGNORED
 from backend.data.speech import FORMAT_VERSION, Utterance, load_corpus
 from backend.data.voices import Voice, available_engines, speak
 from backend.model.phone_head import PhoneHead
-from backend.phones import NUM_PHONE_IDS, PHONE_IDS, SILENCE
+from backend.speech import moonshine_encoder
+from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, SILENCE
 from backend.train_phone_head import _stretch, head_batch
 
 needs_encoder = pytest.mark.skipif(
-    not frozen_ear.is_installed(), reason="moonshine-voice or onnxruntime is not installed"
+    not moonshine_encoder.is_installed(), reason="moonshine-voice or onnxruntime is not installed"
 )
 SENTENCES = ("Bob may put my pan by the map.", "We keep five big maps of Rome.")
 
@@ -144,7 +144,7 @@ def test_a_number_gives_the_same_batch(corpus):
 @needs_encoder
 def test_batches_are_padded_and_say_so(corpus):
     features, lengths, phones = batch(corpus, 0)
-    assert features.shape == (3, int(lengths.max()), frozen_ear.WIDTH)
+    assert features.shape == (3, int(lengths.max()), moonshine_encoder.WIDTH)
     assert phones.shape == features.shape[:2]
     for row, length in zip(phones, lengths.tolist(), strict=True):
         assert (row[length:] == IGNORED).all()
@@ -229,6 +229,6 @@ def test_a_corpus_with_nobody_held_out_is_refused(folder, tmp_path, capsys):
 
 
 def test_without_the_encoder_it_is_said_what_to_install(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(frozen_ear, "is_installed", lambda: False)
+    monkeypatch.setattr(moonshine_encoder, "is_installed", lambda: False)
     assert train(folder, tmp_path) == 1
     assert "requirements-words.txt" in capsys.readouterr().err

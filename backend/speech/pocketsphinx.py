@@ -6,7 +6,7 @@ Its decoders are made once per process. ``listening.py`` spreads the pieces of l
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import acoustic_model
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.letter_to_sound import pronounce
-from backend.phones import PHONE_IDS, SILENCE, Phone, from_arpabet, merge_silences, phone_frames
+from backend.speech import pocketsphinx_hybrid, viterbi
+from backend.speech.phones import (
+    PHONE_IDS,
+    SILENCE,
+    Phone,
+    from_arpabet,
+    merge_silences,
+    phone_frames,
+)
+from backend.speech.pronunciation import pronounce
+from backend.speech.transcript import Piece, Word
 
 _FRAMES_PER_SECOND = 100
 _EAR_SEARCH = {
@@ -54,44 +62,6 @@ _CLEAR, _AS_WELL_TIMED = 0.5, 0.7
 _MOST_STATES = 5000  # in a frame; 30000, its default, takes a third longer and hears no more
 _taught: set[str] = set()  # words that the lexicon lacks, in this process
 _FILLERS = frozenset({"<s>", "</s>", "<sil>", "[NOISE]", "[SPEECH]", "(NULL)"})
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word that was heard or given.
-
-    Attributes:
-        text: Lower case.
-        start_seconds: When it begins.
-        end_seconds: When it ends.
-    """
-
-    text: str
-    start_seconds: float
-    end_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What was found in one stretch of sound; times count from its start.
-
-    Attributes:
-        phones: All of the stretch; empty if nothing was found.
-        words: Without pauses and noises.
-        score: Mean acoustic score of the spoken frames; the higher the better they fit. 0 by ear.
-        confidence: Mean posterior of the recognised words, 0 to 1; 1 for given words.
-        is_sure: What a model's ear thinks of it; None where none was asked.
-        spoken_seconds: Length of the phones that are no silence.
-        guessed: Words whose pronunciation came from letter-to-sound rules.
-    """
-
-    phones: tuple[Phone, ...] = ()
-    words: tuple[Word, ...] = ()
-    score: float = 0.0
-    confidence: float = 1.0
-    is_sure: bool | None = None
-    spoken_seconds: float = 0.0
-    guessed: tuple[str, ...] = ()
 
 
 def _pocketsphinx() -> Any:
@@ -148,7 +118,7 @@ def _ear_aligner() -> Any:
 def _new_ear_decoder(**settings: Any) -> Any:
     pocketsphinx = _pocketsphinx()
     with tempfile.TemporaryDirectory() as folder:
-        acoustic_model.write_acoustic_model(Path(folder))
+        pocketsphinx_hybrid.write_acoustic_model(Path(folder))
         return pocketsphinx.Decoder(
             hmm=folder, samprate=SAMPLE_RATE_HZ, loglevel="FATAL", bestpath=False, **settings
         )
@@ -218,14 +188,14 @@ def hear_words_by_ear(log_posteriors: NDArray[np.floating]) -> Piece:
 
 def _by_ear(decoder: Any, log_posteriors: NDArray[np.floating]) -> Piece:
     rate = FEATURE_RATE_HZ
-    features = acoustic_model.as_features(log_posteriors)
+    features = pocketsphinx_hybrid.as_features(log_posteriors)
     _pass(decoder, partial(decoder.process_cep, features.tobytes(), full_utt=True))
     phones: list[Phone] = []
     words: list[Word] = []
     for segment in decoder.seg() if decoder.hyp() is not None else ():
         first, end = segment.start_frame, min(segment.end_frame + 1, len(features))
         symbols = (decoder.lookup_word(segment.word) or SILENCE).split()
-        bounds = first + acoustic_model.phone_boundaries(symbols, features[first:end])
+        bounds = first + viterbi.phone_boundaries(symbols, features[first:end])
         phones += [
             Phone(symbol, float(start) / rate, float(stop) / rate)
             for symbol, start, stop in zip(symbols, bounds[:-1], bounds[1:], strict=True)

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.phones import PHONES, SILENCE
+from backend.speech.phones import PHONES, SILENCE
 
 _STATES = 3
 _STAY, _NEXT, _SKIP = 0.5, 0.3, 0.2
 """Chances of a state to last, to be followed by the next, and to leave it out."""
-_SHORTEST = 2  # frames of a phone, which follows from these
 _PRIORS = (
     383.7, 14.4, 23.1, 45.6, 12.6, 6.1, 24.0, 6.8, 2.8, 16.0, 12.9, 17.4, 13.0, 14.3, 12.5, 5.4,
     14.0, 32.5, 39.5, 2.4, 19.1, 16.9, 18.9, 31.5, 7.5, 15.8, 0.5, 8.4, 15.0, 28.4, 6.1, 47.2,
@@ -45,38 +44,6 @@ def as_features(log_posteriors: NDArray[np.floating]) -> NDArray[np.float32]:
     scaled = log_posteriors[:, 1:] - _PRIOR_SCALE * np.log(_PRIORS)
     scaled = scaled - scaled.max(axis=1, keepdims=True)
     return np.maximum(scaled, _FLOOR).astype(np.float32)
-
-
-def phone_boundaries(symbols: Sequence[str], features: NDArray[np.float32]) -> NDArray[np.int64]:
-    """When the phones of a word are spoken (Viterbi; PocketSphinx's own aligner gives such up).
-
-    Args:
-        symbols: ``N`` phones, in order.
-        features: Of the word's frames, by ``as_features``, shape ``(T, len(PHONES))``.
-
-    Returns:
-        First frame of each, and ``T``, shape ``(N + 1,)``. All last as long where time is too
-        short for them.
-    """
-    num_frames, num_states = len(features), _SHORTEST * len(symbols)
-    if num_frames <= num_states:
-        return np.linspace(0, num_frames, len(symbols) + 1).round().astype(np.int64)
-    columns = np.repeat([PHONES.index(symbol) for symbol in symbols], _SHORTEST)
-    may_stay = np.arange(num_states) % _SHORTEST == _SHORTEST - 1
-    best = np.full((num_frames, num_states), -np.inf)
-    best[0, 0] = features[0, columns[0]]
-    for frame in range(1, num_frames):
-        best[frame, may_stay] = best[frame - 1, may_stay]
-        np.maximum(best[frame, 1:], best[frame - 1, :-1], out=best[frame, 1:])
-        best[frame] += features[frame, columns]
-    starts = [0] * num_states
-    state = num_states - 1
-    for frame in range(num_frames - 1, 0, -1):
-        stays = best[frame - 1, state] if may_stay[state] else -np.inf
-        if state > 0 and best[frame - 1, state - 1] > stays:
-            starts[state] = frame
-            state -= 1
-    return np.array([*starts[::_SHORTEST], num_frames])
 
 
 def write_acoustic_model(folder: Path) -> None:

@@ -11,7 +11,6 @@ none. Long sound is cut at pauses; the pieces are worked off in parallel process
 import difflib
 import math
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,13 +20,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import transcriber
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import active_frames, cut_at_pauses, prepare_sound
 from backend.errors import UserError
-from backend.heard import Heard, joined, judged
-from backend.letter_to_sound import words_of
-from backend.recogniser import Piece, align_words, hear_words, place_words
+from backend.processes import end_with_parent
+from backend.speech import moonshine_words
+from backend.speech.pocketsphinx import align_words, hear_words, place_words
+from backend.speech.pronunciation import words_of
+from backend.speech.transcript import Heard, Piece, joined, judged
 
 _POLL_SECONDS = 0.1
 # Given words that score so much lower than recognised ones, or leave so much unsaid, are wrong.
@@ -169,13 +169,13 @@ class Listener:
     ) -> list[Piece]:
         """Recognises the words between cuts: Moonshine on all cores here, the rest in parallel."""
         parts = [(sound[a:b], _part_of(log_posteriors, a, b)) for a, b in cuts]
-        if not transcriber.is_installed():
+        if not moonshine_words.is_installed():
             tasks: list[_Task] = [(part, None, heard) for part, heard in parts]
             return self._work(tasks, progress, is_cancelled)
         report, tasks = _part(progress, 0.0, _TRANSCRIBING_SHARE), []
         for (_, end), (part, heard) in zip(cuts, parts, strict=True):
             _raise_if(is_cancelled)
-            tasks.append((part, transcriber.transcribe(part), heard))
+            tasks.append((part, moonshine_words.transcribe(part), heard))
             if report is not None:
                 report(end / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ)
         return self._work(tasks, _part(progress, _TRANSCRIBING_SHARE, 1.0), is_cancelled)
@@ -231,21 +231,6 @@ class Listener:
             ) from error
 
 
-def end_with_parent() -> None:
-    """Makes a worker end when its parent is killed; by itself it would wait for work for ever.
-
-    PocketSphinx keeps Python's lock while it works, so the end comes with that of the piece.
-    """
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _one(
     sound: NDArray[np.int16],
     words: Sequence[str] | None,
@@ -284,7 +269,7 @@ def _recognised(
     sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
 ) -> Heard:
     """What can be trusted of recognised words; those of Moonshine count as certain."""
-    return replace(judged(sound, cuts, pieces), is_certain=transcriber.is_installed())
+    return replace(judged(sound, cuts, pieces), is_certain=moonshine_words.is_installed())
 
 
 def _fits(pieces: Sequence[Piece], heard: Sequence[Piece], active_seconds: float) -> bool:

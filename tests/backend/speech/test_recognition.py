@@ -14,14 +14,10 @@ import pytest
 import soundfile
 import soxr
 
-from backend import transcriber
 from backend.data.phone_errors import corrupt
-from backend.data.voices import Voice, available_engines, speak
 from backend.errors import UserError
-from backend.heard import Heard
-from backend.letter_to_sound import pronounce, words_of
-from backend.listening import Listener, ListeningCancelledError
-from backend.phones import (
+from backend.speech import moonshine_words
+from backend.speech.phones import (
     NUM_PHONE_IDS,
     PHONE_IDS,
     PHONES,
@@ -31,16 +27,12 @@ from backend.phones import (
     merge_silences,
     phone_frames,
 )
+from backend.speech.pronunciation import pronounce, words_of
+from backend.speech.recognition import Listener, ListeningCancelledError
+from backend.speech.transcript import Heard
+from tests.backend.speech.samples import SENTENCE, no_speech
 
 pocketsphinx = pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
-SENTENCE = "The big brown bear moved my paper boat, but nobody believed him."
-
-
-@pytest.fixture(scope="module")
-def spoken():
-    if "flite" not in available_engines():
-        pytest.skip("flite is not installed")
-    return speak(Voice("flite", "slt"), [SENTENCE])[0]
 
 
 def recognise(samples, **settings) -> Heard:
@@ -181,24 +173,11 @@ def test_text_without_words_is_refused(spoken):
         align(spoken.samples, " ...!")
 
 
-def no_speech(kind):
-    rng = np.random.default_rng(2)
-    times = np.arange(48000) / 16000.0
-    chord = sum(np.sin(2 * np.pi * pitch * times) for pitch in (220.0, 277.0, 330.0, 440.0))
-    sound = {
-        "silence": np.zeros(32000),
-        "empty": np.zeros(0),
-        "noise": 0.1 * rng.standard_normal(48000),
-        "tones": 0.1 * chord * (np.sin(2 * np.pi * 0.7 * times) > -0.5),
-    }[kind]
-    return sound.astype(np.float32)
-
-
 @pytest.mark.parametrize("kind", ["silence", "empty", "noise", "tones"])
 @pytest.mark.parametrize("by_moonshine", [False, True])
 def test_what_is_no_speech_gives_no_phones_but_a_warning(kind, by_moonshine, monkeypatch):
     if not by_moonshine:
-        monkeypatch.setattr(transcriber, "is_installed", lambda: False)
+        monkeypatch.setattr(moonshine_words, "is_installed", lambda: False)
     heard = recognise(no_speech(kind))
     assert (heard.phones, heard.way) == ((), "sound")
     assert len(heard.warnings) == 1
@@ -237,10 +216,10 @@ def test_cancel_ends_listening(spoken):
 
 _KILLED = """
 import numpy, sys, time
-from backend import listening
+from backend.speech import recognition
 
 if __name__ == "__main__":
-    listener = listening.Listener(2)
+    listener = recognition.Listener(2)
     listener._work([(numpy.zeros(4000, "int16"), None, None)] * 2, None, None)
     print(*listener._pool._processes, flush=True)
     time.sleep(600)
@@ -251,7 +230,7 @@ if __name__ == "__main__":
 def test_no_worker_outlives_a_killed_backend(tmp_path):
     script = tmp_path / "backend_that_is_killed.py"
     script.write_text(_KILLED)
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     parent = subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
@@ -302,7 +281,7 @@ def test_errors_keep_the_phones_in_order_and_mostly_right(spoken):
 
 
 def test_noise_in_which_words_cannot_be_aligned_is_nothing_heard(spoken, monkeypatch):
-    monkeypatch.setattr(transcriber, "is_installed", lambda: False)
+    monkeypatch.setattr(moonshine_words, "is_installed", lambda: False)
     rng = np.random.default_rng(9)
     seconds = np.arange(16000 * 3) / 16000
     swell = 1.0 + np.sin(2 * np.pi * 1.65 * seconds)

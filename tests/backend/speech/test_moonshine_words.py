@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Words by Moonshine: what it hears, when the ear agrees, and what happens without it."""
 
-import importlib.util
 import logging
 import sys
 import types
@@ -10,28 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import recogniser, transcriber
 from backend.audio import degradations
 from backend.audio.segmentation import prepare_sound
 from backend.data.sentences import FOREIGN
 from backend.data.voices import Voice, available_engines, speak
 from backend.errors import UserError
-from backend.letter_to_sound import words_of
-from backend.listening import Listener
-from backend.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
-from backend.recogniser import align_words, place_words
+from backend.speech import moonshine_words, transcript
+from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
+from backend.speech.pocketsphinx import align_words, place_words
+from backend.speech.pronunciation import words_of
+from backend.speech.recognition import Listener
+from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, sure_of
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
-_SPEC = importlib.util.spec_from_file_location(
-    "words_by_ear_samples", Path(__file__).with_name("test_words_by_ear.py")
-)
-samples = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(samples)
-SENTENCE = samples.SENTENCE
-spoken = samples.spoken
-hear = samples.hear
 needs_moonshine = pytest.mark.skipif(
-    not transcriber.is_installed(), reason="moonshine-voice is not installed or does not run here"
+    not moonshine_words.is_installed(),
+    reason="moonshine-voice is not installed or does not run here",
 )
 
 
@@ -99,9 +92,9 @@ def test_music_and_laughter_hold_no_words(kind, hear):
 
 @needs_moonshine
 def test_hardly_a_sound_is_transcribed_without_harm():
-    assert isinstance(transcriber.transcribe(np.zeros(0, np.int16)), list)
-    assert isinstance(transcriber.transcribe(np.full(1, 20000, np.int16)), list)
-    assert isinstance(transcriber.transcribe(np.full(1600, -32768, np.int16)), list)
+    assert isinstance(moonshine_words.transcribe(np.zeros(0, np.int16)), list)
+    assert isinstance(moonshine_words.transcribe(np.full(1, 20000, np.int16)), list)
+    assert isinstance(moonshine_words.transcribe(np.full(1600, -32768, np.int16)), list)
 
 
 @needs_moonshine
@@ -112,14 +105,14 @@ def test_failure_of_moonshine_is_one_sentence(monkeypatch):
         def transcribe_without_streaming(self, *_):
             raise MoonshineError("out of order")
 
-    monkeypatch.setattr(transcriber, "_moonshine", Broken)
+    monkeypatch.setattr(moonshine_words, "_moonshine", Broken)
     with pytest.raises(UserError, match=r"out of order.*listen to sound"):
-        transcriber.transcribe(np.zeros(1600, np.int16))
+        moonshine_words.transcribe(np.zeros(1600, np.int16))
 
 
 def test_words_are_timed_by_what_an_ear_is_sure_of():
-    symbols = samples.BIG_BROWN_BEAR
-    ear = samples.sure_of(np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5))
+    symbols = BIG_BROWN_BEAR
+    ear = sure_of(np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5))
     silent = np.zeros(len(ear) * 320, np.int16)
     piece = place_words(silent, ["the", "big", "brown", "bear"], ear)
     assert piece.is_sure
@@ -129,7 +122,7 @@ def test_words_are_timed_by_what_an_ear_is_sure_of():
     nonsense = ear[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
     assert not place_words(silent, ["the", "big", "brown", "bear"], nonsense).is_sure
     assert not place_words(silent, words_of("entirely different things"), ear).is_sure
-    assert place_words(silent, [], ear) == recogniser.Piece()
+    assert place_words(silent, [], ear) == transcript.Piece()
 
 
 @pytest.mark.parametrize(("shift", "keeps"), [(0, True), (5, False)])
@@ -138,7 +131,7 @@ def test_times_are_pocketsphinx_s_unless_the_ear_hears_them_elsewhere(spoken, sh
     alone = align_words(sound, words)
     frames = phone_frames(alone.phones, len(sound) // 320, 50.0).clip(min=1)
     shifted = np.concatenate([np.full(shift, PHONE_IDS["SIL"]), frames[: len(frames) - shift]])
-    piece = place_words(sound, words, samples.sure_of(shifted))
+    piece = place_words(sound, words, sure_of(shifted))
     assert piece.is_sure
     m, other = (next(p.start_seconds for p in x.phones if p.symbol == "M") for x in (piece, alone))
     assert m - other == pytest.approx(0.0 if keeps else shift / 50, abs=0.03)
@@ -165,8 +158,8 @@ def test_given_text_is_timed_in_noise(spoken, hear):
 
 def test_part_of_a_text_that_is_not_spoken_is_named(spoken, hear, monkeypatch):
     """The same sentence four times; the ear hears the last one as something else."""
-    monkeypatch.setattr(transcriber, "is_installed", lambda: True)
-    monkeypatch.setattr(transcriber, "transcribe", lambda _sound: words_of(SENTENCE))
+    monkeypatch.setattr(moonshine_words, "is_installed", lambda: True)
+    monkeypatch.setattr(moonshine_words, "transcribe", lambda _sound: words_of(SENTENCE))
     pause = np.zeros(7 * 16000, np.float32)  # so long that each sentence is a piece of its own
     sound = np.concatenate([spoken.samples, pause] * 4)
     ear = hear(sound).copy()
@@ -180,8 +173,8 @@ def test_part_of_a_text_that_is_not_spoken_is_named(spoken, hear, monkeypatch):
 
 
 def test_text_fits_also_where_no_words_are_heard(spoken, monkeypatch):
-    monkeypatch.setattr(transcriber, "is_installed", lambda: True)
-    monkeypatch.setattr(transcriber, "transcribe", lambda _sound: [])
+    monkeypatch.setattr(moonshine_words, "is_installed", lambda: True)
+    monkeypatch.setattr(moonshine_words, "transcribe", lambda _sound: [])
     heard = Listener(1).align(spoken.samples, SENTENCE)
     assert heard.way == "text"
     assert [word.text for word in heard.words] == words_of(SENTENCE)
@@ -196,14 +189,14 @@ def test_unknown_words_are_pronounced_by_rule_and_named(spoken, hear):
 
 @pytest.fixture
 def fresh():
-    transcriber._moonshine.cache_clear()
+    moonshine_words._moonshine.cache_clear()
     yield
-    transcriber._moonshine.cache_clear()
+    moonshine_words._moonshine.cache_clear()
 
 
 def test_without_its_package_pocketsphinx_hears(spoken, fresh, monkeypatch):
     monkeypatch.setitem(sys.modules, "moonshine_voice", None)
-    assert not transcriber.is_installed()
+    assert not moonshine_words.is_installed()
     heard = Listener(1).recognise(spoken.samples)
     assert heard.words
     assert not heard.is_certain
@@ -225,5 +218,5 @@ def test_package_that_does_not_run_here_is_done_without(fresh, monkeypatch, capl
     monkeypatch.setitem(sys.modules, "moonshine_voice", package)
     monkeypatch.setitem(sys.modules, "moonshine_voice.transcriber", inside)
     with caplog.at_level(logging.WARNING):
-        assert not transcriber.is_installed()
+        assert not moonshine_words.is_installed()
     assert "newer system" in caplog.text

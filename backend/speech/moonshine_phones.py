@@ -9,8 +9,6 @@ the ear knows noises and synthesised voices better. The sum of what both think d
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,24 +16,23 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from backend import frozen_ear
+from backend import bundled
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import cut_at_pauses, prepare_sound
 from backend.errors import Cancelled
-from backend.heard import Heard
 from backend.model.phone_head import PhoneHead
-from backend.phones import PHONES, Phone
+from backend.speech import moonshine_encoder
+from backend.speech.phones import PHONES, Phone
+from backend.speech.transcript import Heard
+from backend.speech.viterbi import most_likely_phones
 
-HEAD_PATH: Final = Path(__file__).parent / "phone_head.safetensors"
 _OWN_SHARE: Final = 0.5
 """Weight of the own ear's logarithms; of the head's it is 1."""
-_CHANGE: Final = -1.4
-"""Added to the logarithms of a path at each change of phone."""
 
 
 def can_recognise() -> bool:
     """Whether phones can be recognised here."""
-    return HEAD_PATH.exists() and frozen_ear.is_installed()
+    return bundled.PHONE_HEAD.exists() and moonshine_encoder.is_installed()
 
 
 def sound_alone(samples: NDArray[np.float32], *warnings: str) -> Heard:
@@ -106,50 +103,18 @@ def recognise_phones(
     Returns:
         Phones in order of time, silences too, without gaps.
     """
-    features = torch.from_numpy(frozen_ear.encode(sound.astype(np.float32) / 32768.0))[None]
+    features = torch.from_numpy(moonshine_encoder.encode(sound.astype(np.float32) / 32768.0))[None]
     logits = _head()(features, torch.ones(features.shape[:2], dtype=torch.bool))
     scores = logits.log_softmax(-1)[0].numpy()
     if own_log_posteriors is not None:
         own = own_log_posteriors[: len(scores)]
         scores[: len(own)] += _OWN_SHARE * own
-    return _likeliest(scores[:, 1:])
-
-
-def _likeliest(scores: NDArray[np.floating]) -> list[Phone]:
-    """The likeliest phones of two frames or more (Viterbi; each change costs the same).
-
-    Args:
-        scores: Logarithms by phone, shape ``(T, len(PHONES))``.
-    """
-    num_frames, num_phones = scores.shape
-    first = np.asarray(scores[0], np.float64)  # best path to each phone's first frame, ending there
-    later = np.full(num_phones, -np.inf)  # and to a frame after its first
-    previous = np.zeros(num_frames, np.int64)  # the phone before one that begins in this frame
-    was_first = np.zeros((num_frames, num_phones), bool)
-    for frame in range(1, num_frames):
-        previous[frame] = int(later.argmax())
-        begins = later[previous[frame]] + _CHANGE
-        was_first[frame] = first > later
-        later = np.maximum(first, later) + scores[frame]
-        first = begins + scores[frame]
-    spoken = np.empty(num_frames, np.int64)
-    phone, is_first = int(later.argmax() if num_frames > 1 else first.argmax()), num_frames == 1
-    for frame in range(num_frames - 1, -1, -1):
-        spoken[frame] = phone
-        if is_first:
-            phone, is_first = int(previous[frame]), False
-        else:
-            is_first = bool(was_first[frame, phone])
-    edges = [0, *(np.flatnonzero(np.diff(spoken)) + 1).tolist(), num_frames]
-    return [
-        Phone(PHONES[spoken[start]], start / FEATURE_RATE_HZ, end / FEATURE_RATE_HZ)
-        for start, end in pairwise(edges)
-    ]
+    return most_likely_phones(scores[:, 1:])
 
 
 @lru_cache(maxsize=1)
 def _head() -> PhoneHead:
-    weights = load_file(HEAD_PATH)
+    weights = load_file(bundled.PHONE_HEAD)
     width, feature_dim = weights["projection.weight"].shape
     head = PhoneHead(feature_dim, 1 + len(PHONES), width=width)
     head.load_state_dict({name: value.float() for name, value in weights.items()})

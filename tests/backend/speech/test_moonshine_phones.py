@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Phones of sound alone, by Moonshine's encoder and the own ear: what is heard, and without it."""
 
-import importlib.util
 import itertools
 import logging
 import sys
@@ -14,28 +13,22 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-from backend import frozen_ear, phone_recogniser
+from backend import bundled
 from backend.audio.segmentation import prepare_sound
 from backend.data.sentences import FOREIGN
 from backend.data.voices import Voice, available_engines, speak
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import demo_mouth
-from backend.heard import Heard
 from backend.inference import Predictor
-from backend.listening import Listener
-from backend.phone_recogniser import fill_gaps, recognise_phones, sound_alone
-from backend.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
+from backend.speech import moonshine_encoder, moonshine_phones, viterbi
+from backend.speech.moonshine_phones import fill_gaps, recognise_phones, sound_alone
+from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
+from backend.speech.recognition import Listener
+from backend.speech.transcript import Heard
 
-_SPEC = importlib.util.spec_from_file_location(
-    "words_by_ear_samples", Path(__file__).with_name("test_words_by_ear.py")
-)
-samples = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(samples)
-spoken = samples.spoken
-hear = samples.hear
 needs_encoder = pytest.mark.skipif(
-    not phone_recogniser.can_recognise(), reason="moonshine-voice or onnxruntime is not installed"
+    not moonshine_phones.can_recognise(), reason="moonshine-voice or onnxruntime is not installed"
 )
 
 
@@ -54,7 +47,7 @@ def share_right(phones, truth, num_frames):
 
 def test_vectors_are_put_where_they_hear():
     heard_at = 895 / 2 + 384 * np.arange(40)  # the middle of what each vector hears, in samples
-    on_clock = frozen_ear._on_clock(heard_at[:, None].astype(np.float32), 15000)
+    on_clock = moonshine_encoder._on_clock(heard_at[:, None].astype(np.float32), 15000)
     assert on_clock.shape == (47, 1)  # 46.9 frames of 320 samples
     middles = 160 + 320 * np.arange(47)
     np.testing.assert_allclose(on_clock[2:45, 0], middles[2:45], rtol=1e-5)
@@ -64,8 +57,8 @@ def test_vectors_are_put_where_they_hear():
 @needs_encoder
 @pytest.mark.parametrize("num_samples", [1, 894, 895, 16000, 16001])
 def test_any_sound_has_a_vector_for_each_frame_begun(num_samples):
-    features = frozen_ear.encode(np.full(num_samples, 0.1, np.float32))
-    assert features.shape == (-(-num_samples // 320), frozen_ear.WIDTH)
+    features = moonshine_encoder.encode(np.full(num_samples, 0.1, np.float32))
+    assert features.shape == (-(-num_samples // 320), moonshine_encoder.WIDTH)
     assert np.isfinite(features).all()
 
 
@@ -87,7 +80,7 @@ def score_of(path, scores):
     runs = [list(run) for _, run in itertools.groupby(path)]
     if any(len(run) < 2 for run in runs):
         return -np.inf
-    changes = phone_recogniser._CHANGE * (len(runs) - 1)
+    changes = viterbi._CHANGE * (len(runs) - 1)
     return sum(scores[t, phone] for t, phone in enumerate(path)) + changes
 
 
@@ -96,13 +89,13 @@ def test_the_path_is_the_best_of_all(seed):
     scores = np.full((7, len(PHONES)), -100.0)
     scores[:, :3] = np.random.default_rng(seed).normal(0.0, 2.0, (7, 3))
     best = max(itertools.product(range(3), repeat=7), key=lambda path: score_of(path, scores))
-    ids = phone_frames(phone_recogniser._likeliest(scores), 7, 50.0)
+    ids = phone_frames(viterbi.most_likely_phones(scores), 7, 50.0)
     assert tuple(ids - 1) == best
 
 
 def test_phones_follow_one_another_without_gaps():
     scores = np.random.default_rng(3).normal(0.0, 3.0, (200, len(PHONES)))
-    phones = phone_recogniser._likeliest(scores)
+    phones = viterbi.most_likely_phones(scores)
     assert phones[0].start_seconds == 0.0
     assert phones[-1].end_seconds == 4.0
     for one, other in itertools.pairwise(phones):
@@ -115,7 +108,7 @@ def test_phones_follow_one_another_without_gaps():
 def test_short_stretches_have_one_phone(num_frames):
     scores = np.zeros((num_frames, len(PHONES)))
     scores[:, PHONES.index("M")] = 5.0
-    phones = phone_recogniser._likeliest(scores)
+    phones = viterbi.most_likely_phones(scores)
     assert phones == [Phone("M", 0.0, num_frames / 50)]
 
 
@@ -221,7 +214,7 @@ def test_where_words_are_refused_phones_are_told(language, hear):
 
 @pytest.fixture(scope="module")
 def predictor():
-    predictor = Predictor(samples.BUNDLED, "cpu", listeners=1)
+    predictor = Predictor(bundled.BASE_CHECKPOINT, "cpu", listeners=1)
     yield predictor
     predictor.close()
 
@@ -240,12 +233,12 @@ def test_by_sound_a_model_goes_by_recognised_phones(spoken, predictor, monkeypat
     mouth = demo_mouth()
     sound = spoken.samples.astype(np.float32)
     told = opening_of(predictor, sound, mouth)
-    monkeypatch.setattr(phone_recogniser, "can_recognise", lambda: False)
+    monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: False)
     alone = opening_of(predictor, sound, mouth)
     assert np.abs(told - alone).max() > 0.5
     monkeypatch.undo()
     monkeypatch.setattr(
-        phone_recogniser, "recognise_phones", lambda part, _: [Phone("M", 0.0, len(part) / 16000)]
+        moonshine_phones, "recognise_phones", lambda part, _: [Phone("M", 0.0, len(part) / 16000)]
     )
     shut = opening_of(predictor, sound, mouth)  # an M of 4 s
     assert (shut < CLOSED_MM).mean() > (alone < CLOSED_MM).mean() + 0.2
@@ -262,20 +255,20 @@ def test_by_sound_the_mouth_rests_in_noise(predictor):
 
 @pytest.fixture
 def fresh():
-    frozen_ear._session.cache_clear()
+    moonshine_encoder._session.cache_clear()
     yield
-    frozen_ear._session.cache_clear()
+    moonshine_encoder._session.cache_clear()
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime", "moonshine_voice"])
 def test_without_a_package_the_model_hears_alone(missing, fresh, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    assert not phone_recogniser.can_recognise()
+    assert not moonshine_phones.can_recognise()
     sound = np.random.default_rng(0).normal(0.0, 0.1, 32000).astype(np.float32)
     heard = sound_alone(sound, "No words.")
     assert filled(sound, heard) == heard
     with pytest.raises(UserError, match="requirements-words"):
-        frozen_ear.encode(sound)
+        moonshine_encoder.encode(sound)
 
 
 def test_encoder_that_does_not_run_here_is_done_without(fresh, monkeypatch, caplog):
@@ -293,17 +286,17 @@ def test_encoder_that_does_not_run_here_is_done_without(fresh, monkeypatch, capl
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     monkeypatch.setitem(sys.modules, "moonshine_voice", package)
     with caplog.at_level(logging.WARNING):
-        assert not frozen_ear.is_installed()
+        assert not moonshine_encoder.is_installed()
     assert "illegal instruction" in caplog.text
 
 
 def test_the_bundled_head_is_small_and_says_where_it_comes_from():
     from safetensors import safe_open
 
-    size = phone_recogniser.HEAD_PATH.stat().st_size
-    bundled = sum(path.stat().st_size for path in samples.BUNDLED.iterdir())
-    assert size + bundled < 20e6
-    with safe_open(phone_recogniser.HEAD_PATH, "pt") as file:
+    size = bundled.PHONE_HEAD.stat().st_size
+    checkpoint = sum(path.stat().st_size for path in bundled.BASE_CHECKPOINT.iterdir())
+    assert size + checkpoint < 20e6
+    with safe_open(bundled.PHONE_HEAD, "pt") as file:
         said = file.metadata()
         assert file.get_tensor("phone_head.weight").shape[0] == NUM_PHONE_IDS
     assert said["command"].startswith("python -m backend train --preset phone-head")

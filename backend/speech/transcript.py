@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.audio.segmentation import HOP, active_frames
-from backend.phones import SILENCE, Phone
-from backend.recogniser import Piece, Word
+from backend.speech.phones import (
+    SILENCE,
+    Phone,
+)
 
 Way = Literal["sound", "words", "text"]
 # Limits that real English speech of 43 voices (natives and learners, children among them) passed,
@@ -22,6 +24,44 @@ _MIN_SCORE = -30.0
 _MIN_CONFIDENCE = 0.2
 _MIN_PHONES_PER_SECOND = 5.5
 _MIN_COVERAGE = 0.45
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word that was heard or given.
+
+    Attributes:
+        text: Lower case.
+        start_seconds: When it begins.
+        end_seconds: When it ends.
+    """
+
+    text: str
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was found in one stretch of sound; times count from its start.
+
+    Attributes:
+        phones: All of the stretch; empty if nothing was found.
+        words: Without pauses and noises.
+        score: Mean acoustic score of the spoken frames; the higher the better they fit. 0 by ear.
+        confidence: Mean posterior of the recognised words, 0 to 1; 1 for given words.
+        is_sure: What a model's ear thinks of it; None where none was asked.
+        spoken_seconds: Length of the phones that are no silence.
+        guessed: Words whose pronunciation came from letter-to-sound rules.
+    """
+
+    phones: tuple[Phone, ...] = ()
+    words: tuple[Word, ...] = ()
+    score: float = 0.0
+    confidence: float = 1.0
+    is_sure: bool | None = None
+    spoken_seconds: float = 0.0
+    guessed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

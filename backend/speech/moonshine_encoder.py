@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
-from backend.devices import num_cores
 from backend.errors import UserError
+from backend.processes import num_cores
 
 MISSING: Final = (
     "Moonshine's encoder is not installed: install the packages that stand in"

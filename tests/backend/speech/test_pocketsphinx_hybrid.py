@@ -1,52 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Words recognised by PocketSphinx alone and by the ear of a model, and when which is believed."""
 
-import importlib.util
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backend import checkpoint, transcriber
-from backend.acoustic_model import as_features, phone_boundaries
-from backend.audio.features import stacked_log_mel
 from backend.audio.segmentation import prepare_sound
 from backend.data.voices import Voice, available_engines, speak
-from backend.letter_to_sound import words_of
-from backend.listening import Listener
-from backend.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
-from backend.recogniser import hear_words, hear_words_by_ear
+from backend.speech import moonshine_words
+from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
+from backend.speech.pocketsphinx import hear_words, hear_words_by_ear
+from backend.speech.pocketsphinx_hybrid import as_features
+from backend.speech.pronunciation import words_of
+from backend.speech.recognition import Listener
+from backend.speech.viterbi import phone_boundaries
+from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, no_speech, sure_of
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
-_SPEC = importlib.util.spec_from_file_location(
-    "listening_samples", Path(__file__).with_name("test_listening.py")
-)
-samples = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(samples)
-BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
-SENTENCE = samples.SENTENCE
-spoken = samples.spoken
-BIG_BROWN_BEAR = ["SIL", "DH", "AH", "B", "IH", "G", "B", "R", "AW", "N", "B", "EH", "R", "SIL"]
 
 
 @pytest.fixture(autouse=True)
 def without_moonshine(monkeypatch):
-    monkeypatch.setattr(transcriber, "is_installed", lambda: False)
-
-
-@pytest.fixture(scope="module")
-def hear():
-    """What the bundled model's ear says of a sound."""
-    torch = pytest.importorskip("torch")
-    ear = checkpoint.load(BUNDLED).speech_content
-
-    def log_posteriors(samples):
-        features = torch.from_numpy(stacked_log_mel(samples))[None]
-        return ear.hear_phones(features)[0].numpy()
-
-    return log_posteriors
+    monkeypatch.setattr(moonshine_words, "is_installed", lambda: False)
 
 
 def test_by_ear_more_is_understood(spoken, hear):
@@ -91,7 +68,7 @@ def test_phones_heard_by_ear_are_when_they_are_spoken(spoken, hear):
 
 @pytest.mark.parametrize("kind", ["silence", "empty", "noise", "tones"])
 def test_what_is_no_speech_gives_no_phones_by_ear(kind, hear):
-    sound = samples.no_speech(kind)
+    sound = no_speech(kind)
     heard = Listener(1).recognise(sound, hear(sound) if len(sound) else None)
     assert (heard.phones, heard.way) == ((), "sound")
     assert len(heard.warnings) == 1
@@ -136,13 +113,6 @@ def test_the_ear_takes_over_where_it_thinks_much_better_of_its_own_words(spoken,
     expected = replace(alone, is_sure=True) if is_kept else hear_words_by_ear(ear)
     assert hear_words(samples, ear) == expected
     assert expected.is_sure
-
-
-def sure_of(frames):
-    """An ear that is sure of a phone in each frame: logarithms of probabilities."""
-    chances = np.full((len(frames), NUM_PHONE_IDS), 0.002)
-    chances[np.arange(len(frames)), frames] = 0.92
-    return np.log(chances)
 
 
 def test_words_are_found_in_what_an_ear_is_sure_of():

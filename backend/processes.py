@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes of this program: cores they may use, and their end with the one that started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def end_with_parent() -> None:
+    """Makes a worker end when its parent is killed; by itself it would wait for work for ever.
+
+    PocketSphinx keeps Python's lock while it works, so the end comes with that of the piece.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
