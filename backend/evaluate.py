@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from backend import checkpoint, metrics
+from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
-from backend.data.styles import Style
 from backend.evaluate_styles import style_figures, voice_figures
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of

@@ -18,11 +18,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from backend.articulation.speaking_style import Style
 from backend.audio import degradations
 from backend.audio.degradations import SPEECH_EFFECTS, Samples
 from backend.audio.load import read_sound, resample
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.styles import Style
 from backend.errors import UserError
 from backend.evaluate import judge, predicted
 from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of

@@ -13,10 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from backend import metrics
+from backend.articulation.speaking_style import (
+    Style,
+    style_for_voice,
+    training_styles,
+    unseen_styles,
+)
 from backend.audio.features import stacked_log_mel
 from backend.audio.prosody import measure_prosody, voice_character
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
-from backend.data.styles import Style, style_for_voice, training_styles, unseen_styles
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import INTEROCULAR_MM
 from backend.model import PTalker

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from backend import checkpoint, motion
+from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.upper_face import add_blinks
 from backend.devices import memory_errors, pick_device
 from backend.errors import Cancelled, UserError
 from backend.gathering import SIZES, Gatherer

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from backend import checkpoint
+from backend.articulation.speaking_style import PRESETS, Style
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.batches import motion_of
 from backend.data.dataset import Clip, SpeechData
-from backend.data.styles import PRESETS, Style
 from backend.model import PTalker
 from backend.model.style_fit import fit_style
 from backend.speech.phones import phone_frames

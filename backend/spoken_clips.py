@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import metrics
+from backend.articulation.coarticulation import articulate
+from backend.articulation.speaking_style import Style
 from backend.audio.features import num_feature_frames
 from backend.audio.load import read_sound
 from backend.audio.prosody import measure_prosody
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
-from backend.data.articulation import articulate
-from backend.data.styles import Style
 from backend.errors import UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.speech.phones import BILABIALS, SILENCE, Phone, from_arpabet

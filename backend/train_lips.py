@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from backend.articulation.coarticulation import articulate
+from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.articulation import articulate
 from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
 from backend.data.crops import draw_crop
 from backend.data.dataset import SpeechData
-from backend.data.styles import Style
 from backend.model import PTalker, frame_mask
 from backend.motion import at_times
 from backend.speech.phones import PHONE_IDS, SILENCE

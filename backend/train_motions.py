@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from backend import losses
+from backend.articulation.speaking_style import STYLE_DIM
 from backend.config import LossWeights, StyleSource, TrainConfig
 from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
 from backend.data.dataset import SpeechData
-from backend.data.styles import STYLE_DIM
 from backend.face_geometry import FaceGeometry, face_point_geometry
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import FACE_POINT_NAMES

@@ -18,15 +18,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.articulation.coarticulation import articulate
+from backend.articulation.speaking_style import Style, style_for_voice
 from backend.audio.prosody import measure_prosody, voice_character
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.articulation import articulate
 from backend.data.capture_sets import RawClip, RawSet
 from backend.data.prepare import Progress, prepare_set
 from backend.data.prepared import Label, Manifest, Split
 from backend.data.raw_files import Motion, Sound
 from backend.data.speech import Corpus, Utterance, load_corpus
-from backend.data.styles import Style, style_for_voice
 from backend.errors import UserError
 from backend.heads.mesh_files import read_head
 from backend.heads.solve import solve_shapes

@@ -12,11 +12,11 @@ import soundfile
 import torch
 
 from backend import checkpoint, evaluate_styles
+from backend.articulation.coarticulation import articulate
+from backend.articulation.speaking_style import PRESETS, Style
 from backend.audio.features import num_feature_frames
 from backend.audio.load import read_sound
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
-from backend.data.articulation import articulate
-from backend.data.styles import PRESETS, Style
 from backend.errors import UserError
 from backend.evaluate import judge, lip_errors_mm, phone_opening, read_clips, silent_frames, table
 from backend.heads.arkit import CLOSED_MM

@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
+from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.styles import Style
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.solve import solve_shapes
 from backend.motion import Motion

@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from backend import checkpoint  # noqa: E402
+from backend.articulation.coarticulation import articulate  # noqa: E402
+from backend.articulation.speaking_style import Style  # noqa: E402
 from backend.config import PRESETS  # noqa: E402
-from backend.data.articulation import articulate  # noqa: E402
-from backend.data.styles import Style  # noqa: E402
 from backend.model import PTalker, style_fit  # noqa: E402
 from backend.model.style_fit import fit_style  # noqa: E402
 from backend.speech.phones import PHONE_IDS, Phone, phone_frames  # noqa: E402

@@ -15,16 +15,16 @@ from torch import nn
 
 from backend import checkpoint, train, training_loop
 from backend.__main__ import main as command
-from backend.config import PRESETS
-from backend.data import batches
-from backend.data.dataset import open_speech
-from backend.data.styles import (
+from backend.articulation.speaking_style import (
     STYLE_DIM,
     Style,
     training_styles,
     unseen_styles,
     validation_styles,
 )
+from backend.config import PRESETS
+from backend.data import batches
+from backend.data.dataset import open_speech
 from backend.errors import UserError
 from backend.growing import with_deeper_ear
 from backend.heads.lip_measures import demo_mouth

@@ -4,8 +4,8 @@
 import pytest
 import torch
 
+from backend.articulation.speaking_style import STYLE_DIM
 from backend.config import PRESETS
-from backend.data.styles import STYLE_DIM
 from backend.heads.lip_measures import demo_mouth
 from backend.model import PTalker, Style
 from backend.speech_start import new_model

@@ -4,8 +4,7 @@
 import numpy as np
 import pytest
 
-from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
-from backend.data.articulation import (
+from backend.articulation.coarticulation import (
     MAX_WEIGHT,
     PRESETS,
     STYLE_DIM,
@@ -14,6 +13,7 @@ from backend.data.articulation import (
     articulate,
     style_for_voice,
 )
+from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.lip_measures import demo_mouth
 from backend.heads.topology import face_frame

@@ -24,10 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend.data.gestures import PAUSE_SECONDS, activity, breath, gesture
-from backend.data.styles import PRESETS, STYLE_DIM, STYLE_NAMES, Style, style_for_voice
-from backend.data.targets import CHANNELS, GROUPS, PHONE_TARGETS
-from backend.data.upper_face import blink_weights, upper_face_weights
+from backend.articulation.brows_and_blinks import blink_weights, upper_face_weights
+from backend.articulation.gestures import PAUSE_SECONDS, activity, breath, gesture
+from backend.articulation.phone_targets import CHANNELS, GROUPS, PHONE_TARGETS
+from backend.articulation.speaking_style import (
+    PRESETS,
+    STYLE_DIM,
+    STYLE_NAMES,
+    Style,
+    style_for_voice,
+)
 from backend.heads.arkit import ARKIT_NAMES
 from backend.speech.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data.styles import Style
+from backend.articulation.speaking_style import Style
 from backend.speech.phones import SILENCE, Phone
 
 PAUSE_SECONDS = 0.18

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend.data.styles import Style
+from backend.articulation.speaking_style import Style
 from backend.heads.arkit import ARKIT_NAMES
 from backend.speech.phones import SILENCE, VOWELS, Phone
 
