@@ -7,8 +7,8 @@ Apart from ``config.py``, which says what a model is and not what is doubted abo
 from collections.abc import Sequence
 from dataclasses import replace
 
-from backend.config import LossWeights, ModelConfig
 from backend.errors import UserError
+from backend.model.config import LossWeights, ModelConfig
 
 
 def without(

@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend import checkpoint
 from backend.data.prepared import PreparedSet
 from backend.data.prepared import Sequence as Clip
 from backend.heads.render import render, sheet
 from backend.heads.topology import Head, face_frame
 from backend.io import write_text
-from backend.model import PTalker
+from backend.model import checkpoint
+from backend.model.ptalker import PTalker
 
 _SHOWN_FRAMES: Final = 6
 _SHOWN_VERTICES: Final = 3

@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 
-from backend import checkpoint, motion
+from backend import motion
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.capture_protocols import mean_head
@@ -33,6 +33,7 @@ from backend.head_shapes import HeadShapes
 from backend.heads.fit_weights import fit_weights
 from backend.heads.mesh import similarity_fit
 from backend.heads.topology import Head, load_topology, shipped_topologies
+from backend.model import checkpoint
 
 StyleFrom = Literal["auto", "identity", "motion", "speech", "neutral"]
 

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.capture_protocols import mean_head, regions_of
-from backend.config import PRESETS, ModelConfig
 from backend.data.capture_batches import sample_frames
 from backend.data.prepared import PreparedSet
 from backend.errors import UserError
-from backend.face_geometry import FaceGeometry
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
-from backend.model import PTalker, coarse_mesh_graph
+from backend.model.config import ModelConfig
+from backend.model.graph_encoder import coarse_mesh_graph
+from backend.model.loss_geometry import FaceGeometry
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
 from backend.speech_sources import SpeechSource, fill_ear
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")

@@ -19,7 +19,7 @@ from backend.capture_start import Start
 from backend.data.capture_batches import HeardSpeech
 from backend.data.prepared import PreparedSet
 from backend.data.prepared import Sequence as Clip
-from backend.model import PTalker
+from backend.model.ptalker import PTalker
 
 _MOST_JUDGED: Final = 24
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend import checkpoint, metrics
+from backend import metrics
 from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluate_styles import style_figures, voice_figures
@@ -23,6 +23,7 @@ from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 from backend.inference import Predictor
 from backend.inference import Style as ModelStyle
+from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech.phones import SILENCE, Phone
 from backend.speech.recognition import Listener

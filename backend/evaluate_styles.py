@@ -24,8 +24,8 @@ from backend.audio.prosody import measure_prosody, voice_character
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import INTEROCULAR_MM
-from backend.model import PTalker
-from backend.model.style_fit import fit_style
+from backend.model.ptalker import PTalker
+from backend.model.style_inversion import fit_style
 from backend.speech.phones import phone_frames
 from backend.spoken_clips import SpokenClip, closures
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from backend.config import Mode
-from backend.model import PTalker
+from backend.model.config import Mode
+from backend.model.ptalker import PTalker
 
 SIZES: Final = {"cpu": 4, "cuda": 32, "mps": 8}
 """Sounds at once by kind of device; on a CPU more gain nothing, since memory is the limit."""

@@ -19,7 +19,7 @@ from backend.errors import UserError
 from backend.heads.mesh import similarity_fit
 from backend.heads.solve import solve_shapes
 from backend.heads.topology import Head, load_topology, shipped_topologies
-from backend.model import PTalker
+from backend.model.ptalker import PTalker
 
 _KEPT_HEADS: Final = 4
 _LARGEST_MISFIT: Final = 0.35

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend import checkpoint, motion
+from backend import motion
 from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
@@ -32,7 +32,8 @@ from backend.head_shapes import HeadShapes
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
-from backend.model.style_fit import fit_style
+from backend.model import checkpoint
+from backend.model.style_inversion import fit_style
 from backend.processes import num_cores
 from backend.schedule import ANIMATING, HEARING, LISTENING
 from backend.speech.moonshine_phones import can_recognise, fill_gaps, sound_alone

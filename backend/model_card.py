@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend import checkpoint
 from backend.articulation.speaking_style import PRESETS, Style
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.batches import motion_of
 from backend.data.dataset import Clip, SpeechData
-from backend.model import PTalker
-from backend.model.style_fit import fit_style
+from backend.model import checkpoint
+from backend.model.ptalker import PTalker
+from backend.model.style_inversion import fit_style
 from backend.speech.phones import phone_frames
 
 _EXEMPLARS: Final = 4

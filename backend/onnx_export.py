@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backend import checkpoint
 from backend.errors import UserError
 from backend.io import write_atomically
-from backend.model import PTalker
+from backend.model import checkpoint
+from backend.model.ptalker import PTalker
 from backend.speech.phones import PHONES
 from backend.style_files import read_presets
 

@@ -16,13 +16,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, HubertConfig
 
-from backend import bundled, checkpoint
+from backend import bundled
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.config import SpeechEncoderConfig
 from backend.data.capture_batches import Ear
 from backend.errors import UserError
-from backend.model import PTalker, load_published_weights
+from backend.model import checkpoint
+from backend.model.config import SpeechEncoderConfig
+from backend.model.conformer import load_published_weights
+from backend.model.ptalker import PTalker
 
 Frozen = Literal["nothing", "convolutions", "everything"]
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from backend import checkpoint
-from backend.config import ModelConfig
 from backend.errors import UserError
-from backend.growing import can_grow, with_deeper_ear, with_lip_reader, with_phone_spans
 from backend.heads.lip_measures import Mouth
-from backend.model import PTalker, face_point_graph
+from backend.model import checkpoint
+from backend.model.config import ModelConfig
+from backend.model.graph_encoder import face_point_graph
+from backend.model.ptalker import PTalker
+from backend.model.surgery import can_grow, with_deeper_ear, with_lip_reader, with_phone_spans
 
 
 def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:

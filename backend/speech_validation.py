@@ -19,7 +19,8 @@ from backend.data.batches import motion_of, plain_batch
 from backend.data.dataset import SpeechData
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth
-from backend.model import PTalker, TrainingBatch
+from backend.model.batch import TrainingBatch
+from backend.model.ptalker import PTalker
 from backend.train_phones import closures, some_clips
 
 _CLIPS: Final = 160  # of 48, chance in some ten closures chose what should be kept

@@ -11,13 +11,13 @@ from typing import Final
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from backend import checkpoint
 from backend.ablations import without
-from backend.config import PRESETS
 from backend.data.dataset import SpeechData, open_speech
 from backend.devices import training_precision
 from backend.errors import UserError
 from backend.heads.lip_measures import Mouth, demo_mouth
+from backend.model import checkpoint
+from backend.model.presets import PRESETS
 from backend.model_card import Trained, export
 from backend.speech_start import new_model, trained_before
 from backend.train_lips import lip_stage

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from backend import io, losses
+from backend import io
 from backend.ablations import without
 from backend.capture_card import CaptureTrained, export, plot_curves, plot_sample
 from backend.capture_start import (
@@ -27,13 +27,16 @@ from backend.capture_start import (
     training_speakers,
 )
 from backend.capture_validation import judge, judged_clips, predicted
-from backend.config import PRESETS, LossWeights, TrainConfig
 from backend.data import prepared
 from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe
 from backend.data.prepared import PreparedSet
 from backend.errors import UserError
-from backend.face_geometry import FaceGeometry
-from backend.model import PTalker, TrainingBatch
+from backend.model import losses
+from backend.model.batch import TrainingBatch
+from backend.model.config import LossWeights, TrainConfig
+from backend.model.loss_geometry import FaceGeometry
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
 from backend.speech_sources import Frozen, ear_fingerprint, find_source, frozen_ear
 from backend.training_loop import Stage, run_stage
 

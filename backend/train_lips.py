@@ -19,7 +19,8 @@ from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
 from backend.data.crops import draw_crop
 from backend.data.dataset import SpeechData
-from backend.model import PTalker, frame_mask
+from backend.model.attention import frame_mask
+from backend.model.ptalker import PTalker
 from backend.motion import at_times
 from backend.speech.phones import PHONE_IDS, SILENCE
 from backend.train_phones import BATCHES_PER_STEP

@@ -11,15 +11,17 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from backend import losses
 from backend.articulation.speaking_style import STYLE_DIM
-from backend.config import LossWeights, StyleSource, TrainConfig
 from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
 from backend.data.dataset import SpeechData
-from backend.face_geometry import FaceGeometry, face_point_geometry
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import FACE_POINT_NAMES
-from backend.model import PTalker, Style, TrainingBatch
+from backend.model import losses
+from backend.model.batch import TrainingBatch
+from backend.model.config import LossWeights, StyleSource, TrainConfig
+from backend.model.loss_geometry import FaceGeometry, face_point_geometry
+from backend.model.ptalker import PTalker
+from backend.model.style_encoders import Style
 from backend.speech_validation import judge_motion
 from backend.train_phones import BATCHES_PER_STEP
 from backend.training_loop import Stage

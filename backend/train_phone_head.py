@@ -25,7 +25,7 @@ from backend.data.sound_augmentation import at_pace, disturbed, no_speech
 from backend.data.speech import Corpus, Utterance, load_corpus
 from backend.errors import UserError
 from backend.heads.arkit import CLOSED_MM
-from backend.model import frame_mask
+from backend.model.attention import frame_mask
 from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames

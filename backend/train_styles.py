@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, style_batch
 from backend.data.dataset import SpeechData
-from backend.model import PTalker, frame_mask
+from backend.model.attention import frame_mask
+from backend.model.ptalker import PTalker
 from backend.train_phones import BATCHES_PER_STEP
 from backend.training_loop import Stage
 

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import build  # noqa: E402
-from tools import checks, environments  # noqa: E402
+import build
+from tools import checks, environments
 
 # Blender's list; the bpy module does not check it, the application does.
 BLENDER_TAGS = {

@@ -17,9 +17,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from backend.config import PRESETS, ModelConfig
-from backend.model import PTalker, generation
+from backend.model import generate
+from backend.model.config import ModelConfig
 from backend.model.graph_encoder import coarse_mesh_graph
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
 from tools.released_decoding import ReleasedDecoding
 
 SECONDS, FPS, VERTICES, WIDTH, LAYERS, HEADS = 10, 30, 5023, 128, 6, 4
@@ -80,7 +82,7 @@ def decoders() -> None:
     content = torch.randn(1, num_frames, WIDTH)
     mask = torch.ones(1, num_frames, dtype=torch.bool)
     speech = torch.randn(1, SECONDS * FEATURES_PER_SECOND, model.config.speech.input_dim)
-    sound = generation.Sound(speech, torch.tensor([speech.shape[1]]), None)
+    sound = generate.Sound(speech, torch.tensor([speech.shape[1]]), None)
     shapes = model.shapes().flatten(1)
 
     def parallel() -> Tensor:
@@ -103,9 +105,7 @@ def decoders() -> None:
         period=FPS,
     ).eval()
     parallel_seconds = best_seconds(parallel, 10)
-    hearing_seconds = best_seconds(
-        lambda: generation.content_between(model, sound, 0, num_frames), 5
-    )
+    hearing_seconds = best_seconds(lambda: generate.content_between(model, sound, 0, num_frames), 5)
     cached_seconds = best_seconds(cached, 5) - hearing_seconds
     started = time.perf_counter()
     released(content)

@@ -23,7 +23,7 @@ from backend.data.dataset import Clip, SpeechData
 from backend.data.feature_augmentation import augment, mask, no_speech
 from backend.data.phone_errors import corrupt
 from backend.heads.arkit import ARKIT_NAMES
-from backend.model import TrainingBatch
+from backend.model.batch import TrainingBatch
 from backend.speech.phones import PHONE_IDS, SILENCE, phone_frames
 
 IGNORED = -100

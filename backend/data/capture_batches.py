@@ -22,7 +22,7 @@ from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data import prepared
 from backend.data.prepared import PreparedSet
 from backend.data.prepared import Sequence as Clip
-from backend.model import TrainingBatch
+from backend.model.batch import TrainingBatch
 
 Ear = Callable[[NDArray[np.float32]], dict[str, NDArray[np.generic]]]
 """From samples at 16 kHz to what is kept of them: ``speech`` and maybe ``phones``, by frame."""

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Wav2Vec2BertModel
 
-from backend.config import ModelConfig
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
-from backend.model.frames import fit_frames, take_frames
-from backend.model.phone_spans import SPAN_FRAMES, PhoneSpans
-from backend.model.speech_encoders import build_speech_encoder, conformer_reach
+from backend.model.config import ModelConfig
+from backend.model.conformer import build_speech_encoder, conformer_reach
+from backend.model.phone_context import SPAN_FRAMES, PhoneSpans
+from backend.model.resample import fit_frames, take_frames
 from backend.speech.phones import PHONE_IDS, SILENCE
 
 _SURE = 0.35  # of a phone: share of the probability

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 
-from backend.config import ModelConfig
+from backend.model.config import ModelConfig
 
 _NUM_POOLS = 8
 _CPU_FRAMES = 16

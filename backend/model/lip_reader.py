@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backend.config import ModelConfig
+from backend.model.config import ModelConfig
 from backend.model.style_encoders import MotionStyle
 
 _STACKED: Final = 2  # frames to a token: half the work, and hardly less is read

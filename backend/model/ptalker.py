@@ -8,20 +8,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from backend.config import Mode, ModelConfig, StyleSource
-from backend.model import generation
 from backend.model.adversary import SpeakerAdversary
 from backend.model.attention import frame_mask
+from backend.model.batch import CycleOutputs, TrainingBatch, TrainingOutputs
+from backend.model.config import Mode, ModelConfig, StyleSource
 from backend.model.content_encoders import (
     MotionContentEncoder,
     SpeechContent,
     SpeechContentEncoder,
 )
-from backend.model.frames import average_frames, stretch_frames
+from backend.model.decoder import MotionDecoder
+from backend.model.generate import Sound, ignore, in_parallel, step_by_step
 from backend.model.graph_encoder import GraphEncoder, MotionGraph
 from backend.model.lip_reader import LipReader
-from backend.model.motion_decoder import MotionDecoder
-from backend.model.records import CycleOutputs, TrainingBatch, TrainingOutputs
+from backend.model.resample import average_frames, stretch_frames
 from backend.model.style_encoders import (
     IdentityStyle,
     MotionStyle,
@@ -277,7 +277,7 @@ class PTalker(nn.Module):
         phones: Tensor | None = None,
         mode: Mode | None = None,
         chunk_frames: int = 6000,
-        on_progress: Callable[[int, int], None] = generation.ignore,
+        on_progress: Callable[[int, int], None] = ignore,
     ) -> Tensor:
         """Motion of any length, worked off in chunks; the model must be in evaluation mode.
 
@@ -303,13 +303,13 @@ class PTalker(nn.Module):
         mode = mode or self.config.modes[0]
         if mode not in self.config.modes:
             raise ValueError(f"This model decodes {' or '.join(self.config.modes)}, not {mode}")
-        sound = generation.Sound(
+        sound = Sound(
             self.speech_content.prepare(speech, _all_of(speech) if lengths is None else lengths),
             _all_of(speech) if lengths is None else lengths,
             phones,
         )
-        generate = generation.in_parallel if mode == "parallel" else generation.step_by_step
-        return generate(
+        decode = in_parallel if mode == "parallel" else step_by_step
+        return decode(
             self,
             sound,
             style.expand(len(speech), -1),

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backend.config import ModelConfig, StyleSource
 from backend.model.attention import MaskedConv, TransformerLayer
+from backend.model.config import ModelConfig, StyleSource
 
 _RIDGE = 100.0
 

@@ -40,10 +40,13 @@ def tiny_checkpoint(tmp_path_factory, solved_demo_head) -> Path:
     """A checkpoint of the preset tiny, untrained."""
     torch = pytest.importorskip("torch")
 
-    from backend import checkpoint, config, model
     from backend.heads.arkit import ARKIT_NAMES
     from backend.heads.solve import node_basis
     from backend.heads.topology import face_frame
+    from backend.model import checkpoint
+    from backend.model.graph_encoder import face_point_graph
+    from backend.model.presets import PRESETS
+    from backend.model.ptalker import PTalker
 
     head, solved = solved_demo_head
     frame = face_frame(head)
@@ -51,13 +54,13 @@ def tiny_checkpoint(tmp_path_factory, solved_demo_head) -> Path:
     positions = torch.from_numpy((points - points.mean(axis=0)) * frame.unit_mm / frame.interocular)
     basis = torch.from_numpy(node_basis(solved.offsets, head))
     torch.manual_seed(0)
-    ptalker = model.PTalker(config.PRESETS["tiny"])
+    ptalker = PTalker(PRESETS["tiny"])
     with torch.no_grad():
         ptalker.head.weight.mul_(5)  # so that the lips move
         lids = [ARKIT_NAMES.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
         ptalker.head.weight[lids] = 0  # as training leaves them: the backend adds the blinks
     neighbours = ptalker.config.num_neighbours
-    ptalker.set_graph(model.face_point_graph(positions, basis, neighbours))
+    ptalker.set_graph(face_point_graph(positions, basis, neighbours))
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny ö"
     checkpoint.save(folder, ptalker, card="For tests.")
     return folder

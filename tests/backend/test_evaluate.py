@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from backend import checkpoint, evaluate_styles
+from backend import evaluate_styles
 from backend.articulation.coarticulation import articulate
 from backend.articulation.speaking_style import PRESETS, Style
 from backend.audio.features import num_feature_frames
@@ -21,6 +21,7 @@ from backend.errors import UserError
 from backend.evaluate import judge, lip_errors_mm, phone_opening, read_clips, silent_frames, table
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import demo_mouth
+from backend.model import checkpoint
 from backend.speech.phones import Phone
 from backend.spoken_clips import SpokenClip, closures
 

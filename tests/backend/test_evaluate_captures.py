@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend import bundled, capture_figures, checkpoint, config, mesh_metrics, model
+from backend import bundled, capture_figures, mesh_metrics
 from backend.__main__ import main
 from backend.capture_figures import METRICS, Judged, Scene, differences, pooled
 from backend.capture_protocols import Regions, face_regions, regions_of
@@ -20,6 +20,10 @@ from backend.errors import UserError
 from backend.evaluate_captures import CaptureArguments
 from backend.evaluate_captures import main as evaluate
 from backend.heads.topology import load_topology
+from backend.model import checkpoint
+from backend.model.graph_encoder import coarse_mesh_graph
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
 from tests.backend.test_synthetic_captures import write_corpus
 
 V, FPS = 30, 30
@@ -69,11 +73,11 @@ def write_model(folder, data, **changes):
         "shape_kind": "learned", "topology": "points", "shape_names": (), "num_nodes": 10,
         "num_neighbours": 3, "motion_fps": 30.0, "num_vertices": V, "speakers": ("s0", "s1"),
     }  # fmt: skip
-    made = dataclasses.replace(config.PRESETS["tiny"], **{**sizes, **changes})
+    made = dataclasses.replace(PRESETS["tiny"], **{**sizes, **changes})
     torch.manual_seed(0)
-    ptalker = model.PTalker(made)
+    ptalker = PTalker(made)
     head = torch.from_numpy(np.array(found.template("s0")))
-    ptalker.set_graph(model.coarse_mesh_graph(head, torch.ones(V), num_nodes=10, num_neighbours=3))
+    ptalker.set_graph(coarse_mesh_graph(head, torch.ones(V), num_nodes=10, num_neighbours=3))
     checkpoint.save(folder, ptalker, card="For tests.")
     return folder
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from backend import checkpoint, config, head_shapes, inference, model
+from backend import head_shapes, inference
 from backend import motion as motions
 from backend.audio.load import resample
 from backend.devices import memory_errors, pick_device
@@ -22,7 +22,10 @@ from backend.errors import Cancelled, UserError
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
-from backend.model import content_encoders
+from backend.model import checkpoint, content_encoders
+from backend.model.graph_encoder import coarse_mesh_graph
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
 from backend.speech import moonshine_phones
 from backend.speech.phones import Phone
 from backend.speech.recognition import ListeningCancelledError
@@ -312,16 +315,16 @@ def test_a_long_line_blinks_with_both_lids_and_opens_them_again(predictor, head)
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory, head):
     """A model of learned shapes for the demo head's topology, untrained."""
-    tiny = config.PRESETS["tiny"]
+    tiny = PRESETS["tiny"]
     ptalker_config = dataclasses.replace(
         tiny, shape_kind="learned", topology="demo", shape_names=(), num_nodes=60,
         num_vertices=len(head.vertices), speakers=("anna", "ben"),
     )  # fmt: skip
     torch.manual_seed(0)
-    ptalker = model.PTalker(ptalker_config)
+    ptalker = PTalker(ptalker_config)
     vertices = torch.from_numpy(head.vertices)
     ptalker.set_graph(
-        model.coarse_mesh_graph(
+        coarse_mesh_graph(
             vertices, torch.ones(len(vertices)), num_nodes=60, num_neighbours=tiny.num_neighbours
         )
     )

@@ -25,9 +25,9 @@ import torch
 from backend import __main__ as command_line
 from backend import gathering
 from backend import motion as motions
-from backend.config import PRESETS
 from backend.job_lists import JobList, Outcome, run_list
-from tests.backend.model_samples import build
+from backend.model.presets import PRESETS
+from tests.backend.model.samples import build
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = ROOT / "backend" / "demo" / "head.npz"

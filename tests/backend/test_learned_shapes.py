@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from backend import checkpoint, head_shapes, inference, info
+from backend import head_shapes, inference, info
 from backend import motion as motions
 from backend.__main__ import main as command
 from backend.data.prepare import prepare
 from backend.errors import UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
+from backend.model import checkpoint
 from backend.train_captures import CaptureTrainArguments, main
 
 TURN = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # Y up to Z up
@@ -142,7 +143,7 @@ def test_a_mesh_in_another_order_is_refused(trained):
 def test_a_sound_only_model_says_that_words_are_not_used(trained, tmp_path):
     head, made, _, _ = trained
     config = dataclasses.replace(made.model.config, num_phone_ids=1)
-    from backend.model import PTalker
+    from backend.model.ptalker import PTalker
 
     deaf = PTalker(config)
     state = {

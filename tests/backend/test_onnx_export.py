@@ -22,11 +22,12 @@ import onnxruntime
 import torch
 
 from backend import __main__ as command_line
-from backend import checkpoint, onnx_export
+from backend import onnx_export
 from backend.audio.features import stacked_log_mel
-from backend.config import PRESETS
 from backend.errors import UserError
-from tests.backend.model_samples import build
+from backend.model import checkpoint
+from backend.model.presets import PRESETS
+from tests.backend.model.samples import build
 
 pytestmark = pytest.mark.slow  # torch takes half a minute to translate even a tiny model
 ROOT = Path(__file__).resolve().parents[2]

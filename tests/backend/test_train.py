@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from backend import checkpoint, train, training_loop
+from backend import train, training_loop
 from backend.__main__ import main as command
 from backend.articulation.speaking_style import (
     STYLE_DIM,
@@ -22,12 +22,13 @@ from backend.articulation.speaking_style import (
     unseen_styles,
     validation_styles,
 )
-from backend.config import PRESETS
 from backend.data import batches
 from backend.data.dataset import open_speech
 from backend.errors import UserError
-from backend.growing import with_deeper_ear
 from backend.heads.lip_measures import demo_mouth
+from backend.model import checkpoint
+from backend.model.presets import PRESETS
+from backend.model.surgery import with_deeper_ear
 from backend.speech.phones import PHONES
 from backend.speech_start import new_model
 from backend.train import TrainArguments, main

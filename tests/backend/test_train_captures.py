@@ -12,15 +12,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import HubertConfig, HubertModel
 
-from backend import checkpoint
 from backend.__main__ import main as command
 from backend.ablations import without
 from backend.capture_validation import predicted
-from backend.config import PRESETS
 from backend.data import prepared
 from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
 from backend.data.prepare import prepare
 from backend.errors import UserError
+from backend.model import checkpoint
+from backend.model.presets import PRESETS
 from backend.speech_sources import frozen_ear
 from backend.train_captures import WEIGHTS, CaptureTrainArguments, main
 from backend.train_options import PARTS

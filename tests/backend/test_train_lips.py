@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from backend import checkpoint
-from backend.config import PRESETS
 from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
 from backend.data.dataset import open_speech
 from backend.errors import UserError
-from backend.growing import with_lip_reader
 from backend.heads.lip_measures import demo_mouth
-from backend.model import PTalker, frame_mask
+from backend.model import checkpoint
+from backend.model.attention import frame_mask
 from backend.model.lip_reader import LipReader
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
 from backend.model.style_encoders import MotionStyle
+from backend.model.surgery import with_lip_reader
 from backend.speech.phones import PHONES
 from backend.speech_start import new_model, trained_before
 from backend.train_lips import _captured, lip_batch, lip_stage

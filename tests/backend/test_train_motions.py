@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from backend.articulation.speaking_style import STYLE_DIM
-from backend.config import PRESETS
 from backend.heads.lip_measures import demo_mouth
-from backend.model import PTalker, Style
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
+from backend.model.style_encoders import Style
 from backend.speech_start import new_model
 from backend.train_motions import WEIGHTS, MotionBody, absolute_loss_factor, geometry_of
 

@@ -14,8 +14,8 @@ _home = _given_home or tempfile.mkdtemp(prefix="ptalker-blender-")
 os.environ["BLENDER_USER_RESOURCES"] = _home  # before the first import of bpy
 
 bpy = pytest.importorskip("bpy", reason="needs the bpy module")
-import addon_utils  # noqa: E402
-import numpy as np  # noqa: E402
+import addon_utils
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "bl_ext.user_default.ptalker"

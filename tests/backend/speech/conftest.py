@@ -20,7 +20,7 @@ def spoken():
 def hear():
     """What the bundled model's ear says of a sound."""
     torch = pytest.importorskip("torch")
-    from backend import checkpoint
+    from backend.model import checkpoint
 
     ear = checkpoint.load(bundled.BASE_CHECKPOINT).speech_content
 

@@ -7,12 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import HubertModel
 
-from backend import checkpoint
-from backend.config import PRESETS
 from backend.errors import UserError
-from backend.model import load_published_weights
-from backend.model.speech_encoders import build_speech_encoder
-from tests.backend.model_samples import SMALL_HUBERT, build, small
+from backend.model import checkpoint
+from backend.model.conformer import build_speech_encoder, load_published_weights
+from backend.model.presets import PRESETS
+from tests.backend.model.samples import SMALL_HUBERT, build, small
 
 
 @pytest.fixture

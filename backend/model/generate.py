@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from backend.model.stepping import Stepper
+from backend.model.cached_decoder import Stepper
 
 if TYPE_CHECKING:
     from backend.model.ptalker import PTalker

@@ -5,12 +5,15 @@ import pytest
 import torch
 from torch_geometric.nn import GATv2Conv
 
-from backend import losses
-from backend.config import PRESETS, TrainConfig
-from backend.face_geometry import FaceGeometry
-from backend.model import PTalker, TrainingBatch, lead_lag, node_statistics
+from backend.model import losses
 from backend.model.attention import frame_mask, windowed_attention
-from tests.backend.model_samples import build, random_batch, random_graph, small
+from backend.model.batch import TrainingBatch
+from backend.model.config import TrainConfig
+from backend.model.loss_geometry import FaceGeometry
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
+from backend.model.style_encoders import lead_lag, node_statistics
+from tests.backend.model.samples import build, random_batch, random_graph, small
 
 TINY = PRESETS["tiny"]
 

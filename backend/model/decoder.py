@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from backend.config import ModelConfig
 from backend.model.attention import WindowedAttention
+from backend.model.config import ModelConfig
 
 
 class StyledNorm(nn.Module):

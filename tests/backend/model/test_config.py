@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from backend.config import PRESETS, LossWeights, ModelConfig, SpeechEncoderConfig, TrainConfig
 from backend.io import from_json, to_json
+from backend.model.config import LossWeights, ModelConfig, SpeechEncoderConfig, TrainConfig
+from backend.model.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

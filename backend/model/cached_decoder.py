@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backend.model.attention import MASKED, WindowedAttention
-from backend.model.motion_decoder import DecoderLayer, MotionDecoder, StyledNorm
+from backend.model.decoder import DecoderLayer, MotionDecoder, StyledNorm
 
 
 class Stepper:

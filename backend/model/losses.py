@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.config import TrainConfig
-from backend.face_geometry import FaceGeometry
-from backend.model import Style, TrainingBatch, TrainingOutputs
+from backend.model.batch import TrainingBatch, TrainingOutputs
+from backend.model.config import TrainConfig
+from backend.model.loss_geometry import FaceGeometry
+from backend.model.style_encoders import Style
 
 _EPSILON = 1e-6
 _EXCLUDED = -1e4

@@ -2,22 +2,25 @@
 """A style code brought nearer to its exemplar."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from backend import checkpoint  # noqa: E402
-from backend.articulation.coarticulation import articulate  # noqa: E402
-from backend.articulation.speaking_style import Style  # noqa: E402
-from backend.config import PRESETS  # noqa: E402
-from backend.model import PTalker, style_fit  # noqa: E402
-from backend.model.style_fit import fit_style  # noqa: E402
-from backend.speech.phones import PHONE_IDS, Phone, phone_frames  # noqa: E402
+from backend import bundled
+from backend.articulation.coarticulation import articulate
+from backend.articulation.speaking_style import Style
+from backend.model import (
+    checkpoint,
+    style_inversion,
+)
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
+from backend.model.style_inversion import fit_style
+from backend.speech.phones import PHONE_IDS, Phone, phone_frames
 
-BUNDLED = Path(__file__).resolve().parents[2] / "backend" / "checkpoints" / "base"
+BUNDLED = bundled.BASE_CHECKPOINT
 SHOWN = "HH AW M EH N IY P IY P AH L W UH D L AY K T UW B IH L IY V DH IH S F AO R M AH CH"
 OTHER = "B EH M AO T IY P ER V AA L UW B IH N OW M AY"
 STYLES = (
@@ -74,7 +77,7 @@ def error_of_another_sentence(model, code, style=STYLES[0]):
     """Root mean square in interocular distances of other phones in the style of a code."""
     phones = spoken(OTHER)
     wanted = said_in(style, phones)
-    content = style_fit._content(model, ids_of(phones))
+    content = style_inversion._content(model, ids_of(phones))
     mask = torch.ones(wanted.shape[:2], dtype=torch.bool)
     with torch.no_grad():
         queries = model.decoder.queries(code, wanted.shape[1])
@@ -125,7 +128,7 @@ def test_frames_without_a_phone_are_silence(model, exemplar):
 def test_held_as_near_as_can_be_the_code_stays(model, exemplar, monkeypatch):
     code = model.encode_motion_style(exemplar)
     free = float((fit_style(model, exemplar, code) - code).norm())
-    monkeypatch.setattr(style_fit, "_NEARNESS", 1e6)
+    monkeypatch.setattr(style_inversion, "_NEARNESS", 1e6)
     held = float((fit_style(model, exemplar, code) - code).norm())
     assert held < 0.5 * free
 
@@ -140,7 +143,7 @@ def test_weights_are_left_alone_and_nothing_is_learned(model, exemplar):
 def test_still_face_and_long_exemplars_give_finite_codes(model, exemplar, monkeypatch):
     still = torch.zeros_like(exemplar)
     assert torch.isfinite(fit_style(model, still, model.neutral_style())).all()
-    monkeypatch.setattr(style_fit, "_MOST_FRAMES", 60)
+    monkeypatch.setattr(style_inversion, "_MOST_FRAMES", 60)
     code = model.encode_motion_style(exemplar)
     assert torch.equal(fit_style(model, exemplar, code), fit_style(model, exemplar[:, :60], code))
 

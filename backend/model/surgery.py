@@ -10,8 +10,8 @@ from typing import Final
 import torch
 from torch import nn
 
-from backend.config import ModelConfig
-from backend.model import PTalker
+from backend.model.config import ModelConfig
+from backend.model.ptalker import PTalker
 
 _OUTPUTS: Final = (
     "ffn1.output_dense", "self_attn.linear_out", "conv_module.pointwise_conv2", "ffn2.output_dense",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.config import StyleSource
+from backend.model.config import StyleSource
 from backend.model.style_encoders import Style
 
 

@@ -17,8 +17,8 @@ from transformers import (
     Wav2Vec2BertModel,
 )
 
-from backend.config import SpeechEncoderConfig
 from backend.model.attention import alibi_table, windowed_attention
+from backend.model.config import SpeechEncoderConfig
 
 _WINDOWED = "ptalker_windowed"
 

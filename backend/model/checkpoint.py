@@ -14,11 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from backend.config import ModelConfig
 from backend.errors import UserError
-from backend.growing import can_grow, with_deeper_ear, with_phone_spans
 from backend.io import from_json, write_text
-from backend.model import PTalker, load_published_weights
+from backend.model.config import ModelConfig
+from backend.model.conformer import load_published_weights
+from backend.model.ptalker import PTalker
+from backend.model.surgery import can_grow, with_deeper_ear, with_phone_spans
 
 FORMAT: Final = "ptalker-checkpoint"
 FORMAT_VERSION: Final = 2

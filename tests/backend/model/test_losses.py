@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from backend import losses
-from backend.config import PRESETS, LossWeights, TrainConfig
-from backend.face_geometry import FaceGeometry, face_point_geometry
-from backend.model import Style
+from backend.model import losses
 from backend.model.adversary import SpeakerAdversary, reverse_gradient
 from backend.model.attention import frame_mask
-from tests.backend.model_samples import build, random_batch
+from backend.model.config import LossWeights, TrainConfig
+from backend.model.loss_geometry import FaceGeometry, face_point_geometry
+from backend.model.presets import PRESETS
+from backend.model.style_encoders import Style
+from tests.backend.model.samples import build, random_batch
 
 CONTRAST = {
     "positive_frames": 1,

@@ -5,14 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from backend.config import ModelConfig, SpeechEncoderConfig
-from backend.model import (
-    MotionGraph,
-    PTalker,
-    TrainingBatch,
-    coarse_mesh_graph,
-    face_point_graph,
-)
+from backend.model.batch import TrainingBatch
+from backend.model.config import ModelConfig, SpeechEncoderConfig
+from backend.model.graph_encoder import MotionGraph, coarse_mesh_graph, face_point_graph
+from backend.model.ptalker import PTalker
 
 SMALL_HUBERT = SpeechEncoderConfig(
     kind="hubert",

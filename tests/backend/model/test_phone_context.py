@@ -7,11 +7,12 @@ import json
 import pytest
 import torch
 
-from backend import checkpoint
-from backend.config import PRESETS, ModelConfig
-from backend.growing import with_phone_spans
-from backend.model import PTalker
-from backend.model.phone_spans import NUM_TIMES, SPAN_FRAMES, phone_spans
+from backend.model import checkpoint
+from backend.model.config import ModelConfig
+from backend.model.phone_context import NUM_TIMES, SPAN_FRAMES, phone_spans
+from backend.model.presets import PRESETS
+from backend.model.ptalker import PTalker
+from backend.model.surgery import with_phone_spans
 from backend.speech_start import trained_before
 
 TINY = PRESETS["tiny"]
