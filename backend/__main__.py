@@ -216,7 +216,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     if options.kind != "speech":
         return _prepare_captures(options)
-    from backend.data.speech import prepare_speech
+    from backend.data.speech.corpus import prepare_speech
 
     if not 0 <= options.hours <= 1000 or options.workers < 1:
         print("error: --hours must be 0 to 1000, --workers 1 or more", file=sys.stderr)
@@ -236,12 +236,12 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _prepare_captures(options: argparse.Namespace) -> int:
-    from backend.data import prepare, synthetic_captures
+    from backend.data.captures import prepare, synthetic
 
     voice = TerminalVoice()
     progress = partial(voice.progress, "Preparing")
     if options.kind == "synthetic":
-        manifest = synthetic_captures.prepare_synthetic(
+        manifest = synthetic.prepare_synthetic(
             options.speech, options.head, options.out, num_subjects=options.subjects,
             sentences=options.sentences, seed=options.seed, progress=progress,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.prepared import PreparedSet, Sequence
+from backend.data.captures.prepared import PreparedSet, Sequence
 
 Offsets = NDArray[np.float32]
 Baseline = Callable[[Sequence], Offsets]

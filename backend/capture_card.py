@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.data.prepared import PreparedSet
-from backend.data.prepared import Sequence as Clip
+from backend.data.captures.prepared import PreparedSet
+from backend.data.captures.prepared import Sequence as Clip
 from backend.heads.render import render, sheet
 from backend.heads.topology import Head, face_frame
 from backend.io import write_text

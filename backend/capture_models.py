@@ -26,7 +26,7 @@ from backend import motion
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.capture_protocols import mean_head
-from backend.data.prepared import PreparedSet, Sequence
+from backend.data.captures.prepared import PreparedSet, Sequence
 from backend.devices import memory_errors, pick_device
 from backend.errors import UserError
 from backend.head_shapes import HeadShapes

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import bundled
-from backend.data.prepared import PreparedSet, Sequence, Split
+from backend.data.captures.prepared import PreparedSet, Sequence, Split
 from backend.errors import UserError
 from backend.heads.face_layout import examine
 from backend.heads.topology import (

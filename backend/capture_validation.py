@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from backend.capture_start import Start
-from backend.data.capture_batches import HeardSpeech
-from backend.data.prepared import PreparedSet
-from backend.data.prepared import Sequence as Clip
+from backend.data.captures.batches import HeardSpeech
+from backend.data.captures.prepared import PreparedSet
+from backend.data.captures.prepared import Sequence as Clip
 from backend.model.ptalker import PTalker
 
 _MOST_JUDGED: Final = 24

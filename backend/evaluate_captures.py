@@ -32,8 +32,8 @@ from backend.capture_figures import (
 from backend.capture_models import CaptureModel, StyleFrom
 from backend.capture_protocols import Regions, frame_of, protocol_of, regions_of
 from backend.capture_report import write_report
-from backend.data import prepared
-from backend.data.prepared import PreparedSet, Split
+from backend.data.captures import prepared
+from backend.data.captures.prepared import PreparedSet, Split
 from backend.errors import UserError
 
 FORMAT: Final = "ptalker-capture-evaluation"

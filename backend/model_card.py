@@ -16,8 +16,8 @@ from torch import Tensor
 
 from backend.articulation.speaking_style import PRESETS, Style
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.batches import motion_of
-from backend.data.dataset import Clip, SpeechData
+from backend.data.speech.batches import motion_of
+from backend.data.speech.dataset import Clip, SpeechData
 from backend.model import checkpoint
 from backend.model.ptalker import PTalker
 from backend.model.style_inversion import fit_style

@@ -19,7 +19,7 @@ from transformers import AutoConfig, HubertConfig
 from backend import bundled
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.capture_batches import Ear
+from backend.data.captures.batches import Ear
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.config import SpeechEncoderConfig

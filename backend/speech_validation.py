@@ -15,8 +15,8 @@ from torch import Tensor
 from backend import metrics
 from backend.articulation.speaking_style import Style, validation_styles
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.batches import motion_of, plain_batch
-from backend.data.dataset import SpeechData
+from backend.data.speech.batches import motion_of, plain_batch
+from backend.data.speech.dataset import SpeechData
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth
 from backend.model.batch import TrainingBatch

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from backend.ablations import without
-from backend.data.dataset import SpeechData, open_speech
+from backend.data.speech.dataset import SpeechData, open_speech
 from backend.devices import training_precision
 from backend.errors import UserError
 from backend.heads.lip_measures import Mouth, demo_mouth

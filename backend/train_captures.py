@@ -27,9 +27,9 @@ from backend.capture_start import (
     training_speakers,
 )
 from backend.capture_validation import judge, judged_clips, predicted
-from backend.data import prepared
-from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe
-from backend.data.prepared import PreparedSet
+from backend.data.captures import prepared
+from backend.data.captures.batches import CaptureBatches, HeardSpeech, Recipe
+from backend.data.captures.prepared import PreparedSet
 from backend.errors import UserError
 from backend.model import losses
 from backend.model.batch import TrainingBatch

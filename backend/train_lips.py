@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 from backend.articulation.coarticulation import articulate
 from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
-from backend.data.crops import draw_crop
-from backend.data.dataset import SpeechData
+from backend.data.speech.batches import EXEMPLAR_FRAMES, IGNORED
+from backend.data.speech.crops import draw_crop
+from backend.data.speech.dataset import SpeechData
 from backend.model.attention import frame_mask
 from backend.model.ptalker import PTalker
 from backend.motion import at_times

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from backend.articulation.speaking_style import STYLE_DIM
-from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
-from backend.data.dataset import SpeechData
+from backend.data.speech.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
+from backend.data.speech.dataset import SpeechData
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import FACE_POINT_NAMES
 from backend.model import losses

@@ -20,9 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 from backend import metrics
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import prepare_sound
-from backend.data.batches import IGNORED
-from backend.data.sound_augmentation import at_pace, disturbed, no_speech
-from backend.data.speech import Corpus, Utterance, load_corpus
+from backend.data.speech.augment_audio import at_pace, disturbed, no_speech
+from backend.data.speech.batches import IGNORED
+from backend.data.speech.corpus import Corpus, Utterance, load_corpus
 from backend.errors import UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.model.attention import frame_mask

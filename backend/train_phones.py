@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from backend import metrics
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.batches import IGNORED, phone_batch
-from backend.data.dataset import Clip, SpeechData
-from backend.data.phone_errors import corrupt
+from backend.data.speech.batches import IGNORED, phone_batch
+from backend.data.speech.dataset import Clip, SpeechData
+from backend.data.speech.phone_errors import corrupt
 from backend.model.content_encoders import SpeechContentEncoder
 from backend.speech.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
 from backend.training_loop import Stage

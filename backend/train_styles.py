@@ -10,8 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from backend.data.batches import EXEMPLAR_FRAMES, MotionRecipe, style_batch
-from backend.data.dataset import SpeechData
+from backend.data.speech.batches import EXEMPLAR_FRAMES, MotionRecipe, style_batch
+from backend.data.speech.dataset import SpeechData
 from backend.model.attention import frame_mask
 from backend.model.ptalker import PTalker
 from backend.train_phones import BATCHES_PER_STEP

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data: speech, articulation, heads, and the format for training."""
+"""Data to train on: speech with phone times, and captured faces."""

@@ -13,9 +13,9 @@ from backend import bundled, capture_figures, mesh_metrics
 from backend.__main__ import main
 from backend.capture_figures import METRICS, Judged, Scene, differences, pooled
 from backend.capture_protocols import Regions, face_regions, regions_of
-from backend.data import prepared
-from backend.data.prepared import Label, Manifest, Subject
-from backend.data.synthetic_captures import prepare_synthetic
+from backend.data.captures import prepared
+from backend.data.captures.prepared import Label, Manifest, Subject
+from backend.data.captures.synthetic import prepare_synthetic
 from backend.errors import UserError
 from backend.evaluate_captures import CaptureArguments
 from backend.evaluate_captures import main as evaluate
@@ -24,7 +24,7 @@ from backend.model import checkpoint
 from backend.model.graph_encoder import coarse_mesh_graph
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from tests.backend.test_synthetic_captures import write_corpus
+from tests.backend.data.captures.test_synthetic import write_corpus
 
 V, FPS = 30, 30
 REGIONS = {"lips": [3, 1, 2, 3], "upper_face": [10, 11, 12], "inner_lips": [1, 2]}

@@ -14,7 +14,7 @@ import soundfile
 from backend import head_shapes, inference, info
 from backend import motion as motions
 from backend.__main__ import main as command
-from backend.data.prepare import prepare
+from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify

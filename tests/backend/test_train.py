@@ -2,11 +2,9 @@
 """Training from speech to a checkpoint, with the tiny preset on made-up recordings."""
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,8 +20,8 @@ from backend.articulation.speaking_style import (
     unseen_styles,
     validation_styles,
 )
-from backend.data import batches
-from backend.data.dataset import open_speech
+from backend.data.speech import batches
+from backend.data.speech.dataset import open_speech
 from backend.errors import UserError
 from backend.heads.lip_measures import demo_mouth
 from backend.model import checkpoint
@@ -34,17 +32,12 @@ from backend.speech_start import new_model
 from backend.train import TrainArguments, main
 from backend.train_motions import WEIGHTS, MotionBody, geometry_of
 from backend.train_styles import fit_style_maps
-
-_SPEC = importlib.util.spec_from_file_location(
-    "speech_samples", Path(__file__).with_name("test_dataset.py")
-)
-samples = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(samples)
+from tests.backend.data.speech.samples import write_recordings
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return samples.write_recordings(tmp_path_factory.mktemp("speech") / "recordings")
+    return write_recordings(tmp_path_factory.mktemp("speech") / "recordings")
 
 
 def arguments(folder, run, **changes):

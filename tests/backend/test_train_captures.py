@@ -15,9 +15,9 @@ from transformers import HubertConfig, HubertModel
 from backend.__main__ import main as command
 from backend.ablations import without
 from backend.capture_validation import predicted
-from backend.data import prepared
-from backend.data.capture_batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
-from backend.data.prepare import prepare
+from backend.data.captures import prepared
+from backend.data.captures.batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
+from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.presets import PRESETS

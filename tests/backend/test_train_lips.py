@@ -2,16 +2,14 @@
 """The reader of lips, and the stage that trains it."""
 
 import dataclasses
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from backend.data.batches import EXEMPLAR_FRAMES, IGNORED
-from backend.data.dataset import open_speech
+from backend.data.speech.batches import EXEMPLAR_FRAMES, IGNORED
+from backend.data.speech.dataset import open_speech
 from backend.errors import UserError
 from backend.heads.lip_measures import demo_mouth
 from backend.model import checkpoint
@@ -24,12 +22,7 @@ from backend.model.surgery import with_lip_reader
 from backend.speech.phones import PHONES
 from backend.speech_start import new_model, trained_before
 from backend.train_lips import _captured, lip_batch, lip_stage
-
-_SPEC = importlib.util.spec_from_file_location(
-    "speech_samples", Path(__file__).with_name("test_dataset.py")
-)
-samples = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(samples)
+from tests.backend.data.speech.samples import write_recordings
 
 TINY = PRESETS["tiny"]
 
@@ -37,7 +30,7 @@ TINY = PRESETS["tiny"]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speech")
-    return open_speech((samples.write_recordings(folder / "recordings"),), folder / "cache")
+    return open_speech((write_recordings(folder / "recordings"),), folder / "cache")
 
 
 @pytest.fixture

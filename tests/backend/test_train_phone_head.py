@@ -14,10 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from backend import __main__ as command_line
-from backend.data import sound_augmentation
-from backend.data.batches import IGNORED
-from backend.data.speech import FORMAT_VERSION, Utterance, load_corpus
-from backend.data.voices import Voice, available_engines, speak
+from backend.data.speech import augment_audio
+from backend.data.speech.batches import IGNORED
+from backend.data.speech.corpus import FORMAT_VERSION, Utterance, load_corpus
+from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, SILENCE
@@ -78,7 +78,7 @@ def test_paced_speech_is_as_much_longer_as_its_times():
     samples = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     paces = []
     for seed in range(20):
-        sound, pace = sound_augmentation.at_pace(samples, np.random.default_rng(seed))
+        sound, pace = augment_audio.at_pace(samples, np.random.default_rng(seed))
         assert len(sound) == pytest.approx(16000 * pace, abs=2)
         paces.append(pace)
     assert min(paces) < 0.95
@@ -91,20 +91,19 @@ def test_disturbed_speech_is_as_long_and_no_two_are_alike():
     samples = rng.normal(0, 0.1, 16000).astype(np.float32)
     other = rng.normal(0, 0.1, 5000).astype(np.float32)
     made = [
-        sound_augmentation.disturbed(samples, other, np.random.default_rng(seed))
-        for seed in range(16)
+        augment_audio.disturbed(samples, other, np.random.default_rng(seed)) for seed in range(16)
     ]
     assert all(one.shape == samples.shape and np.isfinite(one).all() for one in made)
     untouched = sum(np.array_equal(one, samples) for one in made)
     assert 1 <= untouched <= 10
-    again = sound_augmentation.disturbed(samples, other, np.random.default_rng(3))
+    again = augment_audio.disturbed(samples, other, np.random.default_rng(3))
     np.testing.assert_array_equal(again, made[3])
 
 
 def test_a_click_stays_where_it_is_in_rooms_and_on_lines():
     click = np.zeros(16000, np.float32)
     click[8000] = 1.0
-    for effect in (sound_augmentation._in_a_room, sound_augmentation._through_a_line):
+    for effect in (augment_audio._in_a_room, augment_audio._through_a_line):
         for seed in range(5):
             heard = effect(click, np.random.default_rng(seed))
             assert np.abs(heard[:8000]).max() < 1e-6

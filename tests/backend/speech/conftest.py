@@ -5,7 +5,7 @@ import pytest
 
 from backend import bundled
 from backend.audio.features import stacked_log_mel
-from backend.data.voices import Voice, available_engines, speak
+from backend.data.speech.synthesis import Voice, available_engines, speak
 from tests.backend.speech.samples import SENTENCE
 
 

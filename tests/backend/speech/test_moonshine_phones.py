@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("torch")
 from backend import bundled
 from backend.audio.segmentation import prepare_sound
-from backend.data.sentences import FOREIGN
-from backend.data.voices import Voice, available_engines, speak
+from backend.data.speech.sentences import FOREIGN
+from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import demo_mouth

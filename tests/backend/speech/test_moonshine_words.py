@@ -11,8 +11,8 @@ import pytest
 
 from backend.audio import degradations
 from backend.audio.segmentation import prepare_sound
-from backend.data.sentences import FOREIGN
-from backend.data.voices import Voice, available_engines, speak
+from backend.data.speech.sentences import FOREIGN
+from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import UserError
 from backend.speech import moonshine_words, transcript
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames

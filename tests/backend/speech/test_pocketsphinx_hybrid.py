@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend.audio.segmentation import prepare_sound
-from backend.data.voices import Voice, available_engines, speak
+from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.speech import moonshine_words
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
 from backend.speech.pocketsphinx import hear_words, hear_words_by_ear

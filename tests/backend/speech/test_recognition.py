@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import soxr
 
-from backend.data.phone_errors import corrupt
+from backend.data.speech.phone_errors import corrupt
 from backend.errors import UserError
 from backend.speech import moonshine_words
 from backend.speech.phones import (

@@ -17,10 +17,10 @@ from typing import Final
 
 import numpy as np
 
-from backend.data.raw_files import Motion
+from backend.data.captures.raw_files import Motion
 from backend.errors import UserError
 
-_SCRIPT: Final = Path(__file__).parents[1] / "in_blender" / "save_alembic_frames.py"
+_SCRIPT: Final = Path(__file__).with_name("alembic_in_blender.py")
 _MAX_SECONDS: Final = 3600.0
 
 

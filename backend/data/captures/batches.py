@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data import prepared
-from backend.data.prepared import PreparedSet
-from backend.data.prepared import Sequence as Clip
+from backend.data.captures import prepared
+from backend.data.captures.prepared import PreparedSet
+from backend.data.captures.prepared import Sequence as Clip
 from backend.model.batch import TrainingBatch
 
 Ear = Callable[[NDArray[np.float32]], dict[str, NDArray[np.generic]]]

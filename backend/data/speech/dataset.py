@@ -29,8 +29,8 @@ from backend.audio.features import (
 from backend.audio.load import read_sound
 from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
-from backend.data.recordings import list_recordings
-from backend.data.speech import load_corpus
+from backend.data.speech.corpus import load_corpus
+from backend.data.speech.recordings import list_recordings
 from backend.errors import UserError
 from backend.speech.phones import Phone
 

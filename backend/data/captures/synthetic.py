@@ -22,11 +22,11 @@ from backend.articulation.coarticulation import articulate
 from backend.articulation.speaking_style import Style, style_for_voice
 from backend.audio.prosody import measure_prosody, voice_character
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.capture_sets import RawClip, RawSet
-from backend.data.prepare import Progress, prepare_set
-from backend.data.prepared import Label, Manifest, Split
-from backend.data.raw_files import Motion, Sound
-from backend.data.speech import Corpus, Utterance, load_corpus
+from backend.data.captures.prepare import Progress, prepare_set
+from backend.data.captures.prepared import Label, Manifest, Split
+from backend.data.captures.published_sets import RawClip, RawSet
+from backend.data.captures.raw_files import Motion, Sound
+from backend.data.speech.corpus import Corpus, Utterance, load_corpus
 from backend.errors import UserError
 from backend.heads.mesh_files import read_head
 from backend.heads.solve import solve_shapes

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from backend.data import alembic, prepared
-from backend.data.prepare import prepare
+from backend.data.captures import alembic, prepared
+from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 
-_PYTHON = Path(__file__).parents[2] / ".venv" / "blender-4.5" / "bin" / "python"
+_PYTHON = Path(__file__).parents[4] / ".venv" / "blender-4.5" / "bin" / "python"
 _WRITE = """
 import sys, bpy, numpy as np
 file, frames, meshes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

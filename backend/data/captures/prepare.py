@@ -20,11 +20,11 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data import prepared, raw_files
-from backend.data.capture_folder import read_folder
-from backend.data.capture_sets import RawClip, RawSet, read_raw_set
-from backend.data.prepared import Label, Manifest, Precision, Problem, Subject
-from backend.data.raw_files import Faces, Motion, Sound
+from backend.data.captures import prepared, raw_files
+from backend.data.captures.folder import read_folder
+from backend.data.captures.prepared import Label, Manifest, Precision, Problem, Subject
+from backend.data.captures.published_sets import RawClip, RawSet, read_raw_set
+from backend.data.captures.raw_files import Faces, Motion, Sound
 from backend.errors import UserError
 from backend.heads import topology
 from backend.motion import frame_rate

@@ -18,10 +18,10 @@ from backend.articulation.coarticulation import articulate
 from backend.articulation.speaking_style import Style, style_for_voice, training_styles
 from backend.audio.features import NUM_FEATURES, normalise
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.crops import draw_crop
-from backend.data.dataset import Clip, SpeechData
-from backend.data.feature_augmentation import augment, mask, no_speech
-from backend.data.phone_errors import corrupt
+from backend.data.speech.augment_features import augment, mask, no_speech
+from backend.data.speech.crops import draw_crop
+from backend.data.speech.dataset import Clip, SpeechData
+from backend.data.speech.phone_errors import corrupt
 from backend.heads.arkit import ARKIT_NAMES
 from backend.model.batch import TrainingBatch
 from backend.speech.phones import PHONE_IDS, SILENCE, phone_frames

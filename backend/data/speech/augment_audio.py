@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from backend.audio.degradations import Samples, mixed, noise
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.feature_augmentation import piece_of_music
+from backend.data.speech.augment_features import piece_of_music
 
 _PACES: Final = (0.85, 1.15)
 _PACED_SHARE: Final = 0.5

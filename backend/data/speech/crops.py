@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.audio.rates import FEATURE_RATE_HZ
-from backend.data.dataset import Clip, SpeechData
+from backend.data.speech.dataset import Clip, SpeechData
 from backend.speech.phones import PHONE_IDS, SILENCE, phone_frames
 
 PACED_SHARE = 0.6

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from backend.__main__ import main
-from backend.data import prepared, raw_files
-from backend.data.prepare import decimate, prepare
+from backend.data.captures import prepared, raw_files
+from backend.data.captures.prepare import decimate, prepare
 from backend.errors import UserError
 from backend.heads.topology import fingerprint
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from backend.__main__ import main
-from backend.data import prepared
-from backend.data.synthetic_captures import FPS, prepare_synthetic
+from backend.data.captures import prepared
+from backend.data.captures.synthetic import FPS, prepare_synthetic
 
 PHONES = ("SIL", "M", "AA", "P", "IY", "SIL")
 

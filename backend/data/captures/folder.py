@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data import raw_files
-from backend.data.alembic import read_alembic
-from backend.data.capture_sets import UNITS, RawClip, RawSet
-from backend.data.prepared import Label, Problem, Split
-from backend.data.raw_files import Motion, Sound
+from backend.data.captures import raw_files
+from backend.data.captures.alembic import read_alembic
+from backend.data.captures.prepared import Label, Problem, Split
+from backend.data.captures.published_sets import UNITS, RawClip, RawSet
+from backend.data.captures.raw_files import Motion, Sound
 from backend.errors import UserError
 from backend.heads.topology import read_head
 

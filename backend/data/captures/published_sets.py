@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.data import raw_files
-from backend.data.prepared import Label, Problem, Split, is_safe_name
-from backend.data.raw_files import Faces, Motion, Sound, as_array, as_dict
+from backend.data.captures import raw_files
+from backend.data.captures.prepared import Label, Problem, Split, is_safe_name
+from backend.data.captures.raw_files import Faces, Motion, Sound, as_array, as_dict
 from backend.errors import UserError
 
 UNITS: Final = {"m": 1.0, "cm": 0.01, "mm": 0.001}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from backend.data.recordings import list_recordings, read_recording
-from backend.data.sentences import FOREIGN, SentenceMaker
-from backend.data.speech import load_corpus, prepare_speech
-from backend.data.voices import Spoken, Voice, available_engines, speak
+from backend.data.speech.corpus import load_corpus, prepare_speech
+from backend.data.speech.recordings import list_recordings, read_recording
+from backend.data.speech.sentences import FOREIGN, SentenceMaker
+from backend.data.speech.synthesis import Spoken, Voice, available_engines, speak
 from backend.errors import UserError
 from backend.speech.phones import PHONES
 

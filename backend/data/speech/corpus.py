@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.recordings import Recording, list_recordings, read_recording
-from backend.data.sentences import FOREIGN, SentenceMaker
-from backend.data.voices import (
+from backend.data.speech.recordings import Recording, list_recordings, read_recording
+from backend.data.speech.sentences import FOREIGN, SentenceMaker
+from backend.data.speech.synthesis import (
     ESPEAK_ENGLISH,
     ESPEAK_VARIANTS,
     FESTIVAL_VOICES,

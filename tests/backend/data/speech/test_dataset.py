@@ -1,40 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Speech as training data: reading, measuring, augmenting, batches that depend on number only."""
 
-import json
-
 import numpy as np
 import pytest
-import soundfile
 from scipy.ndimage import uniform_filter1d
 
 from backend.audio.features import log_mel_power, num_feature_frames, stacked_log_mel
 from backend.audio.load import read_sound
-from backend.data import batches, crops, dataset, feature_augmentation
+from backend.data.speech import augment_features, batches, crops, dataset
 from backend.errors import UserError
 from backend.speech.phones import PHONE_IDS
-
-SECONDS = 1.5
-
-
-def write_recordings(folder, num_speakers=10):
-    """Noise bursts with made-up phones, in the format of the recordings."""
-    (folder / "audio").mkdir(parents=True)
-    entries = {}
-    rng = np.random.default_rng(0)
-    for speaker in range(num_speakers):
-        sound = rng.normal(0, 0.1, int(SECONDS * 16000)).astype(np.float32)
-        sound[: 16000 // 2] *= 0.001
-        soundfile.write(folder / "audio" / f"u{speaker}.wav", sound, 16000)
-        entries[f"u{speaker}"] = {
-            "file": f"audio/u{speaker}.wav",
-            "text": "map",
-            "speaker": f"s{speaker}",
-            "align_score": -20.0,
-            "phones": [["SIL", 0.0, 0.5], ["M", 0.5, 0.7], ["AE", 0.7, 1.2], ["P", 1.2, 1.5]],
-        }
-    (folder / "alignment.json").write_text(json.dumps(entries))
-    return folder
+from tests.backend.data.speech.samples import SECONDS, write_recordings
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +52,7 @@ def test_augmentation_keeps_shape_and_time(data):
     mel = data.mel(data.train[0])
     rng = np.random.default_rng(3)
     for _ in range(10):
-        changed = feature_augmentation.augment(mel, rng, babble=data.mel(data.train[1]))
+        changed = augment_features.augment(mel, rng, babble=data.mel(data.train[1]))
         assert changed.shape == mel.shape
         assert changed.dtype == np.float32
         assert np.isfinite(changed).all()
@@ -89,7 +65,7 @@ def test_white_noise_lies_well_within_the_colours_of_noise():
 
     samples = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
     white = slope(log_mel_power(samples))
-    made = [feature_augmentation.no_speech(200, np.random.default_rng(seed)) for seed in range(400)]
+    made = [augment_features.no_speech(200, np.random.default_rng(seed)) for seed in range(400)]
     slopes = np.array([slope(sound) for sound in made])
     assert np.mean(slopes > white) > 0.07  # brighter ones
     assert np.mean(slopes < white - 9.0) > 0.07  # brown and darker
@@ -102,7 +78,7 @@ def test_a_voice_laid_under_speech_comes_at_times_as_several():
     swing = []
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        level = feature_augmentation.augment(speech, rng, babble=other)[140:].mean(axis=1)
+        level = augment_features.augment(speech, rng, babble=other)[140:].mean(axis=1)
         swing.append(level.max() - level.min())
     assert np.mean(np.array(swing) > 6.0) > 0.05
 
@@ -123,7 +99,7 @@ def test_another_pace_moves_phones_and_sound_alike(data):
 
 
 def test_sounds_without_speech_are_finite_and_of_many_kinds():
-    made = [feature_augmentation.no_speech(200, np.random.default_rng(seed)) for seed in range(30)]
+    made = [augment_features.no_speech(200, np.random.default_rng(seed)) for seed in range(30)]
     assert all(one.shape == (200, 80) and np.isfinite(one).all() for one in made)
     levels = [float(one.mean()) for one in made]
     assert max(levels) - min(levels) > 10.0  # from silence to noise
@@ -137,14 +113,14 @@ def test_some_sounds_without_speech_are_music_that_holds_its_notes():
         fine = fine - fine.mean(0)
         return float((fine[5:] * fine[:-5]).sum() / (np.square(fine).sum() + 1e-9))
 
-    made = [feature_augmentation.no_speech(300, np.random.default_rng(seed)) for seed in range(60)]
+    made = [augment_features.no_speech(300, np.random.default_rng(seed)) for seed in range(60)]
     tonal = [held(one) > 0.2 for one in made]
     assert 0.25 < np.mean(tonal) < 0.55  # noises and silence: 0.02 at most
 
 
 def test_masking_blanks_some_bands_and_frames():
     features = np.ones((100, 160), np.float32)
-    masked = feature_augmentation.mask(features.copy(), np.random.default_rng(0))
+    masked = augment_features.mask(features.copy(), np.random.default_rng(0))
     assert 0.0 < (masked == 0).mean() < 0.5
 
 
