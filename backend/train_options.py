@@ -157,19 +157,22 @@ def run(options: argparse.Namespace) -> Path:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from backend import bundled, train, train_captures, train_phone_head  # bring torch
+    from backend import bundled
+    from backend.training import phone_head  # these bring torch
+    from backend.training.captures import train as captures
+    from backend.training.speech import train as speech
 
     if options.preset == PHONE_HEAD:
-        train_phone_head.main(
-            train_phone_head.PhoneHeadArguments(
+        phone_head.main(
+            phone_head.PhoneHeadArguments(
                 data=_only(options.data),
                 run=options.run_folder,
                 **_given(options, _PHONE_HEAD),
             )
         )
     elif options.preset in CAPTURE_PRESETS:
-        train_captures.main(
-            train_captures.CaptureTrainArguments(
+        captures.main(
+            captures.CaptureTrainArguments(
                 preset=options.preset,
                 data=_only(options.data),
                 run=options.run_folder,
@@ -180,8 +183,8 @@ def _train(options: argparse.Namespace) -> None:
         given = _given(options, _SPEECH)
         if "start_from" in given:
             given["start_from"] = tuple(map(bundled.checkpoint_folder, given["start_from"]))
-        train.main(
-            train.TrainArguments(
+        speech.main(
+            speech.TrainArguments(
                 preset=options.preset,
                 data=tuple(options.data),
                 run=options.run_folder,

@@ -19,7 +19,7 @@ from backend.errors import UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
 from backend.model import checkpoint
-from backend.train_captures import CaptureTrainArguments, main
+from backend.training.captures.train import CaptureTrainArguments, main
 
 TURN = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # Y up to Z up
 FRAMES = 20

@@ -13,7 +13,7 @@ from backend.model.phone_context import NUM_TIMES, SPAN_FRAMES, phone_spans
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
 from backend.model.surgery import with_phone_spans
-from backend.speech_start import trained_before
+from backend.training.speech.init import trained_before
 
 TINY = PRESETS["tiny"]
 BARE = dataclasses.replace(TINY, span_width=0)

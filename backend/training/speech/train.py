@@ -11,20 +11,20 @@ from typing import Final
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from backend.ablations import without
 from backend.data.speech.dataset import SpeechData, open_speech
 from backend.devices import training_precision
 from backend.errors import UserError
 from backend.heads.lip_measures import Mouth, demo_mouth
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
-from backend.model_card import Trained, export
-from backend.speech_start import new_model, trained_before
-from backend.train_lips import lip_stage
-from backend.train_motions import WEIGHTS, MotionBody, geometry_of, motion_stage
-from backend.train_phones import make_phones_heard, phone_stage
-from backend.train_styles import fit_style_maps, fit_style_reader, style_stage
-from backend.training_loop import Stage, run_stage
+from backend.training.ablations import without
+from backend.training.loop import Stage, run_stage
+from backend.training.speech.export import Trained, export
+from backend.training.speech.init import new_model, trained_before
+from backend.training.speech.stage_lips import lip_stage
+from backend.training.speech.stage_motion import WEIGHTS, MotionBody, geometry_of, motion_stage
+from backend.training.speech.stage_phones import make_phones_heard, phone_stage
+from backend.training.speech.stage_styles import fit_style_maps, fit_style_reader, style_stage
 
 _log = logging.getLogger(__name__)
 _FURTHER_RATE: Final = 0.5  # of the learning rates, for a model that was trained before

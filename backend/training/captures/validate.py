@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend.capture_start import Start
 from backend.data.captures.batches import HeardSpeech
 from backend.data.captures.prepared import PreparedSet
 from backend.data.captures.prepared import Sequence as Clip
 from backend.model.ptalker import PTalker
+from backend.training.captures.init import Start
 
 _MOST_JUDGED: Final = 24
 

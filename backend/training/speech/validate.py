@@ -21,7 +21,7 @@ from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth
 from backend.model.batch import TrainingBatch
 from backend.model.ptalker import PTalker
-from backend.train_phones import closures, some_clips
+from backend.training.speech.stage_phones import closures, some_clips
 
 _CLIPS: Final = 160  # of 48, chance in some ten closures chose what should be kept
 _STYLES: Final = 24

@@ -9,8 +9,13 @@ from backend.heads.lip_measures import demo_mouth
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
 from backend.model.style_encoders import Style
-from backend.speech_start import new_model
-from backend.train_motions import WEIGHTS, MotionBody, absolute_loss_factor, geometry_of
+from backend.training.speech.init import new_model
+from backend.training.speech.stage_motion import (
+    WEIGHTS,
+    MotionBody,
+    absolute_loss_factor,
+    geometry_of,
+)
 
 
 def test_of_what_hears_nothing_is_trained_any_more():

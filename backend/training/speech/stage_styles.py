@@ -14,8 +14,8 @@ from backend.data.speech.batches import EXEMPLAR_FRAMES, MotionRecipe, style_bat
 from backend.data.speech.dataset import SpeechData
 from backend.model.attention import frame_mask
 from backend.model.ptalker import PTalker
-from backend.train_phones import BATCHES_PER_STEP
-from backend.training_loop import Stage
+from backend.training.loop import Stage
+from backend.training.speech.stage_phones import BATCHES_PER_STEP
 
 _FITTED_BATCHES: Final = 100
 _FITTED_AT_ONCE: Final = 100

@@ -27,7 +27,7 @@ from backend.model.graph_encoder import coarse_mesh_graph
 from backend.model.loss_geometry import FaceGeometry
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.speech_sources import SpeechSource, fill_ear
+from backend.training.captures.speech_encoder import SpeechSource, fill_ear
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
 _FRAMES: Final = 600

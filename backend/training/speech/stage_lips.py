@@ -23,8 +23,8 @@ from backend.model.attention import frame_mask
 from backend.model.ptalker import PTalker
 from backend.motion import at_times
 from backend.speech.phones import PHONE_IDS, SILENCE
-from backend.train_phones import BATCHES_PER_STEP
-from backend.training_loop import Stage
+from backend.training.loop import Stage
+from backend.training.speech.stage_phones import BATCHES_PER_STEP
 
 _CAMERA_SHARE: Final = 0.5
 _CAMERA_FPS: Final = (24.0, 60.0)

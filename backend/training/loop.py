@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
 
-from backend.muon import Muon
+from backend.training.muon import Muon
 
 _log = logging.getLogger(__name__)
 _WARM_UP_STEPS = 100

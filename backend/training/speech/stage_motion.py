@@ -22,9 +22,9 @@ from backend.model.config import LossWeights, StyleSource, TrainConfig
 from backend.model.loss_geometry import FaceGeometry, face_point_geometry
 from backend.model.ptalker import PTalker
 from backend.model.style_encoders import Style
-from backend.speech_validation import judge_motion
-from backend.train_phones import BATCHES_PER_STEP
-from backend.training_loop import Stage
+from backend.training.loop import Stage
+from backend.training.speech.stage_phones import BATCHES_PER_STEP
+from backend.training.speech.validate import judge_motion
 
 _FULL_EVERY: Final = 6
 _CYCLE_EVERY: Final = 5

@@ -20,8 +20,8 @@ from backend.model.ptalker import PTalker
 from backend.model.style_encoders import MotionStyle
 from backend.model.surgery import with_lip_reader
 from backend.speech.phones import PHONES
-from backend.speech_start import new_model, trained_before
-from backend.train_lips import _captured, lip_batch, lip_stage
+from backend.training.speech.init import new_model, trained_before
+from backend.training.speech.stage_lips import _captured, lip_batch, lip_stage
 from tests.backend.data.speech.samples import write_recordings
 
 TINY = PRESETS["tiny"]

@@ -13,18 +13,18 @@ from accelerate.state import AcceleratorState
 from transformers import HubertConfig, HubertModel
 
 from backend.__main__ import main as command
-from backend.ablations import without
-from backend.capture_validation import predicted
 from backend.data.captures import prepared
 from backend.data.captures.batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
 from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
-from backend.speech_sources import frozen_ear
-from backend.train_captures import WEIGHTS, CaptureTrainArguments, main
 from backend.train_options import PARTS
-from backend.training_loop import Stage, run_stage
+from backend.training.ablations import without
+from backend.training.captures.speech_encoder import frozen_ear
+from backend.training.captures.train import WEIGHTS, CaptureTrainArguments, main
+from backend.training.captures.validate import predicted
+from backend.training.loop import Stage, run_stage
 
 V, FPS, FRAMES = 40, 30, 36
 SENTENCES = 6

@@ -21,7 +21,7 @@ from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, SILENCE
-from backend.train_phone_head import _stretch, head_batch
+from backend.training.phone_head import _stretch, head_batch
 
 needs_encoder = pytest.mark.skipif(
     not moonshine_encoder.is_installed(), reason="moonshine-voice or onnxruntime is not installed"

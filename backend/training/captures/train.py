@@ -16,17 +16,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from backend import io
-from backend.ablations import without
-from backend.capture_card import CaptureTrained, export, plot_curves, plot_sample
-from backend.capture_start import (
-    CAPTURE_PRESETS,
-    Start,
-    config_for,
-    new_start,
-    to_own_unit,
-    training_speakers,
-)
-from backend.capture_validation import judge, judged_clips, predicted
 from backend.data.captures import prepared
 from backend.data.captures.batches import CaptureBatches, HeardSpeech, Recipe
 from backend.data.captures.prepared import PreparedSet
@@ -37,8 +26,24 @@ from backend.model.config import LossWeights, TrainConfig
 from backend.model.loss_geometry import FaceGeometry
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.speech_sources import Frozen, ear_fingerprint, find_source, frozen_ear
-from backend.training_loop import Stage, run_stage
+from backend.training.ablations import without
+from backend.training.captures.export import CaptureTrained, export, plot_curves, plot_sample
+from backend.training.captures.init import (
+    CAPTURE_PRESETS,
+    Start,
+    config_for,
+    new_start,
+    to_own_unit,
+    training_speakers,
+)
+from backend.training.captures.speech_encoder import (
+    Frozen,
+    ear_fingerprint,
+    find_source,
+    frozen_ear,
+)
+from backend.training.captures.validate import judge, judged_clips, predicted
+from backend.training.loop import Stage, run_stage
 
 _log = logging.getLogger(__name__)
 _STYLE_SECONDS: Final = 6.0

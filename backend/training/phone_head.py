@@ -30,7 +30,7 @@ from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
 from backend.spoken_clips import closures
-from backend.training_loop import Stage, run_stage
+from backend.training.loop import Stage, run_stage
 
 FILE_NAME: Final = "phone_head.safetensors"
 _SECONDS: Final = (2.0, 6.0)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from backend import train, training_loop
 from backend.__main__ import main as command
 from backend.articulation.speaking_style import (
     STYLE_DIM,
@@ -28,10 +27,12 @@ from backend.model import checkpoint
 from backend.model.presets import PRESETS
 from backend.model.surgery import with_deeper_ear
 from backend.speech.phones import PHONES
-from backend.speech_start import new_model
-from backend.train import TrainArguments, main
-from backend.train_motions import WEIGHTS, MotionBody, geometry_of
-from backend.train_styles import fit_style_maps
+from backend.training import loop
+from backend.training.speech import train
+from backend.training.speech.init import new_model
+from backend.training.speech.stage_motion import WEIGHTS, MotionBody, geometry_of
+from backend.training.speech.stage_styles import fit_style_maps
+from backend.training.speech.train import TrainArguments, main
 from tests.backend.data.speech.samples import write_recordings
 
 
@@ -255,7 +256,7 @@ def test_every_stage_takes_its_batches_to_where_the_model_is(
     stages = train._stages(arguments(folder, tmp_path), body, data, mouth)
     names = []
     for stage in stages:
-        run = training_loop._Run(stage, accelerator, tmp_path)
+        run = loop._Run(stage, accelerator, tmp_path)
         for number in (0, 2, 12):  # a whole pass, speech alone, with swapped styles
             terms = stage.terms(run.module, number)
             assert {value.device for value in terms.values()} == {device}

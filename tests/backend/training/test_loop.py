@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from backend.muon import Muon, orthogonalised
-from backend.training_loop import Stage, learning_rate_share, run_stage
+from backend.training.loop import Stage, learning_rate_share, run_stage
+from backend.training.muon import Muon, orthogonalised
 
 
 def make_stage(num_steps=30):

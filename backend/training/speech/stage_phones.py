@@ -20,7 +20,7 @@ from backend.data.speech.dataset import Clip, SpeechData
 from backend.data.speech.phone_errors import corrupt
 from backend.model.content_encoders import SpeechContentEncoder
 from backend.speech.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
-from backend.training_loop import Stage
+from backend.training.loop import Stage
 
 BATCHES_PER_STEP: Final = 2
 """Into so many batches each step is cut, for as many processes or fewer."""
