@@ -263,7 +263,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from backend import evaluate, evaluate_conditions  # brings torch
+    from backend.evaluation import robustness, speech  # brings torch
 
     if options.data is not None:
         return _evaluate_captures(options)
@@ -272,41 +272,41 @@ def _evaluate(options: argparse.Namespace) -> int:
         return WRONG_USAGE
     checkpoint = bundled.checkpoint_folder(options.checkpoint[0])
     if options.conditions:
-        conditions = evaluate_conditions.ConditionsArguments(
+        conditions = robustness.ConditionsArguments(
             checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
             head=options.head, ways=tuple(options.listen or ("sound", "words")),
             num_clips=options.clips, out=options.out, device=options.device,
         )  # fmt: skip
-        print(evaluate_conditions.table(evaluate_conditions.main(conditions)))
+        print(robustness.table(robustness.main(conditions)))
         return DONE
-    report = evaluate.main(
-        evaluate.EvaluateArguments(
+    report = speech.main(
+        speech.EvaluateArguments(
             checkpoint=checkpoint,
             speech=options.speech,
             alignment=options.alignment,
             head=options.head,
-            ways=tuple(options.listen or evaluate.WAYS),
+            ways=tuple(options.listen or speech.WAYS),
             styles=options.styles,
             out=options.out,
             device=options.device,
         )
     )
-    print(evaluate.table(report))
+    print(speech.table(report))
     return DONE
 
 
 def _evaluate_captures(options: argparse.Namespace) -> int:
-    from backend import capture_report, evaluate_captures
+    from backend.evaluation import captures, report
 
-    arguments = evaluate_captures.CaptureArguments(
+    arguments = captures.CaptureArguments(
         checkpoints=tuple(bundled.checkpoint_folder(name) for name in options.checkpoint),
         data=options.data, split=options.split, protocol=options.protocol, out=options.out,
         regions=options.regions, style_from=options.style_from, device=options.device,
     )  # fmt: skip
     voice = TerminalVoice()
-    report = evaluate_captures.main(arguments, voice.progress)
+    results = captures.main(arguments, voice.progress)
     voice.close()
-    print(capture_report.markdown(report))
+    print(report.markdown(results))
     return DONE
 
 

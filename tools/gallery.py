@@ -24,14 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.bundled import checkpoint_folder
 from backend.errors import UserError
-from backend.evaluate import predicted
+from backend.evaluation.clips import SpokenClip, read_clips
+from backend.evaluation.speech import predicted
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.render import part_colours, render, sheet
 from backend.heads.topology import Head, face_frame, identify
 from backend.inference import Predictor
 from backend.motion import Motion
 from backend.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
-from backend.spoken_clips import SpokenClip, read_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_HEAD = ROOT / "backend" / "demo" / "head.npz"

@@ -17,19 +17,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from backend import metrics
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import prepare_sound
 from backend.data.speech.augment_audio import at_pace, disturbed, no_speech
 from backend.data.speech.batches import IGNORED
 from backend.data.speech.corpus import Corpus, Utterance, load_corpus
 from backend.errors import UserError
+from backend.evaluation import curve_metrics
+from backend.evaluation.clips import closures
 from backend.heads.arkit import CLOSED_MM
 from backend.model.attention import frame_mask
 from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
-from backend.spoken_clips import closures
 from backend.training.loop import Stage, run_stage
 
 FILE_NAME: Final = "phone_head.safetensors"
@@ -143,7 +143,7 @@ def head_stage(
 
     def judge(module: nn.Module) -> dict[str, float]:
         right = total = 0
-        counts = metrics.ClosureCounts()
+        counts = curve_metrics.ClosureCounts()
         closed_ids = [PHONE_IDS[symbol] for symbol in BILABIALS]
         for told, features in heard:
             every = torch.ones(1, len(features), dtype=torch.bool)

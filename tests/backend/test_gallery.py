@@ -9,11 +9,11 @@ import pytest
 
 from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ
+from backend.evaluation.clips import SpokenClip
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.solve import solve_shapes
 from backend.motion import Motion
 from backend.speech.phones import Phone
-from backend.spoken_clips import SpokenClip
 from tools import gallery
 
 PHONES = (

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.capture_protocols import mean_head, regions_of
 from backend.data.captures.batches import sample_frames
 from backend.data.captures.prepared import PreparedSet
 from backend.errors import UserError
+from backend.evaluation.comparability import mean_head, regions_of
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
 from backend.model.config import ModelConfig
 from backend.model.graph_encoder import coarse_mesh_graph

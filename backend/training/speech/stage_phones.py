@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from backend import metrics
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.speech.batches import IGNORED, phone_batch
 from backend.data.speech.dataset import Clip, SpeechData
 from backend.data.speech.phone_errors import corrupt
+from backend.evaluation import curve_metrics
 from backend.model.content_encoders import SpeechContentEncoder
 from backend.speech.phones import BILABIALS, PHONE_IDS, SILENCE, phone_frames
 from backend.training.loop import Stage
@@ -111,7 +111,7 @@ def make_phones_heard(encoder: SpeechContentEncoder, data: SpeechData) -> None:
 def _judge_ear(ear: nn.Module, data: SpeechData) -> dict[str, float]:
     """Share of speech frames heard right, also when told misheard phones, and closures heard."""
     right = told_right = total = 0
-    counts = metrics.ClosureCounts()
+    counts = curve_metrics.ClosureCounts()
     rng = np.random.default_rng(0)
     closed_ids = [PHONE_IDS[symbol] for symbol in sorted(BILABIALS)]
     for clip in some_clips(data.validation, _PHONE_CLIPS):
@@ -132,12 +132,12 @@ def _judge_ear(ear: nn.Module, data: SpeechData) -> dict[str, float]:
 
 def closures(
     clip: Clip, opening_mm: NDArray[np.floating], *, threshold_mm: float
-) -> metrics.ClosureCounts:
+) -> curve_metrics.ClosureCounts:
     """Closures of a clip that an opening shows."""
     rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in clip.phones]
-    return metrics.match_closures(
-        metrics.runs_of(rows, BILABIALS),
-        metrics.closed_intervals(opening_mm, FEATURE_RATE_HZ, threshold_mm),
+    return curve_metrics.match_closures(
+        curve_metrics.runs_of(rows, BILABIALS),
+        curve_metrics.closed_intervals(opening_mm, FEATURE_RATE_HZ, threshold_mm),
         silences=[(start, end) for symbol, start, end in rows if symbol == SILENCE],
     )
 

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend import metrics
 from backend.articulation.speaking_style import Style, validation_styles
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.speech.batches import motion_of, plain_batch
 from backend.data.speech.dataset import SpeechData
+from backend.evaluation import curve_metrics
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth
 from backend.model.batch import TrainingBatch
@@ -32,7 +32,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
     clips = some_clips(data.validation, _CLIPS)
     figures: dict[str, float] = {}
     for told in ("nothing", "misheard", "truth"):
-        counts = metrics.ClosureCounts()
+        counts = curve_metrics.ClosureCounts()
         pairs = []
         for clip in clips:
             batch = plain_batch(data, [clip], Style.neutral(), told=told)
@@ -42,7 +42,9 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
             pairs.append((opening, true))
         figures[f"closures_f1_{told}"] = counts.f1
         ours, true = (np.concatenate(curves) for curves in zip(*pairs, strict=True))
-        figures[f"opening_{told}"] = metrics.lagged_correlation(ours, true, FEATURE_RATE_HZ)[0]
+        figures[f"opening_{told}"] = curve_metrics.lagged_correlation(ours, true, FEATURE_RATE_HZ)[
+            0
+        ]
     ratios = []
     for number, style in enumerate(validation_styles(_STYLES)):
         clip, other = clips[number % len(clips)], clips[-1 - number % len(clips)]
@@ -52,7 +54,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
         code = model.encode_motion_style(shown)
         motion = _generated(model, batch, code)
         neutral = motion_of(data, clip, Style.neutral())
-        ratios.append(metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
+        ratios.append(curve_metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
     figures["style_error_ratio"] = float(np.mean(ratios))
     score = sum(figures[f"closures_f1_{told}"] for told in ("nothing", "misheard"))
     return {"score": score - figures["style_error_ratio"], **figures}

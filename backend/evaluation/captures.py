@@ -15,8 +15,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.capture_baselines import Baseline, mean_motion, nearest_audio, neutral_face
-from backend.capture_figures import (
+from backend.data.captures import prepared
+from backend.data.captures.prepared import PreparedSet, Split
+from backend.errors import UserError
+from backend.evaluation.baselines import Baseline, mean_motion, nearest_audio, neutral_face
+from backend.evaluation.capture_model import CaptureModel, StyleFrom
+from backend.evaluation.comparability import Regions, frame_of, protocol_of, regions_of
+from backend.evaluation.report import write_report
+from backend.evaluation.results import (
     METRICS,
     READABLE_MM,
     Figure,
@@ -29,12 +35,6 @@ from backend.capture_figures import (
     signature,
     speech_lip_figure,
 )
-from backend.capture_models import CaptureModel, StyleFrom
-from backend.capture_protocols import Regions, frame_of, protocol_of, regions_of
-from backend.capture_report import write_report
-from backend.data.captures import prepared
-from backend.data.captures.prepared import PreparedSet, Split
-from backend.errors import UserError
 
 FORMAT: Final = "ptalker-capture-evaluation"
 FORMAT_VERSION: Final = 1

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend import metrics
 from backend.articulation.speaking_style import (
     Style,
     style_for_voice,
@@ -22,12 +21,13 @@ from backend.articulation.speaking_style import (
 from backend.audio.features import stacked_log_mel
 from backend.audio.prosody import measure_prosody, voice_character
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
+from backend.evaluation import curve_metrics
+from backend.evaluation.clips import SpokenClip, closures
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import INTEROCULAR_MM
 from backend.model.ptalker import PTalker
 from backend.model.style_inversion import fit_style
 from backend.speech.phones import phone_frames
-from backend.spoken_clips import SpokenClip, closures
 
 NUM_STYLES: Final = 32
 EXEMPLAR_SECONDS: Final = 5.0
@@ -86,8 +86,8 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
         "error_ratio_sound": _mean_ratio(heard, truths, neutral_truth, mouth),
         "error_ratio_half_strength": float(np.mean(strengths[0.5])),
         "error_ratio_one_and_a_half": float(np.mean(strengths[1.5])),
-        "retrieval": metrics.retrieval_accuracy(_embed(classifier, made), gallery),
-        "retrieval_of_truth": metrics.retrieval_accuracy(_embed(classifier, truths), gallery),
+        "retrieval": curve_metrics.retrieval_accuracy(_embed(classifier, made), gallery),
+        "retrieval_of_truth": curve_metrics.retrieval_accuracy(_embed(classifier, truths), gallery),
         "closures_f1_neutral": _closures(neutral, said, mouth).f1,
         "closures_f1_mean": float(np.mean([counts.f1 for counts in closed])),
         "closures_f1_worst": min(counts.f1 for counts in closed),
@@ -159,7 +159,7 @@ def _ratio(
 ) -> float:
     points = mouth.basis.reshape(len(mouth.basis), -1) * INTEROCULAR_MM
     joined = [np.concatenate(motions) @ points for motions in (made, truth, neutral)]
-    return metrics.style_error_ratio(*joined)
+    return curve_metrics.style_error_ratio(*joined)
 
 
 def _mean_ratio(
@@ -174,8 +174,8 @@ def _mean_ratio(
 
 def _closures(
     motions: Sequence[Motion], clips: Sequence[SpokenClip], mouth: Mouth
-) -> metrics.ClosureCounts:
-    counts = metrics.ClosureCounts()
+) -> curve_metrics.ClosureCounts:
+    counts = curve_metrics.ClosureCounts()
     for motion, clip in zip(motions, clips, strict=True):
         counts += closures(clip.phones, mouth.opening_mm(motion))
     return counts

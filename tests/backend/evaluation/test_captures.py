@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from backend import bundled, capture_figures, mesh_metrics
+from backend import bundled
 from backend.__main__ import main
-from backend.capture_figures import METRICS, Judged, Scene, differences, pooled
-from backend.capture_protocols import Regions, face_regions, regions_of
 from backend.data.captures import prepared
 from backend.data.captures.prepared import Label, Manifest, Subject
 from backend.data.captures.synthetic import prepare_synthetic
 from backend.errors import UserError
-from backend.evaluate_captures import CaptureArguments
-from backend.evaluate_captures import main as evaluate
+from backend.evaluation import results, vertex_metrics
+from backend.evaluation.captures import CaptureArguments
+from backend.evaluation.captures import main as evaluate
+from backend.evaluation.comparability import Regions, face_regions, regions_of
+from backend.evaluation.results import METRICS, Judged, Scene, differences, pooled
 from backend.heads.topology import load_topology
 from backend.model import checkpoint
 from backend.model.graph_encoder import coarse_mesh_graph
@@ -362,7 +363,7 @@ def scene(inner=(0, 1)):
 def test_a_perfect_answer_scores_perfectly():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(50, 4, 3)) * 0.01
-    found = capture_figures.sequence_figures(truth, truth, np.zeros((4, 3)), scene())
+    found = results.sequence_figures(truth, truth, np.zeros((4, 3)), scene())
     best = {"low": 0.0, "zero": 0.0, "one": 1.0}
     for name, metric in METRICS.items():
         wanted = 100.0 if name == "lrp" else best.get(metric.best, 1.0)
@@ -371,7 +372,7 @@ def test_a_perfect_answer_scores_perfectly():
 
 def test_figures_without_inner_lips_leave_out_what_needs_them():
     truth = np.zeros((10, 4, 3))
-    found = capture_figures.sequence_figures(truth, truth, np.zeros((4, 3)), scene(inner=()))
+    found = results.sequence_figures(truth, truth, np.zeros((4, 3)), scene(inner=()))
     assert [name for name, value in found.items() if np.isnan(value)] == ["mtm", "l_pcc", "l_ccc"]
 
 
@@ -390,15 +391,15 @@ def test_pooling_and_differences_by_hand():
 
 def test_loudness_that_drives_the_lips_correlates():
     loud = [0.1, 0.2, 0.4, 0.5]
-    assert capture_figures.speech_lip_figure(loud, [1.0, 2.0, 4.0, 5.0]).value == pytest.approx(1)
-    assert capture_figures.speech_lip_figure(loud, [1.0] * 4).value is None
-    assert capture_figures.speech_lip_figure(loud[:2], [1.0, 2.0]).value is None
+    assert results.speech_lip_figure(loud, [1.0, 2.0, 4.0, 5.0]).value == pytest.approx(1)
+    assert results.speech_lip_figure(loud, [1.0] * 4).value is None
+    assert results.speech_lip_figure(loud[:2], [1.0, 2.0]).value is None
 
 
 def test_diversity_compares_styles_of_one_sentence():
     def make(number, style):
         return np.full((2, 1, 3), float(style))
 
-    wanted = 1000 * mesh_metrics.diversity([make(0, style) for style in range(4)])
-    assert capture_figures.diversity(make, 2, 4, scene()) == pytest.approx(wanted)
-    assert capture_figures.diversity(make, 2, 1, scene()) is None
+    wanted = 1000 * vertex_metrics.diversity([make(0, style) for style in range(4)])
+    assert results.diversity(make, 2, 4, scene()) == pytest.approx(wanted)
+    assert results.diversity(make, 2, 1, scene()) is None

@@ -14,8 +14,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import mesh_metrics, metrics
-from backend.capture_protocols import Regions
+from backend.evaluation import curve_metrics, vertex_metrics
+from backend.evaluation.comparability import Regions
 
 Array = NDArray[np.floating]
 
@@ -119,7 +119,7 @@ class Judged:
             self.figures.setdefault(name, []).append(value)
         lips = scene.regions.lips
         self.lip_distance.append(lip_distance(predicted, scene))
-        self.intensity.append(mesh_metrics.lip_motion_intensity(predicted, template, lips))
+        self.intensity.append(vertex_metrics.lip_motion_intensity(predicted, template, lips))
         self.signatures.append(signature(predicted - template, scene))
 
 
@@ -128,33 +128,33 @@ def sequence_figures(
 ) -> dict[str, float]:
     """All figures of one sequence, by metric; lengths in the scene's unit."""
     lips, upper, size = scene.regions.lips, scene.regions.upper_face, scene.length
-    fdd = mesh_metrics.dynamics_deviation(predicted, truth, template, upper)
+    fdd = vertex_metrics.dynamics_deviation(predicted, truth, template, upper)
     ours, theirs = lip_distance(predicted, scene), lip_distance(truth, scene)
     known = len(ours) > 0
     readable = float("nan")
     if scene.is_metric:
         threshold = READABLE_MM / size
-        readable = 100 * mesh_metrics.lip_readability(predicted, truth, lips, threshold=threshold)
+        readable = 100 * vertex_metrics.lip_readability(predicted, truth, lips, threshold=threshold)
     jerk = float("nan")
     if len(truth) > 3:
-        jerk = metrics.jerk_ratio(predicted[:, lips], truth[:, lips])
+        jerk = curve_metrics.jerk_ratio(predicted[:, lips], truth[:, lips])
     return {
-        "lve": size * mesh_metrics.lip_vertex_error(predicted, truth, lips),
-        "lve_squared": mesh_metrics.lip_vertex_error_squared(predicted, truth, lips),
-        "mve": size * mesh_metrics.mean_vertex_error(predicted, truth),
-        "eve": size * mesh_metrics.lip_vertex_error(predicted, truth, upper),
+        "lve": size * vertex_metrics.lip_vertex_error(predicted, truth, lips),
+        "lve_squared": vertex_metrics.lip_vertex_error_squared(predicted, truth, lips),
+        "mve": size * vertex_metrics.mean_vertex_error(predicted, truth),
+        "eve": size * vertex_metrics.lip_vertex_error(predicted, truth, upper),
         "fdd": fdd,
         "fdd_absolute": abs(fdd),
-        "ldd": mesh_metrics.dynamics_deviation(predicted, truth, template, lips),
-        "mod": size * mesh_metrics.mouth_opening_difference(predicted, truth, lips, up=scene.up),
-        "ldtw": size * mesh_metrics.lip_dtw(predicted, truth, lips),
-        "dfd": size * mesh_metrics.lip_frechet(predicted, truth, lips),
+        "ldd": vertex_metrics.dynamics_deviation(predicted, truth, template, lips),
+        "mod": size * vertex_metrics.mouth_opening_difference(predicted, truth, lips, up=scene.up),
+        "ldtw": size * vertex_metrics.lip_dtw(predicted, truth, lips),
+        "dfd": size * vertex_metrics.lip_frechet(predicted, truth, lips),
         "lrp": readable,
-        "mtm": mesh_metrics.mouth_timing_error_ms(ours, theirs, scene.fps)
+        "mtm": vertex_metrics.mouth_timing_error_ms(ours, theirs, scene.fps)
         if known
         else float("nan"),
-        "l_pcc": metrics.pearson(ours, theirs) if known else float("nan"),
-        "l_ccc": mesh_metrics.concordance(ours, theirs) if known else float("nan"),
+        "l_pcc": curve_metrics.pearson(ours, theirs) if known else float("nan"),
+        "l_ccc": vertex_metrics.concordance(ours, theirs) if known else float("nan"),
         "jerk_ratio": jerk,
     }
 
@@ -172,7 +172,7 @@ def signature(offsets: Array, scene: Scene) -> NDArray[np.float64]:
     """Of the style, at some vertices of lips and upper face."""
     both = np.concatenate([scene.regions.lips, scene.regions.upper_face])
     some = both[:: max(1, len(both) // _SIGNATURE_VERTICES)]
-    return mesh_metrics.style_signature(offsets, some)
+    return vertex_metrics.style_signature(offsets, some)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def _mean(values: Sequence[float], weights: Sequence[int] | None) -> Figure:
         return Figure(None, None, None, 0)
     chosen = [values[number] for number in usable]
     shares = [1.0 if weights is None else float(weights[number]) for number in usable]
-    low, high = metrics.bootstrap_interval(chosen, weights=shares, draws=_DRAWS)
+    low, high = curve_metrics.bootstrap_interval(chosen, weights=shares, draws=_DRAWS)
     return Figure(float(np.average(chosen, weights=shares)), low, high, len(chosen))
 
 
@@ -235,9 +235,9 @@ def speech_lip_figure(loudness: Sequence[float], intensity: Sequence[float]) -> 
         return Figure(None, None, None, len(heard))
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(heard), (_DRAWS, len(heard)))
-    values = [mesh_metrics.speech_lip_correlation(heard[row], seen[row]) for row in drawn]
+    values = [vertex_metrics.speech_lip_correlation(heard[row], seen[row]) for row in drawn]
     low, high = np.quantile(values, [0.025, 0.975])
-    value = mesh_metrics.speech_lip_correlation(heard, seen)
+    value = vertex_metrics.speech_lip_correlation(heard, seen)
     return Figure(value, float(low), float(high), len(heard))
 
 
@@ -271,7 +271,7 @@ class Gallery:
         for query, subject, name in zip(signatures, subjects, names, strict=True):
             kept = clips != name
             scores.append(
-                mesh_metrics.style_retrieval(
+                vertex_metrics.style_retrieval(
                     query[None], [subject], self.signatures[kept], owners[kept].tolist()
                 )
             )
@@ -295,7 +295,7 @@ def diversity(
     if num_styles < 2:
         return None
     values = [
-        mesh_metrics.diversity([make(number, style) for style in range(num_styles)])
+        vertex_metrics.diversity([make(number, style) for style in range(num_styles)])
         for number in range(num_sequences)
     ]
     return scene.length * float(np.mean(values))

@@ -8,14 +8,14 @@ import pytest
 import scipy.signal
 import soundfile
 
-from backend import evaluate_conditions
 from backend.audio import degradations
 from backend.audio.load import read_sound
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.evaluate_conditions import CONDITIONS, WORDLESS, disturbed, drift_mm
+from backend.evaluation import robustness
+from backend.evaluation.robustness import CONDITIONS, WORDLESS, disturbed, drift_mm
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RATE = SAMPLE_RATE_HZ
 
 
@@ -118,7 +118,7 @@ def test_drift_is_the_change_of_the_error():
 def test_the_table_has_a_row_for_each_condition():
     spoken = dict.fromkeys(("closures_f1", "opening", "jerk_ratio", "drift_mm", "by_sound"), 0.5)
     rest = {"mean_mm": 0.0, "most_mm": 0.25}
-    text = evaluate_conditions.table(
+    text = robustness.table(
         {
             "conditions": {name: {"sound": spoken, "text": spoken} for name in CONDITIONS},
             "wordless": {name: {"sound": rest} for name in WORDLESS},
@@ -133,6 +133,6 @@ def test_one_recording_alone_is_refused_in_one_clear_sentence(tmp_path):
     (tmp_path / "alignment.json").write_text(
         '{"a": {"file": "a.wav", "text": "m", "phones": [["M", 0, 1]]}}'
     )
-    arguments = evaluate_conditions.ConditionsArguments(checkpoint=tmp_path, speech=tmp_path)
+    arguments = robustness.ConditionsArguments(checkpoint=tmp_path, speech=tmp_path)
     with pytest.raises(UserError, match="holds one recording"):
-        evaluate_conditions.main(arguments)
+        robustness.main(arguments)

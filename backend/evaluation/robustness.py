@@ -24,12 +24,12 @@ from backend.audio.degradations import SPEECH_EFFECTS, Samples
 from backend.audio.load import read_sound, resample
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.evaluate import judge, predicted
+from backend.evaluation.clips import SpokenClip, read_clips
+from backend.evaluation.speech import judge, predicted
 from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import identify
 from backend.inference import Predictor
-from backend.spoken_clips import SpokenClip, read_clips
 
 _log = logging.getLogger(__name__)
 _CLEAN: Final = "clean"

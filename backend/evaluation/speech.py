@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend import metrics
 from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
-from backend.evaluate_styles import style_figures, voice_figures
+from backend.evaluation import curve_metrics
+from backend.evaluation.clips import SpokenClip, closures, read_clips
+from backend.evaluation.style_transfer import style_figures, voice_figures
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
 from backend.heads.mesh_files import read_head
@@ -27,7 +28,6 @@ from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech.phones import SILENCE, Phone
 from backend.speech.recognition import Listener
-from backend.spoken_clips import SpokenClip, closures, read_clips
 
 _log = logging.getLogger(__name__)
 WAYS: Final = ("sound", "words", "text")
@@ -172,7 +172,7 @@ def judge(
         clips: The sounds.
         mouth: Where it is measured.
     """
-    counts = metrics.ClosureCounts()
+    counts = curve_metrics.ClosureCounts()
     ours: dict[str, list[NDArray[np.float64]]] = {name: [] for name in _CURVES}
     theirs: dict[str, list[NDArray[np.float64]]] = {name: [] for name in _CURVES}
     by_phone, lip_errors, in_silence = [], [], []
@@ -186,23 +186,25 @@ def judge(
         lip_errors.append(lip_errors_mm(motion, reference, mouth))
         in_silence.append(curves["opening_mm"][silent_frames(clip.phones, clip.num_frames)])
     joined = {name: (np.concatenate(ours[name]), np.concatenate(theirs[name])) for name in _CURVES}
-    opening, lag = metrics.lagged_correlation(*joined["opening_mm"], FEATURE_RATE_HZ)
+    opening, lag = curve_metrics.lagged_correlation(*joined["opening_mm"], FEATURE_RATE_HZ)
     return {
         "closures_f1": counts.f1,
         "closures_precision": counts.precision,
         "closures_recall": counts.recall,
         "opening": opening,
-        "opening_by_phone": metrics.lagged_correlation(
+        "opening_by_phone": curve_metrics.lagged_correlation(
             joined["opening_mm"][0], np.concatenate(by_phone), FEATURE_RATE_HZ
         )[0],
-        "width": metrics.lagged_correlation(*joined["width_mm"], FEATURE_RATE_HZ)[0],
-        "protrusion": metrics.lagged_correlation(*joined["protrusion_mm"], FEATURE_RATE_HZ)[0],
+        "width": curve_metrics.lagged_correlation(*joined["width_mm"], FEATURE_RATE_HZ)[0],
+        "protrusion": curve_metrics.lagged_correlation(*joined["protrusion_mm"], FEATURE_RATE_HZ)[
+            0
+        ],
         "lip_error_mm": float(np.concatenate(lip_errors).mean()),
         "lag_ms": lag * 1000.0,
         "open_in_silence_mm": float(np.abs(np.concatenate(in_silence)).mean())
         if sum(map(len, in_silence))
         else 0.0,
-        "jerk_ratio": metrics.jerk_ratio(*joined["opening_mm"]),
+        "jerk_ratio": curve_metrics.jerk_ratio(*joined["opening_mm"]),
     }
 
 

@@ -11,21 +11,28 @@ import pytest
 import soundfile
 import torch
 
-from backend import evaluate_styles
 from backend.articulation.coarticulation import articulate
 from backend.articulation.speaking_style import PRESETS, Style
 from backend.audio.features import num_feature_frames
 from backend.audio.load import read_sound
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.evaluate import judge, lip_errors_mm, phone_opening, read_clips, silent_frames, table
+from backend.evaluation import style_transfer
+from backend.evaluation.clips import SpokenClip, closures
+from backend.evaluation.speech import (
+    judge,
+    lip_errors_mm,
+    phone_opening,
+    read_clips,
+    silent_frames,
+    table,
+)
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import demo_mouth
 from backend.model import checkpoint
 from backend.speech.phones import Phone
-from backend.spoken_clips import SpokenClip, closures
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUNDLED = ROOT / "backend" / "checkpoints" / "base"
 PHONES = (
     Phone("SIL", 0.0, 0.6),
@@ -89,16 +96,16 @@ def test_a_voice_tells_its_style_or_nothing(mouth, clip, monkeypatch, heard, rat
         assert told
         return spoken.articulated(spoken.phones, PRESETS[heard if code.item() else "neutral"])
 
-    monkeypatch.setattr(evaluate_styles, "generate", answer)
-    monkeypatch.setattr(evaluate_styles, "style_for_voice", lambda *_: PRESETS["broad"])
-    figures = evaluate_styles.voice_figures(_Voiced(), [clip], mouth)
+    monkeypatch.setattr(style_transfer, "generate", answer)
+    monkeypatch.setattr(style_transfer, "style_for_voice", lambda *_: PRESETS["broad"])
+    figures = style_transfer.voice_figures(_Voiced(), [clip], mouth)
     assert figures["error_ratio_voice_to_own_neutral"] == pytest.approx(ratio)
     assert figures["voice_nearer_share"] == share
 
 
 def test_the_bundled_model_hears_a_part_of_most_voices_style(mouth):
     clips = read_clips(real_speech("PTALKER_SPEECH_VOICES", "speech-voices"), "alignment.json")
-    figures = evaluate_styles.voice_figures(checkpoint.load(BUNDLED), clips, mouth)
+    figures = style_transfer.voice_figures(checkpoint.load(BUNDLED), clips, mouth)
     assert figures["error_ratio_voice_to_own_neutral"] < 0.9
     assert figures["voice_nearer_share"] > 0.75
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend.metrics import pearson
+from backend.evaluation.curve_metrics import pearson
 
 Array = NDArray[np.floating]
 Indices = NDArray[np.integer]
