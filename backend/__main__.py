@@ -311,7 +311,8 @@ def _evaluate_captures(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from backend import bundled, onnx_export  # brings torch
+    from backend import bundled
+    from backend.inference import onnx_export  # brings torch
 
     difference = onnx_export.export(bundled.checkpoint_folder(options.checkpoint), options.out)
     checked = "not compared: onnxruntime is missing"

@@ -37,7 +37,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
         "topologies": sorted(path.stem for path in bundled.TOPOLOGIES_DIR.glob("*.json")),
     }
     if with_devices:
-        from backend.devices import available_devices  # brings torch
+        from backend.inference.devices import available_devices  # brings torch
 
         found["devices"] = available_devices()
     return found

@@ -13,15 +13,15 @@ from typing import Protocol
 from backend import motion, version
 from backend.audio.load import SILENT, Sound, read_sound
 from backend.bundled import checkpoint_folder
-from backend.devices import limit_threads
 from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head, identify
-from backend.inference import Predictor, Style
+from backend.inference.devices import limit_threads
+from backend.inference.predictor import Predictor, Style
+from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.job_requests import check, check_style_request
 from backend.protocol import GenerateRequest, StyleRequest
 from backend.schedule import Schedule
-from backend.style_files import StyleCode, read_exemplar, read_style, write_style
 
 
 class Voice(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from backend.errors import Cancelled, UserError
-from backend.gathering import Gatherer
+from backend.inference.dynamic_batching import Gatherer
 from backend.job_lists import ListJob, Outcome
 from backend.jobs import Worker, read_inputs
 from backend.schedule import Schedule

@@ -29,7 +29,7 @@ from backend.evaluation.speech import predicted
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.render import part_colours, render, sheet
 from backend.heads.topology import Head, face_frame, identify
-from backend.inference import Predictor
+from backend.inference.predictor import Predictor
 from backend.motion import Motion
 from backend.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
 

@@ -26,13 +26,13 @@ from backend import motion
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures.prepared import PreparedSet, Sequence
-from backend.devices import memory_errors, pick_device
 from backend.errors import UserError
 from backend.evaluation.comparability import mean_head
-from backend.head_shapes import HeadShapes
 from backend.heads.fit_weights import fit_weights
 from backend.heads.mesh import similarity_fit
 from backend.heads.topology import Head, load_topology, shipped_topologies
+from backend.inference.devices import memory_errors, pick_device
+from backend.inference.shapes_for_head import HeadShapes
 from backend.model import checkpoint
 
 StyleFrom = Literal["auto", "identity", "motion", "speech", "neutral"]

@@ -29,7 +29,7 @@ from backend.evaluation.speech import judge, predicted
 from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import identify
-from backend.inference import Predictor
+from backend.inference.predictor import Predictor
 
 _log = logging.getLogger(__name__)
 _CLEAN: Final = "clean"

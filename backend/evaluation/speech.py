@@ -22,8 +22,8 @@ from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
-from backend.inference import Predictor
-from backend.inference import Style as ModelStyle
+from backend.inference.predictor import Predictor
+from backend.inference.predictor import Style as ModelStyle
 from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech.phones import SILENCE, Phone

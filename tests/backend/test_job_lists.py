@@ -23,8 +23,8 @@ import soundfile
 import torch
 
 from backend import __main__ as command_line
-from backend import gathering
 from backend import motion as motions
+from backend.inference import dynamic_batching
 from backend.job_lists import JobList, Outcome, run_list
 from backend.model.presets import PRESETS
 from tests.backend.model.samples import build
@@ -82,7 +82,7 @@ def test_gathered_calls_give_what_each_gives_alone():
         return generate(speech, *args, **flags)
 
     model.generate = counted
-    gatherer = gathering.Gatherer(model, size=3)
+    gatherer = dynamic_batching.Gatherer(model, size=3)
     all_take_part = threading.Barrier(len(calls), timeout=60)
 
     def ask(call):
@@ -108,7 +108,7 @@ def test_gathered_calls_give_what_each_gives_alone():
 
 def test_one_bad_call_does_not_spoil_its_company():
     model = build(PRESETS["tiny"]).eval()
-    gatherer = gathering.Gatherer(model, size=2)
+    gatherer = dynamic_batching.Gatherer(model, size=2)
     all_take_part = threading.Barrier(2, timeout=60)
 
     def ask(width):

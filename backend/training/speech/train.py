@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from backend.data.speech.dataset import SpeechData, open_speech
-from backend.devices import training_precision
 from backend.errors import UserError
 from backend.heads.lip_measures import Mouth, demo_mouth
+from backend.inference.devices import training_precision
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
 from backend.training.ablations import without

@@ -166,7 +166,7 @@ def test_the_table_has_a_row_for_each_way(mouth, clip):
 def predictor():
     if not (BUNDLED / "model.safetensors").is_file():
         pytest.skip("there is no bundled checkpoint")
-    from backend.inference import Predictor
+    from backend.inference.predictor import Predictor
 
     found = Predictor(BUNDLED, "cpu")
     yield found

@@ -20,7 +20,7 @@ from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import demo_mouth
-from backend.inference import Predictor
+from backend.inference.predictor import Predictor
 from backend.speech import moonshine_encoder, moonshine_phones, viterbi
 from backend.speech.moonshine_phones import fill_gaps, recognise_phones, sound_alone
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames

@@ -14,30 +14,32 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from backend import head_shapes, inference
 from backend import motion as motions
 from backend.audio.load import resample
-from backend.devices import memory_errors, pick_device
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
+from backend.inference import shapes_for_head
+from backend.inference.devices import memory_errors, pick_device
+from backend.inference.predictor import Predictor
+from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.model import checkpoint, content_encoders
 from backend.model.graph_encoder import coarse_mesh_graph
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
+from backend.schedule import ANIMATING, HEARING
 from backend.speech import moonshine_phones
 from backend.speech.phones import Phone
 from backend.speech.recognition import ListeningCancelledError
 from backend.speech.transcript import Heard
-from backend.style_files import StyleCode, read_exemplar, read_style, write_style
 
 NTSC = Fraction(24000, 1001)
 
 
 @pytest.fixture(scope="module")
 def predictor(tiny_checkpoint):
-    return inference.Predictor(tiny_checkpoint, "cpu")
+    return Predictor(tiny_checkpoint, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,8 @@ def test_result_fits_the_request(predictor, head):
     assert np.isfinite(motion.weights).all()
     assert json.loads(json.dumps(motion.report, allow_nan=False))["num_frames"] == 48
     stages = {stage for stage, *_ in seen["progress"]}
-    hearing = {inference.HEARING} if moonshine_phones.can_recognise() else set()
-    assert stages == {inference.ANIMATING, *hearing}
+    hearing = {HEARING} if moonshine_phones.can_recognise() else set()
+    assert stages == {ANIMATING, *hearing}
     assert all(0 <= done <= total for _, done, total, _ in seen["progress"])
 
 
@@ -159,7 +161,7 @@ def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch)
 
 
 def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head, monkeypatch):
-    for module in (inference, moonshine_phones):
+    for module in (predictor, moonshine_phones):
         monkeypatch.setattr(module, "can_recognise", lambda: False)
     encoder = predictor._model.speech_content
     monkeypatch.setattr(encoder, "hear_phones", lambda *_: pytest.fail("for nothing"))
@@ -298,7 +300,7 @@ def test_shapes_are_solved_once_per_head(predictor, head, monkeypatch):
     def solve(_):
         raise AssertionError("solved again")
 
-    monkeypatch.setattr(head_shapes, "solve_shapes", solve)
+    monkeypatch.setattr(shapes_for_head, "solve_shapes", solve)
     predict(predictor, head, voice(0.5))
 
 
@@ -332,7 +334,7 @@ def learned(tmp_path_factory, head):
         ptalker.head.weight.normal_(0, 3e-4)  # metres
     folder = tmp_path_factory.mktemp("learned")
     checkpoint.save(folder, ptalker, card="For tests.")
-    return inference.Predictor(folder, "cpu")
+    return Predictor(folder, "cpu")
 
 
 def test_learned_shapes_follow_a_head_that_is_turned_and_scaled(learned, head):

@@ -22,15 +22,15 @@ import onnxruntime
 import torch
 
 from backend import __main__ as command_line
-from backend import onnx_export
 from backend.audio.features import stacked_log_mel
 from backend.errors import UserError
+from backend.inference import onnx_export
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
 from tests.backend.model.samples import build
 
 pytestmark = pytest.mark.slow  # torch takes half a minute to translate even a tiny model
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TINY = PRESETS["tiny"]
 STACKED = replace(
     TINY,

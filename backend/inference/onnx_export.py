@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backend.errors import UserError
+from backend.inference.style_files import read_presets
 from backend.io import write_atomically
 from backend.model import checkpoint
 from backend.model.ptalker import PTalker
 from backend.speech.phones import PHONES
-from backend.style_files import read_presets
 
 FORMAT_VERSION: Final = 1
 INPUTS: Final = ("features", "phones", "style")

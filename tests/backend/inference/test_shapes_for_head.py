@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from backend import head_shapes, inference, info
+from backend import info
 from backend import motion as motions
 from backend.__main__ import main as command
 from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
+from backend.inference import shapes_for_head
+from backend.inference.predictor import Predictor
 from backend.model import checkpoint
 from backend.training.captures.train import CaptureTrainArguments, main
 
@@ -82,7 +84,7 @@ def write(path, head):
 
 def test_shapes_of_an_exact_copy_are_the_templates_own(trained):
     head, made, folder, _ = trained
-    shapes = head_shapes.HeadShapes(checkpoint.load(folder))
+    shapes = shapes_for_head.HeadShapes(checkpoint.load(folder))
     copy = moved(head)
     found = shapes.on(copy)[1]
     expected = 100 * made.model.shapes().numpy() @ TURN.T
@@ -112,7 +114,7 @@ def test_generate_takes_it_and_trims_its_keys(trained, tmp_path, capsys):
 
 def test_its_subjects_are_styles_by_name(trained):
     _, made, folder, _ = trained
-    predictor = inference.Predictor(folder, "cpu")
+    predictor = Predictor(folder, "cpu")
     assert predictor.style_names == ("neutral", "anna", "ben")
     np.testing.assert_allclose(
         predictor.named_style("ben").code, made.model.encode_identity_style("ben")[0], atol=1e-6
@@ -132,12 +134,12 @@ def test_a_mesh_in_another_order_is_refused(trained):
     )  # fmt: skip
     with pytest.raises(UserError, match="reordered"):
         identify(head.vertices[order], place[head.corners], head.sizes)
-    shapes = head_shapes.HeadShapes(checkpoint.load(folder))
+    shapes = shapes_for_head.HeadShapes(checkpoint.load(folder))
     with pytest.raises(UserError, match="another order"):
         shapes.on(other)
     made.model.config = dataclasses.replace(made.model.config, topology="own capture")
     with pytest.raises(UserError, match="another order"):
-        head_shapes.HeadShapes(made.model).on(other)
+        shapes_for_head.HeadShapes(made.model).on(other)
 
 
 def test_a_sound_only_model_says_that_words_are_not_used(trained, tmp_path):
@@ -153,7 +155,7 @@ def test_a_sound_only_model_says_that_words_are_not_used(trained, tmp_path):
     }
     deaf.load_state_dict({**deaf.state_dict(), **state})
     checkpoint.save(tmp_path, deaf, card="For tests.")
-    predictor = inference.Predictor(tmp_path, "cpu")
+    predictor = Predictor(tmp_path, "cpu")
     warnings = []
     found = predictor.predict(
         np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32), 16000, head,

@@ -25,13 +25,14 @@ from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.devices import memory_errors, pick_device
 from backend.errors import Cancelled, UserError
-from backend.gathering import SIZES, Gatherer
-from backend.head_shapes import HeadShapes
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
+from backend.inference.devices import memory_errors, pick_device
+from backend.inference.dynamic_batching import SIZES, Gatherer
+from backend.inference.shapes_for_head import HeadShapes
+from backend.inference.style_files import Exemplar, read_presets
 from backend.model import checkpoint
 from backend.model.style_inversion import fit_style
 from backend.processes import num_cores
@@ -40,7 +41,6 @@ from backend.speech.moonshine_phones import can_recognise, fill_gaps, sound_alon
 from backend.speech.phones import phone_frames
 from backend.speech.recognition import Listener, ListeningCancelledError
 from backend.speech.transcript import Heard
-from backend.style_files import Exemplar, read_presets
 
 NEUTRAL: Final = "neutral"
 TOLERANCE_MM: Final = 0.01
