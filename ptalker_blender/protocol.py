@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pipe between the add-on and the backend, the add-on's half: requests out, messages in.
 
-One JSON object per line, UTF-8. The other half is ``backend/protocol.py``;
+One JSON object per line, UTF-8. The other half is ``backend/service/protocol.py``;
 tests/test_protocol_contract.py holds the two together.
 """
 

@@ -163,22 +163,145 @@ def test_only_the_converter_of_data_sets_may_unpickle(path):
 
 def test_backend_protocol_needs_only_the_stdlib():
     # `hello` must come before torch is loaded, hence also nothing of the package.
-    for path in (BACKEND / "protocol.py", BACKEND / "__init__.py"):
+    for path in (
+        BACKEND / "service" / "protocol.py",
+        *(BACKEND / name / "__init__.py" for name in ("", "service")),
+    ):
         assert top_level(path) <= STDLIB, f"{where(path)} imports {top_level(path) - STDLIB}"
         for name, level, _ in imports(path):
             assert level == 0, f"{where(path)} imports {name}"
 
 
-MODEL_FILES = [*python_files(BACKEND / "model"), BACKEND / "losses.py"]
+# The backend from the ground up; a module that is not named stands where its package stands.
+FLOORS = (
+    {
+        "__init__", "errors", "checks", "processes", "stages", "heads.arkit", "speech.phones",
+        "audio.rates",
+    },
+    {"io", "bundled"},
+    {"motion"},
+    {"heads", "audio"},
+    {"model", "articulation"},
+    {"speech"},
+    {"inference", "data"},
+    {"evaluation", "service"},
+    {"training"},
+    {"cli"},
+    {"__main__"},
+)  # fmt: skip
+# All of a lower package that an upper one may take.
+ONLY = {
+    ("model", "heads"): {"heads.arkit"},
+    ("model", "speech"): {"speech.phones"},
+    ("data", "model"): {"model.batch", "model.config", "model.style_encoders"},
+    ("training", "evaluation"): {"evaluation.curve_metrics", "evaluation.vertex_metrics"},
+    ("training", "service"): set(),
+}
 
 
-@pytest.mark.parametrize("path", [path for path in MODEL_FILES if path.exists()], ids=by_name)
-def test_model_and_losses_know_no_files_and_no_protocol(path):
-    assert not top_level(path) & {"pathlib", "os", "io", "json", "shutil", "tempfile", "subprocess"}
-    for name, _, _ in imports(path):
-        assert name.removeprefix("backend.").partition(".")[0] not in {
-            "protocol", "serve", "inference", "audio", "checkpoint", "data", "train",
-        }, f"{where(path)} imports {name}"  # fmt: skip
+def module_name(path: Path) -> str:
+    """Dotted name below ``backend``; a package's is that of its folder."""
+    inside = path.relative_to(BACKEND).with_suffix("")
+    return ".".join(part for part in inside.parts if part != "__init__") or "__init__"
+
+
+def backend_graph() -> dict[str, set[str]]:
+    """Module of the backend -> modules of the backend that it imports, packages included."""
+    modules = {module_name(path): path for path in python_files(BACKEND)}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in names:
+                if name == "backend" or name.startswith("backend."):
+                    inside = name.removeprefix("backend").lstrip(".") or "__init__"
+                    if inside in modules:
+                        parts = inside.split(".")
+                        found |= {".".join(parts[: end + 1]) for end in range(len(parts))}
+        graph[module] = (found & set(modules)) - {module}
+    return graph
+
+
+GRAPH = backend_graph()
+
+
+def reachable(module: str) -> set[str]:
+    """All that a module imports, and what that imports in turn."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for name in GRAPH[waiting.pop()] - found:
+            found.add(name)
+            waiting.append(name)
+    return found
+
+
+def package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def floor(module: str) -> int:
+    for names in (module, package(module)):
+        for number, floor_names in enumerate(FLOORS):
+            if names in floor_names:
+                return number
+    pytest.fail(f"backend/{module} stands on no floor; name it in FLOORS")
+
+
+def test_every_module_and_package_of_the_backend_stands_on_a_floor():
+    named = set().union(*FLOORS)
+    assert {package(module) for module in GRAPH} <= named | {"__init__"}
+    assert named <= {*GRAPH, *map(package, GRAPH)}, "FLOORS names what is not there"
+
+
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_imports_of_the_backend_go_down_only(module):
+    for other in reachable(module):
+        is_own_package = package(other) == package(module)
+        is_package_folder = any(name.startswith(f"{other}.") for name in GRAPH)
+        assert is_own_package or is_package_folder or floor(other) < floor(module), (
+            f"backend.{module} reaches backend.{other}, which is not below it"
+        )
+
+
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_of_some_packages_only_tables_and_metrics_are_imported(module):
+    for (upper, lower), allowed in ONLY.items():
+        if package(module) == upper and module not in FLOORS[0]:
+            taken = {name for name in GRAPH[module] if package(name) == lower} - {lower}
+            assert taken <= allowed, f"backend.{module} imports {sorted(taken - allowed)}"
+
+
+@pytest.mark.parametrize("module", sorted(name for name in GRAPH if package(name) == "model"))
+def test_the_model_knows_no_files_no_devices_and_no_protocol(module):
+    if module in ("model", "model.checkpoint"):  # a checkpoint is files
+        return
+    for name in (module, *reachable(module)):
+        path = BACKEND / Path(*name.split(".")).with_suffix(".py")
+        path = path if path.exists() else BACKEND / Path(*name.split(".")) / "__init__.py"
+        if name != "__init__":
+            foreign = {"os", "io", "json", "shutil", "tempfile", "subprocess", "pathlib"}
+            assert not top_level(path) & foreign, f"backend.{module} reaches {where(path)}"
+
+
+def test_the_modules_of_the_backend_form_no_circle():
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"circle: {' -> '.join([*trail, name])}"
+        if name not in done:
+            for other in sorted(GRAPH[name]):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in GRAPH:
+        visit(name, ())
 
 
 def test_every_source_file_states_its_licence():
@@ -203,15 +326,6 @@ def test_no_file_names_a_machine_or_a_registry():
         ):
             found = machines.search(path.read_text("utf-8", errors="ignore"))
             assert not found, f"{where(path)} names {found[0]}"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [*python_files(ADDON), *python_files(BACKEND), *python_files(ROOT / "tools")],
-    ids=by_name,
-)
-def test_a_source_file_fits_in_four_hundred_lines(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize("path", python_files(ADDON), ids=by_name)

@@ -15,16 +15,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _half(folder):
-    path = ROOT / folder / "protocol.py"
-    spec = importlib.util.spec_from_file_location(f"{folder}_protocol", path)
+def _half(name):
+    path = ROOT / name
+    spec = importlib.util.spec_from_file_location(path.parent.name + "_protocol", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-addon, backend = _half("ptalker_blender"), _half("backend")
+addon, backend = _half("ptalker_blender/protocol.py"), _half("backend/service/protocol.py")
 
 REQUESTS = [
     (

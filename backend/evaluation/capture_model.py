@@ -26,8 +26,8 @@ from backend import motion
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures.prepared import PreparedSet, Sequence
+from backend.data.captures.regions import mean_head
 from backend.errors import UserError
-from backend.evaluation.comparability import mean_head
 from backend.heads.fit_weights import fit_weights
 from backend.heads.mesh import similarity_fit
 from backend.heads.topology import Head, load_topology, shipped_topologies

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from backend.data.captures import prepared
 from backend.data.captures.prepared import PreparedSet, Split
+from backend.data.captures.regions import Regions, frame_of, regions_of
 from backend.errors import UserError
 from backend.evaluation.baselines import Baseline, mean_motion, nearest_audio, neutral_face
 from backend.evaluation.capture_model import CaptureModel, StyleFrom
-from backend.evaluation.comparability import Regions, frame_of, protocol_of, regions_of
+from backend.evaluation.comparability import check_regions, protocol_of
 from backend.evaluation.report import write_report
 from backend.evaluation.results import (
     METRICS,
@@ -93,7 +94,8 @@ class _Evaluation:
                 f"The split {arguments.split} of {arguments.data} is empty; it has {there}. Choose "
                 "one of these with --split."
             )
-        regions = regions_of(arguments.protocol, self.data, arguments.regions)
+        check_regions(arguments.protocol, arguments.regions)
+        regions = regions_of(self.data, arguments.regions)
         self.protocol = protocol_of(
             arguments.protocol, self.data, arguments.split, self.sequences, regions
         )

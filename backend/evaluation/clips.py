@@ -19,9 +19,7 @@ from backend.audio.load import read_sound
 from backend.audio.prosody import measure_prosody
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.evaluation import curve_metrics
-from backend.heads.arkit import CLOSED_MM
-from backend.speech.phones import BILABIALS, SILENCE, Phone, from_arpabet
+from backend.speech.phones import Phone, from_arpabet
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +73,3 @@ def read_clips(folder: Path, alignment: str) -> list[SpokenClip]:
     if not clips:
         raise UserError(f"{path} holds no recording with phones.")
     return clips
-
-
-def closures(
-    phones: Sequence[Phone], opening_mm: NDArray[np.floating]
-) -> curve_metrics.ClosureCounts:
-    """Closures that an opening at ``FEATURE_RATE_HZ`` shows, against p, b and m."""
-    rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in phones]
-    return curve_metrics.match_closures(
-        curve_metrics.runs_of(rows, BILABIALS),
-        curve_metrics.closed_intervals(opening_mm, FEATURE_RATE_HZ, CLOSED_MM),
-        silences=[(start, end) for symbol, start, end in rows if symbol == SILENCE],
-    )

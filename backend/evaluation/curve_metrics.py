@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.audio.rates import FEATURE_RATE_HZ
+from backend.heads.arkit import CLOSED_MM
+from backend.speech.phones import BILABIALS, SILENCE, Phone
+
 Array = NDArray[np.floating]
 Interval = tuple[float, float]
 
@@ -254,3 +258,21 @@ def bootstrap_interval(
     means = (data * shares)[drawn].sum(1) / shares[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def closures(
+    phones: Sequence[Phone], opening_mm: Array, *, threshold_mm: float = CLOSED_MM
+) -> ClosureCounts:
+    """Closures of the lips that an opening shows, against the runs of p, b and m.
+
+    Args:
+        phones: In order of time.
+        opening_mm: Distance of the lips at ``FEATURE_RATE_HZ``, shape ``(T,)``.
+        threshold_mm: Closed means strictly below it.
+    """
+    rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in phones]
+    return match_closures(
+        runs_of(rows, BILABIALS),
+        closed_intervals(opening_mm, FEATURE_RATE_HZ, threshold_mm),
+        silences=[(start, end) for symbol, start, end in rows if symbol == SILENCE],
+    )

@@ -14,8 +14,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.data.captures.regions import Regions
 from backend.evaluation import curve_metrics, vertex_metrics
-from backend.evaluation.comparability import Regions
 
 Array = NDArray[np.floating]
 

@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter1d
 from backend.articulation.speaking_style import Style
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluation import curve_metrics
-from backend.evaluation.clips import SpokenClip, closures, read_clips
+from backend.evaluation.clips import SpokenClip, read_clips
+from backend.evaluation.curve_metrics import closures
 from backend.evaluation.style_transfer import style_figures, voice_figures
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of

@@ -22,7 +22,8 @@ from backend.audio.features import stacked_log_mel
 from backend.audio.prosody import measure_prosody, voice_character
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluation import curve_metrics
-from backend.evaluation.clips import SpokenClip, closures
+from backend.evaluation.clips import SpokenClip
+from backend.evaluation.curve_metrics import closures
 from backend.heads.lip_measures import Mouth
 from backend.heads.topology import INTEROCULAR_MM
 from backend.model.ptalker import PTalker

@@ -36,11 +36,11 @@ from backend.inference.style_files import Exemplar, read_presets
 from backend.model import checkpoint
 from backend.model.style_inversion import fit_style
 from backend.processes import num_cores
-from backend.schedule import ANIMATING, HEARING, LISTENING
 from backend.speech.moonshine_phones import can_recognise, fill_gaps, sound_alone
 from backend.speech.phones import phone_frames
 from backend.speech.recognition import Listener, ListeningCancelledError
 from backend.speech.transcript import Heard
+from backend.stages import Stage
 
 NEUTRAL: Final = "neutral"
 TOLERANCE_MM: Final = 0.01
@@ -249,7 +249,7 @@ class Predictor:
             warn(warning)
 
         def report(done: int, total: int) -> None:
-            progress(ANIMATING, done / config.motion_fps, total / config.motion_fps, "s")
+            progress(Stage.ANIMATING, done / config.motion_fps, total / config.motion_fps, "s")
 
         with _timed(taken, "animating"):
             weights = self._generate(
@@ -307,7 +307,7 @@ class Predictor:
             return Heard((), (), (_WORDLESS,) if is_odd else (), "sound")
 
         def report(done: float, total: float) -> None:
-            progress(LISTENING, done, total, "s")
+            progress(Stage.RECOGNISING_WORDS, done, total, "s")
 
         log_posteriors = None
         if self._model.config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
@@ -331,7 +331,13 @@ class Predictor:
             if listen == "words" or text.strip():
                 raise
             heard = sound_alone(samples, str(error))
-        return fill_gaps(samples, heard, log_posteriors, partial(progress, HEARING), is_cancelled)
+        return fill_gaps(
+            samples,
+            heard,
+            log_posteriors,
+            partial(progress, Stage.RECOGNISING_SOUNDS),
+            is_cancelled,
+        )
 
     def _speech_input(self, samples: NDArray[np.float32]) -> torch.Tensor:
         if self._model.config.speech.kind == "hubert":

@@ -24,7 +24,7 @@ from backend.data.speech.batches import IGNORED
 from backend.data.speech.corpus import Corpus, Utterance, load_corpus
 from backend.errors import UserError
 from backend.evaluation import curve_metrics
-from backend.evaluation.clips import closures
+from backend.evaluation.curve_metrics import closures
 from backend.heads.arkit import CLOSED_MM
 from backend.model.attention import frame_mask
 from backend.model.phone_head import PhoneHead

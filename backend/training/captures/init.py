@@ -19,8 +19,8 @@ from torch import Tensor
 
 from backend.data.captures.batches import sample_frames
 from backend.data.captures.prepared import PreparedSet
+from backend.data.captures.regions import mean_head, regions_of
 from backend.errors import UserError
-from backend.evaluation.comparability import mean_head, regions_of
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame
 from backend.model.config import ModelConfig
 from backend.model.graph_encoder import coarse_mesh_graph
@@ -127,7 +127,7 @@ def new_start(
     head = mean_head(data)
     lips = np.zeros(0, np.int64)
     if regions is not None or (head is not None and len(head.corners)):
-        lips = regions_of("ptalker", data, regions).lips
+        lips = regions_of(data, regions).lips
     elif head is not None:
         place = head.topology.face_points
         lips = np.array([place[name] for name in FACE_POINT_NAMES if name.startswith("lip_")])

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backend.audio.rates import FEATURE_RATE_HZ
@@ -125,21 +124,11 @@ def _judge_ear(ear: nn.Module, data: SpeechData) -> dict[str, float]:
         right += int((heard == truth)[spoken].sum())
         told_right += int((mended == truth)[spoken].sum())
         total += int(spoken.sum())
-        counts += closures(clip, 1.0 - np.isin(heard, closed_ids), threshold_mm=0.5)
+        counts += curve_metrics.closures(
+            clip.phones, 1.0 - np.isin(heard, closed_ids), threshold_mm=0.5
+        )
     shares = {"heard": right / max(1, total), "mended": told_right / max(1, total)}
     return {"score": sum(shares.values()), "closures_f1": counts.f1, **shares}
-
-
-def closures(
-    clip: Clip, opening_mm: NDArray[np.floating], *, threshold_mm: float
-) -> curve_metrics.ClosureCounts:
-    """Closures of a clip that an opening shows."""
-    rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in clip.phones]
-    return curve_metrics.match_closures(
-        curve_metrics.runs_of(rows, BILABIALS),
-        curve_metrics.closed_intervals(opening_mm, FEATURE_RATE_HZ, threshold_mm),
-        silences=[(start, end) for symbol, start, end in rows if symbol == SILENCE],
-    )
 
 
 def some_clips(clips: tuple[Clip, ...], count: int) -> list[Clip]:

@@ -17,11 +17,10 @@ from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.speech.batches import motion_of, plain_batch
 from backend.data.speech.dataset import SpeechData
 from backend.evaluation import curve_metrics
-from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import Mouth
 from backend.model.batch import TrainingBatch
 from backend.model.ptalker import PTalker
-from backend.training.speech.stage_phones import closures, some_clips
+from backend.training.speech.stage_phones import some_clips
 
 _CLIPS: Final = 160  # of 48, chance in some ten closures chose what should be kept
 _STYLES: Final = 24
@@ -38,7 +37,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
             batch = plain_batch(data, [clip], Style.neutral(), told=told)
             motion = _generated(model, batch, model.neutral_style())
             opening, true = mouth.opening_mm(motion), mouth.opening_mm(batch.motion[0].numpy())
-            counts += closures(clip, opening, threshold_mm=CLOSED_MM)
+            counts += curve_metrics.closures(clip.phones, opening)
             pairs.append((opening, true))
         figures[f"closures_f1_{told}"] = counts.f1
         ours, true = (np.concatenate(curves) for curves in zip(*pairs, strict=True))

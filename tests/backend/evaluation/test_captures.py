@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from backend import bundled
-from backend.__main__ import main
+from backend.cli.main import main
 from backend.data.captures import prepared
 from backend.data.captures.prepared import Label, Manifest, Subject
+from backend.data.captures.regions import Regions, face_regions, regions_of
 from backend.data.captures.synthetic import prepare_synthetic
 from backend.errors import UserError
 from backend.evaluation import results, vertex_metrics
 from backend.evaluation.captures import CaptureArguments
 from backend.evaluation.captures import main as evaluate
-from backend.evaluation.comparability import Regions, face_regions, regions_of
 from backend.evaluation.results import METRICS, Judged, Scene, differences, pooled
 from backend.heads.topology import load_topology
 from backend.model import checkpoint
@@ -332,7 +332,7 @@ def test_regions_away_from_the_mouth_are_refused(tmp_path, demo_head_file):
     path = tmp_path / "regions.json"
     path.write_text(json.dumps({"lips": [place["crown"]], "upper_face": [place["crown"]]}))
     with pytest.raises(UserError, match="from the mouth"):
-        regions_of("ptalker", prepared.open(tmp_path / "set"), path)
+        regions_of(prepared.open(tmp_path / "set"), path)
 
 
 def test_a_source_of_style_that_a_model_lacks_is_refused(data, regions, models):

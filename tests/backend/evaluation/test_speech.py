@@ -18,7 +18,8 @@ from backend.audio.load import read_sound
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.evaluation import style_transfer
-from backend.evaluation.clips import SpokenClip, closures
+from backend.evaluation.clips import SpokenClip
+from backend.evaluation.curve_metrics import closures
 from backend.evaluation.speech import (
     judge,
     lip_errors_mm,

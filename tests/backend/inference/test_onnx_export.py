@@ -21,8 +21,8 @@ pytest.importorskip("onnxruntime")
 import onnxruntime
 import torch
 
-from backend import __main__ as command_line
 from backend.audio.features import stacked_log_mel
+from backend.cli import main as command_line
 from backend.errors import UserError
 from backend.inference import onnx_export
 from backend.model import checkpoint

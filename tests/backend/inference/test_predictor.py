@@ -20,6 +20,7 @@ from backend.errors import Cancelled, UserError
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
+from backend.inference import predictor as predictor_module
 from backend.inference import shapes_for_head
 from backend.inference.devices import memory_errors, pick_device
 from backend.inference.predictor import Predictor
@@ -28,11 +29,11 @@ from backend.model import checkpoint, content_encoders
 from backend.model.graph_encoder import coarse_mesh_graph
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.schedule import ANIMATING, HEARING
 from backend.speech import moonshine_phones
 from backend.speech.phones import Phone
 from backend.speech.recognition import ListeningCancelledError
 from backend.speech.transcript import Heard
+from backend.stages import Stage
 
 NTSC = Fraction(24000, 1001)
 
@@ -75,8 +76,8 @@ def test_result_fits_the_request(predictor, head):
     assert np.isfinite(motion.weights).all()
     assert json.loads(json.dumps(motion.report, allow_nan=False))["num_frames"] == 48
     stages = {stage for stage, *_ in seen["progress"]}
-    hearing = {HEARING} if moonshine_phones.can_recognise() else set()
-    assert stages == {ANIMATING, *hearing}
+    hearing = {Stage.RECOGNISING_SOUNDS} if moonshine_phones.can_recognise() else set()
+    assert stages == {Stage.ANIMATING, *hearing}
     assert all(0 <= done <= total for _, done, total, _ in seen["progress"])
 
 
@@ -161,7 +162,7 @@ def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch)
 
 
 def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head, monkeypatch):
-    for module in (predictor, moonshine_phones):
+    for module in (predictor_module, moonshine_phones):
         monkeypatch.setattr(module, "can_recognise", lambda: False)
     encoder = predictor._model.speech_content
     monkeypatch.setattr(encoder, "hear_phones", lambda *_: pytest.fail("for nothing"))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from backend import info
 from backend import motion as motions
-from backend.__main__ import main as command
+from backend.cli import info
+from backend.cli.main import main as command
 from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.heads.mesh_files import read_face_points, read_head

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from backend import __main__ as command_line
+from backend.cli import main as command_line
 from backend.data.speech import augment_audio
 from backend.data.speech.batches import IGNORED
 from backend.data.speech.corpus import FORMAT_VERSION, Utterance, load_corpus

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from backend.__main__ import main
+from backend.cli.main import main
 from backend.data.captures import prepared, raw_files
 from backend.data.captures.prepare import decimate, prepare
 from backend.errors import UserError

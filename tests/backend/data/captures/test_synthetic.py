@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from backend.__main__ import main
+from backend.cli.main import main
 from backend.data.captures import prepared
 from backend.data.captures.synthetic import FPS, prepare_synthetic
 

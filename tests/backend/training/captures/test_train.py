@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import HubertConfig, HubertModel
 
-from backend.__main__ import main as command
+from backend.cli.main import main as command
+from backend.cli.train import PARTS
 from backend.data.captures import prepared
 from backend.data.captures.batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
 from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
-from backend.train_options import PARTS
 from backend.training.ablations import without
 from backend.training.captures.speech_encoder import frozen_ear
 from backend.training.captures.train import WEIGHTS, CaptureTrainArguments, main

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from backend.__main__ import main as command
 from backend.articulation.speaking_style import (
     STYLE_DIM,
     Style,
@@ -19,6 +18,7 @@ from backend.articulation.speaking_style import (
     unseen_styles,
     validation_styles,
 )
+from backend.cli.main import main as command
 from backend.data.speech import batches
 from backend.data.speech.dataset import open_speech
 from backend.errors import UserError

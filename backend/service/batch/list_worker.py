@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from backend.errors import Cancelled, UserError
 from backend.inference.dynamic_batching import Gatherer
-from backend.job_lists import ListJob, Outcome
-from backend.jobs import Worker, read_inputs
-from backend.schedule import Schedule
+from backend.service.batch.job_list import ListJob, Outcome
+from backend.service.progress import ProgressEstimate
+from backend.service.worker import Worker, read_inputs
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ListWorker:
         try:
             with gatherer.taking_part():
                 inputs = read_inputs(job.request, voice.is_cancelled)
-                self._worker.animate(inputs, voice, schedule=Schedule(), key=job.key)
+                self._worker.animate(inputs, voice, estimate=ProgressEstimate(), key=job.key)
         except Cancelled:
             return self._outcome(job, error="It was interrupted.")
         except (UserError, MemoryError) as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from backend.audio.load import MAX_SECONDS
 from backend.errors import UserError
 from backend.motion import frame_rate
-from backend.protocol import GenerateRequest, StyleRequest
+from backend.service.protocol import GenerateRequest, StyleRequest
 
 MAX_STRENGTH: Final = 3.0
 

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ``python -m backend generate`` may be told. Apart from __main__.py, which is full."""
+"""The command ``generate``: one animation, or a list of them."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from backend.cli.model_options import add_model_options
+from backend.cli.terminal import DONE, FAILED, WRONG_USAGE, TerminalVoice
+from backend.errors import UserError
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of ``generate`` that say what to do, not with which model."""
+    """Add the options of the command."""
     add = command.add_argument
     add("--audio", metavar="FILE", help="sound or video file")
     add("--head", metavar="FILE", help="the head: .npz, .ply or .obj")
@@ -74,6 +82,53 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="auto|local|HOST:PORT",
         help="with --jobs: share them out to a Ray cluster; see docs/scale.md",
     )
+    add_model_options(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Animate, and print the report; the exit status."""
+    flags = {
+        key: getattr(options, key)
+        for key in ("audio", "head", "out", "topology", "style", "style_strength", "fps", "start",
+                    "end", "gain", "decoder", "listen", "text", "text_file", "checkpoint", "device")
+    }  # fmt: skip
+    if options.jobs is not None:
+        return _generate_list(options, flags)
+    from backend.service import requests, worker  # brings torch, which --help can do without
+
+    try:
+        request = requests.request_from_flags("generate", requests.anchored(flags, Path()))
+        requests.check(request)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    voice, jobs = TerminalVoice(), worker.Worker()
+    try:
+        report = jobs.run(request, voice)
+    finally:
+        jobs.close()
+        voice.close()
+    print(json.dumps(report, indent=1))
+    return DONE
+
+
+def _generate_list(options: argparse.Namespace, flags: Mapping[str, object]) -> int:
+    from backend.service.batch import executors, job_list
+
+    path, voice = Path(options.jobs), TerminalVoice()
+    entries = job_list.read_list(path)
+    todo = job_list.JobList(entries, path.parent, defaults=flags, overwrite=options.overwrite)
+    crew = executors.crew_for(
+        len(entries), device=options.device, workers=options.workers, ray=options.ray
+    )
+    try:
+        summary = job_list.run_list(todo, crew, voice)
+    finally:
+        voice.close()
+    for name, reason in summary.failed:
+        print(f"error: {name}: {reason}", file=sys.stderr)
+    print(summary)
+    return FAILED if summary.failed else DONE
 
 
 def _positive(text: str) -> int:

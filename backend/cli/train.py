@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command-line options of ``train``, on speech and on captured faces, and its processes.
-
-Apart from the modules that do the work, which bring torch: ``--help`` must not wait for them.
-"""
+"""The command ``train``: a model from speech or from captured faces, in one process or several."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+from backend.cli.terminal import DONE
 from backend.errors import UserError
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
@@ -134,15 +132,13 @@ def _add(
     )
 
 
-def run(options: argparse.Namespace) -> Path:
-    """Train as the options say, in one process or several.
-
-    Returns:
-        The checkpoint, or the phone head's file.
+def run(options: argparse.Namespace) -> int:
+    """Train as the options say, and print what was made; the exit status.
 
     Raises:
         UserError: Data, preset or run folder are no good.
     """
+    logging.getLogger().setLevel(logging.INFO)
     if options.processes < 1:
         raise UserError(f"--processes is {options.processes}; give 1 or more.")
     if options.processes > 1 and options.preset == PHONE_HEAD:
@@ -152,8 +148,8 @@ def run(options: argparse.Namespace) -> Path:
     else:
         _train_in_processes(options)
     made = "phone_head.safetensors" if options.preset == PHONE_HEAD else "checkpoint"
-    found: Path = options.run_folder / made
-    return found
+    print(options.run_folder / made)
+    return DONE
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -16,12 +16,12 @@ import pytest
 pytest.importorskip("torch")
 import soundfile
 
-from backend import __main__ as command_line
 from backend import motion as motions
+from backend.cli import main as command_line
 from backend.errors import UserError
 from backend.motion import frame_rate
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HEAD = ROOT / "backend" / "demo" / "head.npz"
 
 
@@ -119,7 +119,7 @@ def test_a_list_of_jobs_does_the_good_ones_and_reports_the_others(
     tiny_checkpoint, sound, tmp_path, capsys
 ):
     shutil.copy(HEAD, tmp_path / "head.npz")
-    jobs = [
+    worker = [
         {"audio": sound.name, "out": "1.npz"},
         {"audio": "missing.wav", "out": "2.npz"},
         {"audio": sound.name, "out": "3.npz", "fps": 60, "style": "nobody"},
@@ -130,7 +130,7 @@ def test_a_list_of_jobs_does_the_good_ones_and_reports_the_others(
         {"out": "8.npz"},
         {"audio": sound.name, "out": "9.npz"},
     ]
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    (tmp_path / "jobs.json").write_text(json.dumps(worker))
     status = command_line.main(
         ["generate", "--jobs", str(tmp_path / "jobs.json"), "--head", str(HEAD), "--fps", "25",
          "--listen", "sound", "--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
@@ -201,7 +201,7 @@ def test_frame_rates_that_are_none_are_refused():
 
 @pytest.mark.parametrize("flags", [["--help"], ["generate", "--help"], ["info"], ["--version"]])
 def test_it_answers_quickly_without_torch(flags):
-    code = "import sys; from backend.__main__ import main\ntry: main(sys.argv[1:])\n" \
+    code = "import sys; from backend.cli.main import main\ntry: main(sys.argv[1:])\n" \
            "except SystemExit: pass\nassert 'torch' not in sys.modules"  # fmt: skip
     subprocess.run([sys.executable, "-c", code, *flags], cwd=ROOT, check=True, capture_output=True)
 
@@ -209,16 +209,16 @@ def test_it_answers_quickly_without_torch(flags):
 def test_a_bug_in_one_job_of_a_list_leaves_the_others(
     tiny_checkpoint, sound, tmp_path, capsys, monkeypatch
 ):
-    from backend import jobs
+    from backend.service import worker
 
-    animate = jobs.Worker.animate
+    animate = worker.Worker.animate
 
-    def fail_once(self, inputs, voice, *, schedule, key):
+    def fail_once(self, inputs, voice, *, estimate, key):
         if inputs.request.out.endswith("1.npz"):
             raise ZeroDivisionError("a bug")
-        return animate(self, inputs, voice, schedule=schedule, key=key)
+        return animate(self, inputs, voice, estimate=estimate, key=key)
 
-    monkeypatch.setattr(jobs.Worker, "animate", fail_once)
+    monkeypatch.setattr(worker.Worker, "animate", fail_once)
     entries = [{"out": f"{number}.npz"} for number in (1, 2)]
     (tmp_path / "jobs.json").write_text(json.dumps(entries))
     status = command_line.main(

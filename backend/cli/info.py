@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is installed: versions, checkpoints with their styles, topologies, devices.
-
-Apart from jobs.py, since this answers without loading torch.
-"""
+"""The command ``info``: versions, checkpoints with their styles, topologies, devices. No torch."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import platform
@@ -13,11 +11,25 @@ from pathlib import Path
 from typing import Final
 
 from backend import bundled, version
+from backend.cli.terminal import DONE
 
 _PACKAGES: Final = (
     "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
     "pocketsphinx", "moonshine-voice", "onnxruntime",
 )  # fmt: skip
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    command.add_argument("--devices", action="store_true", help="also where a model can run")
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is installed; the exit status."""
+    found = collect(with_devices=options.devices)
+    print(json.dumps(found, indent=1) if options.json else as_text(found))
+    return DONE
 
 
 def collect(*, with_devices: bool) -> dict[str, object]:

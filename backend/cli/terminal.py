@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a job says, on a terminal. Apart from __main__.py, which parses arguments."""
+"""The terminal: exit statuses, and progress on one line of standard error."""
 
 from __future__ import annotations
 
 import sys
+from typing import Final
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 130
 
 
 class TerminalVoice:

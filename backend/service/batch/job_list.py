@@ -19,8 +19,9 @@ from typing import Final, Protocol
 
 from backend import bundled, io, version
 from backend.errors import UserError
-from backend.job_requests import anchored, check, request_from_flags
-from backend.protocol import GenerateRequest
+from backend.service.protocol import GenerateRequest
+from backend.service.requests import anchored, check, request_from_flags
+from backend.stages import Stage
 
 MAX_GROUP: Final = 32
 """Jobs that a worker gets at a time."""
@@ -326,7 +327,7 @@ def _report(jobs: JobList, voice: ListVoice, seconds: float) -> None:
     ended, total = jobs.num_ended, len(jobs.entries)
     worked = ended - jobs.summary.kept
     left = seconds / worked * (total - ended) if worked else None
-    voice.progress("Animating", ended, total, "files", left)
+    voice.progress(Stage.ANIMATING, ended, total, "files", left)
 
 
 def is_finished(out: Path, key: str) -> bool:

@@ -19,9 +19,10 @@ from backend.heads.topology import Head, identify
 from backend.inference.devices import limit_threads
 from backend.inference.predictor import Predictor, Style
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
-from backend.job_requests import check, check_style_request
-from backend.protocol import GenerateRequest, StyleRequest
-from backend.schedule import Schedule
+from backend.service.progress import ProgressEstimate
+from backend.service.protocol import GenerateRequest, StyleRequest
+from backend.service.requests import check, check_style_request
+from backend.stages import Stage
 
 
 class Voice(Protocol):
@@ -57,7 +58,7 @@ class Worker:
 
     def __init__(self, *, listeners: int | None = None) -> None:
         self._predictors: dict[tuple[Path, str], Predictor] = {}
-        self._schedule = Schedule()
+        self._estimate = ProgressEstimate()
         self._listeners = listeners
 
     def predictor(self, checkpoint: str, device: str) -> Predictor:
@@ -94,21 +95,26 @@ class Worker:
         if isinstance(request, StyleRequest):
             return self._make_style(request, voice)
         check(request)
-        voice.status("Reading the sound")
+        voice.status(Stage.READING_SOUND)
         return self.animate(read_inputs(request, voice.is_cancelled), voice)
 
     def animate(
-        self, inputs: Inputs, voice: Voice, *, schedule: Schedule | None = None, key: str = ""
+        self,
+        inputs: Inputs,
+        voice: Voice,
+        *,
+        estimate: ProgressEstimate | None = None,
+        key: str = "",
     ) -> dict[str, object]:
         """The rest of a generate job, once its inputs are read; raises as `run`.
 
         Args:
             inputs: What was read.
             voice: Hears of it.
-            schedule: Of this job alone, where several run at once.
+            estimate: Of this job alone, where several run at once.
             key: Goes into the report, to know the result by.
         """
-        request, sound, schedule = inputs.request, inputs.sound, schedule or self._schedule
+        request, sound, estimate = inputs.request, inputs.sound, estimate or self._estimate
         started = time.monotonic()
         warnings = list(sound.warnings)
         if SILENT in warnings:
@@ -120,13 +126,13 @@ class Worker:
             )
         for text in warnings:
             voice.warn(text)
-        voice.status("Loading the model")
+        voice.status(Stage.LOADING_MODEL)
         predictor = self.predictor(request.checkpoint, request.device)
-        schedule.start(sound.seconds, with_words=request.listen != "sound")
+        estimate.start(sound.seconds, with_words=request.listen != "sound")
         fps = Fraction(request.fps_numerator, request.fps_denominator)
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
-            left = schedule.seconds_left(stage, done, total)
+            left = estimate.seconds_left(stage, done, total)
             voice.progress(stage, done, total, unit, left)
 
         def warn(text: str) -> None:
@@ -165,14 +171,14 @@ class Worker:
         )
         if voice.is_cancelled():
             raise Cancelled
-        voice.status("Writing the motion")
+        voice.status(Stage.WRITING_MOTION)
         motion.write(Path(request.out), result)
-        schedule.finish()
+        estimate.finish()
         return result.report
 
     def _make_style(self, request: StyleRequest, voice: Voice) -> dict[str, object]:
         check_style_request(request)
-        voice.status("Reading the exemplar")
+        voice.status(Stage.READING_EXEMPLAR)
         exemplar = read_exemplar(Path(request.exemplar))
         predictor = self.predictor(request.checkpoint, request.device)
         warnings: list[str] = []

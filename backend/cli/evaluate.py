@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command-line options of ``evaluate``, on recordings and on captured faces.
-
-Apart from the modules that do the work, which bring NumPy and torch: ``--help`` and the service
-that Blender starts must not wait for them.
-"""
+"""The command ``evaluate``: checkpoints on recordings or on captured faces."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+from backend import bundled
+from backend.cli.terminal import DONE, WRONG_USAGE, TerminalVoice
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -86,3 +86,52 @@ def _add_capture_options(parser: argparse.ArgumentParser) -> None:
         help="where a model takes a subject's style from (default: auto: its number if it was "
         "trained on the subject, else another clip, else neutral)",
     )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate, and print the report; the exit status."""
+    from backend.evaluation import robustness, speech  # brings torch
+
+    if options.data is not None:
+        return _evaluate_captures(options)
+    if len(options.checkpoint) > 1:
+        print("error: several checkpoints are compared on --data only", file=sys.stderr)
+        return WRONG_USAGE
+    checkpoint = bundled.checkpoint_folder(options.checkpoint[0])
+    if options.conditions:
+        conditions = robustness.ConditionsArguments(
+            checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
+            head=options.head, ways=tuple(options.listen or ("sound", "words")),
+            num_clips=options.clips, out=options.out, device=options.device,
+        )  # fmt: skip
+        print(robustness.table(robustness.main(conditions)))
+        return DONE
+    report = speech.main(
+        speech.EvaluateArguments(
+            checkpoint=checkpoint,
+            speech=options.speech,
+            alignment=options.alignment,
+            head=options.head,
+            ways=tuple(options.listen or speech.WAYS),
+            styles=options.styles,
+            out=options.out,
+            device=options.device,
+        )
+    )
+    print(speech.table(report))
+    return DONE
+
+
+def _evaluate_captures(options: argparse.Namespace) -> int:
+    from backend.evaluation import captures, report
+
+    arguments = captures.CaptureArguments(
+        checkpoints=tuple(bundled.checkpoint_folder(name) for name in options.checkpoint),
+        data=options.data, split=options.split, protocol=options.protocol, out=options.out,
+        regions=options.regions, style_from=options.style_from, device=options.device,
+    )  # fmt: skip
+    voice = TerminalVoice()
+    results = captures.main(arguments, voice.progress)
+    voice.close()
+    print(report.markdown(results))
+    return DONE

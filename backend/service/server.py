@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from backend import errors, version
-from backend.protocol import (
+from backend.service.protocol import (
     MAX_LINE_BYTES,
     PROTOCOL_VERSION,
     Cancelled,
@@ -40,9 +40,10 @@ from backend.protocol import (
     encode,
     parse,
 )
+from backend.stages import Stage
 
 if TYPE_CHECKING:
-    from backend.jobs import Worker
+    from backend.service.worker import Worker
 
 MAX_WAITING: Final = 1000
 _PROGRESS_SECONDS: Final = 0.1
@@ -224,7 +225,7 @@ def run_job(
     try:
         if voice.is_cancelled():
             return Cancelled(job=job)
-        voice.status("Starting")  # the first job loads torch, which takes seconds
+        voice.status(Stage.STARTING)  # the first job loads torch, which takes seconds
         final = Result(job=job, path=request.out, report=load().run(request, voice))
         encode(final)
     except BaseException as error:  # noqa: BLE001 - a library's exit too must end in a message
@@ -288,7 +289,9 @@ def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
 
 
 def _load_worker() -> Worker:
-    from backend.jobs import Worker  # brings torch, which takes seconds: hello comes first
+    from backend.service.worker import (
+        Worker,  # brings torch, which takes seconds: hello comes first
+    )
 
     return Worker()
 

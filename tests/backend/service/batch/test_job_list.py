@@ -22,14 +22,14 @@ pytest.importorskip("torch")
 import soundfile
 import torch
 
-from backend import __main__ as command_line
 from backend import motion as motions
+from backend.cli import main as command_line
 from backend.inference import dynamic_batching
-from backend.job_lists import JobList, Outcome, run_list
 from backend.model.presets import PRESETS
+from backend.service.batch.job_list import JobList, Outcome, run_list
 from tests.backend.model.samples import build
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 HEAD = ROOT / "backend" / "demo" / "head.npz"
 
 

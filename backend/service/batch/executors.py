@@ -18,17 +18,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from backend import bundled
 from backend.errors import UserError
-from backend.job_lists import MAX_GROUP, Crew, ListJob, Member, Outcome
 from backend.processes import end_with_parent, num_cores
+from backend.service.batch.job_list import MAX_GROUP, Crew, ListJob, Member, Outcome
 
 if TYPE_CHECKING:
-    from backend.list_worker import ListWorker
-
-_ROOT: Final = Path(__file__).resolve().parents[1]
+    from backend.service.batch.list_worker import ListWorker
 
 
 def crew_for(num_jobs: int, *, device: str, workers: int | None, ray: str | None) -> Crew:
@@ -66,7 +64,7 @@ class OwnCrew:
 
     def hire(self) -> Member:
         """The worker."""
-        from backend.list_worker import ListWorker  # brings torch
+        from backend.service.batch.list_worker import ListWorker  # brings torch
 
         return _OwnMember(ListWorker())
 
@@ -131,7 +129,7 @@ def _begin_process() -> None:
 
 @cache
 def _process_worker() -> ListWorker:
-    from backend.list_worker import ListWorker  # brings torch
+    from backend.service.batch.list_worker import ListWorker  # brings torch
 
     return ListWorker(listeners=1)
 
@@ -165,7 +163,7 @@ class RayCrew:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # A cluster's machines need the requirements only: the backend itself is sent to them.
-        environment = {} if address == "local" else {"py_modules": [str(_ROOT / "backend")]}
+        environment = {} if address == "local" else {"py_modules": [str(bundled.BACKEND_DIR)]}
         try:
             ray.init(
                 address=address, runtime_env=environment, include_dashboard=False,
@@ -185,7 +183,7 @@ class RayCrew:
 
     def hire(self) -> Member:
         """A new actor."""
-        from backend.list_worker import ListWorker  # brings torch
+        from backend.service.batch.list_worker import ListWorker  # brings torch
 
         options = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": 0}
         return _RayMember(self._ray, self._ray.remote(**options)(ListWorker).remote(listeners=1))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FINAL = {"result", "cancelled", "error"}
 
 # What a job does is told by its `text`.
@@ -23,8 +23,8 @@ STUB = """
 import os, signal, sys, time
 # A shell starts background jobs deaf to Ctrl-C, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from backend import serve
-from backend.protocol import Cancelled, UserError
+from backend.errors import Cancelled, UserError
+from backend.service import server
 
 class Worker:
     def predictor(self, checkpoint, device):
@@ -63,8 +63,8 @@ class Worker:
         voice.warn("Careful.")
         return {"ok": True}
 
-serve._load_worker = Worker
-serve.serve(checkpoint=sys.argv[1] if len(sys.argv) > 1 else "")
+server._load_worker = Worker
+server.serve(checkpoint=sys.argv[1] if len(sys.argv) > 1 else "")
 """
 
 
@@ -306,7 +306,9 @@ def test_ctrl_c_while_idle_ends_it(service):
 
 
 def test_hello_comes_before_torch_is_loaded():
-    code = "import sys, backend.serve; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = (
+        "import sys, backend.service.server; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert out.stdout.split() == [b"False", b"False"]
 

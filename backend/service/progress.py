@@ -4,26 +4,30 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
-LISTENING: Final = "Recognising words"
-HEARING: Final = "Recognising sounds"
-ANIMATING: Final = "Animating"
+from backend.stages import Stage
 
 
-class Schedule:
+class ProgressEstimate:
     """Estimates the time that a job has left; learns from the jobs that ended."""
 
     def __init__(self) -> None:
         # Of sound, on two cores.
-        self._seconds_per_second = {LISTENING: 0.2, HEARING: 0.01, ANIMATING: 0.03}
+        self._seconds_per_second: dict[str, float] = {
+            Stage.RECOGNISING_WORDS: 0.2,
+            Stage.RECOGNISING_SOUNDS: 0.01,
+            Stage.ANIMATING: 0.03,
+        }
         self._expected: dict[str, float] = {}
         self._began: dict[str, float] = {}
         self._sound_seconds = 0.0
 
     def start(self, sound_seconds: float, *, with_words: bool) -> None:
         """A job begins."""
-        stages = (LISTENING if with_words else HEARING, ANIMATING)
+        stages = (
+            Stage.RECOGNISING_WORDS if with_words else Stage.RECOGNISING_SOUNDS,
+            Stage.ANIMATING,
+        )
         self._sound_seconds = sound_seconds
         self._expected = {s: self._seconds_per_second[s] * sound_seconds for s in stages}
         self._began = {}
