@@ -7,13 +7,15 @@ from types import ModuleType
 from typing import Final
 
 _RUN_WHEN_USED: Final = (
-    "protocol", "motion", "backend_setup", "backend_process", "backend_install", "sound_strips",
+    "protocol", "motion", "backend_env", "backend_process", "env_installer", "sound_strips",
     "face_points", "face_point_fit", "face_point_transfer", "scene_inputs", "rig_mapping",
-    "actions", "shape_keys", "style_library", "jobs", "generation", "demo_head", "command",
+    "speech_action", "shape_keys", "style_library", "backend_job", "lip_sync_job", "demo_head",
+    "command",
 )  # fmt: skip
 """Modules that a job needs and Blender's start does not, with all that they import.
 
-The modules that Blender starts with name them as ``jobs.Outcome``, never ``from .jobs import``.
+The modules that Blender starts with name them as ``backend_job.Outcome``, never
+``from .backend_job import``.
 """
 
 

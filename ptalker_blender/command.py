@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import bpy
 
-from . import generation, job_runner, jobs, paths, preferences, scene_inputs, style_library
+from . import backend_job, job_runner, lip_sync_job, paths, preferences, scene_inputs, style_library
 from .protocol import UserError
 from .scene_inputs import Choices
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _say("interrupted; nothing was saved", INTERRUPTED)
     finally:
-        jobs.release_backend()
+        backend_job.release_backend()
         for number, handler in previous.items():
             # None: the handler came from Blender itself, not from Python.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -177,7 +177,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _start(job: dict[str, Any]) -> jobs.Job:
+def _start(job: dict[str, Any]) -> backend_job.Job:
     """Start one job.
 
     Raises:
@@ -195,7 +195,7 @@ def _start(job: dict[str, Any]) -> jobs.Job:
         )
     settings = preferences.read(context)
     inputs = scene_inputs.collect(context, obj, _choices(job, settings))
-    return generation.generate_job(inputs, settings)
+    return lip_sync_job.generate_job(inputs, settings)
 
 
 def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:

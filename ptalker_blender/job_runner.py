@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import bpy
 
-from . import compat, jobs, protocol
+from . import backend_job, compat, protocol
 from .untyped import persistent
 
 POLL_SECONDS: Final = 0.2
@@ -25,7 +25,7 @@ _WAIT_SECONDS: Final = 0.2
 class _Running:
     """The one running job, and what the panel shows of it."""
 
-    job: jobs.Job | None = None
+    job: backend_job.Job | None = None
     shown: tuple[object, ...] = ()
 
 
@@ -34,7 +34,7 @@ def is_running() -> bool:
     return _Running.job is not None
 
 
-def start(job: jobs.Job) -> None:
+def start(job: backend_job.Job) -> None:
     """Let a job run on, polled by a timer.
 
     Raises:
@@ -44,7 +44,7 @@ def start(job: jobs.Job) -> None:
     bpy.app.timers.register(_tick, first_interval=0.05)
 
 
-def run(job: jobs.Job) -> jobs.Outcome:
+def run(job: backend_job.Job) -> backend_job.Outcome:
     """Run a job to its end; for scripts, tests and the command line.
 
     Raises:
@@ -66,7 +66,7 @@ def cancel() -> None:
         _show(_Running.job)
 
 
-def _begin(job: jobs.Job) -> None:
+def _begin(job: backend_job.Job) -> None:
     if _Running.job is not None:
         job.close()
         raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
@@ -93,12 +93,12 @@ def _tick() -> float | None:
     return POLL_SECONDS
 
 
-def _finish() -> jobs.Outcome:
+def _finish() -> backend_job.Outcome:
     """Release the running job, push its undo step, and show how it ended."""
     job, _Running.job = _Running.job, None
     if job is None:
         raise RuntimeError("no job is running")
-    bug = jobs.Outcome(
+    bug = backend_job.Outcome(
         'FAILED', "Something went wrong inside the add-on. The system console has more."
     )
     outcome = job.outcome or bug
@@ -115,7 +115,7 @@ def _finish() -> jobs.Outcome:
 
 def _end_idle_backend() -> None:
     if _Running.job is None:
-        jobs.release_backend(grace_seconds=0.2)
+        backend_job.release_backend(grace_seconds=0.2)
 
 
 def _forget_timer(timer: Callable[[], float | None]) -> None:
@@ -127,7 +127,7 @@ def _state() -> Any:
     return bpy.context.window_manager.ptalker
 
 
-def _show(job: jobs.Job) -> None:
+def _show(job: backend_job.Job) -> None:
     state = _state()
     shown = (job.title, job.stage, job.fraction, job.seconds_left)
     if state.is_running and shown == _Running.shown:
@@ -141,7 +141,7 @@ def _show(job: jobs.Job) -> None:
     redraw()
 
 
-def _show_outcome(outcome: jobs.Outcome) -> None:
+def _show_outcome(outcome: backend_job.Outcome) -> None:
     state = _state()
     state.is_running = False
     state.result_kind = outcome.kind
@@ -193,7 +193,7 @@ def _reset_state(*_: object) -> None:
 @persistent
 def _stop(*_: object) -> None:
     _abandon()
-    jobs.release_backend()
+    backend_job.release_backend()
 
 
 def register() -> None:
@@ -220,4 +220,4 @@ def _stop_at_exit() -> None:
     job, _Running.job = _Running.job, None
     if job is not None:
         job.close()
-    jobs.release_backend()
+    backend_job.release_backend()

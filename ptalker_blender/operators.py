@@ -11,22 +11,22 @@ import bpy
 from bpy.props import FloatProperty, StringProperty
 
 from . import (
+    backend_job,
     command,
     demo_head,
-    generation,
     job_runner,
-    jobs,
+    lip_sync_job,
     paths,
+    poll_checks,
     preferences,
     protocol,
-    readiness,
     scene_inputs,
     style_library,
 )
 from .untyped import Context, Event, Object, Results, classes_factory
 
 
-def report_outcome(operator: bpy.types.Operator, outcome: jobs.Outcome) -> Results:
+def report_outcome(operator: bpy.types.Operator, outcome: backend_job.Outcome) -> Results:
     """Tell how a job ended, in the operator's own words to Blender."""
     for warning in outcome.warnings:
         operator.report({'WARNING'}, warning)
@@ -82,7 +82,7 @@ class PTALKER_OT_generate(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if reason := readiness.missing(context):
+        if reason := poll_checks.missing(context):
             cls.poll_message_set(reason)
         return not reason
 
@@ -104,14 +104,14 @@ class PTALKER_OT_generate(bpy.types.Operator):
             return {'CANCELLED'}
         return report_outcome(self, outcome)
 
-    def _job(self, context: Context) -> jobs.Job:
+    def _job(self, context: Context) -> backend_job.Job:
         if job_runner.is_running():
             raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         obj = scene_inputs.find_head(context)
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
         inputs = scene_inputs.collect(context, obj, choices_of(context, obj))
-        return generation.generate_job(inputs, preferences.read(context))
+        return lip_sync_job.generate_job(inputs, preferences.read(context))
 
 
 class PTALKER_OT_cancel(bpy.types.Operator):
@@ -142,7 +142,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         obj = scene_inputs.find_head(context)
-        reason = readiness.backend_missing(context)
+        reason = poll_checks.backend_missing(context)
         if obj is not None and not reason:
             reason = scene_inputs.exemplar_problem(obj.ptalker.exemplar, head=obj)
         if reason:
@@ -166,7 +166,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
             return {'CANCELLED'}
         return {'FINISHED'}
 
-    def _job(self, context: Context) -> jobs.Job:
+    def _job(self, context: Context) -> backend_job.Job:
         if job_runner.is_running():
             raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         name = self.name.strip()
@@ -183,7 +183,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
             style_library.adopt(name, path)
             return f'Saved the style "{name}".'
 
-        return generation.style_job(exemplar, settings=preferences.read(context), finish=finish)
+        return lip_sync_job.style_job(exemplar, settings=preferences.read(context), finish=finish)
 
 
 class PTALKER_OT_blend_styles(bpy.types.Operator):

@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from . import face_points, job_runner, paths, protocol, readiness
+from . import face_points, job_runner, paths, poll_checks, protocol
 from .untyped import Context, Layout, Object, Settings, classes_factory
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
@@ -60,10 +60,10 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         if job.is_running:
             self._draw_progress(layout, job)
             return
-        reason = readiness.missing(context)
+        reason = poll_checks.missing(context)
         row = layout.row()
         row.scale_y = 1.4
-        if readiness.needs_setup(context):
+        if poll_checks.needs_setup(context):
             row.operator("ptalker.setup_backend", icon='IMPORT')
         else:
             row.operator("ptalker.generate", icon='PLAY')
@@ -72,7 +72,7 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         layout.separator(factor=0.0)
         if reason:
             _label(layout, context, reason, 'INFO')
-        elif advice := readiness.advice(context):
+        elif advice := poll_checks.advice(context):
             _label(layout, context, advice, 'INFO')
         if _head(context) is None:
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')

@@ -13,7 +13,7 @@ from typing import Final
 
 import bpy
 
-from . import backend_process, backend_setup, protocol
+from . import backend_env, backend_process, protocol
 
 PYTHON_VARIABLE: Final = "PTALKER_BACKEND_PYTHON"
 """Environment variable that names the Python of a ready environment, for tests and developers."""
@@ -111,10 +111,10 @@ def backend_python(preference: str) -> Path:
                 f"The Python {other} for the backend does not exist. Choose another."
             )
         return other
-    status = backend_setup.read_status(user_dir(), requirements())
+    status = backend_env.read_status(user_dir(), requirements())
     if status.state != 'READY':
         raise protocol.UserError(status.text)
-    return backend_setup.python_of(user_dir())
+    return backend_env.python_of(user_dir())
 
 
 def backend_command(preference: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from . import backend_setup, paths, protocol
+from . import backend_env, paths, protocol
 from .untyped import Context, Layout, classes_factory
 
 
@@ -31,7 +31,7 @@ class Settings:
     device: str = "auto"
     checkpoint: str = "base"
     decoder: str = "parallel"
-    torch_build: backend_setup.TorchBuild = 'AUTO'
+    torch_build: backend_env.TorchBuild = 'AUTO'
     wheels: str = ""
     base_python: str = ""
     ready_python: str = ""
@@ -159,7 +159,7 @@ def _draw_backend(layout: Layout, context: Context,
 
 
 def _draw_status(box: Layout, context: Context,
-                 status: backend_setup.Status) -> None:  # fmt: skip
+                 status: backend_env.Status) -> None:  # fmt: skip
     """Whether the backend is ready, and what setting it up means where it is not."""
     column = box.column(align=True)
     column.scale_y = 0.85
@@ -169,28 +169,28 @@ def _draw_status(box: Layout, context: Context,
     if status.state == 'READY':
         return
     settings = read(context)
-    for line in backend_setup.describe(plan_of(settings)):
+    for line in backend_env.describe(plan_of(settings)):
         column.label(text=line, icon='BLANK1')
     if not bpy.app.online_access and not settings.wheels:
         text = "Allow Online Access (System > Network), or choose a folder of wheels below"
         column.label(text=text, icon='INTERNET_OFFLINE')
 
 
-def status_of_backend() -> backend_setup.Status:
+def status_of_backend() -> backend_env.Status:
     """Whether the add-on's own environment is ready."""
     try:
-        return backend_setup.read_status(paths.user_dir(), paths.requirements())
+        return backend_env.read_status(paths.user_dir(), paths.requirements())
     except protocol.UserError as error:
-        return backend_setup.Status('BROKEN', str(error))
+        return backend_env.Status('BROKEN', str(error))
 
 
-def plan_of(settings: Settings, *, clear: bool = False) -> backend_setup.Plan:
+def plan_of(settings: Settings, *, clear: bool = False) -> backend_env.Plan:
     """What setting up the backend means with these settings."""
-    return backend_setup.Plan(
+    return backend_env.Plan(
         user_dir=paths.user_dir(),
         requirements=paths.requirements(),
         base_python=paths.base_python(settings.base_python),
-        build=backend_setup.choose_build(settings.torch_build),
+        build=backend_env.choose_build(settings.torch_build),
         wheels=Path(bpy.path.abspath(settings.wheels)) if settings.wheels else None,
         clear=clear,
     )

@@ -7,22 +7,22 @@ from typing import Any
 
 import bpy
 
-from . import backend_install, backend_setup, job_runner, jobs, paths, preferences, protocol
+from . import backend_env, backend_job, env_installer, job_runner, paths, preferences, protocol
 from .operators import report_outcome
 from .untyped import Context, Event, Layout, Results, classes_factory
 
 
 class SetupJob:
-    """A setup or check as a job; see :class:`jobs.Job` for the attributes."""
+    """A setup or check as a job; see :class:`backend_job.Job` for the attributes."""
 
-    def __init__(self, title: str, steps: list[backend_setup.Step]) -> None:
+    def __init__(self, title: str, steps: list[backend_env.Step]) -> None:
         self.title = title
         self.stage = "Starting"
         self.fraction: float | None = 0.0
         self.seconds_left: float | None = None
-        self.outcome: jobs.Outcome | None = None
-        jobs.release_backend()  # it would hold files in use
-        self._setup = backend_install.Setup(
+        self.outcome: backend_job.Outcome | None = None
+        backend_job.release_backend()  # it would hold files in use
+        self._setup = env_installer.Setup(
             steps,
             user_dir=paths.user_dir(),
             requirements=paths.requirements(),
@@ -36,13 +36,13 @@ class SetupJob:
             return
         if self._setup.was_cancelled:
             text = f"{self.title} was cancelled. Press Set Up Backend to go on with it."
-            self.outcome = jobs.Outcome('CANCELLED', text)
+            self.outcome = backend_job.Outcome('CANCELLED', text)
         elif self._setup.error:
-            self.outcome = jobs.Outcome('FAILED', self._setup.error)
+            self.outcome = backend_job.Outcome('FAILED', self._setup.error)
         else:
             packages = self._setup.found.get("packages")
             torch = f" (PyTorch {packages['torch']})" if isinstance(packages, dict) else ""
-            self.outcome = jobs.Outcome('DONE', f"The backend is ready{torch}.")
+            self.outcome = backend_job.Outcome('DONE', f"The backend is ready{torch}.")
 
     def cancel(self) -> None:
         self._setup.cancel()
@@ -80,7 +80,7 @@ class _SetupOperator:
             return {'CANCELLED'}
         return {'FINISHED'}
 
-    def steps(self, context: Context) -> list[backend_setup.Step]:
+    def steps(self, context: Context) -> list[backend_env.Step]:
         """What to do.
 
         Raises:
@@ -92,8 +92,8 @@ class _SetupOperator:
                 "Blender may not use the network. Switch on Allow Online Access in the "
                 "preferences (System > Network), or choose a folder of wheels."
             )
-        backend_setup.check_plan(plan)
-        return backend_setup.setup_steps(plan)
+        backend_env.check_plan(plan)
+        return backend_env.setup_steps(plan)
 
 
 class _AskingOperator(_SetupOperator):
@@ -108,7 +108,7 @@ class _AskingOperator(_SetupOperator):
     def draw(self, context: Context) -> None:
         layout: Layout = self.layout
         plan = preferences.plan_of(preferences.read(context), clear=self.clear)
-        for line in backend_setup.describe(plan):
+        for line in backend_env.describe(plan):
             layout.label(text=line)
         if plan.wheels is None and not bpy.app.online_access:
             layout.label(text="Allow Online Access first (System > Network)", icon='ERROR')
@@ -135,8 +135,8 @@ class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
     bl_idname = "ptalker.check_backend"
     bl_label = "Check Backend"
 
-    def steps(self, _context: Context) -> list[backend_setup.Step]:
-        return [backend_setup.check_step(paths.user_dir())]
+    def steps(self, _context: Context) -> list[backend_env.Step]:
+        return [backend_env.check_step(paths.user_dir())]
 
 
 class PTALKER_OT_remove_backend(bpy.types.Operator):
@@ -154,9 +154,9 @@ class PTALKER_OT_remove_backend(bpy.types.Operator):
         return context.window_manager.invoke_confirm(self, event)
 
     def execute(self, _context: Context) -> Results:
-        jobs.release_backend()
+        backend_job.release_backend()
         try:
-            backend_setup.remove(paths.user_dir())
+            backend_env.remove(paths.user_dir())
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}

@@ -17,10 +17,10 @@ from typing import Final
 import bpy
 import numpy as np
 
-from . import actions, compat, motion
-from .actions import Line
+from . import compat, motion, speech_action
 from .motion import Floats, KeyedMotion
 from .protocol import UserError
+from .speech_action import Line
 from .untyped import Key, Mesh, Object
 
 VALUE_LIMIT: Final = 10.0
@@ -94,7 +94,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
         keep = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
         if not keep:
             _warn_of_lines_put_aside(keys, line, warnings)
-        action = actions.write(
+        action = speech_action.write(
             keys,
             dict(zip(names, keyed.weights.T, strict=True)),
             line,
@@ -110,7 +110,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
     return Written(
         action=action.session_uid,
         num_keys=len(names),
-        other_lines=tuple(name for name in actions.line_names(action) if name != line.name),
+        other_lines=tuple(name for name in speech_action.line_names(action) if name != line.name),
         warnings=tuple(warnings),
     )
 
@@ -118,7 +118,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
 def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None:
     """Shapes that a model makes anew for each line cannot serve the lines before."""
     old, _ = compat.assigned_action(keys)
-    if old is not None and set(actions.line_names(old)) - {line.name}:
+    if old is not None and set(speech_action.line_names(old)) - {line.name}:
         warnings.append(
             f'This model makes its shapes anew for each line: the Action "{old.name}" with the '
             "lines before was put aside. Use a copy of the head for each line."
@@ -210,7 +210,7 @@ def _make_room(keys: Key, names: list[str], weights: Floats, undo: ExitStack,
         if high[column] > block.slider_max:
             block.slider_max = min(VALUE_LIMIT, math.ceil(high[column]))
         block.value = 0.0  # 5.0 and later make it 1
-        if block.mute or actions.value_path(name) in driven:
+        if block.mute or speech_action.value_path(name) in driven:
             silent.append(name)
     if silent:
         warnings.append(

@@ -30,12 +30,12 @@ THIRD_PARTY = {
 
 # The add-on's modules that run without Blender.
 WITHOUT_BPY = {
-    "protocol", "motion", "backend_setup", "backend_process", "rig_mapping", "face_point_fit",
+    "protocol", "motion", "backend_env", "backend_process", "rig_mapping", "face_point_fit",
 }  # fmt: skip
 # What the user sees draws and names operators; it computes nothing.
 DRAWING = {"panels", "properties"}
 WORKING = {
-    "scene_inputs", "shape_keys", "backend_setup", "backend_process", "rig_mapping",
+    "scene_inputs", "shape_keys", "backend_env", "backend_process", "rig_mapping",
     "style_library",
 }  # fmt: skip
 

@@ -75,7 +75,7 @@ def fresh_file(addon):
     # not read_factory_settings: that would unload the extension
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     yield
-    addon.jobs.release_backend(grace_seconds=0)
+    addon.backend_job.release_backend(grace_seconds=0)
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def test_interrupt_stops_the_job_and_the_backend(run, addon, fake_backend, sound
     status, errors = run("--audio", sound_file)
     assert status == INTERRUPTED
     assert "interrupted" in errors[-1]
-    assert addon.jobs._Warm.process is None
+    assert addon.backend_job._Warm.process is None
     assert not (tmp_path / "out.blend").exists()
     assert signal.getsignal(signal.SIGINT) is not addon.command._interrupt
 
@@ -179,7 +179,7 @@ def test_object_as_style_is_read_as_exemplar(run, addon, sound_file, head, monke
     bpy.ops.ptalker.generate('EXEC_DEFAULT')
     seen = []
     monkeypatch.setattr(
-        addon.generation,
+        addon.lip_sync_job,
         "write_exemplar",
         lambda path, exemplar: seen.append(exemplar) or np.savez(path, a=1),
     )

@@ -52,7 +52,7 @@ def fresh_file(addon):
 @pytest.fixture(scope="module", autouse=True)
 def stop_at_the_end(addon):
     yield
-    addon.jobs.release_backend()
+    addon.backend_job.release_backend()
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def check_evaluated(obj, motion, first_frame, evaluated, scale=1.0):
 def test_demo_head_speaks_as_the_backend_computed(demo, addon, motions, evaluated, fps, base):
     render = bpy.context.scene.render
     render.fps, render.fps_base = fps, base
-    assert addon.readiness.missing(bpy.context) == ""
+    assert addon.poll_checks.missing(bpy.context) == ""
     assert generate() == {'FINISHED'}
     motion = motions[-1]
     assert "jawOpen" in motion.names

@@ -34,7 +34,7 @@ def test_no_backend_yet(head, snapshot, monkeypatch):
 
 def test_button_names_the_one_thing_that_is_missing(fake_backend, head, addon, monkeypatch):
     def reason():
-        return addon.readiness.missing(bpy.context)
+        return addon.poll_checks.missing(bpy.context)
 
     assert reason() == ""
     head.ptalker.sound_file = ""
@@ -49,27 +49,27 @@ def test_button_names_the_one_thing_that_is_missing(fake_backend, head, addon, m
 
 def test_python_in_the_environment_does_not_exist(head, addon, monkeypatch):
     monkeypatch.setenv("PTALKER_BACKEND_PYTHON", os.devnull + "-python")
-    assert "does not exist" in addon.readiness.missing(bpy.context)
+    assert "does not exist" in addon.poll_checks.missing(bpy.context)
 
 
 def test_no_head_is_selected(fake_backend, snapshot, addon):
-    assert addon.readiness.missing(bpy.context) == "Select the head to animate."
+    assert addon.poll_checks.missing(bpy.context) == "Select the head to animate."
     camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     bpy.context.collection.objects.link(camera)
     bpy.context.view_layer.objects.active = camera
-    assert "not a mesh" in addon.readiness.missing(bpy.context)
+    assert "not a mesh" in addon.poll_checks.missing(bpy.context)
 
 
 def test_head_in_edit_mode(fake_backend, head, addon):
     bpy.ops.object.mode_set(mode='EDIT')
-    assert "Leave Edit Mode" in addon.readiness.missing(bpy.context)
+    assert "Leave Edit Mode" in addon.poll_checks.missing(bpy.context)
     bpy.ops.object.mode_set(mode='OBJECT')
-    assert addon.readiness.missing(bpy.context) == ""
+    assert addon.poll_checks.missing(bpy.context) == ""
 
 
 def test_unknown_head_is_told_before_the_click(head, addon, monkeypatch):
     def advice():
-        return addon.readiness.advice(bpy.context)
+        return addon.poll_checks.advice(bpy.context)
 
     names = addon.face_points.names(addon.paths.backend_root())
     assert 'does not know "Head" (60 vertices)' in advice()
@@ -89,7 +89,7 @@ def test_unknown_head_is_told_before_the_click(head, addon, monkeypatch):
 def test_absolute_shape_keys(fake_backend, head, addon):
     head.shape_key_add(name="Basis")
     head.data.shape_keys.use_relative = False
-    assert "Relative" in addon.readiness.missing(bpy.context)
+    assert "Relative" in addon.poll_checks.missing(bpy.context)
 
 
 def test_linked_head(fake_backend, head, addon, tmp_path):
@@ -100,20 +100,20 @@ def test_linked_head(fake_backend, head, addon, tmp_path):
     linked = to.objects[0]
     bpy.context.collection.objects.link(linked)
     bpy.context.view_layer.objects.active = linked
-    assert "Make it local" in addon.readiness.missing(bpy.context)
+    assert "Make it local" in addon.poll_checks.missing(bpy.context)
 
 
 def test_sound_file_is_missing(fake_backend, head, addon, tmp_path):
     head.ptalker.sound_file = str(tmp_path / "gone.wav")
-    assert "does not exist" in addon.readiness.missing(bpy.context)
+    assert "does not exist" in addon.poll_checks.missing(bpy.context)
 
 
 def test_words_were_promised_but_not_given(fake_backend, head, addon):
     head.ptalker.listen = 'TEXT'
-    assert "Type the spoken words" in addon.readiness.missing(bpy.context)
+    assert "Type the spoken words" in addon.poll_checks.missing(bpy.context)
     head.ptalker.text_block = bpy.data.texts.new("Speech")
     head.ptalker.text_block.write("Hello")
-    assert addon.readiness.missing(bpy.context) == ""
+    assert addon.poll_checks.missing(bpy.context) == ""
 
 
 def test_error_of_the_backend_is_shown_as_it_is(fake_backend, head, snapshot):
@@ -140,7 +140,7 @@ def test_backend_is_killed_by_the_system(fake_backend, head, snapshot, addon):
     job = start(addon)
     before = snapshot()
     poll_until(lambda: job.fraction is not None, job)
-    os.kill(addon.jobs._Warm.process.hello.pid, 9)
+    os.kill(addon.backend_job._Warm.process.hello.pid, 9)
     poll_until(lambda: job.outcome is not None, job)
     outcome = addon.job_runner._finish()
     assert outcome.kind == 'FAILED'
@@ -185,7 +185,7 @@ def start(addon):
     context = bpy.context
     obj = context.active_object
     inputs = addon.scene_inputs.collect(context, obj, addon.operators.choices_of(context, obj))
-    job = addon.generation.generate_job(inputs, addon.preferences.read(context))
+    job = addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
     addon.job_runner._begin(job)
     return job
 
@@ -199,7 +199,7 @@ def poll_until(condition, job, seconds=10):
 
 @pytest.mark.parametrize("mode", ["slow", "stubborn", "hang"])
 def test_cancel_leaves_the_scene_as_it_was(fake_backend, head, snapshot, addon, mode, monkeypatch):
-    monkeypatch.setattr(addon.jobs, "CANCEL_SECONDS", 0.5)
+    monkeypatch.setattr(addon.backend_job, "CANCEL_SECONDS", 0.5)
     fake_backend(mode)
     before = snapshot()
     job = start(addon)
@@ -217,9 +217,9 @@ def test_cancel_leaves_the_scene_as_it_was(fake_backend, head, snapshot, addon, 
 def test_second_job_is_refused_while_one_runs(fake_backend, head, addon):
     fake_backend("slow")
     start(addon)
-    assert addon.readiness.missing(bpy.context) == "A job is running."
+    assert addon.poll_checks.missing(bpy.context) == "A job is running."
     addon.job_runner._abandon()
-    assert addon.readiness.missing(bpy.context) == ""
+    assert addon.poll_checks.missing(bpy.context) == ""
 
 
 def test_loading_a_file_ends_the_job(fake_backend, head, addon):
@@ -281,8 +281,8 @@ def test_failure_while_writing_takes_everything_back(
             raise addon.protocol.UserError("The disk is full.")
         return replace_keys(*args, **options)
 
-    replace_keys = addon.actions._replace_keys
-    monkeypatch.setattr(addon.actions, "_replace_keys", fail)
+    replace_keys = addon.speech_action._replace_keys
+    monkeypatch.setattr(addon.speech_action, "_replace_keys", fail)
     expect_failure(snapshot, "The disk is full.")
     assert snapshot() == before
 
@@ -293,7 +293,7 @@ def test_failure_on_a_head_without_keys_leaves_none(
     def fail(*_args, **_options):
         raise addon.protocol.UserError("The disk is full.")
 
-    monkeypatch.setattr(addon.actions, "_replace_keys", fail)
+    monkeypatch.setattr(addon.speech_action, "_replace_keys", fail)
     expect_failure(snapshot, "The disk is full.")
     assert head.data.shape_keys is None
 
@@ -302,7 +302,7 @@ def test_exemplar_that_does_not_move(fake_backend, head, addon, snapshot):
     other = bpy.data.objects.new("Other", head.data.copy())
     bpy.context.collection.objects.link(other)
     head.ptalker.style_source = 'EXEMPLAR'
-    assert "Choose an animated head" in addon.readiness.missing(bpy.context)
+    assert "Choose an animated head" in addon.poll_checks.missing(bpy.context)
     head.ptalker.exemplar = other
     expect_failure(snapshot, "does not move")
 

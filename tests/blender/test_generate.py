@@ -181,9 +181,9 @@ def test_job_folder_is_deleted(fake_backend, head, addon):
 
 def test_backend_stays_warm_between_runs(fake_backend, head, addon):
     generate()
-    first = addon.jobs._Warm.process
+    first = addon.backend_job._Warm.process
     generate()
-    assert addon.jobs._Warm.process is first
+    assert addon.backend_job._Warm.process is first
     assert first.is_running
 
 
@@ -200,7 +200,7 @@ def test_disabling_ends_the_backend(fake_backend, head, addon):
     import addon_utils
 
     generate()
-    process = addon.jobs._Warm.process
+    process = addon.backend_job._Warm.process
     addon_utils.disable("bl_ext.user_default.ptalker")
     assert not process.is_running
     addon_utils.enable("bl_ext.user_default.ptalker")

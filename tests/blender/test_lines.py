@@ -56,14 +56,14 @@ def test_second_line_leaves_the_first_with_the_mouth_at_rest_between(say, head, 
     assert np.abs(evaluated(head, 30) - rest).max() > 1e-3
     assert both != first
     assert first.use_fake_user
-    assert addon.actions.line_names(both) == ["one", "two"]
+    assert addon.speech_action.line_names(both) == ["one", "two"]
     assert "beside 1 other line" in bpy.context.window_manager.ptalker.result_text
 
 
 def test_lines_may_come_in_any_order(say, head, addon):
     for name, frame in (("three", 200), ("one", 10), ("two", 100)):
         action = say(name, frame)
-    assert addon.actions.line_names(action) == ["one", "two", "three"]
+    assert addon.speech_action.line_names(action) == ["one", "two", "three"]
     assert spoken(10) | spoken(100) | spoken(200) <= set(keyed(head, addon))
 
 
@@ -99,7 +99,7 @@ def test_line_that_was_moved_leaves_nothing_where_it_was(say, head, addon):
     say("two", 100)
     action = say("two", 300)
     assert set(keyed(head, addon)) == spoken(10) | spoken(300) | {5, 62, 295, 352}
-    assert addon.actions.line_names(action) == ["one", "two"]
+    assert addon.speech_action.line_names(action) == ["one", "two"]
 
 
 def test_line_over_a_part_of_another_cuts_it(say, head, addon):
@@ -125,7 +125,7 @@ def test_other_take_at_the_same_place_leaves_nothing_of_the_first(say, head, add
     monkeypatch.setattr(addon.motion, "load", shorter)
     action = say("take two", 10)
     assert sorted(keyed(head, addon)) == [5, *range(10, 30), 34]
-    assert addon.actions.line_names(action) == ["take two"]
+    assert addon.speech_action.line_names(action) == ["take two"]
 
 
 def test_curves_of_the_artist_in_the_action_stay(say, head, addon):
@@ -168,7 +168,7 @@ def test_failure_of_the_second_line_leaves_the_first(say, head, addon, snapshot,
     def fail(*_args, **_options):
         raise addon.protocol.UserError("The disk is full.")
 
-    monkeypatch.setattr(addon.actions, "_store_lines", fail)
+    monkeypatch.setattr(addon.speech_action, "_store_lines", fail)
     with pytest.raises(RuntimeError, match="The disk is full"):
         say("two", 100)
     assert (snapshot(), keyed(head, addon)) == before

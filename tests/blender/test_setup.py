@@ -18,7 +18,7 @@ def user_dir(addon, tmp_path, monkeypatch):
 
 def steps_of(addon, *codes):
     return [
-        addon.backend_setup.Step(f"Step {number}", (sys.executable, "-I", "-c", code), 0.4)
+        addon.backend_env.Step(f"Step {number}", (sys.executable, "-I", "-c", code), 0.4)
         for number, code in enumerate(codes)
     ]
 
@@ -36,7 +36,7 @@ def test_without_online_access_it_says_what_to_switch_on(addon, user_dir):
 
 
 def test_setup_makes_the_backend_ready(addon, user_dir, monkeypatch):
-    python = addon.backend_setup.python_of(user_dir)
+    python = addon.backend_env.python_of(user_dir)
     make = (
         f"import pathlib; p = pathlib.Path({str(python)!r}); "
         "p.parent.mkdir(parents=True); p.touch()"
@@ -44,13 +44,13 @@ def test_setup_makes_the_backend_ready(addon, user_dir, monkeypatch):
     steps = steps_of(addon, make, "print('PTALKER {\"packages\": {\"torch\": \"9.9\"}}')")
     monkeypatch.setattr(addon.setup_operators.PTALKER_OT_setup_backend, "steps",
                         lambda _self, _context: steps)  # fmt: skip
-    assert addon.readiness.needs_setup(bpy.context)
+    assert addon.poll_checks.needs_setup(bpy.context)
     assert bpy.ops.ptalker.setup_backend('EXEC_DEFAULT') == {'FINISHED'}
-    assert not addon.readiness.needs_setup(bpy.context)
+    assert not addon.poll_checks.needs_setup(bpy.context)
     assert bpy.context.window_manager.ptalker.result_text == "The backend is ready (PyTorch 9.9)."
     assert addon.paths.backend_command("")[1:] == ["-m", "backend", "serve"]
     assert bpy.ops.ptalker.remove_backend('EXEC_DEFAULT') == {'FINISHED'}
-    assert addon.readiness.needs_setup(bpy.context)
+    assert addon.poll_checks.needs_setup(bpy.context)
 
 
 def test_setup_that_fails_is_reported(addon, user_dir, monkeypatch):

@@ -142,7 +142,7 @@ def test_strip_in_a_meta_strip_is_cut_by_it(addon, head, strip, sound_file):
 
 def test_generate_from_the_strip(fake_backend, addon, head, strip):
     head.ptalker.sound_source = 'STRIP'
-    assert addon.readiness.missing(bpy.context) == ""
+    assert addon.poll_checks.missing(bpy.context) == ""
     assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
     action = head.data.shape_keys.animation_data.action
     assert action.name == "Speech"

@@ -19,8 +19,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Final
 
+from .backend_env import MAX_PYTHON, MIN_PYTHON, SIZES_GB, Step, record_path, requirements_hash
 from .backend_process import child_env, creation_flags
-from .backend_setup import MAX_PYTHON, MIN_PYTHON, SIZES_GB, Step, record_path, requirements_hash
 
 _SIZE: Final = re.compile(r"\(([\d.]+) (kB|MB|GB)\)")
 _UNITS: Final = {"kB": 1e3, "MB": 1e6, "GB": 1e9}

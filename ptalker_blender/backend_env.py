@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backend's environment: whether it is ready, what a setup would bring, and its steps.
 
-``backend_install.py`` carries the steps out.
+``env_installer.py`` carries the steps out.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ptalker_blender import backend_install, backend_setup
-from ptalker_blender.backend_install import Setup
-from ptalker_blender.backend_setup import Plan, Step
+from ptalker_blender import backend_env, env_installer
+from ptalker_blender.backend_env import Plan, Step
+from ptalker_blender.env_installer import Setup
 from ptalker_blender.protocol import UserError
 
 CHECK = (
@@ -66,14 +66,14 @@ def python_step(title, code, **values):
 
 
 def status(plan):
-    return backend_setup.read_status(plan.user_dir, plan.requirements)
+    return backend_env.read_status(plan.user_dir, plan.requirements)
 
 
 @pytest.mark.slow
 def test_setup_from_a_folder_of_wheels_repeat_and_remove(plan, monkeypatch):
-    monkeypatch.setattr(backend_setup, "_CHECK", CHECK)
+    monkeypatch.setattr(backend_env, "_CHECK", CHECK)
     assert status(plan).state == 'MISSING'
-    setup = begin(plan, backend_setup.setup_steps(plan))
+    setup = begin(plan, backend_env.setup_steps(plan))
     fractions = finish(setup)
     assert setup.error == ""
     assert fractions == sorted(fractions)
@@ -84,7 +84,7 @@ def test_setup_from_a_folder_of_wheels_repeat_and_remove(plan, monkeypatch):
     assert not (plan.user_dir / "pip-temp").exists()
     assert "Successfully installed tiny" in (plan.user_dir / "setup.log").read_text()
 
-    again = begin(plan, backend_setup.setup_steps(plan))
+    again = begin(plan, backend_env.setup_steps(plan))
     finish(again)
     assert status(plan).state == 'READY'
 
@@ -92,11 +92,11 @@ def test_setup_from_a_folder_of_wheels_repeat_and_remove(plan, monkeypatch):
     assert status(plan).state == 'OUTDATED'
     assert "Repair" in status(plan).text
 
-    backend_setup.python_of(plan.user_dir).unlink()
+    backend_env.python_of(plan.user_dir).unlink()
     assert status(plan).state == 'BROKEN'
 
     (plan.user_dir / "styles").mkdir()
-    backend_setup.remove(plan.user_dir).join(60)
+    backend_env.remove(plan.user_dir).join(60)
     assert status(plan).state == 'MISSING'
     assert not list(plan.user_dir.glob("backend-env*"))
     assert (plan.user_dir / "styles").exists()
@@ -105,7 +105,7 @@ def test_setup_from_a_folder_of_wheels_repeat_and_remove(plan, monkeypatch):
 def test_cancel_ends_the_step_and_says_unfinished(plan):
     setup = begin(plan, [python_step("A", "import time; time.sleep(60)"), python_step("B", "")])
     setup.poll()
-    backend_setup.venv_dir(plan.user_dir).mkdir()
+    backend_env.venv_dir(plan.user_dir).mkdir()
     setup.cancel()
     began = time.monotonic()
     finish(setup)
@@ -134,12 +134,12 @@ def test_server_of_pytorch_that_does_not_answer_is_replaced(plan):
 
 @pytest.mark.slow
 def test_recogniser_that_cannot_be_had_is_done_without(plan, monkeypatch):
-    monkeypatch.setattr(backend_setup, "_CHECK", CHECK)
-    before = backend_setup.requirements_hash(plan.requirements)
+    monkeypatch.setattr(backend_env, "_CHECK", CHECK)
+    before = backend_env.requirements_hash(plan.requirements)
     optional = plan.requirements.with_name("requirements-words.txt")
     optional.write_text("for-newer-systems-only==1.0\n")
-    assert backend_setup.requirements_hash(plan.requirements) != before
-    setup = begin(plan, backend_setup.setup_steps(plan))
+    assert backend_env.requirements_hash(plan.requirements) != before
+    setup = begin(plan, backend_env.setup_steps(plan))
     fractions = finish(setup)
     assert setup.error == ""
     assert fractions == sorted(fractions)
@@ -149,7 +149,7 @@ def test_recogniser_that_cannot_be_had_is_done_without(plan, monkeypatch):
 
     optional.write_text("tiny-package==1.0\n")
     assert status(plan).state == 'OUTDATED'
-    setup = begin(plan, backend_setup.setup_steps(plan))
+    setup = begin(plan, backend_env.setup_steps(plan))
     finish(setup)
     assert status(plan).state == 'READY'
     assert "left to PocketSphinx" not in (plan.user_dir / "setup.log").read_text()
@@ -166,7 +166,7 @@ def test_recogniser_that_cannot_be_had_is_done_without(plan, monkeypatch):
     ],
 )
 def test_errors_of_pip_become_one_sentence(line, part):
-    assert part in backend_install._explain([line], code=1, title="Installing")
+    assert part in env_installer._explain([line], code=1, title="Installing")
 
 
 def test_downloads_move_the_progress(plan):
@@ -181,7 +181,7 @@ def test_downloads_move_the_progress(plan):
 
 
 def test_check_alone_keeps_the_record(plan):
-    record = backend_setup.record_path(plan.user_dir)
+    record = backend_env.record_path(plan.user_dir)
     record.write_text("{}")
     setup = begin(plan, [python_step("Checking", "raise SystemExit(3)")])
     finish(setup)
@@ -190,36 +190,36 @@ def test_check_alone_keeps_the_record(plan):
 
 
 def test_plan_without_room_is_refused(plan, monkeypatch):
-    monkeypatch.setattr(backend_setup, "free_gb", lambda _folder: 0.3)
+    monkeypatch.setattr(backend_env, "free_gb", lambda _folder: 0.3)
     with pytest.raises(UserError, match=r"only 0\.3 GB are free"):
-        backend_setup.check_plan(plan)
+        backend_env.check_plan(plan)
 
 
 def test_plan_without_wheels_is_refused(plan):
     next(plan.wheels.glob("*.whl")).unlink()
     with pytest.raises(UserError, match="no wheels"):
-        backend_setup.check_plan(plan)
+        backend_env.check_plan(plan)
 
 
 def test_build_of_torch_follows_the_computer(monkeypatch):
-    monkeypatch.setattr(backend_setup.shutil, "which", lambda _name: "/bin/nvidia-smi")
-    monkeypatch.setattr(backend_setup.sys, "platform", "linux")
-    assert backend_setup.choose_build('AUTO') == 'CUDA'
-    assert backend_setup.choose_build('CPU') == 'CPU'
-    monkeypatch.setattr(backend_setup.sys, "platform", "darwin")
-    assert backend_setup.choose_build('CUDA') == 'CPU'
-    assert backend_setup.torch_index('CPU', "linux").endswith("/cpu")
-    assert backend_setup.torch_index('CUDA', "linux") == ""
-    assert "/cu" in backend_setup.torch_index('CUDA', "win32")
-    assert backend_setup.torch_index('CPU', "darwin") == ""
+    monkeypatch.setattr(backend_env.shutil, "which", lambda _name: "/bin/nvidia-smi")
+    monkeypatch.setattr(backend_env.sys, "platform", "linux")
+    assert backend_env.choose_build('AUTO') == 'CUDA'
+    assert backend_env.choose_build('CPU') == 'CPU'
+    monkeypatch.setattr(backend_env.sys, "platform", "darwin")
+    assert backend_env.choose_build('CUDA') == 'CPU'
+    assert backend_env.torch_index('CPU', "linux").endswith("/cpu")
+    assert backend_env.torch_index('CUDA', "linux") == ""
+    assert "/cu" in backend_env.torch_index('CUDA', "win32")
+    assert backend_env.torch_index('CPU', "darwin") == ""
 
 
 def test_torch_comes_first_and_exactly_as_pinned(plan, monkeypatch):
     root = Path(__file__).resolve().parents[2]
     download = Plan(user_dir=plan.user_dir, requirements=root / "backend" / "requirements.txt",
                     base_python=plan.base_python, build='CPU')  # fmt: skip
-    monkeypatch.setattr(backend_setup, "torch_index", lambda _build: "https://example.org/cpu")
-    steps = backend_setup.setup_steps(download)
+    monkeypatch.setattr(backend_env, "torch_index", lambda _build: "https://example.org/cpu")
+    steps = backend_env.setup_steps(download)
     assert [step.title for step in steps] == [
         "Making the environment", "Installing PyTorch", "Installing packages",
         "Installing the recogniser", "Checking",
@@ -231,7 +231,7 @@ def test_torch_comes_first_and_exactly_as_pinned(plan, monkeypatch):
 
 
 def test_description_says_size_place_and_room(plan):
-    text = " ".join(backend_setup.describe(plan))
+    text = " ".join(backend_env.describe(plan))
     assert str(plan.user_dir) in text
     assert "GB" in text
     assert "free" in text
@@ -240,7 +240,7 @@ def test_description_says_size_place_and_room(plan):
 def test_check_imports_only_what_is_required_everywhere():
     root = Path(__file__).resolve().parents[2]
     requirements = (root / "backend" / "requirements.txt").read_text().replace("-", "_")
-    tree = ast.parse(backend_setup._CHECK)
+    tree = ast.parse(backend_env._CHECK)
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
              for alias in node.names} - {"importlib.metadata", "json", "platform"}  # fmt: skip
     assert "torch" in names

@@ -11,8 +11,8 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import actions, jobs, motion, paths, rig_mapping, scene_inputs, shape_keys
-from .jobs import BackendJob, Outcome
+from . import backend_job, motion, paths, rig_mapping, scene_inputs, shape_keys, speech_action
+from .backend_job import BackendJob, Outcome
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
 from .protocol import GenerateRequest, Result, StyleRequest, UserError
@@ -36,7 +36,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         UserError: There is no backend, or the job's files cannot be written.
     """
     command = paths.backend_command(settings.ready_python)
-    folder = jobs.new_job_folder()
+    folder = backend_job.new_job_folder()
     choices = inputs.choices
     try:
         _write_head(folder / "template.npz", inputs.head)
@@ -104,7 +104,7 @@ def style_job(
         UserError: There is no backend.
     """
     command = paths.backend_command(settings.ready_python)
-    folder = jobs.new_job_folder()
+    folder = backend_job.new_job_folder()
     write_exemplar(folder / "exemplar.npz", exemplar)
     request = StyleRequest(
         job=folder.name,
@@ -132,7 +132,7 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     if problem := scene_inputs.head_problem(obj):
         raise UserError(f"{problem} Then generate again.")
     keyed = _keyed(obj, found, inputs.choices.key_target)
-    line = actions.Line(_line_name(inputs), inputs.first_frame, float(inputs.fps))
+    line = speech_action.Line(_line_name(inputs), inputs.first_frame, float(inputs.fps))
     written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
     num_frames = len(keyed.weights)
     last_frame = inputs.first_frame + num_frames - 1
