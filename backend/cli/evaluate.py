@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
             speech=options.speech,
             alignment=options.alignment,
             head=options.head,
-            ways=tuple(options.listen or speech.WAYS),
+            ways=tuple(options.listen or speech.RECOGNITION_MODES),
             styles=options.styles,
             out=options.out,
             device=options.device,

@@ -28,10 +28,10 @@ from backend.inference.predictor import Style as ModelStyle
 from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech.phones import SILENCE, Phone
-from backend.speech.recognition import Listener
+from backend.speech.recognition import SpeechRecogniser
 
 _log = logging.getLogger(__name__)
-WAYS: Final = ("sound", "words", "text")
+RECOGNITION_MODES: Final = ("sound", "words", "text")
 _CURVES: Final = ("opening_mm", "width_mm", "protrusion_mm")
 _SILENCE_EDGE_SECONDS: Final = 0.15
 _PHONE_OPENING: Final[dict[str, float]] = dict(  # noqa: C408  # 40 pairs of quotes less
@@ -62,7 +62,7 @@ class EvaluateArguments:
     speech: Path
     alignment: str = "alignment.json"
     head: Path | None = None
-    ways: tuple[str, ...] = WAYS
+    ways: tuple[str, ...] = RECOGNITION_MODES
     styles: bool = False
     out: Path | None = None
     device: str = "auto"
@@ -113,7 +113,7 @@ def speech_figures(
     """Figures by way of listening, with the phones alone put into the articulation model beside."""
     figures = {}
     references = [clip.articulated(clip.phones, Style.neutral()) for clip in clips]
-    listener = Listener(1)
+    listener = SpeechRecogniser(1)
     try:
         for way in ways:
             motions = [predicted(predictor, clip, mouth.head, way).weights for clip in clips]

@@ -56,7 +56,7 @@ class SoundPath(nn.Module):
         missing = stacks * encoder.stacking - num_frames
         features = F.pad(features, (0, 0, 0, missing))
         phones = F.pad(phones, (0, missing))
-        phones = encoder.with_own_phones(features, lengths, phones)
+        phones = encoder.self_conditioned_phones(features, lengths, phones)
         heard = encoder(features, lengths, phones=phones, num_frames=num_frames)
         queries = decoder.queries(style, num_frames)
         hidden = decoder(queries, heard.features, heard.mask, style, causal=False)
@@ -119,7 +119,7 @@ def _check(model: PTalker) -> None:
     config = model.config
     if (
         config.shape_kind != "solved"
-        or model.speech_content.hears_waveform
+        or model.speech_content.takes_waveform
         or "parallel" not in config.modes
         or (config.motion_fps, 0.0) != (config.speech.rate_hz, config.speech.offset_seconds)
     ):

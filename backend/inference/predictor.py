@@ -38,8 +38,8 @@ from backend.model.style_inversion import fit_style
 from backend.processes import num_cores
 from backend.speech.moonshine_phones import can_recognise, fill_gaps, sound_alone
 from backend.speech.phones import phone_frames
-from backend.speech.recognition import Listener, ListeningCancelledError
-from backend.speech.transcript import Heard
+from backend.speech.recognition import ListeningCancelledError, SpeechRecogniser
+from backend.speech.transcript import Transcript
 from backend.stages import Stage
 
 NEUTRAL: Final = "neutral"
@@ -83,7 +83,7 @@ class Predictor:
             self._model = checkpoint.load(folder, self.device)
         self._model.eval()
         self.fingerprint = _fingerprint(folder / "model.safetensors")
-        self._listener = Listener(workers=listeners or max(2, num_cores()))
+        self._listener = SpeechRecogniser(workers=listeners or max(2, num_cores()))
         self.gatherer: Gatherer | None = None
         self._presets = read_presets(folder / "styles.json")
         self._shapes = HeadShapes(self._model)
@@ -300,11 +300,11 @@ class Predictor:
         text: str,
         progress: ProgressCall,
         is_cancelled: Callable[[], bool],
-    ) -> Heard:
+    ) -> Transcript:
         """Words and phones as asked for; nothing by a model that knows no phones."""
         if self._model.config.num_phone_ids == 1:
             is_odd = listen == "words" or (listen != "sound" and bool(text.strip()))
-            return Heard((), (), (_WORDLESS,) if is_odd else (), "sound")
+            return Transcript((), (), (_WORDLESS,) if is_odd else (), "sound")
 
         def report(done: float, total: float) -> None:
             progress(Stage.RECOGNISING_WORDS, done, total, "s")
@@ -312,7 +312,7 @@ class Predictor:
         log_posteriors = None
         if self._model.config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
             with memory_errors(), self._interruptible(is_cancelled):
-                known = self._model.speech_content.hear_phones(speech.to(self.device))
+                known = self._model.speech_content.phone_log_posteriors(speech.to(self.device))
                 log_posteriors = known[0].float().cpu().numpy()
         try:
             if listen == "sound":
@@ -354,7 +354,7 @@ class Predictor:
     def _generate(
         self,
         speech: torch.Tensor,
-        told: Heard,
+        told: Transcript,
         num_rows: int,
         *,
         code: torch.Tensor,

@@ -62,8 +62,8 @@ class SpeechContentEncoder(nn.Module):
         self.fps = config.motion_fps
         self.rate_hz = speech.rate_hz
         self.offset_seconds = speech.offset_seconds
-        self.hears_waveform = speech.kind == "hubert"
-        self.reach = 0 if self.hears_waveform else conformer_reach(speech)
+        self.takes_waveform = speech.kind == "hubert"
+        self.reach = 0 if self.takes_waveform else conformer_reach(speech)
         self.encoder = build_speech_encoder(speech)
         self.stacking = speech.stacking
         self.unstack: nn.Module = nn.Identity()
@@ -115,7 +115,7 @@ class SpeechContentEncoder(nn.Module):
         """
         with torch.set_grad_enabled(trains_encoder and torch.is_grad_enabled()):
             prepared = self.prepare(speech, lengths)
-            hidden, mask = self.hear(prepared, lengths, phones)
+            hidden, mask = self.encode(prepared, lengths, phones)
             phone_logits = self.phones(hidden)
         if num_frames is None:
             num_frames = max(1, round(hidden.shape[1] * self.fps / self.rate_hz))
@@ -164,26 +164,28 @@ class SpeechContentEncoder(nn.Module):
         recognised = self.phone_embedding.weight[1 : self.num_phones + 1]
         self.phone_embedding.weight[1:] = recognised.repeat(3, 1)
 
-    def freeze_ear(self) -> None:
+    def freeze_speech_encoder(self) -> None:
         """Training leaves alone what hears, and goes on to learn what to make of it."""
         for part in (self.encoder, self.unstack, self.phone_embedding, self.phones):
             part.requires_grad_(requires_grad=False)
 
     def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
         """Waveforms at mean 0 and variance 1, as published weights expect; features stay."""
-        if not self.hears_waveform or speech.ndim == 3:
+        if not self.takes_waveform or speech.ndim == 3:
             return speech
         mask = frame_mask(lengths, speech.shape[1])
         return masked_instance_norm(speech.unsqueeze(-1), mask).squeeze(-1)
 
-    def hear(self, speech: Tensor, lengths: Tensor, phones: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, speech: Tensor, lengths: Tensor, phones: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Prepared speech to hidden frames ``(B, S, H)`` on the encoder's clock, and their mask.
 
         In place of waveforms it takes what was heard of them before, ``(B, S, H)``, with lengths in
         frames: a frozen encoder need not hear the same again.
         """
         encoder = self.encoder
-        if self.hears_waveform and speech.ndim == 3:
+        if self.takes_waveform and speech.ndim == 3:
             mask = frame_mask(lengths, speech.shape[1])
             return speech * mask.unsqueeze(-1), mask
         if isinstance(encoder, Wav2Vec2BertModel):
@@ -211,7 +213,7 @@ class SpeechContentEncoder(nn.Module):
         return out * mask.unsqueeze(-1), mask
 
     @torch.no_grad()
-    def hear_phones(self, speech: Tensor, *, chunk_frames: int = 3000) -> Tensor:
+    def phone_log_posteriors(self, speech: Tensor, *, chunk_frames: int = 3000) -> Tensor:
         """What a conformer thinks of each frame before it is told anything, of any length.
 
         Args:
@@ -227,11 +229,11 @@ class SpeechContentEncoder(nn.Module):
             begin = max(0, start - self.reach) // self.stacking * self.stacking
             around = speech[:, begin : end + self.reach]
             lengths = torch.full((len(speech),), around.shape[1], device=speech.device)
-            hidden, _ = self.hear(around, lengths, None)
+            hidden, _ = self.encode(around, lengths, None)
             parts.append(self.phones(hidden[:, start - begin : end - begin]).log_softmax(-1))
         return torch.cat(parts, dim=1)
 
-    def with_own_phones(
+    def self_conditioned_phones(
         self, speech: Tensor, lengths: Tensor, phones: Tensor | None, *, sure: float = _SURE
     ) -> Tensor:
         """What is said, by the encoder's own ear and by what it was told, where it is sure of it.
@@ -253,7 +255,7 @@ class SpeechContentEncoder(nn.Module):
         Returns:
             Ids, 0 where neither knows, shape ``(B, S)``.
         """
-        hidden, _ = self.hear(speech, lengths, None)
+        hidden, _ = self.encode(speech, lengths, None)
         heard = self.phones(hidden).log_softmax(-1)
         if phones is None:
             phones = heard.new_zeros(heard.shape[:2], dtype=torch.int64)

@@ -104,7 +104,7 @@ def _chunks(num_frames: int, chunk_frames: int) -> Iterator[tuple[int, int]]:
 def content_between(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tensor, Tensor]:
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
-    is_waveform = encoder.hears_waveform and sound.speech.ndim == 2
+    is_waveform = encoder.takes_waveform and sound.speech.ndim == 2
     margin = 2 + (_WAVEFORM_REACH if is_waveform else encoder.full_reach)
     hidden_start, hidden_end = (
         (frame / encoder.fps - encoder.offset_seconds) * encoder.rate_hz for frame in (first, last)
@@ -120,8 +120,8 @@ def content_between(model: PTalker, sound: Sound, first: int, last: int) -> tupl
         lengths = lengths.clamp(min=window)  # a published encoder cannot hear nothing at all
     phones = None if sound.phones is None else sound.phones[:, begin:end]
     if not is_waveform:
-        phones = encoder.with_own_phones(speech, lengths, phones)
-    hidden, mask = encoder.hear(speech, lengths, phones)
+        phones = encoder.self_conditioned_phones(speech, lengths, phones)
+    hidden, mask = encoder.encode(speech, lengths, phones)
     return encoder.to_motion_clock(
         encoder.content_of(speech, hidden, mask, phones),
         mask,

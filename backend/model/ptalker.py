@@ -52,7 +52,7 @@ class PTalker(nn.Module):
         self.motion_style = MotionStyle(config, self.graph_encoder.width)
         self.lip_reader = LipReader(config) if config.lip_layers else None
         features = config.speech.input_dim
-        if self.speech_content.hears_waveform:
+        if self.speech_content.takes_waveform:
             features = config.speech.hidden_size
         self.speech_style = SpeechStyle(features, config.speech_style_width, config.style_dim)
         speakers = max(1, len(config.speakers))
@@ -183,11 +183,11 @@ class PTalker(nn.Module):
 
     def _speech_style(self, speech: Tensor, lengths: Tensor) -> Style:
         """E_a^s of a clip; an encoder of waveforms lends its ears, untrained by this."""
-        if not self.speech_content.hears_waveform:
+        if not self.speech_content.takes_waveform:
             return self.speech_style(speech, frame_mask(lengths, speech.shape[1]))[0]
         with torch.no_grad():
             prepared = self.speech_content.prepare(speech, lengths)
-            hidden, mask = self.speech_content.hear(prepared, lengths, None)
+            hidden, mask = self.speech_content.encode(prepared, lengths, None)
         return self.speech_style(hidden, mask)[0]
 
     def encode_style(self, motion: Tensor, lengths: Tensor) -> Style:
@@ -201,7 +201,7 @@ class PTalker(nn.Module):
         self, batch: TrainingBatch, heard: SpeechContent, num_frames: int
     ) -> Tensor:
         """What each frame's sound says of the style, on the motion's clock."""
-        features = heard.hidden.detach() if self.speech_content.hears_waveform else batch.speech
+        features = heard.hidden.detach() if self.speech_content.takes_waveform else batch.speech
         frames = self.speech_style(features, heard.hidden_mask)[1]
         return self.speech_content.to_motion_clock(frames, heard.hidden_mask, num_frames)[0]
 

@@ -64,7 +64,7 @@ def _with_more(model: PTalker, config: ModelConfig) -> PTalker:
 
 
 @torch.no_grad()
-def with_deeper_ear(model: PTalker, config: ModelConfig) -> PTalker:
+def with_deeper_speech_encoder(model: PTalker, config: ModelConfig) -> PTalker:
     """The same function with more layers (Net2Net, Chen et al. 2016; here with silent branches).
 
     The new layers are spread evenly. Each is a copy of the one before it whose branches add

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which phones are spoken, of sound alone: no words, no lexicon, no language model.
 
-A head that was trained on the features of ``frozen_ear.py`` hears beside the model's own ear. It
+A head that was trained on the features of ``moonshine_encoder.py`` hears beside the model's
+own speech encoder. It
 was trained on the same speech as that, but its encoder knows voices that the ear has never heard;
 the ear knows noises and synthesised voices better. The sum of what both think decides.
 """
@@ -23,7 +24,7 @@ from backend.errors import Cancelled
 from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import PHONES, Phone
-from backend.speech.transcript import Heard
+from backend.speech.transcript import Transcript
 from backend.speech.viterbi import most_likely_phones
 
 _OWN_SHARE: Final = 0.5
@@ -35,7 +36,7 @@ def can_recognise() -> bool:
     return bundled.PHONE_HEAD.exists() and moonshine_encoder.is_installed()
 
 
-def sound_alone(samples: NDArray[np.float32], *warnings: str) -> Heard:
+def sound_alone(samples: NDArray[np.float32], *warnings: str) -> Transcript:
     """Nothing heard yet: no words, and all of the sound a gap.
 
     Args:
@@ -44,16 +45,16 @@ def sound_alone(samples: NDArray[np.float32], *warnings: str) -> Heard:
     """
     sound = prepare_sound(samples)
     gaps = () if sound is None else tuple(cut_at_pauses(sound))
-    return Heard((), (), warnings, "sound", gaps=gaps)
+    return Transcript((), (), warnings, "sound", gaps=gaps)
 
 
 def fill_gaps(
     samples: NDArray[np.float32],
-    heard: Heard,
+    heard: Transcript,
     own_log_posteriors: NDArray[np.floating] | None,
     progress: Callable[[float, float, str], None],
     is_cancelled: Callable[[], bool],
-) -> Heard:
+) -> Transcript:
     """Recognises phones where there are no words.
 
     Args:

@@ -29,7 +29,7 @@ from backend.speech.pronunciation import pronounce
 from backend.speech.transcript import Piece, Word
 
 _FRAMES_PER_SECOND = 100
-_EAR_SEARCH = {
+_HYBRID_SEARCH = {
     "lw": 2.0,
     "wip": 10.0,
     "beam": 1e-30,
@@ -100,8 +100,8 @@ def _decoder() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _ear_decoder() -> Any:
-    return _new_ear_decoder(**_EAR_SEARCH)
+def _hybrid_decoder() -> Any:
+    return _new_hybrid_decoder(**_HYBRID_SEARCH)
 
 
 @lru_cache(maxsize=1)
@@ -110,12 +110,12 @@ def _aligner() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _ear_aligner() -> Any:
+def _hybrid_aligner() -> Any:
     # Pauses are likelier than by default, or short ones go to the phones beside them.
-    return _new_ear_decoder(lm=None, silprob=0.2, beam=1e-200, pbeam=1e-200, wbeam=1e-200)
+    return _new_hybrid_decoder(lm=None, silprob=0.2, beam=1e-200, pbeam=1e-200, wbeam=1e-200)
 
 
-def _new_ear_decoder(**settings: Any) -> Any:
+def _new_hybrid_decoder(**settings: Any) -> Any:
     pocketsphinx = _pocketsphinx()
     with tempfile.TemporaryDirectory() as folder:
         pocketsphinx_hybrid.write_acoustic_model(Path(folder))
@@ -124,7 +124,7 @@ def _new_ear_decoder(**settings: Any) -> Any:
         )
 
 
-def hear_words(
+def recognise_words(
     samples: NDArray[np.int16], log_posteriors: NDArray[np.floating] | None = None
 ) -> Piece:
     """Recognises English words, then aligns their phones.
@@ -142,18 +142,18 @@ def hear_words(
     Returns:
         Words and phones; empty where nothing could be made of the sound.
     """
-    piece = _hear_by_itself(samples)
+    piece = _recognise_alone(samples)
     if log_posteriors is None:
         return piece
     goodness = _goodness(piece.phones, log_posteriors)
     if goodness >= _AS_GOOD:  # nothing can be so much better
         return replace(piece, is_sure=True)
-    by_ear = hear_words_by_ear(log_posteriors)
+    by_ear = recognise_words_hybrid(log_posteriors)
     best = _goodness(by_ear.phones, log_posteriors) if by_ear.is_sure else 0.0
     return replace(piece, is_sure=True) if goodness >= max(_AGREES, _AS_GOOD * best) else by_ear
 
 
-def _hear_by_itself(samples: NDArray[np.int16]) -> Piece:
+def _recognise_alone(samples: NDArray[np.int16]) -> Piece:
     decoder = _decoder()
     decoder.activate_search()
     feed = partial(decoder.process_raw, samples.astype("<i2").tobytes(), full_utt=True)
@@ -170,7 +170,7 @@ def _hear_by_itself(samples: NDArray[np.int16]) -> Piece:
         return Piece()
 
 
-def hear_words_by_ear(log_posteriors: NDArray[np.floating]) -> Piece:
+def recognise_words_hybrid(log_posteriors: NDArray[np.floating]) -> Piece:
     """Recognises English words from what a model's ear says, with the ear as acoustic model.
 
     Args:
@@ -180,13 +180,13 @@ def hear_words_by_ear(log_posteriors: NDArray[np.floating]) -> Piece:
         Words and phones; empty where nothing could be made of the sound.
     """
     try:
-        return _by_ear(_ear_decoder(), log_posteriors)
+        return _recognise_hybrid(_hybrid_decoder(), log_posteriors)
     except RuntimeError:
-        _ear_decoder.cache_clear()  # it is left inside an utterance
+        _hybrid_decoder.cache_clear()  # it is left inside an utterance
         return Piece()
 
 
-def _by_ear(decoder: Any, log_posteriors: NDArray[np.floating]) -> Piece:
+def _recognise_hybrid(decoder: Any, log_posteriors: NDArray[np.floating]) -> Piece:
     rate = FEATURE_RATE_HZ
     features = pocketsphinx_hybrid.as_features(log_posteriors)
     _pass(decoder, partial(decoder.process_cep, features.tobytes(), full_utt=True))
@@ -265,21 +265,21 @@ def place_words(
     Args:
         samples: At 16 kHz, at most a minute.
         words: Lower case, as ``letter_to_sound.words_of`` makes them.
-        log_posteriors: What a model's ear says of the samples, as for ``hear_words``.
+        log_posteriors: What a model's ear says of the samples, as for ``recognise_words``.
 
     Returns:
         Words and phones, timed by PocketSphinx or, in noise, by the ear; not sure where the ear
         hears something else. Empty without words.
     """
-    decoder = _ear_aligner()
+    decoder = _hybrid_aligner()
     known, guessed = _known_words(decoder, words)
     if not known:
         return Piece()
     decoder.set_align_text(" ".join(known))
     try:
-        by_ear = _by_ear(decoder, log_posteriors)
+        by_ear = _recognise_hybrid(decoder, log_posteriors)
     except RuntimeError:
-        _ear_aligner.cache_clear()  # it is left inside an utterance
+        _hybrid_aligner.cache_clear()  # it is left inside an utterance
         return Piece()
     goodness = _goodness(by_ear.phones, log_posteriors)
     if len(by_ear.words) != len(known) or goodness < _TOLD_AGREES:

@@ -25,9 +25,9 @@ from backend.audio.segmentation import active_frames, cut_at_pauses, prepare_sou
 from backend.errors import UserError
 from backend.processes import end_with_parent
 from backend.speech import moonshine_words
-from backend.speech.pocketsphinx import align_words, hear_words, place_words
+from backend.speech.pocketsphinx import align_words, place_words, recognise_words
 from backend.speech.pronunciation import words_of
-from backend.speech.transcript import Heard, Piece, joined, judged
+from backend.speech.transcript import Piece, Transcript, joined, judged
 
 _POLL_SECONDS = 0.1
 # Given words that score so much lower than recognised ones, or leave so much unsaid, are wrong.
@@ -46,7 +46,7 @@ class ListeningCancelledError(Exception):
     """The caller's ``is_cancelled`` said so."""
 
 
-class Listener:
+class SpeechRecogniser:
     """Keeps the recogniser's processes between jobs; ``close`` ends them.
 
     Args:
@@ -73,13 +73,13 @@ class Listener:
         *,
         progress: Progress | None = None,
         is_cancelled: Callable[[], bool] | None = None,
-    ) -> Heard:
+    ) -> Transcript:
         """Recognises English words and aligns their phones.
 
         Args:
             samples: At 16 kHz, -1 to 1, any length.
             log_posteriors: Of phones in the whole sound, by a model's ear; see
-                ``recogniser.hear_words``.
+                ``recogniser.recognise_words``.
             progress: Told seconds done and in all.
             is_cancelled: Asked about ten times a second, and once a piece while Moonshine hears.
 
@@ -92,7 +92,7 @@ class Listener:
         """
         sound = prepare_sound(samples)
         if sound is None:
-            return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
+            return Transcript((), (), ("The sound is silent: the face stays at rest.",), "sound")
         cuts = cut_at_pauses(sound)
         pieces = self._hear(sound, cuts, log_posteriors, progress, is_cancelled)
         return _recognised(sound, cuts, pieces)
@@ -105,7 +105,7 @@ class Listener:
         *,
         progress: Progress | None = None,
         is_cancelled: Callable[[], bool] | None = None,
-    ) -> Heard:
+    ) -> Transcript:
         """Finds when the words of a text are spoken.
 
         The words are first recognised too: that tells where long sound may be cut, and whether the
@@ -119,7 +119,7 @@ class Listener:
             is_cancelled: Asked about ten times a second.
 
         Returns:
-            Way ``text``; or what ``recognise`` gives, with a warning, where the text does not fit.
+            Mode ``text``; or what ``recognise`` gives, with a warning, where the text does not fit.
 
         Raises:
             UserError: The text holds no words, PocketSphinx is missing or its process died.
@@ -132,7 +132,7 @@ class Listener:
             )
         sound = prepare_sound(samples)
         if sound is None:
-            return Heard((), (), ("The sound is silent: the face stays at rest.",), "sound")
+            return Transcript((), (), ("The sound is silent: the face stays at rest.",), "sound")
         cuts = cut_at_pauses(sound)
         report = _part(progress, 0.0, _HEARING_SHARE)
         heard = self._hear(sound, cuts, log_posteriors, report, is_cancelled)
@@ -237,7 +237,7 @@ def _one(
     log_posteriors: NDArray[np.float32] | None,
 ) -> Piece:
     if words is None:
-        return hear_words(sound, log_posteriors)
+        return recognise_words(sound, log_posteriors)
     if log_posteriors is None:
         return align_words(sound, words)
     return place_words(sound, words, log_posteriors)
@@ -267,7 +267,7 @@ def _raise_if(is_cancelled: Callable[[], bool] | None) -> None:
 
 def _recognised(
     sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
-) -> Heard:
+) -> Transcript:
     """What can be trusted of recognised words; those of Moonshine count as certain."""
     return replace(judged(sound, cuts, pieces), is_certain=moonshine_words.is_installed())
 

@@ -15,7 +15,7 @@ from backend.speech.phones import (
     Phone,
 )
 
-Way = Literal["sound", "words", "text"]
+RecognitionMode = Literal["sound", "words", "text"]
 # Limits that real English speech of 43 voices (natives and learners, children among them) passed,
 # and music, noise and synthesised speech of other languages mostly did not. Score: -10 to -28
 # against -30 to -53; confidence: 0.26 to 0.84 against 0.03 to 0.39; share of the sound that the
@@ -65,7 +65,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Transcript:
     """What was heard.
 
     Attributes:
@@ -82,14 +82,14 @@ class Heard:
     phones: tuple[Phone, ...]
     words: tuple[Word, ...]
     warnings: tuple[str, ...]
-    way: Way
+    way: RecognitionMode
     is_certain: bool = False
     gaps: tuple[tuple[int, int], ...] = ()
 
 
 def judged(
     sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
-) -> Heard:
+) -> Transcript:
     """Keeps the pieces that can be trusted, and warns of the others.
 
     Args:
@@ -110,7 +110,7 @@ def judged(
     worst = reasons[int(np.argmax(np.where(trusted, -1.0, spoken)))]
     if doubtful > 0.5 * spoken.sum():
         warning = f"No English words could be made out ({worst}): listening to the sound alone."
-        return Heard((), (), (warning,), "sound", gaps=tuple(cuts))
+        return Transcript((), (), (warning,), "sound", gaps=tuple(cuts))
     warning = (
         f"In {doubtful:.0f} s of {spoken.sum():.0f} s no words could be made out ({worst}):"
         " there, listening to the sound alone."
@@ -138,8 +138,11 @@ def _doubt(piece: Piece, active_seconds: float) -> str | None:
 
 
 def joined(
-    cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece], trusted: Sequence[bool], way: Way
-) -> Heard:
+    cuts: Sequence[tuple[int, int]],
+    pieces: Sequence[Piece],
+    trusted: Sequence[bool],
+    way: RecognitionMode,
+) -> Transcript:
     """One answer of the pieces that can be trusted.
 
     Args:
@@ -166,4 +169,4 @@ def joined(
         named = ", ".join(guessed[:8]) + (" and others" if len(guessed) > 8 else "")
         warnings = (f"Not in the lexicon, so pronounced by rule: {named}.",)
     gaps = tuple(cut for cut, good in zip(cuts, trusted, strict=True) if not good)
-    return Heard(tuple(phones), tuple(words), warnings, way, gaps=gaps)
+    return Transcript(tuple(phones), tuple(words), warnings, way, gaps=gaps)

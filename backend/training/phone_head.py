@@ -180,7 +180,7 @@ def head_batch(
         batch_size: Stretches ``B``.
 
     Returns:
-        Features ``(B, T, frozen_ear.WIDTH)``, their lengths ``(B,)`` and the frames' phones
+        Features ``(B, T, WIDTH)``, their lengths ``(B,)`` and the frames' phones
         ``(B, T)``, ``IGNORED`` at padding and where nobody knows.
     """
     rng = np.random.default_rng((seed, 6, number))

@@ -24,7 +24,7 @@ from backend.data.captures.prepared import PreparedSet
 from backend.data.captures.prepared import Sequence as Clip
 from backend.model.batch import TrainingBatch
 
-Ear = Callable[[NDArray[np.float32]], dict[str, NDArray[np.generic]]]
+EncodeSpeech = Callable[[NDArray[np.float32]], dict[str, NDArray[np.generic]]]
 """From samples at 16 kHz to what is kept of them: ``speech`` and maybe ``phones``, by frame."""
 
 NOBODY_SHARE: Final = 0.1
@@ -33,10 +33,12 @@ _LIKE_LENGTH_SHARE: Final = 0.25
 _MOST_FRAMES_TO_ALIGN: Final = 16
 
 
-class HeardSpeech:
+class EncodedSpeech:
     """What the model is given of each clip's sound, heard once and kept in files."""
 
-    def __init__(self, data: PreparedSet, folder: Path, ear: Ear | None, rate_hz: float) -> None:
+    def __init__(
+        self, data: PreparedSet, folder: Path, ear: EncodeSpeech | None, rate_hz: float
+    ) -> None:
         """Nothing is heard yet.
 
         Args:
@@ -112,7 +114,7 @@ class CaptureBatches:
         self,
         data: PreparedSet,
         clips: Sequence[Clip],
-        heard: HeardSpeech,
+        heard: EncodedSpeech,
         speakers: Sequence[str],
         recipe: Recipe,
     ) -> None:

@@ -40,7 +40,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class HeardRecording:
+class AlignedRecording:
     """A recording that was read: sound at 16 kHz and phones with times."""
 
     samples: NDArray[np.float32]
@@ -114,7 +114,7 @@ def _audio_path(folder: Path, name: str, file: object) -> Path:
     raise UserError(f"alignment.json names {name}, but {folder} has no sound of that name.")
 
 
-def read_recording(recording: Recording) -> HeardRecording | None:
+def read_recording(recording: Recording) -> AlignedRecording | None:
     """Reads a recording and aligns it if need be.
 
     Args:
@@ -139,7 +139,7 @@ def read_recording(recording: Recording) -> HeardRecording | None:
     if not phones:
         phones = _align(mono, recording.text)
     merged = merge_silences(phones)
-    return HeardRecording(mono, tuple(merged)) if merged else None
+    return AlignedRecording(mono, tuple(merged)) if merged else None
 
 
 def _align(samples: NDArray[np.float32], text: str) -> list[Phone]:

@@ -27,7 +27,7 @@ from backend.model.graph_encoder import coarse_mesh_graph
 from backend.model.loss_geometry import FaceGeometry
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.training.captures.speech_encoder import SpeechSource, fill_ear
+from backend.training.captures.speech_encoder import SpeechSource, fill_speech_encoder
 
 CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
 _FRAMES: Final = 600
@@ -133,7 +133,7 @@ def new_start(
         lips = np.array([place[name] for name in FACE_POINT_NAMES if name.startswith("lip_")])
     template = _mean_template(data)
     model = PTalker(config)
-    fill_ear(model, source)
+    fill_speech_encoder(model, source)
     density = 1.0 + 4.0 * spread / spread.max()
     density[lips] *= _LIPS_COUNT
     graph = coarse_mesh_graph(

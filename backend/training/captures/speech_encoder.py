@@ -19,7 +19,7 @@ from transformers import AutoConfig, HubertConfig
 from backend import bundled
 from backend.audio.features import stacked_log_mel
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.data.captures.batches import Ear
+from backend.data.captures.batches import EncodeSpeech
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.config import SpeechEncoderConfig
@@ -87,7 +87,7 @@ def find_source(name: str, preset: SpeechEncoderConfig, frozen: Frozen | None) -
     )
 
 
-def fill_ear(model: PTalker, source: SpeechSource) -> None:
+def fill_speech_encoder(model: PTalker, source: SpeechSource) -> None:
     """Give a new model the trained ear; what tells phones stays as it is, for no capture says them.
 
     Raises:
@@ -96,7 +96,7 @@ def fill_ear(model: PTalker, source: SpeechSource) -> None:
     ear = model.speech_content
     ear.phone_embedding.requires_grad_(False)
     ear.phones.requires_grad_(False)
-    if ear.hears_waveform:
+    if ear.takes_waveform:
         ear.spoken_embedding.requires_grad_(False)
         try:
             load_published_weights(ear.encoder, source.place, source.revision)
@@ -116,7 +116,7 @@ def fill_ear(model: PTalker, source: SpeechSource) -> None:
         ear.unstack.requires_grad_(False)
 
 
-def frozen_ear(model: PTalker) -> tuple[Ear | None, float]:
+def frozen_speech_encoder(model: PTalker) -> tuple[EncodeSpeech | None, float]:
     """What hears a clip once and for all as far as the ear is frozen, and its rows a second.
 
     Of a frozen HuBERT its output is kept, of a frozen conformer the phones that it makes out, which
@@ -124,28 +124,28 @@ def frozen_ear(model: PTalker) -> tuple[Ear | None, float]:
     """
     ear, speech = model.speech_content, model.config.speech
     is_frozen = speech.frozen == "everything"
-    if ear.hears_waveform and not is_frozen:
+    if ear.takes_waveform and not is_frozen:
         return None, float(SAMPLE_RATE_HZ)
     device = next(model.parameters()).device
 
     @torch.no_grad()
     def hear(samples: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
         model.eval()
-        rows = samples if ear.hears_waveform else stacked_log_mel(samples)
+        rows = samples if ear.takes_waveform else stacked_log_mel(samples)
         batch = torch.from_numpy(rows)[None].to(device)
         lengths = torch.tensor([len(rows)], device=device)
-        if ear.hears_waveform:
-            hidden, _ = ear.hear(ear.prepare(batch, lengths), lengths, None)
+        if ear.takes_waveform:
+            hidden, _ = ear.encode(ear.prepare(batch, lengths), lengths, None)
             return {"speech": hidden[0].half().cpu().numpy()}
         if not is_frozen:
             return {"speech": rows}
-        own = ear.with_own_phones(batch, lengths, None)
+        own = ear.self_conditioned_phones(batch, lengths, None)
         return {"phones": own[0].cpu().numpy(), "speech": rows}
 
     return hear, speech.rate_hz
 
 
-def ear_fingerprint(model: PTalker) -> str:
+def speech_encoder_fingerprint(model: PTalker) -> str:
     """Of all that decides what an ear hears; names the folder in which that is kept."""
     digest = hashlib.sha256(repr(model.config.speech).encode())
     for name, value in model.speech_content.state_dict().items():

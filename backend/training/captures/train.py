@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from backend import io
 from backend.data.captures import prepared
-from backend.data.captures.batches import CaptureBatches, HeardSpeech, Recipe
+from backend.data.captures.batches import CaptureBatches, EncodedSpeech, Recipe
 from backend.data.captures.prepared import PreparedSet
 from backend.errors import UserError
 from backend.model import losses
@@ -38,9 +38,9 @@ from backend.training.captures.init import (
 )
 from backend.training.captures.speech_encoder import (
     Frozen,
-    ear_fingerprint,
     find_source,
-    frozen_ear,
+    frozen_speech_encoder,
+    speech_encoder_fingerprint,
 )
 from backend.training.captures.validate import judge, judged_clips, predicted
 from backend.training.loop import Stage, run_stage
@@ -242,11 +242,11 @@ def _remember(arguments: CaptureTrainArguments, data: PreparedSet, is_main: bool
         io.write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _heard(arguments: CaptureTrainArguments, data: PreparedSet, model: PTalker) -> HeardSpeech:
-    ear, rate_hz = frozen_ear(model)
+def _heard(arguments: CaptureTrainArguments, data: PreparedSet, model: PTalker) -> EncodedSpeech:
+    ear, rate_hz = frozen_speech_encoder(model)
     kept = arguments.cache or arguments.run / "heard"
-    folder = kept / f"{data.content_hash}-{ear_fingerprint(model)}" if ear else kept
-    heard = HeardSpeech(data, folder, ear, rate_hz)
+    folder = kept / f"{data.content_hash}-{speech_encoder_fingerprint(model)}" if ear else kept
+    heard = EncodedSpeech(data, folder, ear, rate_hz)
     clips = [clip for clip in data.manifest.sequences if clip.split in ("train", "validation")]
 
     def tell(done: int, total: int) -> None:
@@ -279,9 +279,9 @@ class _Body(nn.Module):
     ) -> dict[str, Tensor]:
         """Loss terms, weighted."""
         ear = self.model.speech_content
-        if batch.phones is None and not ear.hears_waveform:
+        if batch.phones is None and not ear.takes_waveform:
             with torch.no_grad():
-                own = ear.with_own_phones(batch.speech, batch.speech_lengths, None)
+                own = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, None)
             batch = replace(batch, phones=own)
         outputs = self.model(
             batch,
@@ -303,7 +303,7 @@ def _stage(
     arguments: CaptureTrainArguments,
     data: PreparedSet,
     start: Start,
-    heard: HeardSpeech,
+    heard: EncodedSpeech,
     weights: LossWeights,
     device: torch.device,
 ) -> Stage:

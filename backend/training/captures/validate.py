@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend.data.captures.batches import HeardSpeech
+from backend.data.captures.batches import EncodedSpeech
 from backend.data.captures.prepared import PreparedSet
 from backend.data.captures.prepared import Sequence as Clip
 from backend.model.ptalker import PTalker
@@ -31,7 +31,7 @@ def judged_clips(data: PreparedSet) -> list[Clip]:
 
 
 def judge(
-    start: Start, heard: HeardSpeech, data: PreparedSet, clips: Sequence[Clip]
+    start: Start, heard: EncodedSpeech, data: PreparedSet, clips: Sequence[Clip]
 ) -> dict[str, float]:
     """Mean distance of all vertices, and of the lips' worst, on clips that are not trained on."""
     unit, mm = ("mm", start.mm) if start.mm else ("units", 1.0)
@@ -51,7 +51,7 @@ def judge(
 
 
 def predicted(
-    model: PTalker, heard: HeardSpeech, data: PreparedSet, clip: Clip, factor: float
+    model: PTalker, heard: EncodedSpeech, data: PreparedSet, clip: Clip, factor: float
 ) -> NDArray[np.float32]:
     """What a model makes of a clip's sound, in the model's unit, ``(T, V, 3)``.
 

@@ -15,7 +15,12 @@ from backend.model import checkpoint
 from backend.model.config import ModelConfig
 from backend.model.graph_encoder import face_point_graph
 from backend.model.ptalker import PTalker
-from backend.model.surgery import can_grow, with_deeper_ear, with_lip_reader, with_phone_spans
+from backend.model.surgery import (
+    can_grow,
+    with_deeper_speech_encoder,
+    with_lip_reader,
+    with_phone_spans,
+)
 
 
 def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:
@@ -59,7 +64,7 @@ def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: i
         model = with_lip_reader(model, config)
     model = with_phone_spans(model, config)
     if can_grow(model.config, config):
-        model = with_deeper_ear(model, config)
+        model = with_deeper_speech_encoder(model, config)
     if model.config != config:
         raise UserError(
             f'The checkpoint "{folders[0]}" is built otherwise than the preset {config.preset} of'

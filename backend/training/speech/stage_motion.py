@@ -84,7 +84,7 @@ class MotionBody(nn.Module):
         style_vectors: Tensor,
         *,
         is_full: bool,
-        trains_ear: bool,
+        trains_speech_encoder: bool,
         autoregressive: bool,
         with_cycle: bool,
         absolute_loss_factor: float,
@@ -114,7 +114,7 @@ class MotionBody(nn.Module):
                 lengths,
                 phones=self._with_own_phones(speech, lengths, told[clips]),
                 num_frames=num_frames,
-                trains_encoder=trains_ear,
+                trains_encoder=trains_speech_encoder,
             )
             content = heard.features.repeat_interleave(_STYLES_PER_CLIP, 0)
             mask = heard.mask.repeat_interleave(_STYLES_PER_CLIP, 0)
@@ -126,7 +126,7 @@ class MotionBody(nn.Module):
             terms = losses.motion_terms(
                 motion.float(), batch.motion, mask, self.geometry, self.config
             )
-            if trains_ear:
+            if trains_speech_encoder:
                 alone = model.speech_content(speech, lengths)  # which decides its own phones
                 logits = torch.cat((heard.phone_logits, alone.phone_logits)).float()
                 terms["phones"] = 2.0 * losses.phones(logits, targets[clips].repeat(2, 1))
@@ -140,7 +140,7 @@ class MotionBody(nn.Module):
         """Told phones, and what the ear is sure of where none are."""
         ear = self.model.speech_content
         ear.eval()
-        phones = ear.with_own_phones(speech, lengths, told, sure=_SURE)
+        phones = ear.self_conditioned_phones(speech, lengths, told, sure=_SURE)
         ear.train(self.training)
         return phones
 
@@ -223,7 +223,7 @@ def motion_stage(
     """
     model = body.model
     if body.goes_on:
-        model.speech_content.freeze_ear()
+        model.speech_content.freeze_speech_encoder()
     num_styles = len(model.config.speakers)
     at_once = batch_size // BATCHES_PER_STEP
     whole = MotionRecipe(batch_size=max(2, at_once * 3 // 8), num_styles=num_styles)
@@ -247,7 +247,7 @@ def motion_stage(
             batch,
             vectors,
             is_full=is_full,
-            trains_ear=step % 3 == 0 and not body.goes_on,
+            trains_speech_encoder=step % 3 == 0 and not body.goes_on,
             autoregressive=is_full and full_step % 4 == 3,
             with_cycle=is_full and full_step % _CYCLE_EVERY == 1,
             absolute_loss_factor=absolute_loss_factor(step / num_steps, is_new=not body.goes_on),

@@ -27,7 +27,7 @@ _NUM_FRAMES: Final = 150
 _PHONE_CLIPS: Final = 160
 
 
-class _Ear(nn.Module):
+class _PhoneClassifier(nn.Module):
     """The content encoder as a recogniser of phones."""
 
     def __init__(self, encoder: SpeechContentEncoder) -> None:
@@ -81,9 +81,9 @@ def phone_stage(
 
     return Stage(
         name=name,
-        module=_Ear(encoder),
+        module=_PhoneClassifier(encoder),
         terms=terms,
-        validate=partial(_judge_ear, data=data),
+        validate=partial(_score_speech_encoder, data=data),
         num_steps=num_steps,
         learning_rate=1e-3 if told_share else 3e-3,
         num_validations=4 if told_share else 6,
@@ -92,7 +92,7 @@ def phone_stage(
 
 
 @torch.no_grad()
-def make_phones_heard(encoder: SpeechContentEncoder, data: SpeechData) -> None:
+def weigh_phone_input(encoder: SpeechContentEncoder, data: SpeechData) -> None:
     """Brings the embedding of told phones to half the size of what it is added to.
 
     In the first stage nothing is told, and the features' projection grows to many times the size
@@ -107,7 +107,7 @@ def make_phones_heard(encoder: SpeechContentEncoder, data: SpeechData) -> None:
     weight.mul_(0.5 * heard.std() / weight[1:].std())
 
 
-def _judge_ear(ear: nn.Module, data: SpeechData) -> dict[str, float]:
+def _score_speech_encoder(ear: nn.Module, data: SpeechData) -> dict[str, float]:
     """Share of speech frames heard right, also when told misheard phones, and closures heard."""
     right = told_right = total = 0
     counts = curve_metrics.ClosureCounts()

@@ -23,7 +23,7 @@ from backend.training.speech.export import Trained, export
 from backend.training.speech.init import new_model, trained_before
 from backend.training.speech.stage_lips import lip_stage
 from backend.training.speech.stage_motion import WEIGHTS, MotionBody, geometry_of, motion_stage
-from backend.training.speech.stage_phones import make_phones_heard, phone_stage
+from backend.training.speech.stage_phones import phone_stage, weigh_phone_input
 from backend.training.speech.stage_styles import fit_style_maps, fit_style_reader, style_stage
 
 _log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def _make_ready_for(stage: Stage, body: MotionBody, data: SpeechData, *, seed: i
     """What a new model needs between two stages."""
     ear = body.model.speech_content
     if stage.name == "words":
-        make_phones_heard(ear, data)
+        weigh_phone_input(ear, data)
     elif stage.name == "motions":
         ear.trust_as_recognised()
     elif stage.name == "styles":

@@ -112,7 +112,7 @@ def test_own_phones_are_heard_inside_the_graph(exported, example):
     model, path = exported
     features, _ = inputs(200)
     lengths = torch.tensor([200])
-    own = model.speech_content.with_own_phones(features, lengths, None)
+    own = model.speech_content.self_conditioned_phones(features, lengths, None)
     assert (own > 0).any()
     heard_once = model.speech_content(features, lengths, phones=None, num_frames=200)
     style = model.neutral_style()

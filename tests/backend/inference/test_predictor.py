@@ -32,7 +32,7 @@ from backend.model.ptalker import PTalker
 from backend.speech import moonshine_phones
 from backend.speech.phones import Phone
 from backend.speech.recognition import ListeningCancelledError
-from backend.speech.transcript import Heard
+from backend.speech.transcript import Transcript
 from backend.stages import Stage
 
 NTSC = Fraction(24000, 1001)
@@ -136,7 +136,7 @@ def test_cancel_is_noticed_while_listening(predictor, head, monkeypatch):
 
 
 def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
-    heard = Heard((Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words")
+    heard = Transcript((Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words")
     monkeypatch.setattr(predictor._listener, "recognise", lambda *_, **__: heard)
     monkeypatch.setattr(content_encoders, "_TRUST_FROM", 0.0)  # an ear without training knows none
     monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 1000.0)
@@ -153,7 +153,7 @@ def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch)
     monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: False)
     made = {}
     for is_certain in (False, True):
-        heard = Heard(phones, (), (), "words", is_certain)
+        heard = Transcript(phones, (), (), "words", is_certain)
         monkeypatch.setattr(predictor._listener, "recognise", lambda *_, heard=heard, **__: heard)
         made[is_certain] = predict(predictor, head, voice(1.0), listen="words")[0].weights
     sound = predict(predictor, head, voice(1.0))[0].weights
@@ -165,7 +165,7 @@ def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head,
     for module in (predictor_module, moonshine_phones):
         monkeypatch.setattr(module, "can_recognise", lambda: False)
     encoder = predictor._model.speech_content
-    monkeypatch.setattr(encoder, "hear_phones", lambda *_: pytest.fail("for nothing"))
+    monkeypatch.setattr(encoder, "phone_log_posteriors", lambda *_: pytest.fail("for nothing"))
     predict(predictor, head, voice(1.0))
 
 

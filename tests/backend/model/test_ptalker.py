@@ -426,11 +426,11 @@ def test_phones_are_trusted_by_where_they_come_from():
     nothing = torch.zeros_like(told)
     with torch.no_grad():
         ear.phones.bias[5] = 50.0  # surely this one
-        own = ear.with_own_phones(batch.speech, batch.speech_lengths, nothing)
+        own = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, nothing)
         certain = told + ear.num_phones
-        kept = ear.with_own_phones(batch.speech, batch.speech_lengths, certain)
+        kept = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, certain)
         ear.phones.bias[0] = 99.0  # surely none
-        none = ear.with_own_phones(batch.speech, batch.speech_lengths, nothing)
+        none = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, nothing)
     assert (own == 5 + 2 * ear.num_phones).all()
     assert torch.equal(kept, certain)
     assert (none == 0).all()
@@ -453,9 +453,9 @@ def model_that_doubts(num_frames):
 def test_recognised_phones_count_as_much_as_the_ear_agrees_with_them():
     model, speech, told = model_that_doubts(200)
     ear, lengths = model.speech_content, torch.tensor([200])
-    found = ear.with_own_phones(speech, lengths, told)
+    found = ear.self_conditioned_phones(speech, lengths, told)
     own = 2 * ear.num_phones
-    assert (ear.with_own_phones(speech, lengths, None) == 8 + own).all()
+    assert (ear.self_conditioned_phones(speech, lengths, None) == 8 + own).all()
     assert (found[:, :20] == 7 + own).all()  # a word of which the ear thinks well
     assert (found[:, -20:] == 8 + own).all()  # one of which it thinks ill
 
@@ -471,11 +471,13 @@ def test_recognised_phones_are_weighed_alike_in_chunks_and_in_one_piece():
 def test_what_the_ear_thinks_is_the_same_in_chunks_and_in_one_piece():
     model = build(PRESETS["tiny"], lively=True).eval()
     ear, speech = model.speech_content, random_batch(model.config, (300,)).speech
-    whole = ear.hear_phones(speech)
+    whole = ear.phone_log_posteriors(speech)
     assert whole.shape == (1, 300, model.config.num_phone_ids)
     torch.testing.assert_close(whole.exp().sum(-1), torch.ones(1, 300))
     assert whole.std(dim=1).max() > 0.01
-    torch.testing.assert_close(ear.hear_phones(speech, chunk_frames=7), whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        ear.phone_log_posteriors(speech, chunk_frames=7), whole, atol=1e-4, rtol=0
+    )
 
 
 def test_windowed_attention_equals_full_attention_with_a_band():
@@ -645,7 +647,11 @@ def test_own_phones_are_those_above_the_asked_certainty():
     batch = random_batch(TINY, (40,))
     ear = model.speech_content
     counts = [
-        int((ear.with_own_phones(batch.speech, batch.speech_lengths, None, sure=sure) > 0).sum())
+        int(
+            (
+                ear.self_conditioned_phones(batch.speech, batch.speech_lengths, None, sure=sure) > 0
+            ).sum()
+        )
         for sure in (0.0, 0.05, 1.0)
     ]
     assert counts[0] >= counts[1] >= counts[2] == 0

@@ -26,6 +26,6 @@ def hear():
 
     def log_posteriors(samples):
         features = torch.from_numpy(stacked_log_mel(samples))[None]
-        return ear.hear_phones(features)[0].numpy()
+        return ear.phone_log_posteriors(features)[0].numpy()
 
     return log_posteriors

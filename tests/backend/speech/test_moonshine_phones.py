@@ -24,8 +24,8 @@ from backend.inference.predictor import Predictor
 from backend.speech import moonshine_encoder, moonshine_phones, viterbi
 from backend.speech.moonshine_phones import fill_gaps, recognise_phones, sound_alone
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
-from backend.speech.recognition import Listener
-from backend.speech.transcript import Heard
+from backend.speech.recognition import SpeechRecogniser
+from backend.speech.transcript import Transcript
 
 needs_encoder = pytest.mark.skipif(
     not moonshine_phones.can_recognise(), reason="moonshine-voice or onnxruntime is not installed"
@@ -123,7 +123,7 @@ def test_silent_sound_has_no_gap_to_fill():
 def test_phones_are_recognised_in_the_gaps_only(spoken):
     sound = spoken.samples.astype(np.float32)
     half = len(sound) // 640 * 320
-    heard = Heard((Phone("M", 0.0, 0.1),), (), (), "words", gaps=((half, len(sound)),))
+    heard = Transcript((Phone("M", 0.0, 0.1),), (), (), "words", gaps=((half, len(sound)),))
     found = filled(sound, heard)
     assert not found.is_certain  # as the words are
     assert filled(sound, replace(heard, is_certain=True)).is_certain
@@ -196,7 +196,7 @@ def test_where_words_are_refused_phones_are_told(language, hear):
     parts = speak(Voice("espeak", language), list(FOREIGN[language])[:2])
     sound = np.concatenate([part.samples for part in parts]).astype(np.float32)
     own = hear(sound)
-    heard = Listener(1).recognise(sound, own)
+    heard = SpeechRecogniser(1).recognise(sound, own)
     assert (heard.way, heard.phones) == ("sound", ())
     found = filled(sound, heard, own)
     truth, start = [], 0.0

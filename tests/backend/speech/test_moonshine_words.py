@@ -18,7 +18,7 @@ from backend.speech import moonshine_words, transcript
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
 from backend.speech.pocketsphinx import align_words, place_words
 from backend.speech.pronunciation import words_of
-from backend.speech.recognition import Listener
+from backend.speech.recognition import SpeechRecogniser
 from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, sure_of
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
@@ -31,7 +31,7 @@ needs_moonshine = pytest.mark.skipif(
 @needs_moonshine
 def test_nearly_every_word_is_heard_and_many_in_noise(spoken, hear):
     def share(sound):
-        words = [word.text for word in Listener(1).recognise(sound, hear(sound)).words]
+        words = [word.text for word in SpeechRecogniser(1).recognise(sound, hear(sound)).words]
         return len(set(words_of(SENTENCE)) & set(words)) / len(set(words_of(SENTENCE)))
 
     assert share(spoken.samples) >= 0.9
@@ -45,7 +45,7 @@ def test_nearly_every_word_is_heard_and_many_in_noise(spoken, hear):
 
 @needs_moonshine
 def test_heard_words_are_timed_and_count_as_certain(spoken, hear):
-    heard = Listener(1).recognise(spoken.samples, hear(spoken.samples))
+    heard = SpeechRecogniser(1).recognise(spoken.samples, hear(spoken.samples))
     assert heard.way == "words"
     assert heard.is_certain
     truth = phone_frames(spoken.phones, 200, 50.0)
@@ -58,14 +58,14 @@ def test_long_sound_is_heard_as_in_one_process_with_progress(spoken, hear):
     pause = np.zeros(16000, np.float32)
     sound = np.concatenate([np.concatenate([spoken.samples, pause])] * 3)
     progress: list[tuple[float, float]] = []
-    listener = Listener(2)
+    listener = SpeechRecogniser(2)
     try:
         parallel = listener.recognise(
             sound, hear(sound), progress=lambda *told: progress.append(told)
         )
     finally:
         listener.close()
-    assert parallel == Listener(1).recognise(sound, hear(sound))
+    assert parallel == SpeechRecogniser(1).recognise(sound, hear(sound))
     assert progress == sorted(progress)
     assert progress[-1][0] == pytest.approx(progress[-1][1])
 
@@ -77,7 +77,7 @@ def test_another_language_is_not_taken_for_english(language, hear):
         pytest.skip("espeak-ng is not installed")
     parts = speak(Voice("espeak", language), list(FOREIGN[language])[:2])
     sound = np.concatenate([part.samples for part in parts])
-    heard = Listener(1).recognise(sound, hear(sound))
+    heard = SpeechRecogniser(1).recognise(sound, hear(sound))
     assert (heard.phones, heard.way) == ((), "sound")
     assert len(heard.warnings) == 1
 
@@ -86,7 +86,7 @@ def test_another_language_is_not_taken_for_english(language, hear):
 @pytest.mark.parametrize("kind", ["music", "laughter"])
 def test_music_and_laughter_hold_no_words(kind, hear):
     sound = getattr(degradations, kind)(16000 * 6, np.random.default_rng(3))
-    heard = Listener(1).recognise(sound.astype(np.float32), hear(sound.astype(np.float32)))
+    heard = SpeechRecogniser(1).recognise(sound.astype(np.float32), hear(sound.astype(np.float32)))
     assert (heard.phones, heard.way) == ((), "sound")
 
 
@@ -142,7 +142,7 @@ def test_given_text_is_timed_in_noise(spoken, hear):
     level = np.sqrt(np.mean(spoken.samples**2))
     noise = 0.5 * level * np.random.default_rng(0).standard_normal(len(spoken.samples))
     noisy = (spoken.samples + noise).astype(np.float32)
-    heard = Listener(1).align(noisy, SENTENCE, hear(noisy))
+    heard = SpeechRecogniser(1).align(noisy, SENTENCE, hear(noisy))
     assert heard.way == "text"
     assert heard.is_certain
     truth, found = (
@@ -153,7 +153,7 @@ def test_given_text_is_timed_in_noise(spoken, hear):
     errors = [abs(a.start_seconds - b.start_seconds) for a, b in zip(truth, found, strict=True)]
     assert np.median(errors) < 0.05
     other = "Completely different things have happened since yesterday morning."
-    assert Listener(1).align(noisy, other, hear(noisy)).way != "text"
+    assert SpeechRecogniser(1).align(noisy, other, hear(noisy)).way != "text"
 
 
 def test_part_of_a_text_that_is_not_spoken_is_named(spoken, hear, monkeypatch):
@@ -165,7 +165,7 @@ def test_part_of_a_text_that_is_not_spoken_is_named(spoken, hear, monkeypatch):
     ear = hear(sound).copy()
     last = 3 * len(ear) // 4
     ear[last:] = ear[last:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
-    heard = Listener(1).align(sound, " ".join([SENTENCE] * 4), ear)
+    heard = SpeechRecogniser(1).align(sound, " ".join([SENTENCE] * 4), ear)
     assert heard.way == "text"
     assert "A part of the text" in heard.warnings[0]
     assert len(heard.words) == 3 * len(words_of(SENTENCE))
@@ -175,7 +175,7 @@ def test_part_of_a_text_that_is_not_spoken_is_named(spoken, hear, monkeypatch):
 def test_text_fits_also_where_no_words_are_heard(spoken, monkeypatch):
     monkeypatch.setattr(moonshine_words, "is_installed", lambda: True)
     monkeypatch.setattr(moonshine_words, "transcribe", lambda _sound: [])
-    heard = Listener(1).align(spoken.samples, SENTENCE)
+    heard = SpeechRecogniser(1).align(spoken.samples, SENTENCE)
     assert heard.way == "text"
     assert [word.text for word in heard.words] == words_of(SENTENCE)
 
@@ -197,7 +197,7 @@ def fresh():
 def test_without_its_package_pocketsphinx_hears(spoken, fresh, monkeypatch):
     monkeypatch.setitem(sys.modules, "moonshine_voice", None)
     assert not moonshine_words.is_installed()
-    heard = Listener(1).recognise(spoken.samples)
+    heard = SpeechRecogniser(1).recognise(spoken.samples)
     assert heard.words
     assert not heard.is_certain
 

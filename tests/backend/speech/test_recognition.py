@@ -28,19 +28,19 @@ from backend.speech.phones import (
     phone_frames,
 )
 from backend.speech.pronunciation import pronounce, words_of
-from backend.speech.recognition import Listener, ListeningCancelledError
-from backend.speech.transcript import Heard
+from backend.speech.recognition import ListeningCancelledError, SpeechRecogniser
+from backend.speech.transcript import Transcript
 from tests.backend.speech.samples import SENTENCE, no_speech
 
 pocketsphinx = pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
 
 
-def recognise(samples, **settings) -> Heard:
-    return Listener(1).recognise(samples, **settings)
+def recognise(samples, **settings) -> Transcript:
+    return SpeechRecogniser(1).recognise(samples, **settings)
 
 
-def align(samples, text, **settings) -> Heard:
-    return Listener(1).align(samples, text, **settings)
+def align(samples, text, **settings) -> Transcript:
+    return SpeechRecogniser(1).align(samples, text, **settings)
 
 
 def _bilabials(phones) -> list[Phone]:
@@ -201,7 +201,7 @@ def test_long_sound_is_cut_and_its_text_shared_out(spoken):
 def test_pieces_in_parallel_give_what_one_process_gives(spoken):
     pause = np.zeros(16000, np.float32)
     sound = np.concatenate([np.concatenate([spoken.samples, pause])] * 3)
-    listener = Listener(2)
+    listener = SpeechRecogniser(2)
     try:
         parallel = listener.recognise(sound)
     finally:
@@ -219,7 +219,7 @@ import numpy, sys, time
 from backend.speech import recognition
 
 if __name__ == "__main__":
-    listener = recognition.Listener(2)
+    listener = recognition.SpeechRecogniser(2)
     listener._work([(numpy.zeros(4000, "int16"), None, None)] * 2, None, None)
     print(*listener._pool._processes, flush=True)
     time.sleep(600)
@@ -257,9 +257,9 @@ def _is_alive(process: int) -> bool:
 
 
 def test_closed_listener_works_again(spoken):
-    listener = Listener(1)
+    listener = SpeechRecogniser(1)
     listener.close()
-    assert isinstance(listener.recognise(spoken.samples[:16000]), Heard)
+    assert isinstance(listener.recognise(spoken.samples[:16000]), Transcript)
 
 
 def test_errors_keep_the_phones_in_order_and_mostly_right(spoken):

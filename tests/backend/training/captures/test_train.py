@@ -15,13 +15,13 @@ from transformers import HubertConfig, HubertModel
 from backend.cli.main import main as command
 from backend.cli.train import PARTS
 from backend.data.captures import prepared
-from backend.data.captures.batches import CaptureBatches, HeardSpeech, Recipe, sample_frames
+from backend.data.captures.batches import CaptureBatches, EncodedSpeech, Recipe, sample_frames
 from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
 from backend.training.ablations import without
-from backend.training.captures.speech_encoder import frozen_ear
+from backend.training.captures.speech_encoder import frozen_speech_encoder
 from backend.training.captures.train import WEIGHTS, CaptureTrainArguments, main
 from backend.training.captures.validate import predicted
 from backend.training.loop import Stage, run_stage
@@ -155,7 +155,7 @@ def test_eight_sequences_are_learned_by_heart(folder, tmp_path):
         arguments(folder, tmp_path, "base", steps=350, batch_size=8, validations=1,
                   learning_rate=8e-3)
     )  # fmt: skip
-    heard = HeardSpeech(made.data, tmp_path / "heard-again", *frozen_ear(made.model))
+    heard = EncodedSpeech(made.data, tmp_path / "heard-again", *frozen_speech_encoder(made.model))
     clips = made.data.split("train")
     heard.fill(clips, lambda done, total: None)
     distances_mm = [
@@ -268,7 +268,7 @@ def test_options_of_the_other_kind_are_refused(folder, tmp_path, capsys):
 def test_batches_show_all_speakers_other_sentences_and_no_padding(folder):
     data = prepared.open(folder)
     clips = data.split("train")
-    heard = HeardSpeech(data, folder, None, 16000.0)
+    heard = EncodedSpeech(data, folder, None, 16000.0)
     recipe = Recipe(batch_size=4, max_frames=40, style_frames=20, factor=10.0, seed=3)
     batches = CaptureBatches(data, clips, heard, ("anna", "ben"), recipe)
     hidden = 0

@@ -25,7 +25,7 @@ from backend.errors import UserError
 from backend.heads.lip_measures import demo_mouth
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
-from backend.model.surgery import with_deeper_ear
+from backend.model.surgery import with_deeper_speech_encoder
 from backend.speech.phones import PHONES
 from backend.training import loop
 from backend.training.speech import train
@@ -211,7 +211,7 @@ def test_a_deeper_ear_hears_the_same_until_it_learns(trained):
         torch.nn.init.normal_(layer.final_layer_norm.bias, 0.0, 0.3)
     for num_layers in (3, 4):
         speech = dataclasses.replace(tiny.speech, num_layers=num_layers)
-        grown = with_deeper_ear(model, dataclasses.replace(tiny, speech=speech))
+        grown = with_deeper_speech_encoder(model, dataclasses.replace(tiny, speech=speech))
         assert len(grown.speech_content.encoder.encoder.layers) == num_layers
         sound, lengths = torch.randn(2, 60, speech.input_dim), torch.tensor([60, 41])
         with torch.no_grad():
@@ -229,7 +229,7 @@ def test_an_ear_grows_in_depth_only(trained):
     for changes in ({"num_layers": 1}, {"num_layers": 5}, {"num_layers": 3, "ff_size": 64}):
         wanted = dataclasses.replace(tiny, speech=dataclasses.replace(tiny.speech, **changes))
         with pytest.raises(ValueError, match="up to twice as many"):
-            with_deeper_ear(made.model, wanted)
+            with_deeper_speech_encoder(made.model, wanted)
 
 
 def test_a_new_model_needs_every_stage(folder, tmp_path):
