@@ -160,7 +160,7 @@ def _metadata(model: PTalker, folder: Path) -> dict[str, str]:
         "max_weight": config.max_weight,
         "phones": list(PHONES),
         "styles": {"neutral": model.neutral_style()[0].tolist(), **styles},
-        "frames_around": model.decoder.reach + encoder.full_reach + 3,
+        "frames_around": model.decoder.receptive_field + encoder.full_receptive_field + 3,
         "frames_stacked": encoder.stacking,
     }
     return {name: json.dumps(value) for name, value in values.items()}

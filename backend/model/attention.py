@@ -2,7 +2,7 @@
 """Attention within a window around each frame, and masks of padding.
 
 Apart from the encoders and the decoder because all of them attend this way: cost and memory
-linear in length, no limit of length, and a bounded reach, so that a long sequence may be worked
+linear in length, no limit of length, and a bounded receptive field, so that a long sequence may be worked
 off in chunks.
 """
 
@@ -53,23 +53,25 @@ def windowed_attention(
         Shape ``(B, H, T, D)``; frames that see no valid key hold finite values without meaning.
     """
     B, H, T, D = query.shape
-    reach = bias.shape[-1] - 1
-    block = max(reach, 16)
-    span = block + reach
+    receptive_field = bias.shape[-1] - 1
+    block = max(receptive_field, 16)
+    width = block + receptive_field
     padding = (-T) % block
     blocks = (T + padding) // block
-    before_after = (left, padding + reach - left)
+    before_after = (left, padding + receptive_field - left)
     query = F.pad(query, (0, 0, 0, padding)).view(B, H, blocks, block, D)
-    key = F.pad(key, (0, 0, *before_after)).unfold(2, span, block).transpose(3, 4)
-    value = F.pad(value, (0, 0, *before_after)).unfold(2, span, block).transpose(3, 4)
-    seen = F.pad(mask, before_after).unfold(1, span, block)  # (B, blocks, span)
-    steps = torch.arange(span, device=query.device) - torch.arange(
+    key = F.pad(key, (0, 0, *before_after)).unfold(2, width, block).transpose(3, 4)
+    value = F.pad(value, (0, 0, *before_after)).unfold(2, width, block).transpose(3, 4)
+    seen = F.pad(mask, before_after).unfold(1, width, block)  # (B, blocks, width)
+    steps = torch.arange(width, device=query.device) - torch.arange(
         block, device=query.device
-    ).unsqueeze(1)  # (block, span): place in the window, outside of it where < 0 or > reach
-    inside = (steps >= 0) & (steps <= reach)
-    scores = bias.to(query.dtype)[..., steps.clamp(0, reach)]  # (..., H, block, span)
-    visible = inside & seen[:, None, :, None, :]  # (B, 1, blocks, block, span)
-    scores = torch.where(visible, scores.unsqueeze(-3), MASKED)  # (B, H, blocks, block, span)
+    ).unsqueeze(
+        1
+    )  # (block, width): place in the window, outside of it where < 0 or > receptive_field
+    inside = (steps >= 0) & (steps <= receptive_field)
+    scores = bias.to(query.dtype)[..., steps.clamp(0, receptive_field)]  # (..., H, block, width)
+    visible = inside & seen[:, None, :, None, :]  # (B, 1, blocks, block, width)
+    scores = torch.where(visible, scores.unsqueeze(-3), MASKED)  # (B, H, blocks, block, width)
 
     def fold(x: Tensor) -> Tensor:
         return x.transpose(1, 2).reshape(B * blocks, H, x.shape[3], x.shape[4])
@@ -137,7 +139,7 @@ class TransformerLayer(nn.Module):
     """Pre-norm self-attention within a window and a feed-forward layer.
 
     The released encoders are post-norm with attention over everything; pre-norm trains without
-    warm-up troubles, and the window bounds reach and cost.
+    warm-up troubles, and the window bounds receptive field and cost.
     """
 
     def __init__(self, width: int, num_heads: int, *, window: int, ff: int, dropout: float) -> None:

@@ -120,7 +120,7 @@ def _hubert_config(config: SpeechEncoderConfig) -> HubertConfig:
     )
 
 
-def conformer_reach(config: SpeechEncoderConfig) -> int:
+def conformer_receptive_field(config: SpeechEncoderConfig) -> int:
     """Frames on each side that an output frame depends on; chunks start at whole stacks."""
     return config.stacking * config.num_layers * (config.window + config.kernel_size // 2)
 

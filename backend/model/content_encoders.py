@@ -12,7 +12,7 @@ from transformers import Wav2Vec2BertModel
 
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.config import ModelConfig
-from backend.model.conformer import build_speech_encoder, conformer_reach
+from backend.model.conformer import build_speech_encoder, conformer_receptive_field
 from backend.model.phone_context import SPAN_FRAMES, PhoneSpans
 from backend.model.resample import fit_frames, take_frames
 from backend.speech.phones import PHONE_IDS, SILENCE
@@ -63,7 +63,7 @@ class SpeechContentEncoder(nn.Module):
         self.rate_hz = speech.rate_hz
         self.offset_seconds = speech.offset_seconds
         self.takes_waveform = speech.kind == "hubert"
-        self.reach = 0 if self.takes_waveform else conformer_reach(speech)
+        self.receptive_field = 0 if self.takes_waveform else conformer_receptive_field(speech)
         self.encoder = build_speech_encoder(speech)
         self.stacking = speech.stacking
         self.unstack: nn.Module = nn.Identity()
@@ -154,9 +154,9 @@ class SpeechContentEncoder(nn.Module):
         return content
 
     @property
-    def full_reach(self) -> int:
+    def full_receptive_field(self) -> int:
         """Frames on each side that content of features depends on, heard twice."""
-        return self.reach + TRUST_FRAMES + max(self.reach, SPAN_FRAMES)
+        return self.receptive_field + TRUST_FRAMES + max(self.receptive_field, SPAN_FRAMES)
 
     @torch.no_grad()
     def trust_as_recognised(self) -> None:
@@ -226,8 +226,8 @@ class SpeechContentEncoder(nn.Module):
         num_frames, parts = speech.shape[1], []
         for start in range(0, num_frames, chunk_frames):
             end = min(num_frames, start + chunk_frames)
-            begin = max(0, start - self.reach) // self.stacking * self.stacking
-            around = speech[:, begin : end + self.reach]
+            begin = max(0, start - self.receptive_field) // self.stacking * self.stacking
+            around = speech[:, begin : end + self.receptive_field]
             lengths = torch.full((len(speech),), around.shape[1], device=speech.device)
             hidden, _ = self.encode(around, lengths, None)
             parts.append(self.phones(hidden[:, start - begin : end - begin]).log_softmax(-1))

@@ -96,7 +96,7 @@ class MotionDecoder(nn.Module):
     def __init__(self, config: ModelConfig, feedback_features: int) -> None:
         super().__init__()
         width = config.feature_dim
-        self.reach = config.decoder_layers * config.self_window + config.cross_window * (
+        self.receptive_field = config.decoder_layers * config.self_window + config.cross_window * (
             config.alignment == "attention"
         )
         self.start = nn.Parameter(torch.zeros(width))

@@ -19,7 +19,7 @@ from backend.model.cached_decoder import Stepper
 if TYPE_CHECKING:
     from backend.model.ptalker import PTalker
 
-_WAVEFORM_REACH = 250  # frames of 20 ms that HuBERT gets on each side of a chunk
+_WAVEFORM_RECEPTIVE_FIELD = 250  # frames of 20 ms that HuBERT gets on each side of a chunk
 _WAVEFORM_HOP, _WAVEFORM_WINDOW = 320, 400  # samples
 _PROGRESS_FRAMES = 250
 
@@ -55,8 +55,8 @@ def in_parallel(
     """Decode all frames of a chunk at once; arguments as ``PTalker.generate``."""
     parts = []
     for start, end in _chunks(num_frames, chunk_frames):
-        first = max(0, start - model.decoder.reach)
-        last = min(num_frames, end + model.decoder.reach)
+        first = max(0, start - model.decoder.receptive_field)
+        last = min(num_frames, end + model.decoder.receptive_field)
         content, mask = content_between(model, sound, first, last)
         queries = model.decoder.queries(style, last - first)
         hidden = model.decoder(queries, content, mask, style, causal=False)
@@ -105,7 +105,7 @@ def content_between(model: PTalker, sound: Sound, first: int, last: int) -> tupl
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
     is_waveform = encoder.takes_waveform and sound.speech.ndim == 2
-    margin = 2 + (_WAVEFORM_REACH if is_waveform else encoder.full_reach)
+    margin = 2 + (_WAVEFORM_RECEPTIVE_FIELD if is_waveform else encoder.full_receptive_field)
     hidden_start, hidden_end = (
         (frame / encoder.fps - encoder.offset_seconds) * encoder.rate_hz for frame in (first, last)
     )
