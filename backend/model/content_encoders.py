@@ -13,7 +13,7 @@ from transformers import Wav2Vec2BertModel
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.config import ModelConfig
 from backend.model.conformer import build_speech_encoder, conformer_receptive_field
-from backend.model.phone_context import SPAN_FRAMES, PhoneSpans
+from backend.model.phone_context import CONTEXT_FRAMES, PhoneContext
 from backend.model.resample import fit_frames, take_frames
 from backend.speech.phones import PHONE_IDS, SILENCE
 
@@ -81,9 +81,9 @@ class SpeechContentEncoder(nn.Module):
         self.spoken_embedding = nn.Embedding(
             config.num_phone_ids, config.feature_dim, padding_idx=0
         )
-        self.spans: PhoneSpans | None = None
+        self.spans: PhoneContext | None = None
         if config.span_width:
-            self.spans = PhoneSpans(
+            self.spans = PhoneContext(
                 config.feature_dim, speech.input_dim, config.span_width, config.feature_dim
             )
         if speech.frozen == "everything":
@@ -156,7 +156,7 @@ class SpeechContentEncoder(nn.Module):
     @property
     def full_receptive_field(self) -> int:
         """Frames on each side that content of features depends on, heard twice."""
-        return self.receptive_field + TRUST_FRAMES + max(self.receptive_field, SPAN_FRAMES)
+        return self.receptive_field + TRUST_FRAMES + max(self.receptive_field, CONTEXT_FRAMES)
 
     @torch.no_grad()
     def trust_as_recognised(self) -> None:

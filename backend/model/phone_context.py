@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SPAN_FRAMES: Final = 64
+CONTEXT_FRAMES: Final = 64
 """Furthest on each side that a phone is followed; a power of two."""
 NUM_TIMES: Final = 9
 _USUAL_FRAMES: Final = 5.0
@@ -23,7 +23,7 @@ _NEAR_FRAMES: Final = (2.5, 10.0)
 
 
 def same_before(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The stretch of equal symbols that ends at each frame, at most ``SPAN_FRAMES`` of it.
+    """The stretch of equal symbols that ends at each frame, at most ``CONTEXT_FRAMES`` of it.
 
     By doubling, so that it can be traced for any length: of a full stretch, the one before it
     counts too where it is of the same symbol.
@@ -38,14 +38,14 @@ def same_before(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """
     counted = torch.cat((values, torch.ones_like(values[..., :1])), dim=-1)
     width = 1
-    while width < SPAN_FRAMES:
+    while width < CONTEXT_FRAMES:
         joins = (symbols == _later(symbols, width)) & (counted[..., -1] == width)
         counted = counted + _later(counted, width) * joins.unsqueeze(-1)
         width *= 2
     return counted[..., -1:], counted[..., :-1]
 
 
-def phone_spans(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def phone_durations(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """What each frame can know of the whole phone it lies in.
 
     Args:
@@ -69,7 +69,7 @@ def phone_spans(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(times, dim=-1) * is_told, means * is_told
 
 
-class PhoneSpans(nn.Module):
+class PhoneContext(nn.Module):
     """Told phones as wholes: their content beyond what each frame says by itself. Not in the paper.
 
     Args:
@@ -92,7 +92,7 @@ class PhoneSpans(nn.Module):
         Returns:
             Shape ``(B, S, feature_dim)``; 0 where no phone is told.
         """
-        times, means = phone_spans(symbols, speech.float())
+        times, means = phone_durations(symbols, speech.float())
         seen = torch.cat((embedded, times.to(embedded.dtype), means.to(embedded.dtype)), dim=-1)
         content: Tensor = self.leave(F.gelu(self.enter(seen)))
         return content * (symbols > 0).unsqueeze(-1)

@@ -42,7 +42,7 @@ def with_lip_reader(model: PTalker, config: ModelConfig) -> PTalker:
     return _with_more(model, replace(model.config, lip_layers=layers, lip_width=width))
 
 
-def with_phone_spans(model: PTalker, config: ModelConfig) -> PTalker:
+def with_phone_context(model: PTalker, config: ModelConfig) -> PTalker:
     """The same function with a part that sees told phones as wholes, which adds nothing yet.
 
     Args:

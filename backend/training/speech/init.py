@@ -19,7 +19,7 @@ from backend.model.surgery import (
     can_grow,
     with_deeper_speech_encoder,
     with_lip_reader,
-    with_phone_spans,
+    with_phone_context,
 )
 
 
@@ -62,7 +62,7 @@ def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: i
         if lip_steps == 0:
             raise UserError(f'"{folders[0]}" cannot read lips yet: give --lip-steps 1 or more.')
         model = with_lip_reader(model, config)
-    model = with_phone_spans(model, config)
+    model = with_phone_context(model, config)
     if can_grow(model.config, config):
         model = with_deeper_speech_encoder(model, config)
     if model.config != config:

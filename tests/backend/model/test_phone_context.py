@@ -9,10 +9,10 @@ import torch
 
 from backend.model import checkpoint
 from backend.model.config import ModelConfig
-from backend.model.phone_context import NUM_TIMES, SPAN_FRAMES, phone_spans
+from backend.model.phone_context import CONTEXT_FRAMES, NUM_TIMES, phone_durations
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.model.surgery import with_phone_spans
+from backend.model.surgery import with_phone_context
 from backend.training.speech.init import trained_before
 
 TINY = PRESETS["tiny"]
@@ -31,7 +31,7 @@ def lively(config: ModelConfig, seed: int = 0) -> PTalker:
 def test_a_phone_of_three_frames_worked_by_hand():
     symbols = torch.tensor([[0, 4, 4, 4, 7]])
     values = torch.tensor([[[9.0], [1.0], [2.0], [6.0], [5.0]]])
-    times, means = phone_spans(symbols, values)
+    times, means = phone_durations(symbols, values)
     assert means[0, :, 0].tolist() == pytest.approx([0.0, 3.0, 3.0, 3.0, 5.0])
     assert times.shape == (1, 5, NUM_TIMES)
     # The middles of three frames lie at 1/6, 1/2 and 5/6 of the phone: half a wave from 1 to -1.
@@ -44,7 +44,7 @@ def test_a_phone_of_three_frames_worked_by_hand():
 
 def test_the_ends_of_a_phone_mirror_each_other():
     symbols = torch.tensor([[1, *[2] * 9, 3]])
-    times, _ = phone_spans(symbols, torch.zeros(1, 11, 1))
+    times, _ = phone_durations(symbols, torch.zeros(1, 11, 1))
     from_start, to_end = times[0, 1:10, 5:7], times[0, 1:10, 7:9]
     assert torch.equal(from_start, to_end.flip(0))
     assert from_start[:, 0].diff().max() < 0.0
@@ -56,12 +56,12 @@ def test_phones_of_any_length_as_counted_one_by_one():
     numbers = torch.tensor([1, 2] * 5)
     symbols = torch.repeat_interleave(numbers, torch.tensor(lengths))[None]
     values = torch.randn(1, symbols.shape[1], 2, generator=generator)
-    times, means = phone_spans(symbols, values)
+    times, means = phone_durations(symbols, values)
     start = 0
     for length in lengths:
         for place in range(length):
-            before = min(place + 1, SPAN_FRAMES)
-            after = min(length - place, SPAN_FRAMES)
+            before = min(place + 1, CONTEXT_FRAMES)
+            after = min(length - place, CONTEXT_FRAMES)
             frame = start + place
             seen = values[0, frame + 1 - before : frame + after]
             torch.testing.assert_close(means[0, frame], seen.mean(0), atol=1e-5, rtol=0.0)
@@ -108,14 +108,14 @@ def test_a_long_phone_across_borders_of_chunks_is_one_phone():
 
 def test_a_model_without_it_gets_it_and_does_the_same(tmp_path):
     bare = lively(BARE)
-    grown = with_phone_spans(bare, TINY)
+    grown = with_phone_context(bare, TINY)
     speech, phones = torch.randn(1, 50, TINY.speech.input_dim), torch.full((1, 50), 5)
     made = [
         model.generate(speech, model.neutral_style(), num_frames=50, phones=phones)
         for model in (bare, grown)
     ]
     assert torch.equal(*made)
-    assert with_phone_spans(grown, TINY) is grown
+    assert with_phone_context(grown, TINY) is grown
     checkpoint.save(tmp_path, bare, card="")
     assert trained_before([tmp_path], TINY, lip_steps=0).config == TINY
 
