@@ -118,11 +118,11 @@ def _generate_list(options: argparse.Namespace, flags: Mapping[str, object]) -> 
     path, voice = Path(options.jobs), TerminalVoice()
     entries = job_list.read_list(path)
     todo = job_list.JobList(entries, path.parent, defaults=flags, overwrite=options.overwrite)
-    crew = executors.crew_for(
+    executor = executors.executor_for(
         len(entries), device=options.device, workers=options.workers, ray=options.ray
     )
     try:
-        summary = job_list.run_list(todo, crew, voice)
+        summary = job_list.run_list(todo, executor, voice)
     finally:
         voice.close()
     for name, reason in summary.failed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many sounds through the model at once: jobs run in threads, what they ask of it is gathered.
+"""Many sounds through the model at once: jobs run in threads, what they ask of it is batched.
 
 While the model works on some, the other threads decode, compute features and write results.
 """
@@ -41,7 +41,7 @@ class _Call:
         return self.mode != "parallel" or self.num_frames > self.chunk_frames
 
 
-class Gatherer:
+class DynamicBatcher:
     """Answers calls of several threads as one call of the model each few.
 
     It waits until enough calls have come, or until all threads that take part wait for an answer.
@@ -63,7 +63,7 @@ class Gatherer:
         self._pool = ThreadPoolExecutor(max_workers=1)
 
     @contextmanager
-    def taking_part(self) -> Iterator[None]:
+    def participant(self) -> Iterator[None]:
         """For a thread that is going to call: the others' calls may wait for its."""
         self._change(+1)
         try:

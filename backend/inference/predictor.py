@@ -30,7 +30,7 @@ from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
 from backend.inference.devices import memory_errors, pick_device
-from backend.inference.dynamic_batching import SIZES, Gatherer
+from backend.inference.dynamic_batching import SIZES, DynamicBatcher
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, read_presets
 from backend.model import checkpoint
@@ -63,7 +63,7 @@ class Predictor:
 
     Attributes:
         fingerprint: Of the checkpoint's weights; style codes are tied to it.
-        gatherer: Calls the model for several threads at once; None without ``gather``.
+        batcher: Calls the model for several threads at once; None without ``gather``.
         device: Where the model is.
     """
 
@@ -84,21 +84,21 @@ class Predictor:
         self._model.eval()
         self.fingerprint = _fingerprint(folder / "model.safetensors")
         self._listener = SpeechRecogniser(workers=listeners or max(2, num_cores()))
-        self.gatherer: Gatherer | None = None
+        self.batcher: DynamicBatcher | None = None
         self._presets = read_presets(folder / "styles.json")
         self._shapes = HeadShapes(self._model)
 
-    def gather(self) -> Gatherer:
+    def gather(self) -> DynamicBatcher:
         """Let threads that take part in what this returns call ``predict`` side by side."""
-        if self.gatherer is None:
-            self.gatherer = Gatherer(self._model, SIZES[self.device.type])
-        return self.gatherer
+        if self.batcher is None:
+            self.batcher = DynamicBatcher(self._model, SIZES[self.device.type])
+        return self.batcher
 
     def close(self) -> None:
         """End the recogniser's processes and the model's thread."""
         self._listener.close()
-        if self.gatherer is not None:
-            self.gatherer.close()
+        if self.batcher is not None:
+            self.batcher.close()
 
     @property
     def num_parameters(self) -> int:
@@ -367,7 +367,7 @@ class Predictor:
         num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
         ids = phone_frames(told.phones, num_ids, heard.rate_hz, certain=told.is_certain)
         with memory_errors(), self._interruptible(is_cancelled):
-            weights = (self.gatherer or self._model).generate(
+            weights = (self.batcher or self._model).generate(
                 speech.to(self.device),
                 code,
                 num_frames=num_rows,
@@ -386,7 +386,7 @@ class Predictor:
             if is_cancelled():
                 raise Cancelled
 
-        layers = [] if self.gatherer is not None else self._model.modules()  # others use it too
+        layers = [] if self.batcher is not None else self._model.modules()  # others use it too
         norms = [layer for layer in layers if isinstance(layer, torch.nn.LayerNorm)]
         hooks = [layer.register_forward_pre_hook(ask) for layer in norms]
         try:

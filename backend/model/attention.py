@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Attention within a window around each frame, and masks of padding.
 
-Apart from the encoders and the decoder because all of them attend this way: cost and memory
-linear in length, no limit of length, and a bounded receptive field, so that a long sequence may be worked
-off in chunks.
+Cost and memory are linear in length and the receptive field is bounded, so a sequence of any length
+may be worked off in chunks.
 """
 
 from __future__ import annotations
@@ -55,23 +54,23 @@ def windowed_attention(
     B, H, T, D = query.shape
     receptive_field = bias.shape[-1] - 1
     block = max(receptive_field, 16)
-    width = block + receptive_field
+    window = block + receptive_field
     padding = (-T) % block
     blocks = (T + padding) // block
     before_after = (left, padding + receptive_field - left)
     query = F.pad(query, (0, 0, 0, padding)).view(B, H, blocks, block, D)
-    key = F.pad(key, (0, 0, *before_after)).unfold(2, width, block).transpose(3, 4)
-    value = F.pad(value, (0, 0, *before_after)).unfold(2, width, block).transpose(3, 4)
-    seen = F.pad(mask, before_after).unfold(1, width, block)  # (B, blocks, width)
-    steps = torch.arange(width, device=query.device) - torch.arange(
+    key = F.pad(key, (0, 0, *before_after)).unfold(2, window, block).transpose(3, 4)
+    value = F.pad(value, (0, 0, *before_after)).unfold(2, window, block).transpose(3, 4)
+    seen = F.pad(mask, before_after).unfold(1, window, block)  # (B, blocks, window)
+    steps = torch.arange(window, device=query.device) - torch.arange(
         block, device=query.device
     ).unsqueeze(
         1
-    )  # (block, width): place in the window, outside of it where < 0 or > receptive_field
+    )  # (block, window): place in the window, outside of it where < 0 or > receptive_field
     inside = (steps >= 0) & (steps <= receptive_field)
-    scores = bias.to(query.dtype)[..., steps.clamp(0, receptive_field)]  # (..., H, block, width)
-    visible = inside & seen[:, None, :, None, :]  # (B, 1, blocks, block, width)
-    scores = torch.where(visible, scores.unsqueeze(-3), MASKED)  # (B, H, blocks, block, width)
+    scores = bias.to(query.dtype)[..., steps.clamp(0, receptive_field)]  # (..., H, block, window)
+    visible = inside & seen[:, None, :, None, :]  # (B, 1, blocks, block, window)
+    scores = torch.where(visible, scores.unsqueeze(-3), MASKED)  # (B, H, blocks, block, window)
 
     def fold(x: Tensor) -> Tensor:
         return x.transpose(1, 2).reshape(B * blocks, H, x.shape[3], x.shape[4])

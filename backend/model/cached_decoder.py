@@ -15,7 +15,7 @@ from backend.model.attention import MASKED, WindowedAttention
 from backend.model.decoder import DecoderLayer, MotionDecoder, StyledNorm
 
 
-class Stepper:
+class CachedDecoder:
     """A decoder that goes through a motion frame by frame.
 
     Memory is bounded: keys and values of one stretch of content and of the window before it.

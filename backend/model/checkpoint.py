@@ -19,7 +19,7 @@ from backend.io import from_json, write_text
 from backend.model.config import ModelConfig
 from backend.model.conformer import load_published_weights
 from backend.model.ptalker import PTalker
-from backend.model.surgery import can_grow, with_deeper_speech_encoder, with_phone_context
+from backend.model.surgery import can_extend, with_deeper_speech_encoder, with_phone_context
 
 FORMAT: Final = "ptalker-checkpoint"
 FORMAT_VERSION: Final = 2
@@ -138,7 +138,7 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
     models = [with_phone_context(model, widest) for model in models]
     deepest = max((model.config for model in models), key=lambda each: each.speech.num_layers)
     models = [
-        with_deeper_speech_encoder(model, deepest) if can_grow(model.config, deepest) else model
+        with_deeper_speech_encoder(model, deepest) if can_extend(model.config, deepest) else model
         for model in models
     ]
     for folder, model in zip(folders[1:], models[1:], strict=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from backend.model.cached_decoder import Stepper
+from backend.model.cached_decoder import CachedDecoder
 
 if TYPE_CHECKING:
     from backend.model.ptalker import PTalker
@@ -78,16 +78,16 @@ def step_by_step(
     shapes = model.node_shapes()
     flat_shapes = shapes.flatten(1)
     nodes = shapes.new_zeros(len(style), 1, *shapes.shape[1:])
-    stepper = Stepper(model.decoder, style)
+    cached = CachedDecoder(model.decoder, style)
     weights = style.new_empty(len(style), num_frames, len(shapes))
     for start, end in _chunks(num_frames, chunk_frames):
         window = model.config.cross_window
         first, last = max(0, start - window), min(num_frames, end + window)
         content, mask = content_between(model, sound, first, last)
-        stepper.enter(content, mask, before=start - first, num_frames=end - start)
+        cached.enter(content, mask, before=start - first, num_frames=end - start)
         with torch.inference_mode():  # a tenth faster than without gradients alone
             for frame in range(start, end):
-                hidden = stepper.step(model.graph_encoder(nodes)[:, 0], frame - start)
+                hidden = cached.step(model.graph_encoder(nodes)[:, 0], frame - start)
                 made = model.weights(hidden)
                 weights[:, frame] = made
                 nodes = (made @ flat_shapes).view(nodes.shape)

@@ -117,7 +117,7 @@ class SharedGraphAttention(GATv2Conv):  # type: ignore[misc]  # published withou
     """Torch-geometric's GATv2 layer, for many signals on one graph of equal degrees.
 
     Its own forward wants one big graph of all frames and sums messages edge by edge; since every
-    frame has the same neighbours, messages are gathered by a table instead, which gives the same
+    frame has the same neighbours, messages are batched by a table instead, which gives the same
     values several times faster and can be exported.
     """
 

@@ -19,7 +19,7 @@ _OUTPUTS: Final = (
 """Of a conformer layer's four branches, what adds to the frames."""
 
 
-def can_grow(config: ModelConfig, wanted: ModelConfig) -> bool:
+def can_extend(config: ModelConfig, wanted: ModelConfig) -> bool:
     """Whether a model differs from the wanted one in nothing but fewer layers of its conformer."""
     speech = config.speech
     return speech.kind == "wav2vec2-bert" and (
@@ -58,9 +58,9 @@ def with_phone_context(model: PTalker, config: ModelConfig) -> PTalker:
 
 
 def _with_more(model: PTalker, config: ModelConfig) -> PTalker:
-    grown = PTalker(config)
-    grown.load_state_dict({**grown.state_dict(), **model.state_dict()})
-    return grown.eval()
+    extended = PTalker(config)
+    extended.load_state_dict({**extended.state_dict(), **model.state_dict()})
+    return extended.eval()
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def with_deeper_speech_encoder(model: PTalker, config: ModelConfig) -> PTalker:
 
     Args:
         model: Trained; it is left as it is.
-        config: What it shall be built like; ``can_grow`` holds for it.
+        config: What it shall be built like; ``can_extend`` holds for it.
 
     Returns:
         The deeper model, in evaluation mode.
@@ -81,12 +81,12 @@ def with_deeper_speech_encoder(model: PTalker, config: ModelConfig) -> PTalker:
     Raises:
         ValueError: The model cannot grow to this.
     """
-    if not can_grow(model.config, config):
+    if not can_extend(model.config, config):
         raise ValueError("only a conformer's layers can be added, up to twice as many")
     before, after = model.config.speech.num_layers, config.speech.num_layers
     sources = [place * before // after for place in range(after)]
-    grown = PTalker(config)
-    own = grown.state_dict()
+    extended = PTalker(config)
+    own = extended.state_dict()
     layers = "speech_content.encoder.encoder.layers."
     for name, value in model.state_dict().items():
         if not name.startswith(layers):
@@ -96,14 +96,14 @@ def with_deeper_speech_encoder(model: PTalker, config: ModelConfig) -> PTalker:
         for place, source in enumerate(sources):
             if source == int(number):
                 own[f"{layers}{place}.{rest}"] = value.clone()
-    grown.load_state_dict(own)
+    extended.load_state_dict(own)
     for place in range(1, after):
         if sources[place] == sources[place - 1]:
-            last = grown.get_submodule(f"{layers}{place - 1}.final_layer_norm")
+            last = extended.get_submodule(f"{layers}{place - 1}.final_layer_norm")
             assert isinstance(last, nn.LayerNorm)
             last.weight.fill_(1.0)
             last.bias.zero_()
             for output in _OUTPUTS:
-                for weight in grown.get_submodule(f"{layers}{place}.{output}").parameters():
+                for weight in extended.get_submodule(f"{layers}{place}.{output}").parameters():
                     weight.zero_()
-    return grown.eval()
+    return extended.eval()

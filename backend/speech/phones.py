@@ -85,7 +85,7 @@ def from_arpabet(symbol: str) -> str:
         symbol: Any case, with or without a stress digit, or a pause.
 
     Returns:
-        A member of ``PHONES``.
+        A handle of ``PHONES``.
 
     Raises:
         ValueError: The symbol is not known.

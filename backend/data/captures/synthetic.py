@@ -95,10 +95,10 @@ def synthetic_set(
         subject = f"subject_{number + 1:02d}"
         # Wider, taller or deeper heads by a few percent; their shapes stretch with them.
         stretch = np.diag(1.0 + _HEAD_SPREAD * np.clip(rng.normal(size=3), -1.5, 1.5))
-        grown = metres * (frame.axes.T @ stretch @ frame.axes)
-        templates[subject] = (mesh.vertices @ grown).astype(np.float32)
+        extended = metres * (frame.axes.T @ stretch @ frame.axes)
+        templates[subject] = (mesh.vertices @ extended).astype(np.float32)
         style = _style_of(corpus, spoken, rng)
-        basis = (shapes @ grown).astype(np.float32)
+        basis = (shapes @ extended).astype(np.float32)
         splits = _splits(sentences, is_unseen=number >= num_subjects - unseen)
         for place, (utterance, split) in enumerate(zip(spoken, splits, strict=True)):
             label = Label(f"{subject}_{place + 1:02d}", subject, f"{place + 1:02d}", split)

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 from backend import bundled
 from backend.errors import UserError
 from backend.processes import end_with_parent, num_cores
-from backend.service.batch.job_list import MAX_GROUP, Crew, ListJob, Member, Outcome
+from backend.service.batch.job_list import MAX_GROUP, Executor, ListJob, Outcome, WorkerHandle
 
 if TYPE_CHECKING:
     from backend.service.batch.list_worker import ListWorker
 
 
-def crew_for(num_jobs: int, *, device: str, workers: int | None, ray: str | None) -> Crew:
+def executor_for(num_jobs: int, *, device: str, workers: int | None, ray: str | None) -> Executor:
     """The workers for a list.
 
     Args:
@@ -42,11 +42,11 @@ def crew_for(num_jobs: int, *, device: str, workers: int | None, ray: str | None
         UserError: Ray is not installed or the cluster does not answer.
     """
     if ray is not None:
-        return RayCrew(ray, device=device, workers=workers)
+        return RayExecutor(ray, device=device, workers=workers)
     if workers is None:
         is_small = num_jobs < 2 * MAX_GROUP  # a process takes seconds to load torch
         workers = 1 if is_small or _may_use_gpu(device) else num_cores()
-    return OwnCrew() if workers == 1 else ProcessCrew(workers)
+    return InProcessExecutor() if workers == 1 else ProcessExecutor(workers)
 
 
 def _may_use_gpu(device: str) -> bool:
@@ -55,24 +55,24 @@ def _may_use_gpu(device: str) -> bool:
     return device in ("cuda", "mps") or (device == "auto" and has_gpu)
 
 
-class OwnCrew:
+class InProcessExecutor:
     """One worker in this process."""
 
     size = 1
-    deaths: tuple[type[BaseException], ...] = ()
+    num_lost: tuple[type[BaseException], ...] = ()
     tries_again = False
 
-    def hire(self) -> Member:
+    def start_worker(self) -> WorkerHandle:
         """The worker."""
         from backend.service.batch.list_worker import ListWorker  # brings torch
 
-        return _OwnMember(ListWorker())
+        return _InProcessHandle(ListWorker())
 
     def close(self) -> None:
         """Nothing is left."""
 
 
-class _OwnMember:
+class _InProcessHandle:
     def __init__(self, worker: ListWorker) -> None:
         self._worker = worker
         self._pool = ThreadPoolExecutor(max_workers=1)
@@ -86,28 +86,28 @@ class _OwnMember:
         self._worker.close()
 
 
-class ProcessCrew:
+class ProcessExecutor:
     """Workers in processes of their own, for more than one core.
 
     Args:
         size: How many.
     """
 
-    deaths: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    num_lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
     tries_again = False
 
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def hire(self) -> Member:
+    def start_worker(self) -> WorkerHandle:
         """A new process; it starts with its first job."""
-        return _ProcessMember()
+        return _ProcessHandle()
 
     def close(self) -> None:
         """Nothing is left."""
 
 
-class _ProcessMember:
+class _ProcessHandle:
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin_process)
@@ -138,7 +138,7 @@ def _do_in_process(jobs: Sequence[ListJob]) -> list[Outcome]:
     return _process_worker().do(jobs)
 
 
-class RayCrew:
+class RayExecutor:
     """Actors of a Ray cluster, one a processor core or a GPU.
 
     Args:
@@ -179,21 +179,21 @@ class RayCrew:
         self._gpus = 1 if device != "cpu" and resources.get("GPU", 0) >= 1 else 0
         room = int(resources.get("GPU" if self._gpus else "CPU", 1))
         self.size = max(1, room if workers is None else min(workers, room))
-        self.deaths: tuple[type[BaseException], ...] = (ray.exceptions.RayActorError,)
+        self.num_lost: tuple[type[BaseException], ...] = (ray.exceptions.RayActorError,)
 
-    def hire(self) -> Member:
+    def start_worker(self) -> WorkerHandle:
         """A new actor."""
         from backend.service.batch.list_worker import ListWorker  # brings torch
 
         options = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": 0}
-        return _RayMember(self._ray, self._ray.remote(**options)(ListWorker).remote(listeners=1))
+        return _RayHandle(self._ray, self._ray.remote(**options)(ListWorker).remote(listeners=1))
 
     def close(self) -> None:
         """Leave the cluster; a local one ends."""
         self._ray.shutdown()
 
 
-class _RayMember:
+class _RayHandle:
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor
 

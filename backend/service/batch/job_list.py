@@ -65,7 +65,7 @@ class Outcome:
     worker: str = ""
 
 
-class Member(Protocol):
+class WorkerHandle(Protocol):
     """A worker as the list sees it."""
 
     def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
@@ -75,20 +75,20 @@ class Member(Protocol):
         """End it, also in the middle of its work."""
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Where workers come from.
 
     Attributes:
         size: Workers side by side.
-        deaths: What a future raises whose worker died.
+        num_lost: What a future raises whose worker died.
         tries_again: Whether what failed may succeed elsewhere.
     """
 
     size: int
-    deaths: tuple[type[BaseException], ...]
+    num_lost: tuple[type[BaseException], ...]
     tries_again: bool
 
-    def hire(self) -> Member:
+    def start_worker(self) -> WorkerHandle:
         """A new worker.
 
         Raises:
@@ -282,43 +282,47 @@ class JobList:
         return self._leftovers[folder]
 
 
-def run_list(jobs: JobList, crew: Crew, voice: ListVoice) -> Summary:
+def run_list(jobs: JobList, executor: Executor, voice: ListVoice) -> Summary:
     """Do all jobs of a list; each result is written once, whatever happens to a worker.
 
     Raises:
         UserError: There can be no worker.
     """
     started = time.monotonic()
-    idle: list[Member] = []
-    busy: dict[Future[list[Outcome]], tuple[Member, list[ListJob]]] = {}
+    idle: list[WorkerHandle] = []
+    busy: dict[Future[list[Outcome]], tuple[WorkerHandle, list[ListJob]]] = {}
     try:
         while True:
-            while len(busy) < crew.size and (group := jobs.group(crew.size)):
-                member = idle.pop() if idle else crew.hire()
-                busy[member.submit(group)] = member, group
+            while len(busy) < executor.size and (group := jobs.group(executor.size)):
+                handle = idle.pop() if idle else executor.start_worker()
+                busy[handle.submit(group)] = handle, group
             if not busy:
                 return jobs.finish(time.monotonic() - started)
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                member, group = busy.pop(future)
-                if isinstance(future.exception(), crew.deaths):
+                handle, group = busy.pop(future)
+                if isinstance(future.exception(), executor.num_lost):
                     lost = jobs.take_dead(group)
                     voice.warn(f"A worker ended unexpectedly; {lost} files are done again.")
-                    member.close()
+                    handle.close()
                 else:
-                    _take_all(jobs, group, future.result(), crew, voice)
-                    idle.append(member)
+                    _take_all(jobs, group, future.result(), executor, voice)
+                    idle.append(handle)
             _report(jobs, voice, time.monotonic() - started)
     finally:
-        for member in [*idle, *(member for member, _ in busy.values())]:
-            member.close()
-        crew.close()
+        for handle in [*idle, *(handle for handle, _ in busy.values())]:
+            handle.close()
+        executor.close()
 
 
 def _take_all(
-    jobs: JobList, group: list[ListJob], outcomes: list[Outcome], crew: Crew, voice: ListVoice
+    jobs: JobList,
+    group: list[ListJob],
+    outcomes: list[Outcome],
+    executor: Executor,
+    voice: ListVoice,
 ) -> None:
     for job, outcome in zip(group, outcomes, strict=True):
-        jobs.take(job, outcome, may_try_again=crew.tries_again)
+        jobs.take(job, outcome, may_try_again=executor.tries_again)
         for text in outcome.warnings:
             voice.warn(f"{job.name}: {text}")
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from backend.errors import Cancelled, UserError
-from backend.inference.dynamic_batching import Gatherer
+from backend.inference.dynamic_batching import DynamicBatcher
 from backend.service.batch.job_list import ListJob, Outcome
 from backend.service.progress import ProgressEstimate
 from backend.service.worker import Worker, read_inputs
@@ -36,10 +36,10 @@ class ListWorker:
             predictor = self._worker.predictor(jobs[0].request.checkpoint, jobs[0].request.device)
         except (UserError, MemoryError) as error:
             return [self._outcome(job, error=_sentence(error)) for job in jobs]
-        gatherer = predictor.gather()
-        threads = 2 * gatherer.size  # half of them decode and write while the model works
+        batcher = predictor.gather()
+        threads = 2 * batcher.size  # half of them decode and write while the model works
         with ThreadPoolExecutor(max_workers=threads) as pool:
-            return list(pool.map(lambda job: self._do_one(job, gatherer), jobs))
+            return list(pool.map(lambda job: self._do_one(job, batcher), jobs))
 
     def end(self) -> None:
         """Have the jobs that run end soon, without results."""
@@ -49,10 +49,10 @@ class ListWorker:
         """End the model's processes and threads, once no job runs."""
         self._worker.close()
 
-    def _do_one(self, job: ListJob, gatherer: Gatherer) -> Outcome:
+    def _do_one(self, job: ListJob, batcher: DynamicBatcher) -> Outcome:
         voice = _Quiet(self._is_ending)
         try:
-            with gatherer.taking_part():
+            with batcher.participant():
                 inputs = read_inputs(job.request, voice.is_cancelled)
                 self._worker.animate(inputs, voice, estimate=ProgressEstimate(), key=job.key)
         except Cancelled:

@@ -16,7 +16,7 @@ from backend.model.config import ModelConfig
 from backend.model.graph_encoder import face_point_graph
 from backend.model.ptalker import PTalker
 from backend.model.surgery import (
-    can_grow,
+    can_extend,
     with_deeper_speech_encoder,
     with_lip_reader,
     with_phone_context,
@@ -44,7 +44,7 @@ def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:
 
 
 def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: int) -> PTalker:
-    """The model of a checkpoint, or the mean of several, grown to what the config says.
+    """The model of a checkpoint, or the mean of several, extended to what the config says.
 
     Args:
         folders: The checkpoints.
@@ -63,7 +63,7 @@ def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: i
             raise UserError(f'"{folders[0]}" cannot read lips yet: give --lip-steps 1 or more.')
         model = with_lip_reader(model, config)
     model = with_phone_context(model, config)
-    if can_grow(model.config, config):
+    if can_extend(model.config, config):
         model = with_deeper_speech_encoder(model, config)
     if model.config != config:
         raise UserError(

@@ -108,14 +108,14 @@ def test_a_long_phone_across_borders_of_chunks_is_one_phone():
 
 def test_a_model_without_it_gets_it_and_does_the_same(tmp_path):
     bare = lively(BARE)
-    grown = with_phone_context(bare, TINY)
+    extended = with_phone_context(bare, TINY)
     speech, phones = torch.randn(1, 50, TINY.speech.input_dim), torch.full((1, 50), 5)
     made = [
         model.generate(speech, model.neutral_style(), num_frames=50, phones=phones)
-        for model in (bare, grown)
+        for model in (bare, extended)
     ]
     assert torch.equal(*made)
-    assert with_phone_context(grown, TINY) is grown
+    assert with_phone_context(extended, TINY) is extended
     checkpoint.save(tmp_path, bare, card="")
     assert trained_before([tmp_path], TINY, lip_steps=0).config == TINY
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists of jobs: gathered in batches, taken up again, and shared out to workers that die."""
+"""Lists of jobs: batched in batches, taken up again, and shared out to workers that die."""
 
 from __future__ import annotations
 
@@ -82,21 +82,21 @@ def test_gathered_calls_give_what_each_gives_alone():
         return generate(speech, *args, **flags)
 
     model.generate = counted
-    gatherer = dynamic_batching.Gatherer(model, size=3)
+    batcher = dynamic_batching.DynamicBatcher(model, size=3)
     all_take_part = threading.Barrier(len(calls), timeout=60)
 
     def ask(call):
         speech, style, num_frames, phones, mode = call
-        with gatherer.taking_part():
+        with batcher.participant():
             all_take_part.wait()  # one that is done before others come never had company
-            return gatherer.generate(
+            return batcher.generate(
                 speech, style, num_frames=num_frames, phones=phones, mode=mode, chunk_frames=100,
                 on_progress=lambda done, total: None,
             )  # fmt: skip
 
     with ThreadPoolExecutor(len(calls)) as pool:
         made = list(pool.map(ask, calls))
-    gatherer.close()
+    batcher.close()
     assert sum(sizes) == len(calls)
     assert max(sizes) > 1
     for (speech, style, num_frames, phones, mode), weights in zip(calls, made, strict=True):
@@ -108,13 +108,13 @@ def test_gathered_calls_give_what_each_gives_alone():
 
 def test_one_bad_call_does_not_spoil_its_company():
     model = build(PRESETS["tiny"]).eval()
-    gatherer = dynamic_batching.Gatherer(model, size=2)
+    batcher = dynamic_batching.DynamicBatcher(model, size=2)
     all_take_part = threading.Barrier(2, timeout=60)
 
     def ask(width):
-        with gatherer.taking_part():
+        with batcher.participant():
             all_take_part.wait()
-            return gatherer.generate(
+            return batcher.generate(
                 torch.zeros(1, 30, 160), torch.zeros(1, width), num_frames=30, phones=None,
                 mode="parallel", chunk_frames=100, on_progress=lambda done, total: None,
             )  # fmt: skip
@@ -124,7 +124,7 @@ def test_one_bad_call_does_not_spoil_its_company():
         assert good.result().shape == (1, 30, 52)
         with pytest.raises(RuntimeError):
             bad.result()
-    gatherer.close()
+    batcher.close()
 
 
 # ---- a list that is taken up again
@@ -156,18 +156,18 @@ class DeadError(Exception):
     pass
 
 
-class PlayedCrew:
+class PlayedExecutor:
     """Workers that write results, and die when they come to a job they are to die at."""
 
-    size, deaths, tries_again = 2, (DeadError,), False
+    size, num_lost, tries_again = 2, (DeadError,), False
 
-    def __init__(self, deaths_at, writes_before_dying=False):
-        self.deaths_at, self.writes_before_dying = deaths_at, writes_before_dying
+    def __init__(self, lost_at, writes_before_dying=False):
+        self.lost_at, self.writes_before_dying = lost_at, writes_before_dying
         self.written = []
-        self.hired = self.closed = 0
+        self.started = self.closed = 0
 
-    def hire(self):
-        self.hired += 1
+    def start_worker(self):
+        self.started += 1
         return self
 
     def close(self):
@@ -177,12 +177,12 @@ class PlayedCrew:
         future = Future()
         outcomes = []
         for job in jobs:
-            dies = self.deaths_at.get(job.number, 0) > 0
+            dies = self.lost_at.get(job.number, 0) > 0
             if not dies or self.writes_before_dying:
                 self.write(job)
                 outcomes.append(Outcome(job.number, "", audio_seconds=1.0))
             if dies:
-                self.deaths_at[job.number] -= 1
+                self.lost_at[job.number] -= 1
                 Path(job.request.out + ".89abcdef.part").write_bytes(b"unfinished")
                 future.set_exception(DeadError())
                 return future
@@ -199,35 +199,35 @@ class PlayedCrew:
         )  # fmt: skip
 
 
-def played(tmp_path, crew, count=20):
+def played(tmp_path, executor, count=20):
     entries = write_sounds(tmp_path, count, seconds=0.2)
     voice = Voice()
     jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD), "checkpoint": "none"})
-    summary = run_list(jobs, crew, voice)
+    summary = run_list(jobs, executor, voice)
     assert not list(tmp_path.glob("*.part"))
     return summary, voice
 
 
 def test_jobs_of_a_dead_worker_are_done_again_once(tmp_path):
-    crew = PlayedCrew({3: 1, 11: 1})
-    summary, voice = played(tmp_path, crew)
+    executor = PlayedExecutor({3: 1, 11: 1})
+    summary, voice = played(tmp_path, executor)
     assert (summary.made, summary.failed) == (20, [])
-    assert sorted(crew.written) == list(range(20))
+    assert sorted(executor.written) == list(range(20))
     assert len(voice.warnings) == 2
     assert voice.told[-1] == (20, 20, "files")
-    assert crew.hired == 4
+    assert executor.started == 4
 
 
 def test_a_result_that_was_written_but_not_told_is_not_made_again(tmp_path):
-    crew = PlayedCrew({3: 1}, writes_before_dying=True)
-    summary, _ = played(tmp_path, crew)
+    executor = PlayedExecutor({3: 1}, writes_before_dying=True)
+    summary, _ = played(tmp_path, executor)
     assert summary.made == 20
-    assert sorted(crew.written) == list(range(20))
+    assert sorted(executor.written) == list(range(20))
 
 
 def test_a_job_that_kills_every_worker_is_given_up_and_reported(tmp_path):
-    crew = PlayedCrew({7: 99})
-    summary, _ = played(tmp_path, crew)
+    executor = PlayedExecutor({7: 99})
+    summary, _ = played(tmp_path, executor)
     assert summary.made == 19
     assert [name for name, _ in summary.failed] == ["job 8 (7.wav)"]
     assert "3 times" in summary.failed[0][1]

@@ -115,10 +115,10 @@ def test_the_stage_learns_to_read_and_leaves_the_rest(data):
 def test_a_model_without_a_reader_gets_one_and_stays_the_same(tmp_path, data):
     bare = PTalker(dataclasses.replace(TINY, lip_layers=0))
     checkpoint.save(tmp_path, bare, card="")
-    grown = trained_before([tmp_path], TINY, lip_steps=1)
-    assert grown.config == TINY
+    extended = trained_before([tmp_path], TINY, lip_steps=1)
+    assert extended.config == TINY
     for name, value in bare.state_dict().items():
-        assert torch.equal(grown.state_dict()[name], value), name
+        assert torch.equal(extended.state_dict()[name], value), name
     with pytest.raises(UserError, match="give --lip-steps 1 or more"):
         trained_before([tmp_path], TINY, lip_steps=0)
     with pytest.raises(ValueError, match="no lip reader"):
@@ -137,5 +137,5 @@ def test_checkpoints_from_before_lips_were_read_still_load(tmp_path):
 
 def test_what_the_reader_relies_on_is_no_longer_trained():
     assert not PTalker(TINY).motion_style.components.weight.requires_grad
-    grown = with_lip_reader(PTalker(dataclasses.replace(TINY, lip_layers=0)), TINY)
-    assert not grown.motion_style.components.weight.requires_grad
+    extended = with_lip_reader(PTalker(dataclasses.replace(TINY, lip_layers=0)), TINY)
+    assert not extended.motion_style.components.weight.requires_grad

@@ -211,15 +211,15 @@ def test_a_deeper_ear_hears_the_same_until_it_learns(trained):
         torch.nn.init.normal_(layer.final_layer_norm.bias, 0.0, 0.3)
     for num_layers in (3, 4):
         speech = dataclasses.replace(tiny.speech, num_layers=num_layers)
-        grown = with_deeper_speech_encoder(model, dataclasses.replace(tiny, speech=speech))
-        assert len(grown.speech_content.encoder.encoder.layers) == num_layers
+        extended = with_deeper_speech_encoder(model, dataclasses.replace(tiny, speech=speech))
+        assert len(extended.speech_content.encoder.encoder.layers) == num_layers
         sound, lengths = torch.randn(2, 60, speech.input_dim), torch.tensor([60, 41])
         with torch.no_grad():
             before = model.speech_content(sound, lengths)
-            after = grown.speech_content(sound, lengths)
+            after = extended.speech_content(sound, lengths)
         torch.testing.assert_close(after.features, before.features, rtol=1e-3, atol=1e-4)
-        grown.speech_content(sound, lengths).features.square().sum().backward()
-        new = grown.speech_content.encoder.encoder.layers[1].ffn1.output_dense.weight
+        extended.speech_content(sound, lengths).features.square().sum().backward()
+        new = extended.speech_content.encoder.encoder.layers[1].ffn1.output_dense.weight
         assert new.grad.norm() > 0.0
 
 
