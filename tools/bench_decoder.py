@@ -82,7 +82,7 @@ def decoders() -> None:
     content = torch.randn(1, num_frames, WIDTH)
     mask = torch.ones(1, num_frames, dtype=torch.bool)
     speech = torch.randn(1, SECONDS * FEATURES_PER_SECOND, model.config.speech.input_dim)
-    sound = generate.Sound(speech, torch.tensor([speech.shape[1]]), None)
+    sound = generate.PreparedSpeech(speech, torch.tensor([speech.shape[1]]), None)
     shapes = model.shapes().flatten(1)
 
     def parallel() -> Tensor:

@@ -23,7 +23,7 @@ TIME_LIMIT_SECONDS = 2400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class PartResult:
     """What came of one part; the counts are of tests, or of the part itself where it has none."""
 
     part: str
@@ -62,7 +62,7 @@ def run(parts: list[str], *, make_zip: Callable[[], Path]) -> int:
     return _summary(outcomes)
 
 
-def _summary(outcomes: list[Outcome]) -> int:
+def _summary(outcomes: list[PartResult]) -> int:
     failed = sum(outcome.failed for outcome in outcomes)
     for outcome in outcomes:
         if outcome.failed:
@@ -101,7 +101,7 @@ def _command(part: str, report: Path) -> list[str]:
     return [python, "-m", "pytest", "-q", f"--junitxml={report}", "-o", cache, *tests]
 
 
-def _run_part(part: str, extension: Path) -> Outcome:
+def _run_part(part: str, extension: Path) -> PartResult:
     """Run one part in a process of its own; its counts come from pytest's report file."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ptalker-test-") as folder:
@@ -138,7 +138,7 @@ def _run_part(part: str, extension: Path) -> Outcome:
         failed = max(failed, 1)  # the process may die after its tests, or collect none
         log += f"\n{part}: ended with status {status}" + (" (time limit)" if status == 124 else "")
     say(f"{'FAILED' if failed else 'ok':7}{part} after {seconds:.0f} s")
-    return Outcome(part, passed, failed, skipped, seconds, log)
+    return PartResult(part, passed, failed, skipped, seconds, log)
 
 
 def _counts(report: Path) -> tuple[int, int, int] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.heads.arkit import ARKIT_NAMES
 from backend.speech.phones import SILENCE, VOWELS, Phone
 
@@ -30,7 +30,7 @@ def upper_face_weights(
     times: NDArray[np.float64],
     *,
     fps: float,
-    style: Style,
+    style: SpeakingStyle,
     energy: NDArray[np.float32] | None,
     f0: NDArray[np.float32] | None,
 ) -> None:
@@ -104,7 +104,7 @@ def blink_weights(
         phones: In order of time; silences count as phrase ends.
         num_frames: Length ``T``.
         fps: Frames per second.
-        blink_rate: Style dimension; one unit is a factor of 1.6.
+        blink_rate: SpeakingStyle dimension; one unit is a factor of 1.6.
         seed: Chooses the exact times.
 
     Returns:

@@ -28,16 +28,23 @@ from backend.articulation.brows_and_blinks import blink_weights, upper_face_weig
 from backend.articulation.gestures import PAUSE_SECONDS, activity, breath, gesture
 from backend.articulation.phone_targets import CHANNELS, GROUPS, PHONE_TARGETS
 from backend.articulation.speaking_style import (
-    PRESETS,
+    NAMED_STYLES,
     STYLE_DIM,
     STYLE_NAMES,
-    Style,
+    SpeakingStyle,
     style_for_voice,
 )
 from backend.heads.arkit import ARKIT_NAMES
 from backend.speech.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
 
-__all__ = ["PRESETS", "STYLE_DIM", "STYLE_NAMES", "Style", "articulate", "style_for_voice"]
+__all__ = [
+    "NAMED_STYLES",
+    "STYLE_DIM",
+    "STYLE_NAMES",
+    "SpeakingStyle",
+    "articulate",
+    "style_for_voice",
+]
 
 MAX_WEIGHT = 1.3
 _LEAD_SECONDS = 0.040
@@ -81,7 +88,7 @@ class _Timing:
 def articulate(
     phones: Sequence[Phone],
     *,
-    style: Style,
+    style: SpeakingStyle,
     num_frames: int,
     fps: float,
     energy: NDArray[np.float32] | None = None,
@@ -179,7 +186,7 @@ def _with_silences(phones: Sequence[Phone], seconds: float) -> list[Phone]:
 
 
 def _segments(
-    phones: list[Phone], *, style: Style, fps: float, energy: NDArray[np.float32] | None
+    phones: list[Phone], *, style: SpeakingStyle, fps: float, energy: NDArray[np.float32] | None
 ) -> _Segments:
     index = np.array([PHONE_IDS[phone.symbol] - 1 for phone in phones])
     starts = np.array([phone.start_seconds for phone in phones])
@@ -204,7 +211,7 @@ def _stress(
     ends: NDArray[np.float64],
     vowel: NDArray[np.bool_],
     *,
-    style: Style,
+    style: SpeakingStyle,
     fps: float,
     energy: NDArray[np.float32] | None,
 ) -> NDArray[np.float64]:
@@ -225,7 +232,7 @@ def _stress(
 
 
 def _coarticulate(
-    segments: _Segments, times: NDArray[np.float64], *, fps: float, style: Style
+    segments: _Segments, times: NDArray[np.float64], *, fps: float, style: SpeakingStyle
 ) -> NDArray[np.float64]:
     """Dominance-weighted mean of the targets, then inertia; shape ``(T, channels)``."""
     blended = np.empty((len(times), len(CHANNELS)))
@@ -245,7 +252,11 @@ def _coarticulate(
 
 
 def _blend(
-    segments: _Segments, near: NDArray[np.bool_], times: NDArray[np.float64], *, style: Style
+    segments: _Segments,
+    near: NDArray[np.bool_],
+    times: NDArray[np.float64],
+    *,
+    style: SpeakingStyle,
 ) -> NDArray[np.float64]:
     starts, ends, rows = segments.starts[near], segments.ends[near], segments.rows[near]
     lengths = ends - starts
@@ -272,7 +283,7 @@ def _blend(
     return blended
 
 
-def _gain(unit: float, per_unit: float, style: Style) -> float:
+def _gain(unit: float, per_unit: float, style: SpeakingStyle) -> float:
     return math.exp(per_unit * unit + 0.3 * style.articulation)
 
 
@@ -281,7 +292,7 @@ def _mouth(
     channels: NDArray[np.float64],
     timing: _Timing,
     *,
-    style: Style,
+    style: SpeakingStyle,
 ) -> None:
     """Turns channels and gestures into the weights of mouth and jaw, in place."""
     value = {name: channels[:, index] for name, index in _CHANNEL.items()}
@@ -328,7 +339,7 @@ def _lip_sides(
     value: dict[str, NDArray[np.float64]],
     timing: _Timing,
     *,
-    style: Style,
+    style: SpeakingStyle,
 ) -> None:
     """The weights that have a left and a right, in place."""
     active, bitten, free = timing.activity, timing.labiodental, 1.0 - timing.closure

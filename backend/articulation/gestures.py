@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.speech.phones import SILENCE, Phone
 
 PAUSE_SECONDS = 0.18
@@ -64,7 +64,7 @@ def gesture(
     times: NDArray[np.float64],
     *,
     fps: float,
-    style: Style,
+    style: SpeakingStyle,
 ) -> NDArray[np.float64]:
     """Activation, 0 to 1, of a constriction that is reached at any rate of speech; shape ``(T,)``.
 

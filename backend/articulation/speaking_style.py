@@ -15,7 +15,7 @@ STYLE_LIMIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
+class SpeakingStyle:
     """A speaking style; 0 is neutral everywhere, -1 and 1 are usual extremes.
 
     Attributes:
@@ -65,12 +65,12 @@ class Style:
     squint: float = 0.0
 
     @classmethod
-    def neutral(cls) -> "Style":
+    def neutral(cls) -> "SpeakingStyle":
         """The style of the neutral speaker: zero everywhere."""
         return cls()
 
     @classmethod
-    def from_vector(cls, vector: Sequence[float] | NDArray[np.float32]) -> "Style":
+    def from_vector(cls, vector: Sequence[float] | NDArray[np.float32]) -> "SpeakingStyle":
         """Inverse of ``to_vector``.
 
         Args:
@@ -87,7 +87,7 @@ class Style:
         return cls(*(float(value) for value in values))
 
     @classmethod
-    def sample(cls, rng: np.random.Generator) -> "Style":
+    def sample(cls, rng: np.random.Generator) -> "SpeakingStyle":
         """A random training style: everything a little, three dimensions strongly.
 
         Args:
@@ -105,7 +105,7 @@ class Style:
         """The style as numbers, shape ``(STYLE_DIM,)``, in the order of ``STYLE_NAMES``."""
         return np.array([getattr(self, name) for name in STYLE_NAMES], dtype=np.float32)
 
-    def blend(self, other: "Style", share: float) -> "Style":
+    def blend(self, other: "SpeakingStyle", share: float) -> "SpeakingStyle":
         """Mixes two styles; a share beyond 1 exaggerates the other.
 
         Args:
@@ -113,57 +113,117 @@ class Style:
             share: 0 gives this style.
         """
         mixed = (1.0 - share) * self.to_vector() + share * other.to_vector()
-        return Style.from_vector(mixed)
+        return SpeakingStyle.from_vector(mixed)
 
-    def limited(self) -> "Style":
+    def limited(self) -> "SpeakingStyle":
         """The same style with each dimension brought within ``STYLE_LIMIT``."""
-        return Style.from_vector(np.clip(self.to_vector(), -STYLE_LIMIT, STYLE_LIMIT))
+        return SpeakingStyle.from_vector(np.clip(self.to_vector(), -STYLE_LIMIT, STYLE_LIMIT))
 
 
-STYLE_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Style))
+STYLE_NAMES: tuple[str, ...] = tuple(field.name for field in fields(SpeakingStyle))
 STYLE_DIM = len(STYLE_NAMES)
 
-PRESETS: dict[str, Style] = {
-    "neutral": Style(),
-    "mumble": Style(articulation=-1.0, jaw=-0.8, spread=-0.6, upper_lip=-0.8, lower_lip=-0.6,
-                    smoothness=0.8, loudness=-0.6, lip_part=-0.5, brow_activity=-0.7, squint=0.2),
-    "broad": Style(articulation=1.0, jaw=0.8, rounding=0.8, spread=0.8, upper_lip=0.5,
-                   lower_lip=0.6, press=0.5, loudness=0.6, brow_activity=0.8),
-    "smile": Style(smile=1.0, spread=0.6, rounding=-0.4, upper_lip=0.4, squint=0.6, brow_raise=0.3,
-                   brow_activity=0.4, protrusion=-0.4),
-    "tense": Style(jaw=-0.7, press=1.2, smile=-0.6, protrusion=-0.3, smoothness=-0.8,
-                   lower_lip=0.4, brow_raise=-0.9, squint=0.6, loudness=-0.4, blink_rate=-0.5),
-    "sad": Style(articulation=-0.5, jaw=-0.2, smile=-1.0, smoothness=0.6, lower_lip=0.3,
-                 brow_raise=0.5, brow_activity=-0.8, blink_rate=0.4, lead=-0.4),
-    "excited": Style(articulation=0.6, jaw=1.0, loudness=1.0, smile=0.5, upper_lip=0.6,
-                     lip_part=0.4, smoothness=-0.4, brow_raise=0.6, brow_activity=1.2,
-                     squint=-0.6, lead=0.4),
-    "pout": Style(protrusion=1.1, rounding=0.7, spread=-0.7, smile=-0.3, jaw=-0.2, brow_raise=-0.3),
-    "crooked": Style(asymmetry=1.1, mouth_side=0.7, jaw_side=0.6, smile=0.3, brow_activity=0.3),
-}  # fmt: skip
+NAMED_STYLES: dict[str, SpeakingStyle] = {
+    "neutral": SpeakingStyle(),
+    "mumble": SpeakingStyle(
+        articulation=-1.0,
+        jaw=-0.8,
+        spread=-0.6,
+        upper_lip=-0.8,
+        lower_lip=-0.6,
+        smoothness=0.8,
+        loudness=-0.6,
+        lip_part=-0.5,
+        brow_activity=-0.7,
+        squint=0.2,
+    ),
+    "broad": SpeakingStyle(
+        articulation=1.0,
+        jaw=0.8,
+        rounding=0.8,
+        spread=0.8,
+        upper_lip=0.5,
+        lower_lip=0.6,
+        press=0.5,
+        loudness=0.6,
+        brow_activity=0.8,
+    ),
+    "smile": SpeakingStyle(
+        smile=1.0,
+        spread=0.6,
+        rounding=-0.4,
+        upper_lip=0.4,
+        squint=0.6,
+        brow_raise=0.3,
+        brow_activity=0.4,
+        protrusion=-0.4,
+    ),
+    "tense": SpeakingStyle(
+        jaw=-0.7,
+        press=1.2,
+        smile=-0.6,
+        protrusion=-0.3,
+        smoothness=-0.8,
+        lower_lip=0.4,
+        brow_raise=-0.9,
+        squint=0.6,
+        loudness=-0.4,
+        blink_rate=-0.5,
+    ),
+    "sad": SpeakingStyle(
+        articulation=-0.5,
+        jaw=-0.2,
+        smile=-1.0,
+        smoothness=0.6,
+        lower_lip=0.3,
+        brow_raise=0.5,
+        brow_activity=-0.8,
+        blink_rate=0.4,
+        lead=-0.4,
+    ),
+    "excited": SpeakingStyle(
+        articulation=0.6,
+        jaw=1.0,
+        loudness=1.0,
+        smile=0.5,
+        upper_lip=0.6,
+        lip_part=0.4,
+        smoothness=-0.4,
+        brow_raise=0.6,
+        brow_activity=1.2,
+        squint=-0.6,
+        lead=0.4,
+    ),
+    "pout": SpeakingStyle(
+        protrusion=1.1, rounding=0.7, spread=-0.7, smile=-0.3, jaw=-0.2, brow_raise=-0.3
+    ),
+    "crooked": SpeakingStyle(
+        asymmetry=1.1, mouth_side=0.7, jaw_side=0.6, smile=0.3, brow_activity=0.3
+    ),
+}
 """Styles with names, for tests, galleries and the artist's library."""
 
 
 @cache
-def training_styles(count: int) -> list[Style]:
+def training_styles(count: int) -> list[SpeakingStyle]:
     """The styles that have numbers in training; the same for every seed."""
     rng = np.random.default_rng(64)
-    return [Style.sample(rng) for _ in range(count)]
+    return [SpeakingStyle.sample(rng) for _ in range(count)]
 
 
-def validation_styles(count: int) -> list[Style]:
+def validation_styles(count: int) -> list[SpeakingStyle]:
     """Styles by which training chooses, drawn apart from those of training and of tests."""
     rng = np.random.default_rng(16)
-    return [Style.sample(rng) for _ in range(count)]
+    return [SpeakingStyle.sample(rng) for _ in range(count)]
 
 
-def unseen_styles(count: int) -> list[Style]:
+def unseen_styles(count: int) -> list[SpeakingStyle]:
     """Styles for tests, drawn apart from those of training and validation."""
     rng = np.random.default_rng(32)
-    return [Style.sample(rng) for _ in range(count)]
+    return [SpeakingStyle.sample(rng) for _ in range(count)]
 
 
-def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> Style:
+def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> SpeakingStyle:
     """A random style of which a part can be heard in the voice.
 
     A voice with a wide range of level and pitch gets a jaw and brows that follow it more, a fast
@@ -178,7 +238,7 @@ def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> Style:
     Returns:
         The style.
     """
-    style = Style.sample(rng)
+    style = SpeakingStyle.sample(rng)
     lively = float(np.clip((voice.f0_range_semitones - 6.0) / 4.0, -1.2, 1.2))
     dynamic = float(np.clip((voice.level_range_db - 12.0) / 5.0, -1.2, 1.2))
     fast = float(np.clip((voice.phones_per_second - 12.0) / 4.0, -1.2, 1.2))

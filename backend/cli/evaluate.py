@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from backend import bundled
-from backend.cli.terminal import DONE, WRONG_USAGE, TerminalVoice
+from backend.cli.terminal import DONE, WRONG_USAGE, TerminalReporter
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -130,8 +130,8 @@ def _evaluate_captures(options: argparse.Namespace) -> int:
         data=options.data, split=options.split, protocol=options.protocol, out=options.out,
         regions=options.regions, style_from=options.style_from, device=options.device,
     )  # fmt: skip
-    voice = TerminalVoice()
-    results = captures.main(arguments, voice.progress)
-    voice.close()
+    reporter = TerminalReporter()
+    results = captures.main(arguments, reporter.progress)
+    reporter.close()
     print(report.markdown(results))
     return DONE

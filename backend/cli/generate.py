@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from backend.cli.model_options import add_model_options
-from backend.cli.terminal import DONE, FAILED, WRONG_USAGE, TerminalVoice
+from backend.cli.terminal import DONE, FAILED, WRONG_USAGE, TerminalReporter
 from backend.errors import UserError
 
 
@@ -102,12 +102,12 @@ def run(options: argparse.Namespace) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
-    voice, jobs = TerminalVoice(), worker.Worker()
+    reporter, jobs = TerminalReporter(), worker.Worker()
     try:
-        report = jobs.run(request, voice)
+        report = jobs.run(request, reporter)
     finally:
         jobs.close()
-        voice.close()
+        reporter.close()
     print(json.dumps(report, indent=1))
     return DONE
 
@@ -115,16 +115,16 @@ def run(options: argparse.Namespace) -> int:
 def _generate_list(options: argparse.Namespace, flags: Mapping[str, object]) -> int:
     from backend.service.batch import executors, job_list
 
-    path, voice = Path(options.jobs), TerminalVoice()
+    path, reporter = Path(options.jobs), TerminalReporter()
     entries = job_list.read_list(path)
     todo = job_list.JobList(entries, path.parent, defaults=flags, overwrite=options.overwrite)
     executor = executors.executor_for(
         len(entries), device=options.device, workers=options.workers, ray=options.ray
     )
     try:
-        summary = job_list.run_list(todo, executor, voice)
+        summary = job_list.run_list(todo, executor, reporter)
     finally:
-        voice.close()
+        reporter.close()
     for name, reason in summary.failed:
         print(f"error: {name}: {reason}", file=sys.stderr)
     print(summary)

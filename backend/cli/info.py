@@ -15,7 +15,7 @@ from backend.cli.terminal import DONE
 
 _PACKAGES: Final = (
     "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
-    "pocketsphinx", "moonshine-voice", "onnxruntime",
+    "pocketsphinx", "moonshine-reporter", "onnxruntime",
 )  # fmt: skip
 
 

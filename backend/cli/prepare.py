@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from backend.cli.terminal import DONE, WRONG_USAGE, TerminalVoice
+from backend.cli.terminal import DONE, WRONG_USAGE, TerminalReporter
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -51,16 +51,18 @@ def run(options: argparse.Namespace) -> int:
     if not 0 <= options.hours <= 1000 or options.workers < 1:
         print("error: --hours must be 0 to 1000, --workers 1 or more", file=sys.stderr)
         return WRONG_USAGE
-    voice = TerminalVoice()
+    reporter = TerminalReporter()
     corpus = prepare_speech(
         Path(options.out),
         recordings=None if options.recordings is None else Path(options.recordings),
         hours_synthesised=options.hours,
         seed=options.seed,
         workers=options.workers,
-        progress=lambda done, total: voice.progress("Preparing speech", done, total, "parts", None),
+        progress=lambda done, total: reporter.progress(
+            "Preparing speech", done, total, "parts", None
+        ),
     )
-    voice.close()
+    reporter.close()
     print(f"{len(corpus.utterances)} utterances in {options.out}")
     return DONE
 
@@ -68,8 +70,8 @@ def run(options: argparse.Namespace) -> int:
 def _prepare_captures(options: argparse.Namespace) -> int:
     from backend.data.captures import prepare, synthetic
 
-    voice = TerminalVoice()
-    progress = partial(voice.progress, "Preparing")
+    reporter = TerminalReporter()
+    progress = partial(reporter.progress, "Preparing")
     if options.kind == "synthetic":
         manifest = synthetic.prepare_synthetic(
             options.speech, options.head, options.out, num_subjects=options.subjects,
@@ -81,6 +83,6 @@ def _prepare_captures(options: argparse.Namespace) -> int:
             units=options.units, blender=options.blender, precision=options.precision,
             progress=progress,
         )  # fmt: skip
-    voice.close()
+    reporter.close()
     print(prepare.summary(manifest))
     return DONE

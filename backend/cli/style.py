@@ -5,7 +5,7 @@ import argparse
 import json
 
 from backend.cli.model_options import add_model_options
-from backend.cli.terminal import DONE, TerminalVoice
+from backend.cli.terminal import DONE, TerminalReporter
 from backend.service.protocol import StyleRequest
 
 
@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         device=options.device,
     )
-    voice = TerminalVoice()
-    report = worker.Worker().run(request, voice)
-    voice.close()
+    reporter = TerminalReporter()
+    report = worker.Worker().run(request, reporter)
+    reporter.close()
     print(json.dumps(report, indent=1))
     return DONE

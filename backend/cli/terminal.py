@@ -12,7 +12,7 @@ WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
-class TerminalVoice:
+class TerminalReporter:
     """Progress on one line of the terminal, warnings on lines of their own, all on stderr."""
 
     def __init__(self) -> None:

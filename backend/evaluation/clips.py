@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.articulation.coarticulation import articulate
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.audio.features import num_feature_frames
 from backend.audio.load import read_sound
 from backend.audio.prosody import measure_prosody
@@ -36,7 +36,7 @@ class SpokenClip:
         """Length at ``FEATURE_RATE_HZ``."""
         return num_feature_frames(len(self.samples))
 
-    def articulated(self, phones: Sequence[Phone], style: Style) -> NDArray[np.float32]:
+    def articulated(self, phones: Sequence[Phone], style: SpeakingStyle) -> NDArray[np.float32]:
         """What the articulation model makes of phones at this sound's loudness and pitch."""
         prosody = measure_prosody(
             self.samples,

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.audio import degradations
 from backend.audio.degradations import SPEECH_EFFECTS, Samples
 from backend.audio.load import read_sound, resample
@@ -26,7 +26,7 @@ from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.evaluation.clips import SpokenClip, read_clips
 from backend.evaluation.speech import judge, predicted
-from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
+from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import identify
 from backend.inference.predictor import Predictor
@@ -91,9 +91,9 @@ def main(arguments: ConditionsArguments) -> dict[str, Any]:
     clips = read_clips(arguments.speech, arguments.alignment)
     if len(clips) < 2:
         raise UserError(f"{arguments.speech} holds one recording; two voices need a second one.")
-    mouth = demo_mouth()
+    mouth = measured_demo_head()
     if arguments.head is not None:
-        mouth = mouth_of(identify(*read_head(arguments.head)))
+        mouth = measure_head(identify(*read_head(arguments.head)))
     num_clips = arguments.num_clips or len(clips)
     predictor = Predictor(arguments.checkpoint, arguments.device)
     try:
@@ -173,11 +173,11 @@ def _figures(
     predictor: Predictor,
     changed: Sequence[SpokenClip],
     clean: Sequence[SpokenClip],
-    mouth: Mouth,
+    mouth: MeasuredHead,
     ways: Sequence[str],
 ) -> dict[str, dict[str, float]]:
     """Figures of speech under a condition by way of listening, against the clean speech's face."""
-    references = [clip.articulated(clip.phones, Style.neutral()) for clip in clean]
+    references = [clip.articulated(clip.phones, SpeakingStyle.neutral()) for clip in clean]
     figures = {}
     for way in ways:
         motions = [predicted(predictor, clip, mouth.head, way) for clip in changed]
@@ -216,7 +216,7 @@ def drift_mm(
 
 
 def _wordless_figures(
-    predictor: Predictor, name: str, mouth: Mouth, arguments: ConditionsArguments
+    predictor: Predictor, name: str, mouth: MeasuredHead, arguments: ConditionsArguments
 ) -> dict[str, dict[str, float]]:
     """How far the mouth opens, in mm, where nobody speaks, by way of listening."""
     length = int(_WORDLESS_SECONDS * SAMPLE_RATE_HZ)

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluation import curve_metrics
 from backend.evaluation.clips import SpokenClip, read_clips
 from backend.evaluation.curve_metrics import closures
 from backend.evaluation.style_transfer import style_figures, voice_figures
 from backend.heads.arkit import CLOSED_MM
-from backend.heads.lip_measures import Mouth, demo_mouth, mouth_of
+from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 from backend.inference.predictor import Predictor
@@ -81,9 +81,9 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
         UserError: The checkpoint or the recordings are no good.
     """
     clips = read_clips(arguments.speech, arguments.alignment)
-    mouth = demo_mouth()
+    mouth = measured_demo_head()
     if arguments.head is not None:
-        mouth = mouth_of(identify(*read_head(arguments.head)))
+        mouth = measure_head(identify(*read_head(arguments.head)))
     predictor = Predictor(arguments.checkpoint, arguments.device)
     try:
         report: dict[str, Any] = {
@@ -108,11 +108,11 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
 
 
 def speech_figures(
-    predictor: Predictor, clips: Sequence[SpokenClip], mouth: Mouth, ways: Sequence[str]
+    predictor: Predictor, clips: Sequence[SpokenClip], mouth: MeasuredHead, ways: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Figures by way of listening, with the phones alone put into the articulation model beside."""
     figures = {}
-    references = [clip.articulated(clip.phones, Style.neutral()) for clip in clips]
+    references = [clip.articulated(clip.phones, SpeakingStyle.neutral()) for clip in clips]
     listener = SpeechRecogniser(1)
     try:
         for way in ways:
@@ -126,7 +126,7 @@ def speech_figures(
                     for clip in clips
                 ]
                 straight = [
-                    clip.articulated(found.phones, Style.neutral())
+                    clip.articulated(found.phones, SpeakingStyle.neutral())
                     for clip, found in zip(clips, heard, strict=True)
                 ]
                 figures[f"{way}, phones only"] = judge(straight, references, clips, mouth)
@@ -163,7 +163,7 @@ def judge(
     motions: Sequence[NDArray[np.float32]],
     references: Sequence[NDArray[np.float32]],
     clips: Sequence[SpokenClip],
-    mouth: Mouth,
+    mouth: MeasuredHead,
 ) -> dict[str, float]:
     """All figures of some clips, pooled.
 
@@ -220,7 +220,7 @@ def phone_opening(phones: Sequence[Phone], num_frames: int) -> NDArray[np.float6
 
 
 def lip_errors_mm(
-    motion: NDArray[np.floating], reference: NDArray[np.floating], mouth: Mouth
+    motion: NDArray[np.floating], reference: NDArray[np.floating], mouth: MeasuredHead
 ) -> NDArray[np.float64]:
     """Largest distance of a lip point from where it should be, per frame, ``(T,)``."""
     lips = [index for index, name in enumerate(FACE_POINT_NAMES) if name.startswith("lip_")]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from backend.articulation.speaking_style import (
-    Style,
+    SpeakingStyle,
     style_for_voice,
     training_styles,
     unseen_styles,
@@ -24,7 +24,7 @@ from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluation import curve_metrics
 from backend.evaluation.clips import SpokenClip
 from backend.evaluation.curve_metrics import closures
-from backend.heads.lip_measures import Mouth
+from backend.heads.lip_measures import MeasuredHead
 from backend.heads.topology import INTEROCULAR_MM
 from backend.model.ptalker import PTalker
 from backend.model.style_inversion import fit_style
@@ -38,7 +38,9 @@ _BACKGROUND_STYLES: Final = 48
 Motion = NDArray[np.float32]
 
 
-def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> dict[str, float]:
+def style_figures(
+    model: PTalker, clips: Sequence[SpokenClip], mouth: MeasuredHead
+) -> dict[str, float]:
     """Figures of the transfer of unseen styles.
 
     Args:
@@ -59,7 +61,7 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
     """
     styles = unseen_styles(NUM_STYLES)
     said, shown = clips[:_NUM_SENTENCES], clips[_NUM_SENTENCES:] or clips
-    neutral_truth = [clip.articulated(clip.phones, Style.neutral()) for clip in said]
+    neutral_truth = [clip.articulated(clip.phones, SpeakingStyle.neutral()) for clip in said]
     neutral_code = model.neutral_style()
     neutral = [generate(model, clip, neutral_code, told=True) for clip in said]
     truths, made, heard, exemplars = [], [], [], []
@@ -75,7 +77,9 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
         for strength, ratios in strengths.items():
             scaled = model.scaled_style(code, strength)
             motion = generate(model, said[0], scaled, told=True)
-            wanted = said[0].articulated(said[0].phones, Style.neutral().blend(style, strength))
+            wanted = said[0].articulated(
+                said[0].phones, SpeakingStyle.neutral().blend(style, strength)
+            )
             ratios.append(_ratio([motion], [wanted], neutral_truth[:1], mouth))
     classifier = _Classifier(clips)
     gallery = np.stack([classifier.embed(exemplar) for exemplar in exemplars])
@@ -98,7 +102,9 @@ def style_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> 
     }
 
 
-def voice_figures(model: PTalker, clips: Sequence[SpokenClip], mouth: Mouth) -> dict[str, float]:
+def voice_figures(
+    model: PTalker, clips: Sequence[SpokenClip], mouth: MeasuredHead
+) -> dict[str, float]:
     """Whether the style that is heard in a voice is nearer to its speaker's than none.
 
     Styles are tied to voices as in training: half of what can be heard is chance, and the rest
@@ -148,7 +154,7 @@ def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, told: bool
     return np.asarray(model.smoothed(weights)[0].numpy(), np.float32)
 
 
-def _exemplar(clips: Sequence[SpokenClip], style: Style, number: int) -> Motion:
+def _exemplar(clips: Sequence[SpokenClip], style: SpeakingStyle, number: int) -> Motion:
     """Five seconds of another sentence in the style."""
     clip = clips[number % len(clips)]
     motion = clip.articulated(clip.phones, style)
@@ -156,7 +162,7 @@ def _exemplar(clips: Sequence[SpokenClip], style: Style, number: int) -> Motion:
 
 
 def _ratio(
-    made: Sequence[Motion], truth: Sequence[Motion], neutral: Sequence[Motion], mouth: Mouth
+    made: Sequence[Motion], truth: Sequence[Motion], neutral: Sequence[Motion], mouth: MeasuredHead
 ) -> float:
     points = mouth.basis.reshape(len(mouth.basis), -1) * INTEROCULAR_MM
     joined = [np.concatenate(motions) @ points for motions in (made, truth, neutral)]
@@ -167,14 +173,14 @@ def _mean_ratio(
     made: Sequence[Sequence[Motion]],
     truths: Sequence[Sequence[Motion]],
     neutral: Sequence[Motion],
-    mouth: Mouth,
+    mouth: MeasuredHead,
 ) -> float:
     pairs = zip(made, truths, strict=True)
     return float(np.mean([_ratio(ours, truth, neutral, mouth) for ours, truth in pairs]))
 
 
 def _closures(
-    motions: Sequence[Motion], clips: Sequence[SpokenClip], mouth: Mouth
+    motions: Sequence[Motion], clips: Sequence[SpokenClip], mouth: MeasuredHead
 ) -> curve_metrics.ClosureCounts:
     counts = curve_metrics.ClosureCounts()
     for motion, clip in zip(motions, clips, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from backend.heads.face_layout import Anatomy, Eye
+from backend.heads.face_layout import EyeLayout, FaceLayout
 from backend.heads.laplacian import BiharmonicSolver, harmonic_weights
 
 Ints = NDArray[np.int64]
@@ -52,7 +52,7 @@ class _EyeFrame:
         return np.asarray(local @ self.axes + self.centre)
 
 
-def lid_shapes(face: Anatomy) -> dict[str, Floats]:
+def lid_shapes(face: FaceLayout) -> dict[str, Floats]:
     """The fourteen shapes of the eyes, displacements ``(V, 3)`` in the face's axes, in mm."""
     shapes: dict[str, Floats] = {}
     for side in ("left", "right"):
@@ -86,9 +86,9 @@ def _rotation(axis: int, angle: float) -> Floats:
 class _LidSolver:
     """The skin around one eye, with the lid margins as handles."""
 
-    def __init__(self, face: Anatomy, side: str) -> None:
+    def __init__(self, face: FaceLayout, side: str) -> None:
         self.face = face
-        self.eye: Eye = face.eyes[side]
+        self.eye: EyeLayout = face.eyes[side]
         points, place = face.points, face.place
         inner, outer = points[place[f"eye_inner_{side}"]], points[place[f"eye_outer_{side}"]]
         axis = (outer - inner) / np.linalg.norm(outer - inner)

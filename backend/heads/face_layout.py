@@ -27,7 +27,7 @@ _LIDS = ("upper", "lower")
 
 
 @dataclass(frozen=True)
-class Mouth:
+class MouthLayout:
     """The lips as rows of vertices.
 
     Attributes:
@@ -51,7 +51,7 @@ class Mouth:
 
 
 @dataclass(frozen=True)
-class Eye:
+class EyeLayout:
     """One eye.
 
     Attributes:
@@ -70,7 +70,7 @@ class Eye:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class FaceLayout:
     """What the solver knows of a head; all positions in the face's axes, in mm.
 
     Attributes:
@@ -95,12 +95,12 @@ class Anatomy:
     normals: Floats
     still: NDArray[np.bool_]
     place: dict[str, int]
-    mouth: Mouth
-    eyes: dict[str, Eye]
+    mouth: MouthLayout
+    eyes: dict[str, EyeLayout]
     parts: dict[str, Ints]
 
 
-def examine(head: Head) -> Anatomy:
+def examine(head: Head) -> FaceLayout:
     """Find lips, lids, pockets and parts.
 
     Raises:
@@ -138,7 +138,7 @@ def examine(head: Head) -> Anatomy:
         side: _eye(points, place, side, loops[side], pockets[side], balls[side])
         for side in ("left", "right")
     }
-    return Anatomy(
+    return FaceLayout(
         frame=frame,
         points=points,
         skin=skin,
@@ -260,7 +260,7 @@ def _mouth(
     pocket: Ints,
     edges: Ints,
     is_face: NDArray[np.bool_],
-) -> Mouth:
+) -> MouthLayout:
     points = tracer.points
     inner = np.concatenate([rows["upper"], rows["lower"]])
     borders = {lip: tracer.path(_lip_stops(place, lip, "outer"), avoid=inner) for lip in _LIDS}
@@ -289,7 +289,7 @@ def _mouth(
     x = points[lips, 0] + (1.0 - np.abs(across_lips)) * _shift(points, rows, lips)
     along = np.interp(x, [corners[0], centre, corners[1]], [-1.0, 0.0, 1.0])
     of_upper = np.concatenate([rows["upper"], *vertices[1:3]])
-    return Mouth(
+    return MouthLayout(
         rows=rows,
         lips=lips,
         along=along,
@@ -340,7 +340,7 @@ def _eye(
     rows: dict[str, Ints],
     pocket: Ints,
     ball: Ints,
-) -> Eye:
+) -> EyeLayout:
     corners = points[[place[f"eye_inner_{side}"], place[f"eye_outer_{side}"]]]
     width = np.linalg.norm(corners[0] - corners[1])
     if len(ball) >= 4:
@@ -354,7 +354,7 @@ def _eye(
         margin = points[np.concatenate([rows["upper"], rows["lower"]])].mean(axis=0)
         radius = 0.45 * float(width)
         centre = margin - np.array([0.0, 0.0, 0.9 * radius])
-    return Eye(rows, pocket, ball, centre, radius)
+    return EyeLayout(rows, pocket, ball, centre, radius)
 
 
 def _parts(

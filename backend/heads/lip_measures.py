@@ -19,7 +19,7 @@ from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_
 
 
 @dataclass(frozen=True)
-class Mouth:
+class MeasuredHead:
     """A head with its solved shapes.
 
     Attributes:
@@ -43,18 +43,18 @@ class Mouth:
         return self.curves(weights)["opening_mm"]
 
 
-def mouth_of(head: Head) -> Mouth:
+def measure_head(head: Head) -> MeasuredHead:
     """Solves a head's shapes; takes about a second."""
     shapes = solve_shapes(head).offsets
     frame = face_frame(head)
     placed = frame.to_face_mm(head.vertices[head.topology.face_point_vertices]) / INTEROCULAR_MM
     centred = (placed - placed.mean(0)).astype(np.float32)
-    return Mouth(head, shapes, centred, node_basis(shapes, head))
+    return MeasuredHead(head, shapes, centred, node_basis(shapes, head))
 
 
-def demo_mouth() -> Mouth:
+def measured_demo_head() -> MeasuredHead:
     """The mouth of the demo head."""
-    return mouth_of(identify(*read_head(bundled.DEMO_HEAD)))
+    return measure_head(identify(*read_head(bundled.DEMO_HEAD)))
 
 
 _LIP_MIDDLE = [(lip, ring) for lip in ("upper", "lower") for ring in ("outer", "inner")]

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
-from backend.heads.face_layout import Anatomy
+from backend.heads.face_layout import FaceLayout
 from backend.heads.laplacian import BiharmonicSolver, harmonic_weights
 from backend.heads.shape_recipes import (
     BROW_RECIPES,
@@ -23,7 +23,7 @@ from backend.heads.shape_recipes import (
     SIDEWAYS_POINTS,
     LipRecipe,
     Profile,
-    Recipe,
+    ShapeRecipe,
 )
 from backend.heads.topology import FACE_POINT_NAMES
 
@@ -44,7 +44,7 @@ _CORNERS_IN = LipRecipe(
 )
 
 
-def mouth_and_brow_shapes(face: Anatomy) -> dict[str, Floats]:
+def mouth_and_brow_shapes(face: FaceLayout) -> dict[str, Floats]:
     """All shapes but those of the eyes, displacements ``(V, 3)`` in the face's axes, in mm."""
     solver = _SkinSolver(face)
     shapes: dict[str, Floats] = {}
@@ -58,7 +58,7 @@ def mouth_and_brow_shapes(face: Anatomy) -> dict[str, Floats]:
     return shapes | _jaw_shapes(solver) | {"tongueOut": _tongue_out(face)}
 
 
-def _divided(face: Anatomy, recipe: Recipe, whole: Floats) -> dict[str, Floats]:
+def _divided(face: FaceLayout, recipe: ShapeRecipe, whole: Floats) -> dict[str, Floats]:
     if len(recipe.names) == 1:
         return {recipe.names[0]: whole}
     step = np.clip(0.5 + face.points[:, 0] / (2 * recipe.seam), 0.0, 1.0)
@@ -69,7 +69,7 @@ def _divided(face: Anatomy, recipe: Recipe, whole: Floats) -> dict[str, Floats]:
 class _SkinSolver:
     """Biharmonic fields on the face; one factorisation per set of handles."""
 
-    def __init__(self, face: Anatomy) -> None:
+    def __init__(self, face: FaceLayout) -> None:
         self.face = face
         mouth = face.mouth
         self.scale = float(np.clip(mouth.half_width / _RECIPE_HALF_WIDTH_MM, 0.6, 1.8))
@@ -136,7 +136,7 @@ class _SkinSolver:
         share = share ** np.array([1.0, recipe.bend, 1.0])
         return np.asarray(self.scale * ((1 - share) * contact + share * border))
 
-    def point_values(self, recipe: Recipe) -> dict[int, Floats]:
+    def point_values(self, recipe: ShapeRecipe) -> dict[int, Floats]:
         """Displacements in mm of the vertices that a recipe names, on both sides."""
         values: dict[int, Floats] = {}
         for name, (out, up, bulge) in recipe.points.items():
@@ -245,7 +245,7 @@ def _sideways(solver: _SkinSolver, towards: float) -> Floats:
 class _Jaw:
     """The lower jaw: a turn about the hinges and a glide, by a share from 0 to 1."""
 
-    def __init__(self, face: Anatomy) -> None:
+    def __init__(self, face: FaceLayout) -> None:
         left, right = (face.points[face.place[f"jaw_hinge_{side}"]] for side in ("left", "right"))
         self.hinge = (left + right) / 2
         self.axis = (left - right) / np.linalg.norm(left - right)
@@ -315,7 +315,7 @@ def _jaw_lip_shares(solver: _SkinSolver) -> Floats:
     return np.stack([opened, closed, pushed], axis=1)
 
 
-def _tongue_out(face: Anatomy) -> Floats:
+def _tongue_out(face: FaceLayout) -> Floats:
     """The tongue's front comes out between the lips (of an open mouth); its root stays."""
     shape = np.zeros_like(face.points)
     tongue = face.parts["tongue"]

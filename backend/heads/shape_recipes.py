@@ -44,7 +44,7 @@ class LipRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ShapeRecipe:
     """One motion of the face, both sides at once.
 
     Attributes:
@@ -65,7 +65,7 @@ def _both(name: str) -> tuple[str, str]:
 
 
 MOUTH_RECIPES = (
-    Recipe(
+    ShapeRecipe(
         ("mouthFunnel",),
         LipRecipe(
             contact=((0, 3.0, 6.2), (-1.7, 2.8, 5.8), (-3.6, 1.8, 4.4), (-5, 0, 2.4)),
@@ -78,7 +78,7 @@ MOUTH_RECIPES = (
             "nose_base": (0, 0.6, 0.5), "cheek_hollow": (-2.0, 0, -0.6),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         ("mouthPucker",),
         LipRecipe(
             contact=((0, 0, 6.5), (-2.8, 0, 6.0), (-5.7, 0.1, 4.8), (-8, 0.2, 3.2)),
@@ -90,7 +90,7 @@ MOUTH_RECIPES = (
             "nose_base": (0, -0.2, 0.6), "cheek_hollow": (-2.4, 0, -0.8),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         _both("mouthSmile"),
         LipRecipe(
             contact=((0, -0.3, -1.0), (1.7, 0.5, -1.5), (4.7, 3.2, -2.7), (7, 6.4, -3.8)),
@@ -102,7 +102,7 @@ MOUTH_RECIPES = (
             "cheekbone": (0, 0.8, 0.3), "chin_crease": (0, 0.4, -0.2),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         _both("mouthFrown"),
         LipRecipe(
             contact=((0, 0.4, 0), (0.2, -0.2, 0), (0.8, -3.0, -0.4), (1.5, -6.5, -1.2)),
@@ -114,7 +114,7 @@ MOUTH_RECIPES = (
             "cheek_hollow": (0, -2.4, 0),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         _both("mouthDimple"),
         LipRecipe(
             contact=((0, 0, -0.4), (0.9, 0.1, -0.7), (2.8, 0.5, -2.0), (4.5, 1.0, -4.2)),
@@ -123,7 +123,7 @@ MOUTH_RECIPES = (
         ),
         {"smile_fold": (1.6, 0.4, 0.3), "cheek_hollow": (0.6, 0, 0.6)},
     ),
-    Recipe(
+    ShapeRecipe(
         _both("mouthStretch"),
         LipRecipe(
             contact=((0, -0.2, -0.8), (2.2, -0.4, -1.2), (5.5, -1.4, -2.3), (8, -3.0, -3.4)),
@@ -132,7 +132,7 @@ MOUTH_RECIPES = (
         ),
         {"smile_fold": (2, -0.8, 0), "cheek_hollow": (2.4, -1.4, 0), "chin_crease": (0, -0.4, 0)},
     ),
-    Recipe(
+    ShapeRecipe(
         ("mouthRollLower",),
         LipRecipe(
             contact_lower=((0, 0.0, -3.0), (0, 0.0, -2.8), (0, 0.0, -1.5), (0, 0, 0)),
@@ -141,7 +141,7 @@ MOUTH_RECIPES = (
         ),
         {"chin_crease": (0, 1.6, -0.8), "chin": (0, 0.8, 0.3)},
     ),
-    Recipe(
+    ShapeRecipe(
         ("mouthRollUpper",),
         LipRecipe(
             contact=((0, 0.0, -2.8), (0, 0.0, -2.6), (0, 0.0, -1.4), (0, 0, 0)),
@@ -151,7 +151,7 @@ MOUTH_RECIPES = (
         ),
         {"nose_base": (0, -0.6, -0.3)},
     ),
-    Recipe(
+    ShapeRecipe(
         ("mouthShrugLower",),
         LipRecipe(
             contact=((0, 2.6, 1.2), (0, 2.3, 1.1), (0, 0.9, 0.5), (0, -0.4, 0)),
@@ -163,7 +163,7 @@ MOUTH_RECIPES = (
             "chin_bottom": (0, 0.8, 0),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         ("mouthShrugUpper",),
         LipRecipe(
             contact=((0, 1.8, 1.0), (0, 1.6, 0.9), (0, 0.6, 0.3), (0, -0.3, 0)),
@@ -172,7 +172,7 @@ MOUTH_RECIPES = (
         ),
         {"nose_base": (0, 0.8, 0.4), "nostril": (0.2, 0.3, 0)},
     ),
-    Recipe(
+    ShapeRecipe(
         _both("mouthPress"),
         LipRecipe(
             contact=((0, 0, -1.0), (0.2, 0, -1.0), (0.5, 0, -1.1), (0.9, 0, -1.2)),
@@ -182,7 +182,7 @@ MOUTH_RECIPES = (
         ),
         {"chin_crease": (0, 1.2, 0.2), "chin": (0, 0.8, 0.3)},
     ),
-    Recipe(
+    ShapeRecipe(
         _both("mouthLowerDown"),
         LipRecipe(
             contact=((0, 0, 0), (0, 0, 0), (0.1, -0.1, 0), (0.3, -0.6, 0)),
@@ -191,7 +191,7 @@ MOUTH_RECIPES = (
         ),
         {"chin_crease": (0, -2.2, 0.2), "chin": (0, -0.5, 0)},
     ),
-    Recipe(
+    ShapeRecipe(
         _both("mouthUpperUp"),
         LipRecipe(
             contact=((0, 3.2, 0), (0.2, 3.9, 0.1), (0.3, 2.8, 0.1), (0.3, 0.6, 0)),
@@ -203,7 +203,7 @@ MOUTH_RECIPES = (
             "cheek": (0, 1.0, 0.4),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         ("cheekPuff",),
         LipRecipe(
             contact=((0, 0, 1.2), (0, 0, 1.4), (-0.4, 0, 1.6), (-1, 0, 1.6)),
@@ -215,7 +215,7 @@ MOUTH_RECIPES = (
             "jaw_line_2": (0, 0, 1.2), "chin_crease": (0, 0, 1.2), "nose_base": (0, 0, 0.8),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         _both("cheekSquint"),
         LipRecipe(),
         {
@@ -223,7 +223,7 @@ MOUTH_RECIPES = (
             "nose_side": (0, 0.4, 0),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         _both("noseSneer"),
         LipRecipe(upper=((0, 1.0, 0.1), (0, 2.4, 0.4), (0, 1.6, 0.3), (0, 0, 0))),
         {
@@ -247,7 +247,7 @@ SIDEWAYS_POINTS = {
 }  # fmt: skip
 
 BROW_RECIPES = (
-    Recipe(
+    ShapeRecipe(
         _both("browDown"),
         None,
         {
@@ -257,7 +257,7 @@ BROW_RECIPES = (
         },
         seam=8.0,
     ),
-    Recipe(
+    ShapeRecipe(
         ("browInnerUp",),
         None,
         {
@@ -266,7 +266,7 @@ BROW_RECIPES = (
             "nose_root": (0, 0.6, 0), "forehead": (0, 1.2, 0), "forehead_center": (0, 2.4, 0),
         },
     ),
-    Recipe(
+    ShapeRecipe(
         _both("browOuterUp"),
         None,
         {

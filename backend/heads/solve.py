@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.eye_shapes import lid_shapes
-from backend.heads.face_layout import Anatomy, examine
+from backend.heads.face_layout import FaceLayout, examine
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
 from backend.heads.topology import Head, face_frame
 
@@ -49,7 +49,7 @@ def solve_shapes(head: Head) -> SolvedShapes:
     return SolvedShapes(ARKIT_NAMES, own.astype(np.float32))
 
 
-def _attach(face: Anatomy, offsets: NDArray[np.float64]) -> None:
+def _attach(face: FaceLayout, offsets: NDArray[np.float64]) -> None:
     """Parts of no role (lashes, brow hair, a beard) follow the skin beneath them."""
     attached = face.parts["attached"]
     if len(attached):

@@ -25,7 +25,7 @@ _PROGRESS_FRAMES = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class PreparedSpeech:
     """Prepared speech.
 
     Attributes:
@@ -45,7 +45,7 @@ def ignore(done: int, total: int) -> None:
 
 def in_parallel(
     model: PTalker,
-    sound: Sound,
+    sound: PreparedSpeech,
     style: Tensor,
     *,
     num_frames: int,
@@ -67,7 +67,7 @@ def in_parallel(
 
 def step_by_step(
     model: PTalker,
-    sound: Sound,
+    sound: PreparedSpeech,
     style: Tensor,
     *,
     num_frames: int,
@@ -101,7 +101,9 @@ def _chunks(num_frames: int, chunk_frames: int) -> Iterator[tuple[int, int]]:
         yield start, min(num_frames, start + chunk_frames)
 
 
-def content_between(model: PTalker, sound: Sound, first: int, last: int) -> tuple[Tensor, Tensor]:
+def content_between(
+    model: PTalker, sound: PreparedSpeech, first: int, last: int
+) -> tuple[Tensor, Tensor]:
     """Content of the motion's frames ``first`` to ``last``, heard with enough around them."""
     encoder = model.speech_content
     is_waveform = encoder.takes_waveform and sound.speech.ndim == 2

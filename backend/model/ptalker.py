@@ -18,7 +18,7 @@ from backend.model.content_encoders import (
     SpeechContentEncoder,
 )
 from backend.model.decoder import MotionDecoder
-from backend.model.generate import Sound, ignore, in_parallel, step_by_step
+from backend.model.generate import PreparedSpeech, ignore, in_parallel, step_by_step
 from backend.model.graph_encoder import GraphEncoder, MotionGraph
 from backend.model.lip_reader import LipReader
 from backend.model.resample import average_frames, stretch_frames
@@ -303,7 +303,7 @@ class PTalker(nn.Module):
         mode = mode or self.config.modes[0]
         if mode not in self.config.modes:
             raise ValueError(f"This model decodes {' or '.join(self.config.modes)}, not {mode}")
-        sound = Sound(
+        sound = PreparedSpeech(
             self.speech_content.prepare(speech, _all_of(speech) if lengths is None else lengths),
             _all_of(speech) if lengths is None else lengths,
             phones,

@@ -175,7 +175,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-class JobVoice:
+class JobReporter:
     """What a running job says: status, warnings, and progress, throttled and with the time left."""
 
     def __init__(self, job: str, outbox: Outbox, is_cancelled: Callable[[str], bool]) -> None:
@@ -218,15 +218,15 @@ class JobVoice:
 
 
 def run_job(
-    request: GenerateRequest | StyleRequest, load: Callable[[], Worker], voice: JobVoice
+    request: GenerateRequest | StyleRequest, load: Callable[[], Worker], reporter: JobReporter
 ) -> Message:
     """Do the job; whatever happens, this returns the one message that ends it."""
     job = request.job
     try:
-        if voice.is_cancelled():
+        if reporter.is_cancelled():
             return Cancelled(job=job)
-        voice.status(Stage.STARTING)  # the first job loads torch, which takes seconds
-        final = Result(job=job, path=request.out, report=load().run(request, voice))
+        reporter.status(Stage.STARTING)  # the first job loads torch, which takes seconds
+        final = Result(job=job, path=request.out, report=load().run(request, reporter))
         encode(final)
     except BaseException as error:  # noqa: BLE001 - a library's exit too must end in a message
         return _ending(job, error)
@@ -280,7 +280,7 @@ def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
             request = inbox.take()
             started = time.monotonic()
             _log.info("job %s: %s", request.job, request)
-            final = run_job(request, load, JobVoice(request.job, outbox, inbox.is_cancelled))
+            final = run_job(request, load, JobReporter(request.job, outbox, inbox.is_cancelled))
             inbox.finish(request.job, final)
             seconds = time.monotonic() - started
             _log.info("job %s: %s after %.2f s", request.job, type(final).__name__, seconds)

@@ -25,7 +25,7 @@ from backend.service.requests import check, check_style_request
 from backend.stages import Stage
 
 
-class Voice(Protocol):
+class ProgressReporter(Protocol):
     """What a job says while it runs."""
 
     def status(self, text: str) -> None:
@@ -82,7 +82,9 @@ class Worker:
         for predictor in self._predictors.values():
             predictor.close()
 
-    def run(self, request: GenerateRequest | StyleRequest, voice: Voice) -> dict[str, object]:
+    def run(
+        self, request: GenerateRequest | StyleRequest, reporter: ProgressReporter
+    ) -> dict[str, object]:
         """Do one job.
 
         Returns:
@@ -90,18 +92,18 @@ class Worker:
 
         Raises:
             UserError: It failed for a reason that the user can act on.
-            Cancelled: ``voice.is_cancelled`` said so.
+            Cancelled: ``reporter.is_cancelled`` said so.
         """
         if isinstance(request, StyleRequest):
-            return self._make_style(request, voice)
+            return self._make_style(request, reporter)
         check(request)
-        voice.status(Stage.READING_SOUND)
-        return self.animate(read_inputs(request, voice.is_cancelled), voice)
+        reporter.status(Stage.READING_SOUND)
+        return self.animate(read_inputs(request, reporter.is_cancelled), reporter)
 
     def animate(
         self,
         inputs: Inputs,
-        voice: Voice,
+        reporter: ProgressReporter,
         *,
         estimate: ProgressEstimate | None = None,
         key: str = "",
@@ -110,7 +112,7 @@ class Worker:
 
         Args:
             inputs: What was read.
-            voice: Hears of it.
+            reporter: Hears of it.
             estimate: Of this job alone, where several run at once.
             key: Goes into the report, to know the result by.
         """
@@ -125,20 +127,20 @@ class Worker:
                 f"The sound ends {asked - sound.seconds:.1f} s before the end that was asked for."
             )
         for text in warnings:
-            voice.warn(text)
-        voice.status(Stage.LOADING_MODEL)
+            reporter.warn(text)
+        reporter.status(Stage.LOADING_MODEL)
         predictor = self.predictor(request.checkpoint, request.device)
         estimate.start(sound.seconds, with_words=request.listen != "sound")
         fps = Fraction(request.fps_numerator, request.fps_denominator)
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
             left = estimate.seconds_left(stage, done, total)
-            voice.progress(stage, done, total, unit, left)
+            reporter.progress(stage, done, total, unit, left)
 
         def warn(text: str) -> None:
             if not ("silent" in text and any("silent" in other for other in warnings)):
                 warnings.append(text)
-                voice.warn(text)
+                reporter.warn(text)
 
         result = predictor.predict(
             sound.samples,
@@ -154,7 +156,7 @@ class Worker:
             start_seconds=request.start_seconds,
             progress=progress,
             warn=warn,
-            is_cancelled=voice.is_cancelled,
+            is_cancelled=reporter.is_cancelled,
         )
         seconds = time.monotonic() - started + inputs.read_seconds
         result.report.update(
@@ -169,23 +171,23 @@ class Worker:
                 **({"key": key} if key else {}),
             }
         )
-        if voice.is_cancelled():
+        if reporter.is_cancelled():
             raise Cancelled
-        voice.status(Stage.WRITING_MOTION)
+        reporter.status(Stage.WRITING_MOTION)
         motion.write(Path(request.out), result)
         estimate.finish()
         return result.report
 
-    def _make_style(self, request: StyleRequest, voice: Voice) -> dict[str, object]:
+    def _make_style(self, request: StyleRequest, reporter: ProgressReporter) -> dict[str, object]:
         check_style_request(request)
-        voice.status(Stage.READING_EXEMPLAR)
+        reporter.status(Stage.READING_EXEMPLAR)
         exemplar = read_exemplar(Path(request.exemplar))
         predictor = self.predictor(request.checkpoint, request.device)
         warnings: list[str] = []
         style = predictor.exemplar_style(exemplar, warnings.append)
         for text in warnings:
-            voice.warn(text)
-        if voice.is_cancelled():
+            reporter.warn(text)
+        if reporter.is_cancelled():
             raise Cancelled
         source = Path(request.exemplar).name
         write_style(Path(request.out), StyleCode(style.code, predictor.fingerprint, source))

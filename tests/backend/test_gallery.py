@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.evaluation.clips import SpokenClip
 from backend.heads.arkit import ARKIT_NAMES
@@ -39,7 +39,7 @@ def clip():
 @pytest.fixture(scope="module")
 def motion(who, clip):
     return Motion(
-        weights=clip.articulated(PHONES, Style.neutral()),
+        weights=clip.articulated(PHONES, SpeakingStyle.neutral()),
         shapes=solve_shapes(who.head).offsets,
         names=ARKIT_NAMES,
         template=who.head.vertices.astype(np.float32),

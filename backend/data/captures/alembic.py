@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from backend.data.captures.raw_files import Motion
+from backend.data.captures.raw_files import RawMotion
 from backend.errors import UserError
 
 _SCRIPT: Final = Path(__file__).with_name("alembic_in_blender.py")
@@ -26,7 +26,7 @@ _MAX_SECONDS: Final = 3600.0
 
 def read_alembic(
     path: Path, *, fps: Fraction, blender: str = "blender", max_frames: int | None = None
-) -> Motion:
+) -> RawMotion:
     """The one moving mesh of an Alembic file, in the file's own axes (Y up) and unit.
 
     Args:
@@ -53,7 +53,7 @@ def read_alembic(
         vertices = np.load(Path(folder, "vertices.npy"))
         corners = np.load(Path(folder, "face_corners.npy"))
         sizes = np.load(Path(folder, "face_sizes.npy"))
-    return Motion(vertices, faces=(corners, sizes))
+    return RawMotion(vertices, faces=(corners, sizes))
 
 
 def _run(program: str, path: Path, folder: str, fps: Fraction, max_frames: int) -> None:

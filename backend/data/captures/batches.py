@@ -89,7 +89,7 @@ class EncodedSpeech:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class BatchRecipe:
     """How batches are put together.
 
     Attributes:
@@ -116,7 +116,7 @@ class CaptureBatches:
         clips: Sequence[Clip],
         heard: EncodedSpeech,
         speakers: Sequence[str],
-        recipe: Recipe,
+        recipe: BatchRecipe,
     ) -> None:
         self._data = data
         self._heard = heard

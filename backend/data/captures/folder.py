@@ -19,7 +19,7 @@ from backend.data.captures import raw_files
 from backend.data.captures.alembic import read_alembic
 from backend.data.captures.prepared import Label, Problem, Split
 from backend.data.captures.published_sets import UNITS, RawClip, RawSet
-from backend.data.captures.raw_files import Motion, Sound
+from backend.data.captures.raw_files import RawMotion, RawSound
 from backend.errors import UserError
 from backend.heads.topology import read_head
 
@@ -113,7 +113,7 @@ def _splits(labels: Iterable[Label]) -> list[Label]:
     return [replace(label, split=splits.get(label, "train")) for label in labels]
 
 
-def _template(raw: Path, label: Label, first: Motion) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _template(raw: Path, label: Label, first: RawMotion) -> tuple[NDArray[Any], tuple[str, ...]]:
     for base in (raw / "templates" / label.subject, raw / "template"):
         if (path := base.with_name(f"{base.name}.npy")).exists():
             return raw_files.read_array(path), ()
@@ -132,7 +132,7 @@ def _template(raw: Path, label: Label, first: Motion) -> tuple[NDArray[Any], tup
 
 def _clip(
     motion_path: Path, sound_path: Path, fps: Fraction, blender: str, notes: tuple[str, ...]
-) -> tuple[Motion, Sound, tuple[str, ...]]:
+) -> tuple[RawMotion, RawSound, tuple[str, ...]]:
     motion = _read(motion_path, fps, blender)
     if motion.fps > 0 and abs(motion.fps - float(fps)) > 0.01:
         raise UserError(f"It has {motion.fps:g} frames a second, the set {float(fps):g}.")
@@ -141,7 +141,7 @@ def _clip(
 
 def _read(
     path: Path, fps: Fraction | None, blender: str, *, max_frames: int | None = None
-) -> Motion:
+) -> RawMotion:
     if path.suffix == ".abc":
         return read_alembic(path, fps=fps or Fraction(24), blender=blender, max_frames=max_frames)
     return raw_files.read_motion(path, max_frames=max_frames)

@@ -24,7 +24,7 @@ from backend.data.captures import prepared, raw_files
 from backend.data.captures.folder import read_folder
 from backend.data.captures.prepared import Label, Manifest, Precision, Problem, Subject
 from backend.data.captures.published_sets import RawClip, RawSet, read_raw_set
-from backend.data.captures.raw_files import Faces, Motion, Sound
+from backend.data.captures.raw_files import Faces, RawMotion, RawSound
 from backend.errors import UserError
 from backend.heads import topology
 from backend.motion import frame_rate
@@ -276,8 +276,8 @@ def _offsets(
     source: RawSet,
     manifest: Manifest,
     label: Label,
-    motion: Motion,
-    sound: Sound,
+    motion: RawMotion,
+    sound: RawSound,
     notes: tuple[str, ...],
 ) -> tuple[NDArray[np.floating], tuple[str, ...]]:
     """Offsets at the set's rate, scaled and of the type to store, and notes on their length."""

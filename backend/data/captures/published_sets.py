@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from backend.data.captures import raw_files
 from backend.data.captures.prepared import Label, Problem, Split, is_safe_name
-from backend.data.captures.raw_files import Faces, Motion, Sound, as_array, as_dict
+from backend.data.captures.raw_files import Faces, RawMotion, RawSound, as_array, as_dict
 from backend.errors import UserError
 
 UNITS: Final = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -46,7 +46,7 @@ class RawClip:
     """A sequence that should be there; ``read`` gives it or raises `UserError`."""
 
     label: Label
-    read: Callable[[], tuple[Motion, Sound, tuple[str, ...]]]
+    read: Callable[[], tuple[RawMotion, RawSound, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ def _vocaset(raw: Path) -> RawSet:
 
 def _vocaset_clip(
     label: Label, vertices: NDArray[Any], frames: object, sounds: dict[Any, object]
-) -> tuple[Motion, Sound, tuple[str, ...]]:
+) -> tuple[RawMotion, RawSound, tuple[str, ...]]:
     """Frames ``{number: row}``; sound starts at frame 0, wherever the motion does."""
     entry = as_dict(sounds.get(label.subject, {}), label.subject).get(label.sentence)
     if entry is None:
@@ -154,7 +154,7 @@ def _vocaset_clip(
         positions = raw_files.without_gaps(numbers, positions)
     rate = raw_files.as_sample_rate(entry.get("sample_rate"))
     samples = as_array(entry.get("audio"), "its sound")[round(int(numbers[0]) / 60 * rate) :]
-    return Motion(positions), raw_files.sound_from(samples, rate), notes
+    return RawMotion(positions), raw_files.sound_from(samples, rate), notes
 
 
 def _biwi(raw: Path) -> RawSet:
@@ -253,9 +253,9 @@ def _hdtf_list(raw: Path, name: str, *, required: bool) -> list[list[str]]:
     return [words for words in lines if len(words) >= 2]
 
 
-def _hdtf_clip(folder: Path, raw: Path, video: str) -> tuple[Motion, Sound, tuple[str, ...]]:
+def _hdtf_clip(folder: Path, raw: Path, video: str) -> tuple[RawMotion, RawSound, tuple[str, ...]]:
     boxed = as_dict(raw_files.load_boxed(folder / "verts_new_shape1.npy"), "verts_new_shape1.npy")
-    motion = Motion(raw_files.as_frames(as_array(boxed.get("verts"), "verts"), "verts"))
+    motion = RawMotion(raw_files.as_frames(as_array(boxed.get("verts"), "verts"), "verts"))
     if not (folder / "audio_librosa.npy").exists():
         return motion, raw_files.read_sound(raw / "audio_16000Hz_from_video" / f"{video}.wav"), ()
     sound = as_dict(raw_files.load_boxed(folder / "audio_librosa.npy"), "audio_librosa.npy")
@@ -264,7 +264,7 @@ def _hdtf_clip(folder: Path, raw: Path, video: str) -> tuple[Motion, Sound, tupl
     return motion, raw_files.sound_from(samples, rate), ()
 
 
-def _file_clip(motion: Path, sound: Path) -> tuple[Motion, Sound, tuple[str, ...]]:
+def _file_clip(motion: Path, sound: Path) -> tuple[RawMotion, RawSound, tuple[str, ...]]:
     return raw_files.read_motion(motion), raw_files.read_sound(sound), ()
 
 

@@ -41,7 +41,7 @@ _DAMAGE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class RawSound:
     """Mono sound at 16 kHz, -1 to 1, and the rate at which it was published."""
 
     samples: NDArray[np.float32]
@@ -49,7 +49,7 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class RawMotion:
     """Positions ``(T, V, 3)``, and what else the file says: None or 0 where it does not."""
 
     vertices: NDArray[Any]
@@ -98,7 +98,7 @@ def without_gaps(numbers: NDArray[np.int64], frames: NDArray[np.float32]) -> NDA
     return frames[before] * (1 - share) + frames[after] * share
 
 
-def read_motion(path: Path, *, max_frames: int | None = None) -> Motion:
+def read_motion(path: Path, *, max_frames: int | None = None) -> RawMotion:
     """A clip's motion: ``.npy``, ``.npz``, or a folder with one ``.ply`` or ``.obj`` a frame.
 
     An ``.npz`` holds ``vertices`` and, as it likes, ``template``, ``fps``, ``face_corners`` and
@@ -111,7 +111,7 @@ def read_motion(path: Path, *, max_frames: int | None = None) -> Motion:
     if path.is_dir():
         return _read_meshes(path, max_frames)
     if path.suffix.lower() != ".npz":
-        return Motion(as_frames(read_array(path), path.name))
+        return RawMotion(as_frames(read_array(path), path.name))
     try:
         with np.load(path, allow_pickle=False) as data:
             found = {name: data[name] for name in data.files}
@@ -120,7 +120,7 @@ def read_motion(path: Path, *, max_frames: int | None = None) -> Motion:
             corners, sizes = found["face_corners"], found["face_sizes"]
             faces = (corners.astype(np.int32), sizes.astype(np.int32))
         vertices = as_frames(found["vertices"], path.name)
-        motion = Motion(vertices, found.get("template"), faces, float(found.get("fps", 0.0)))
+        motion = RawMotion(vertices, found.get("template"), faces, float(found.get("fps", 0.0)))
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path.name} is damaged or no motion ({error}).") from error
     if faces is not None and not _fit(faces, motion.vertices.shape[1]):
@@ -136,7 +136,7 @@ def _fit(faces: Faces, num_vertices: int) -> bool:
     return is_counted and corners.min() >= 0 and int(corners.max()) < num_vertices
 
 
-def _read_meshes(folder: Path, max_frames: int | None) -> Motion:
+def _read_meshes(folder: Path, max_frames: int | None) -> RawMotion:
     def number(path: Path) -> tuple[int, str]:
         digits = re.findall(r"\d+", path.stem)
         return (int(digits[-1]) if digits else -1, path.name)
@@ -157,10 +157,10 @@ def _read_meshes(folder: Path, max_frames: int | None) -> Motion:
                 "frames with the same topology."
             )
         vertices[frame] = mesh
-    return Motion(vertices, faces=(corners, sizes))
+    return RawMotion(vertices, faces=(corners, sizes))
 
 
-def read_sound(path: Path) -> Sound:
+def read_sound(path: Path) -> RawSound:
     """A sound file.
 
     Raises:
@@ -171,7 +171,7 @@ def read_sound(path: Path) -> Sound:
         rate = soundfile.info(path).samplerate
     except soundfile.LibsndfileError:  # FFmpeg could read it
         rate = SAMPLE_RATE_HZ
-    return Sound(samples, rate)
+    return RawSound(samples, rate)
 
 
 def as_sample_rate(value: object) -> int:
@@ -185,7 +185,7 @@ def as_sample_rate(value: object) -> int:
     return round(value)
 
 
-def sound_from(array: NDArray[Any], rate_hz: int) -> Sound:
+def sound_from(array: NDArray[Any], rate_hz: int) -> RawSound:
     """Samples out of a pickle: whole numbers of 16 bits or fractions, one channel or several.
 
     Raises:
@@ -200,7 +200,7 @@ def sound_from(array: NDArray[Any], rate_hz: int) -> Sound:
         raise UserError("Its sound holds values that are not numbers.")
     if array.dtype.kind in "iu" or np.abs(samples).max() > 2.0:  # 16-bit values kept as floats
         samples = samples / np.float32(32768.0)
-    return Sound(resample(samples, rate_hz), rate_hz)
+    return RawSound(resample(samples, rate_hz), rate_hz)
 
 
 def read_templates(raw: Path) -> dict[str, NDArray[np.float32]]:

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.articulation.coarticulation import articulate
-from backend.articulation.speaking_style import Style, style_for_voice
+from backend.articulation.speaking_style import SpeakingStyle, style_for_voice
 from backend.audio.prosody import measure_prosody, voice_character
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures.prepare import Progress, prepare_set
 from backend.data.captures.prepared import Label, Manifest, Split
 from backend.data.captures.published_sets import RawClip, RawSet
-from backend.data.captures.raw_files import Motion, Sound
+from backend.data.captures.raw_files import RawMotion, RawSound
 from backend.data.speech.corpus import Corpus, Utterance, load_corpus
 from backend.errors import UserError
 from backend.heads.mesh_files import read_head
@@ -148,7 +148,9 @@ def _voices(
     return found[:count]
 
 
-def _style_of(corpus: Corpus, spoken: Sequence[Utterance], rng: np.random.Generator) -> Style:
+def _style_of(
+    corpus: Corpus, spoken: Sequence[Utterance], rng: np.random.Generator
+) -> SpeakingStyle:
     """A style that suits the voice in part, as in the training of the bundled model."""
     first = spoken[0]
     samples = corpus.samples(first)
@@ -173,10 +175,10 @@ def _num_frames(samples: NDArray[np.float32]) -> int:
 def _clip(
     corpus: Corpus,
     utterance: Utterance,
-    style: Style,
+    style: SpeakingStyle,
     template: NDArray[np.float32],
     shapes: NDArray[np.float32],
-) -> tuple[Motion, Sound, tuple[str, ...]]:
+) -> tuple[RawMotion, RawSound, tuple[str, ...]]:
     """What a subject does who says this; nothing depends on chance, so it can be made again."""
     samples = corpus.samples(utterance)
     count = _num_frames(samples)
@@ -186,5 +188,5 @@ def _clip(
         f0=prosody.f0, blinks=False,
     )  # fmt: skip
     vertices = template + np.tensordot(weights, shapes, axes=1)
-    sound = Sound(samples, SAMPLE_RATE_HZ)
-    return Motion(vertices.astype(np.float32), fps=float(FPS)), sound, ()
+    sound = RawSound(samples, SAMPLE_RATE_HZ)
+    return RawMotion(vertices.astype(np.float32), fps=float(FPS)), sound, ()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.articulation.coarticulation import articulate
-from backend.articulation.speaking_style import Style, style_for_voice, training_styles
+from backend.articulation.speaking_style import SpeakingStyle, style_for_voice, training_styles
 from backend.audio.features import NUM_FEATURES, normalise
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.speech.augment_features import augment, mask, no_speech
@@ -155,7 +155,7 @@ class MotionRecipe:
     styles_per_clip: int = 1
 
 
-def motion_of(data: SpeechData, clip: Clip, style: Style) -> NDArray[np.float32]:
+def motion_of(data: SpeechData, clip: Clip, style: SpeakingStyle) -> NDArray[np.float32]:
     """The true motion of a clip in a style, shape ``(num_frames, 52)``, eyes without blinks.
 
     When a speaker blinks cannot be heard, so the model must not be asked; a mean of all possible
@@ -212,7 +212,7 @@ def style_batch(
         Motions ``(B, T, 52)``, their lengths ``(B,)`` and the styles' vectors ``(B, STYLE_DIM)``.
     """
     rng = np.random.default_rng((seed, 4, number))
-    styles = [Style.sample(rng) for _ in range(recipe.batch_size)]
+    styles = [SpeakingStyle.sample(rng) for _ in range(recipe.batch_size)]
     motions = [_exemplar(data, recipe, style, rng) for style in styles]
     vectors = np.stack([style.to_vector() for style in styles])
     lengths = torch.tensor([len(motion) for motion in motions])
@@ -263,7 +263,7 @@ def _styled(
     """The motion of a crop, or of silence, in a style, and what shows the style."""
     shown = _draw_style(data, recipe, clip, rng)
     strength = rng.uniform(*STRENGTHS) if rng.random() < recipe.scaled_share else 1.0
-    style = Style.neutral().blend(shown.style, strength)
+    style = SpeakingStyle.neutral().blend(shown.style, strength)
     if span is None:
         motion = articulate(
             [], style=style, num_frames=num_frames, fps=FEATURE_RATE_HZ, blinks=False
@@ -292,7 +292,7 @@ _NO_SOUND = np.zeros((2, NUM_FEATURES), np.float32)
 class _Shown:
     """A style and where it can be taken from."""
 
-    style: Style
+    style: SpeakingStyle
     number: int = -1
     is_seen: bool = True
     is_heard: bool = False
@@ -303,17 +303,17 @@ def _draw_style(
 ) -> _Shown:
     """The neutral style, which is not shown; a numbered one; one that suits the voice; any."""
     if rng.random() < recipe.neutral_share:
-        return _Shown(Style.neutral(), is_seen=rng.random() < 0.2)
+        return _Shown(SpeakingStyle.neutral(), is_seen=rng.random() < 0.2)
     if rng.random() < recipe.identity_share:
         number = int(rng.integers(recipe.num_styles))
         return _Shown(training_styles(recipe.num_styles)[number], number)
     if rng.random() < recipe.voice_share:
         return _Shown(style_for_voice(data.voices[clip.key], rng), is_heard=True)
-    return _Shown(Style.sample(rng))
+    return _Shown(SpeakingStyle.sample(rng))
 
 
 def _exemplar(
-    data: SpeechData, recipe: MotionRecipe, style: Style, rng: np.random.Generator
+    data: SpeechData, recipe: MotionRecipe, style: SpeakingStyle, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Another sentence in the style."""
     wanted = int(rng.integers(*recipe.style_frames, endpoint=True))
@@ -356,7 +356,7 @@ Told = Literal["nothing", "truth", "misheard"]
 def plain_batch(
     data: SpeechData,
     clips: Sequence[Clip],
-    style: Style,
+    style: SpeakingStyle,
     *,
     told: Told,
     seed: int = 0,

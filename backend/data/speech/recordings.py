@@ -27,7 +27,7 @@ class Recording:
     """A recording, not yet read.
 
     Attributes:
-        path: Sound file.
+        path: RawSound file.
         speaker: Who speaks.
         text: What is said.
         phones: With times, or empty where it is yet to be aligned.
@@ -121,7 +121,7 @@ def read_recording(recording: Recording) -> AlignedRecording | None:
         recording: From ``list_recordings``.
 
     Returns:
-        Sound and phones, or None if it is too short, too long or cannot be aligned well.
+        RawSound and phones, or None if it is too short, too long or cannot be aligned well.
 
     Raises:
         UserError: The sound file cannot be read.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from backend import bundled
 from backend.errors import UserError
 from backend.processes import end_with_parent, num_cores
-from backend.service.batch.job_list import MAX_GROUP, Executor, ListJob, Outcome, WorkerHandle
+from backend.service.batch.job_list import MAX_GROUP, Executor, JobOutcome, ListJob, WorkerHandle
 
 if TYPE_CHECKING:
     from backend.service.batch.list_worker import ListWorker
@@ -77,7 +77,7 @@ class _InProcessHandle:
         self._worker = worker
         self._pool = ThreadPoolExecutor(max_workers=1)
 
-    def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
+    def submit(self, jobs: Sequence[ListJob]) -> Future[list[JobOutcome]]:
         return self._pool.submit(self._worker.do, jobs)
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class _ProcessHandle:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin_process)
 
-    def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
+    def submit(self, jobs: Sequence[ListJob]) -> Future[list[JobOutcome]]:
         return self._pool.submit(_do_in_process, jobs)
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def _process_worker() -> ListWorker:
     return ListWorker(listeners=1)
 
 
-def _do_in_process(jobs: Sequence[ListJob]) -> list[Outcome]:
+def _do_in_process(jobs: Sequence[ListJob]) -> list[JobOutcome]:
     return _process_worker().do(jobs)
 
 
@@ -197,8 +197,8 @@ class _RayHandle:
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor
 
-    def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
-        future: Future[list[Outcome]] = self._actor.do.remote(list(jobs)).future()
+    def submit(self, jobs: Sequence[ListJob]) -> Future[list[JobOutcome]]:
+        future: Future[list[JobOutcome]] = self._actor.do.remote(list(jobs)).future()
         return future
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class ListJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobOutcome:
     """What came of a job.
 
     Attributes:
@@ -68,7 +68,7 @@ class Outcome:
 class WorkerHandle(Protocol):
     """A worker as the list sees it."""
 
-    def submit(self, jobs: Sequence[ListJob]) -> Future[list[Outcome]]:
+    def submit(self, jobs: Sequence[ListJob]) -> Future[list[JobOutcome]]:
         """Have it do jobs; the next ones are given to it when these are done."""
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class Executor(Protocol):
         """Once all members are closed."""
 
 
-class ListVoice(Protocol):
+class ListReporter(Protocol):
     """Hears of the list."""
 
     def warn(self, text: str) -> None:
@@ -207,7 +207,7 @@ class JobList:
             jobs.append(self._again.popleft())
         return jobs
 
-    def take(self, job: ListJob, outcome: Outcome, *, may_try_again: bool) -> None:
+    def take(self, job: ListJob, outcome: JobOutcome, *, may_try_again: bool) -> None:
         """Note what came of a job."""
         if not outcome.error:
             self.summary.made += 1
@@ -227,11 +227,11 @@ class JobList:
             for partial in out.parent.glob(f"{_escaped(out.name)}.????????.part"):
                 partial.unlink(missing_ok=True)
             if is_finished(out, job.key):  # written, only not told
-                self.take(job, Outcome(job.number, ""), may_try_again=True)
+                self.take(job, JobOutcome(job.number, ""), may_try_again=True)
                 continue
             lost += 1
             error = f"The process that worked on it ended unexpectedly, {_TRIES} times."
-            self.take(job, Outcome(job.number, error), may_try_again=True)
+            self.take(job, JobOutcome(job.number, error), may_try_again=True)
         return lost
 
     def finish(self, seconds: float) -> Summary:
@@ -282,7 +282,7 @@ class JobList:
         return self._leftovers[folder]
 
 
-def run_list(jobs: JobList, executor: Executor, voice: ListVoice) -> Summary:
+def run_list(jobs: JobList, executor: Executor, reporter: ListReporter) -> Summary:
     """Do all jobs of a list; each result is written once, whatever happens to a worker.
 
     Raises:
@@ -290,7 +290,7 @@ def run_list(jobs: JobList, executor: Executor, voice: ListVoice) -> Summary:
     """
     started = time.monotonic()
     idle: list[WorkerHandle] = []
-    busy: dict[Future[list[Outcome]], tuple[WorkerHandle, list[ListJob]]] = {}
+    busy: dict[Future[list[JobOutcome]], tuple[WorkerHandle, list[ListJob]]] = {}
     try:
         while True:
             while len(busy) < executor.size and (group := jobs.group(executor.size)):
@@ -302,12 +302,12 @@ def run_list(jobs: JobList, executor: Executor, voice: ListVoice) -> Summary:
                 handle, group = busy.pop(future)
                 if isinstance(future.exception(), executor.num_lost):
                     lost = jobs.take_dead(group)
-                    voice.warn(f"A worker ended unexpectedly; {lost} files are done again.")
+                    reporter.warn(f"A worker ended unexpectedly; {lost} files are done again.")
                     handle.close()
                 else:
-                    _take_all(jobs, group, future.result(), executor, voice)
+                    _take_all(jobs, group, future.result(), executor, reporter)
                     idle.append(handle)
-            _report(jobs, voice, time.monotonic() - started)
+            _report(jobs, reporter, time.monotonic() - started)
     finally:
         for handle in [*idle, *(handle for handle, _ in busy.values())]:
             handle.close()
@@ -317,21 +317,21 @@ def run_list(jobs: JobList, executor: Executor, voice: ListVoice) -> Summary:
 def _take_all(
     jobs: JobList,
     group: list[ListJob],
-    outcomes: list[Outcome],
+    outcomes: list[JobOutcome],
     executor: Executor,
-    voice: ListVoice,
+    reporter: ListReporter,
 ) -> None:
     for job, outcome in zip(group, outcomes, strict=True):
         jobs.take(job, outcome, may_try_again=executor.tries_again)
         for text in outcome.warnings:
-            voice.warn(f"{job.name}: {text}")
+            reporter.warn(f"{job.name}: {text}")
 
 
-def _report(jobs: JobList, voice: ListVoice, seconds: float) -> None:
+def _report(jobs: JobList, reporter: ListReporter, seconds: float) -> None:
     ended, total = jobs.num_ended, len(jobs.entries)
     worked = ended - jobs.summary.kept
     left = seconds / worked * (total - ended) if worked else None
-    voice.progress(Stage.ANIMATING, ended, total, "files", left)
+    reporter.progress(Stage.ANIMATING, ended, total, "files", left)
 
 
 def is_finished(out: Path, key: str) -> bool:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from backend.errors import Cancelled, UserError
 from backend.inference.dynamic_batching import DynamicBatcher
-from backend.service.batch.job_list import ListJob, Outcome
+from backend.service.batch.job_list import JobOutcome, ListJob
 from backend.service.progress import ProgressEstimate
 from backend.service.worker import Worker, read_inputs
 
@@ -30,7 +30,7 @@ class ListWorker:
         self._worker = Worker(listeners=listeners)
         self._is_ending = threading.Event()
 
-    def do(self, jobs: Sequence[ListJob]) -> list[Outcome]:
+    def do(self, jobs: Sequence[ListJob]) -> list[JobOutcome]:
         """Do jobs of one checkpoint and device; what fails leaves the others."""
         try:
             predictor = self._worker.predictor(jobs[0].request.checkpoint, jobs[0].request.device)
@@ -49,12 +49,12 @@ class ListWorker:
         """End the model's processes and threads, once no job runs."""
         self._worker.close()
 
-    def _do_one(self, job: ListJob, batcher: DynamicBatcher) -> Outcome:
-        voice = _Quiet(self._is_ending)
+    def _do_one(self, job: ListJob, batcher: DynamicBatcher) -> JobOutcome:
+        reporter = _Quiet(self._is_ending)
         try:
             with batcher.participant():
-                inputs = read_inputs(job.request, voice.is_cancelled)
-                self._worker.animate(inputs, voice, estimate=ProgressEstimate(), key=job.key)
+                inputs = read_inputs(job.request, reporter.is_cancelled)
+                self._worker.animate(inputs, reporter, estimate=ProgressEstimate(), key=job.key)
         except Cancelled:
             return self._outcome(job, error="It was interrupted.")
         except (UserError, MemoryError) as error:
@@ -62,13 +62,13 @@ class ListWorker:
         except Exception as error:  # noqa: BLE001 - the jobs after it are still to be done
             _log.error("%s", job.name, exc_info=error)
             return self._outcome(job, error=f"Something unforeseen went wrong ({error!r:.200}).")
-        return self._outcome(job, warnings=voice.warnings, seconds=inputs.sound.seconds)
+        return self._outcome(job, warnings=reporter.warnings, seconds=inputs.sound.seconds)
 
     def _outcome(
         self, job: ListJob, *, error: str = "", warnings: Sequence[str] = (), seconds: float = 0.0
-    ) -> Outcome:
+    ) -> JobOutcome:
         where = f"{socket.gethostname()}:{os.getpid()}"
-        return Outcome(job.number, error, tuple(warnings), seconds, where)
+        return JobOutcome(job.number, error, tuple(warnings), seconds, where)
 
 
 class _Quiet:

@@ -51,7 +51,7 @@ _SMALL: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class TrainingSetup:
     """A new model and where its motion is measured.
 
     Attributes:
@@ -106,7 +106,7 @@ def config_for(preset: str, data: PreparedSet, source: SpeechSource, *, small: b
 
 def new_start(
     config: ModelConfig, data: PreparedSet, source: SpeechSource, regions: Path | None
-) -> Start:
+) -> TrainingSetup:
     """A new model: ears as given, graph and first shapes from the set, the rest by chance.
 
     Args:
@@ -158,7 +158,7 @@ def new_start(
     mm = 1000.0 * data.manifest.metres_per_unit
     if mm == 0.0 and head is not None:
         mm = INTEROCULAR_MM / unit
-    return Start(model, geometry, factor, lips, head, mm)
+    return TrainingSetup(model, geometry, factor, lips, head, mm)
 
 
 def to_own_unit(model: PTalker, factor: float) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from backend import io
 from backend.data.captures import prepared
-from backend.data.captures.batches import CaptureBatches, EncodedSpeech, Recipe
+from backend.data.captures.batches import BatchRecipe, CaptureBatches, EncodedSpeech
 from backend.data.captures.prepared import PreparedSet
 from backend.errors import UserError
 from backend.model import losses
@@ -30,7 +30,7 @@ from backend.training.ablations import without
 from backend.training.captures.export import CaptureTrained, export, plot_curves, plot_sample
 from backend.training.captures.init import (
     CAPTURE_PRESETS,
-    Start,
+    TrainingSetup,
     config_for,
     new_start,
     to_own_unit,
@@ -302,13 +302,13 @@ class _Body(nn.Module):
 def _stage(
     arguments: CaptureTrainArguments,
     data: PreparedSet,
-    start: Start,
+    start: TrainingSetup,
     heard: EncodedSpeech,
     weights: LossWeights,
     device: torch.device,
 ) -> Stage:
     fps = float(data.manifest.fps)
-    recipe = Recipe(
+    recipe = BatchRecipe(
         batch_size=arguments.batch_size,
         max_frames=max(2, round(arguments.max_seconds * fps)),
         style_frames=round(_STYLE_SECONDS * fps),

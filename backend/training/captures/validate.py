@@ -19,7 +19,7 @@ from backend.data.captures.batches import EncodedSpeech
 from backend.data.captures.prepared import PreparedSet
 from backend.data.captures.prepared import Sequence as Clip
 from backend.model.ptalker import PTalker
-from backend.training.captures.init import Start
+from backend.training.captures.init import TrainingSetup
 
 _MOST_JUDGED: Final = 24
 
@@ -31,7 +31,7 @@ def judged_clips(data: PreparedSet) -> list[Clip]:
 
 
 def judge(
-    start: Start, heard: EncodedSpeech, data: PreparedSet, clips: Sequence[Clip]
+    start: TrainingSetup, heard: EncodedSpeech, data: PreparedSet, clips: Sequence[Clip]
 ) -> dict[str, float]:
     """Mean distance of all vertices, and of the lips' worst, on clips that are not trained on."""
     unit, mm = ("mm", start.mm) if start.mm else ("units", 1.0)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.articulation.speaking_style import PRESETS, Style
+from backend.articulation.speaking_style import NAMED_STYLES, SpeakingStyle
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.speech.batches import motion_of
 from backend.data.speech.dataset import Clip, SpeechData
@@ -74,7 +74,7 @@ def named_styles(model: PTalker, data: SpeechData) -> dict[str, list[float]]:
     """Codes of the styles that have names, each the mean over some exemplars, phones known."""
     clips = sorted(data.validation, key=lambda clip: -clip.num_frames)[:_EXEMPLARS]
     codes = {}
-    for name, style in PRESETS.items():
+    for name, style in NAMED_STYLES.items():
         if name == "neutral":
             continue
         found = [_code_of(model, data, clip, style) for clip in clips]
@@ -83,7 +83,7 @@ def named_styles(model: PTalker, data: SpeechData) -> dict[str, list[float]]:
     return codes
 
 
-def _code_of(model: PTalker, data: SpeechData, clip: Clip, style: Style) -> Tensor:
+def _code_of(model: PTalker, data: SpeechData, clip: Clip, style: SpeakingStyle) -> Tensor:
     device = model.fusion.neutral.device
     motion = torch.from_numpy(motion_of(data, clip, style)[None, :_EXEMPLAR_FRAMES]).to(device)
     phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ)[None])

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from backend.errors import UserError
-from backend.heads.lip_measures import Mouth
+from backend.heads.lip_measures import MeasuredHead
 from backend.model import checkpoint
 from backend.model.config import ModelConfig
 from backend.model.graph_encoder import face_point_graph
@@ -23,7 +23,7 @@ from backend.model.surgery import (
 )
 
 
-def new_model(config: ModelConfig, mouth: Mouth) -> PTalker:
+def new_model(config: ModelConfig, mouth: MeasuredHead) -> PTalker:
     """A model with random weights whose graph is the face points of a head.
 
     Args:

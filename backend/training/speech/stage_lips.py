@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from backend.articulation.coarticulation import articulate
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.speech.batches import EXEMPLAR_FRAMES, IGNORED
 from backend.data.speech.crops import draw_crop
@@ -73,7 +73,7 @@ def lip_batch(
         clip, start, phones = draw_crop(data, rng, num_frames=wanted)
         motion = articulate(
             clip.phones,
-            style=Style.sample(rng),
+            style=SpeakingStyle.sample(rng),
             num_frames=clip.num_frames,
             fps=FEATURE_RATE_HZ,
             energy=data.energy(clip),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from backend.articulation.speaking_style import STYLE_DIM
 from backend.data.speech.batches import EXEMPLAR_FRAMES, MotionRecipe, motion_batch
 from backend.data.speech.dataset import SpeechData
-from backend.heads.lip_measures import Mouth
+from backend.heads.lip_measures import MeasuredHead
 from backend.heads.topology import FACE_POINT_NAMES
 from backend.model import losses
 from backend.model.batch import TrainingBatch
@@ -195,7 +195,7 @@ def absolute_loss_factor(progress: float, *, is_new: bool) -> float:
     return 1.0 + (_ABSOLUTE_FACTOR - 1.0) * min(max(share, 0.0), 1.0)
 
 
-def geometry_of(mouth: Mouth) -> FaceGeometry:
+def geometry_of(mouth: MeasuredHead) -> FaceGeometry:
     """Where the losses measure a mouth's face."""
     return face_point_geometry(
         FACE_POINT_NAMES, torch.from_numpy(mouth.points), torch.from_numpy(mouth.basis)
@@ -205,7 +205,7 @@ def geometry_of(mouth: Mouth) -> FaceGeometry:
 def motion_stage(
     body: MotionBody,
     data: SpeechData,
-    mouth: Mouth,
+    mouth: MeasuredHead,
     *,
     seed: int,
     batch_size: int,

@@ -13,7 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from backend.data.speech.dataset import SpeechData, open_speech
 from backend.errors import UserError
-from backend.heads.lip_measures import Mouth, demo_mouth
+from backend.heads.lip_measures import MeasuredHead, measured_demo_head
 from backend.inference.devices import training_precision
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
@@ -97,7 +97,7 @@ def main(arguments: TrainArguments) -> Trained:
     )
     with accelerator.main_process_first():  # which fills the cache
         data = open_speech(arguments.data, arguments.run / "cache")
-    mouth = demo_mouth()
+    mouth = measured_demo_head()
     torch.manual_seed(arguments.seed)
     config, weights = without(PRESETS[arguments.preset], WEIGHTS, arguments.without)
     start = arguments.start_from
@@ -127,7 +127,7 @@ def main(arguments: TrainArguments) -> Trained:
 
 
 def _stages(
-    arguments: TrainArguments, body: MotionBody, data: SpeechData, mouth: Mouth
+    arguments: TrainArguments, body: MotionBody, data: SpeechData, mouth: MeasuredHead
 ) -> Iterator[Stage]:
     """All that have steps; a model that was trained before knows styles already."""
     listen = partial(

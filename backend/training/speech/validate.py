@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.articulation.speaking_style import Style, validation_styles
+from backend.articulation.speaking_style import SpeakingStyle, validation_styles
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.data.speech.batches import motion_of, plain_batch
 from backend.data.speech.dataset import SpeechData
 from backend.evaluation import curve_metrics
-from backend.heads.lip_measures import Mouth
+from backend.heads.lip_measures import MeasuredHead
 from backend.model.batch import TrainingBatch
 from backend.model.ptalker import PTalker
 from backend.training.speech.stage_phones import some_clips
@@ -26,7 +26,7 @@ _CLIPS: Final = 160  # of 48, chance in some ten closures chose what should be k
 _STYLES: Final = 24
 
 
-def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, float]:
+def judge_motion(model: PTalker, data: SpeechData, mouth: MeasuredHead) -> dict[str, float]:
     """Closures and opening on held-out speech by what the model is told, and style by exemplar."""
     clips = some_clips(data.validation, _CLIPS)
     figures: dict[str, float] = {}
@@ -34,7 +34,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
         counts = curve_metrics.ClosureCounts()
         pairs = []
         for clip in clips:
-            batch = plain_batch(data, [clip], Style.neutral(), told=told)
+            batch = plain_batch(data, [clip], SpeakingStyle.neutral(), told=told)
             motion = _generated(model, batch, model.neutral_style())
             opening, true = mouth.opening_mm(motion), mouth.opening_mm(batch.motion[0].numpy())
             counts += curve_metrics.closures(clip.phones, opening)
@@ -52,7 +52,7 @@ def judge_motion(model: PTalker, data: SpeechData, mouth: Mouth) -> dict[str, fl
         shown = torch.from_numpy(exemplar)[None].to(model.neutral_style().device)
         code = model.encode_motion_style(shown)
         motion = _generated(model, batch, code)
-        neutral = motion_of(data, clip, Style.neutral())
+        neutral = motion_of(data, clip, SpeakingStyle.neutral())
         ratios.append(curve_metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
     figures["style_error_ratio"] = float(np.mean(ratios))
     score = sum(figures[f"closures_f1_{told}"] for told in ("nothing", "misheard"))

@@ -9,13 +9,13 @@ from backend.articulation.coarticulation import (
     PRESETS,
     STYLE_DIM,
     STYLE_NAMES,
-    Style,
+    SpeakingStyle,
     articulate,
     style_for_voice,
 )
 from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
 from backend.heads.arkit import ARKIT_NAMES
-from backend.heads.lip_measures import demo_mouth
+from backend.heads.lip_measures import measured_demo_head
 from backend.heads.topology import face_frame
 from backend.speech.phones import PHONES, Phone
 
@@ -38,10 +38,14 @@ def _speech(symbols: str, seconds: float = 0.1, lead_in: float = 0.5) -> list[Ph
     return phones
 
 
-def _articulate(phones: list[Phone], style: Style | None = None, fps: float = 100.0, **options):
+def _articulate(
+    phones: list[Phone], style: SpeakingStyle | None = None, fps: float = 100.0, **options
+):
     num_frames = round((phones[-1].end_seconds + 0.6) * fps)
     options.setdefault("blinks", False)
-    return articulate(phones, style=style or Style(), num_frames=num_frames, fps=fps, **options)
+    return articulate(
+        phones, style=style or SpeakingStyle(), num_frames=num_frames, fps=fps, **options
+    )
 
 
 def _frames_within(weights, phone: Phone, fps: float):
@@ -50,10 +54,10 @@ def _frames_within(weights, phone: Phone, fps: float):
     return weights[(times >= phone.start_seconds - slack) & (times <= phone.end_seconds + slack)]
 
 
-def _styles() -> list[Style]:
+def _styles() -> list[SpeakingStyle]:
     rng = np.random.default_rng(5)
-    exaggerated = [Style().blend(style, 1.5) for style in PRESETS.values()]
-    return [*PRESETS.values(), *exaggerated, *(Style.sample(rng) for _ in range(40))]
+    exaggerated = [SpeakingStyle().blend(style, 1.5) for style in PRESETS.values()]
+    return [*PRESETS.values(), *exaggerated, *(SpeakingStyle.sample(rng) for _ in range(40))]
 
 
 def _closes_lips(frame) -> bool:
@@ -100,7 +104,7 @@ def test_lips_part_for_a_vowel_between_two_closures():
 def test_closure_falls_into_the_sounds_closure_whatever_the_lead():
     phones = _speech("AA B AA", 0.12)
     for lead in (-1.0, 0.0, 1.0):
-        weights = _articulate(phones, Style(lead=lead), fps=200.0)
+        weights = _articulate(phones, SpeakingStyle(lead=lead), fps=200.0)
         gap = weights[:, _INDEX["jawOpen"]] - weights[:, _INDEX["mouthClose"]]
         spoken = slice(round(0.55 * 200), round(0.81 * 200))
         closed = np.flatnonzero(gap[spoken] < 1e-4) / 200 + 0.55
@@ -110,7 +114,7 @@ def test_closure_falls_into_the_sounds_closure_whatever_the_lead():
 
 def test_f_and_v_bring_the_lower_lip_to_the_upper_teeth():
     phones = _speech("AA F IY V UW", 0.06)
-    for style in (Style(), PRESETS["broad"], PRESETS["mumble"]):
+    for style in (SpeakingStyle(), PRESETS["broad"], PRESETS["mumble"]):
         weights = _articulate(phones, style)
         for phone in (phones[1], phones[3]):
             frames = _frames_within(weights, phone, 100.0)
@@ -123,7 +127,7 @@ def test_f_and_v_bring_the_lower_lip_to_the_upper_teeth():
 
 
 def test_the_lower_lip_reaches_the_edge_of_the_upper_teeth_of_the_demo_head():
-    mouth = demo_mouth()
+    mouth = measured_demo_head()
     frame = face_frame(mouth.head)
     rest = frame.to_face_mm(mouth.head.vertices)
     lip = mouth.head.topology.face_points["lip_lower_inner_center"]
@@ -267,7 +271,7 @@ def test_motion_is_smooth():
 
 
 def test_no_phones_gives_rest():
-    weights = articulate([], style=Style(), num_frames=50, fps=50.0, blinks=False)
+    weights = articulate([], style=SpeakingStyle(), num_frames=50, fps=50.0, blinks=False)
     assert weights.shape == (50, 52)
     assert not weights.any()
 
@@ -278,7 +282,7 @@ def test_long_speech_equals_its_parts():
     later = [Phone(p.symbol, p.start_seconds - 4.0, p.end_seconds - 4.0) for p in phones]
     part = articulate(
         [phone for phone in later if phone.start_seconds > -2.0],
-        style=Style(),
+        style=SpeakingStyle(),
         num_frames=200,
         fps=50.0,
         blinks=False,
@@ -297,34 +301,36 @@ def test_long_speech_equals_its_parts():
 )
 def test_rejects_phones_that_make_no_sense(phones):
     with pytest.raises(ValueError, match=r"phone table|overlaps"):
-        articulate(phones, style=Style(), num_frames=50, fps=50.0)
+        articulate(phones, style=SpeakingStyle(), num_frames=50, fps=50.0)
 
 
 def test_rejects_a_curve_of_another_length():
     with pytest.raises(ValueError, match=r"expected \(50,\)"):
-        articulate([], style=Style(), num_frames=50, fps=50.0, energy=np.zeros(49, np.float32))
+        articulate(
+            [], style=SpeakingStyle(), num_frames=50, fps=50.0, energy=np.zeros(49, np.float32)
+        )
 
 
 def test_style_vector_round_trip():
-    style = Style.sample(np.random.default_rng(1))
-    again = Style.from_vector(style.to_vector())
+    style = SpeakingStyle.sample(np.random.default_rng(1))
+    again = SpeakingStyle.from_vector(style.to_vector())
     assert style.to_vector().shape == (STYLE_DIM,)
     assert style.to_vector().dtype == np.float32
     np.testing.assert_array_equal(again.to_vector(), style.to_vector())
-    assert not Style.neutral().to_vector().any()
+    assert not SpeakingStyle.neutral().to_vector().any()
     assert len(STYLE_NAMES) == STYLE_DIM
 
 
 def test_style_vector_of_wrong_length_is_rejected():
     with pytest.raises(ValueError, match=str(STYLE_DIM)):
-        Style.from_vector(np.zeros(STYLE_DIM + 1, np.float32))
+        SpeakingStyle.from_vector(np.zeros(STYLE_DIM + 1, np.float32))
 
 
 def test_blending_goes_from_one_style_to_the_other():
     smile = PRESETS["smile"]
-    assert Style().blend(smile, 0.0) == Style()
-    np.testing.assert_allclose(Style().blend(smile, 1.0).to_vector(), smile.to_vector())
-    assert Style().blend(smile, 0.5).smile == pytest.approx(0.5 * smile.smile)
+    assert SpeakingStyle().blend(smile, 0.0) == SpeakingStyle()
+    np.testing.assert_allclose(SpeakingStyle().blend(smile, 1.0).to_vector(), smile.to_vector())
+    assert SpeakingStyle().blend(smile, 0.5).smile == pytest.approx(0.5 * smile.smile)
 
 
 def test_every_style_dimension_changes_the_face():
@@ -338,12 +344,12 @@ def test_every_style_dimension_changes_the_face():
         if name == "blink_rate":
             continue
         for sign in (-1.0, 1.0):
-            styled = _articulate(phones, Style(**{name: sign}), **heard)
+            styled = _articulate(phones, SpeakingStyle(**{name: sign}), **heard)
             assert np.abs(styled - neutral).max() > 0.01, (name, sign)
 
 
 def test_asymmetry_favours_its_side():
-    weights = _articulate(_speech("T IY T", 0.15), Style(asymmetry=1.0))
+    weights = _articulate(_speech("T IY T", 0.15), SpeakingStyle(asymmetry=1.0))
     left = weights[:, _INDEX["mouthStretchLeft"]].max()
     right = weights[:, _INDEX["mouthStretchRight"]].max()
     assert left > 1.5 * right

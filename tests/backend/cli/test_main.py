@@ -213,10 +213,10 @@ def test_a_bug_in_one_job_of_a_list_leaves_the_others(
 
     animate = worker.Worker.animate
 
-    def fail_once(self, inputs, voice, *, estimate, key):
+    def fail_once(self, inputs, reporter, *, estimate, key):
         if inputs.request.out.endswith("1.npz"):
             raise ZeroDivisionError("a bug")
-        return animate(self, inputs, voice, estimate=estimate, key=key)
+        return animate(self, inputs, reporter, estimate=estimate, key=key)
 
     monkeypatch.setattr(worker.Worker, "animate", fail_once)
     entries = [{"out": f"{number}.npz"} for number in (1, 2)]

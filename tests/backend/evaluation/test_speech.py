@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from backend.articulation.coarticulation import articulate
-from backend.articulation.speaking_style import PRESETS, Style
+from backend.articulation.speaking_style import NAMED_STYLES, SpeakingStyle
 from backend.audio.features import num_feature_frames
 from backend.audio.load import read_sound
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
@@ -29,7 +29,7 @@ from backend.evaluation.speech import (
     table,
 )
 from backend.heads.arkit import CLOSED_MM
-from backend.heads.lip_measures import demo_mouth
+from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
 from backend.speech.phones import Phone
 
@@ -54,7 +54,7 @@ def real_speech(variable, name):
 
 @pytest.fixture(scope="module")
 def mouth():
-    return demo_mouth()
+    return measured_demo_head()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def clip():
 
 
 def test_the_reference_itself_scores_best(mouth, clip):
-    truth = clip.articulated(clip.phones, Style.neutral())
+    truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
     figures = judge([truth], [truth], [clip], mouth)
     assert figures["closures_f1"] == 1.0
     assert figures["opening"] == pytest.approx(1.0)
@@ -75,7 +75,7 @@ def test_the_reference_itself_scores_best(mouth, clip):
 
 
 def test_a_still_face_scores_badly(mouth, clip):
-    truth = clip.articulated(clip.phones, Style.neutral())
+    truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
     figures = judge([np.zeros_like(truth)], [truth], [clip], mouth)
     assert figures["opening"] == 0.0
     assert figures["lip_error_mm"] > 1.0
@@ -95,10 +95,10 @@ class _Voiced:
 def test_a_voice_tells_its_style_or_nothing(mouth, clip, monkeypatch, heard, ratio, share):
     def answer(_, spoken, code, *, told):
         assert told
-        return spoken.articulated(spoken.phones, PRESETS[heard if code.item() else "neutral"])
+        return spoken.articulated(spoken.phones, NAMED_STYLES[heard if code.item() else "neutral"])
 
     monkeypatch.setattr(style_transfer, "generate", answer)
-    monkeypatch.setattr(style_transfer, "style_for_voice", lambda *_: PRESETS["broad"])
+    monkeypatch.setattr(style_transfer, "style_for_voice", lambda *_: NAMED_STYLES["broad"])
     figures = style_transfer.voice_figures(_Voiced(), [clip], mouth)
     assert figures["error_ratio_voice_to_own_neutral"] == pytest.approx(ratio)
     assert figures["voice_nearer_share"] == share
@@ -112,7 +112,7 @@ def test_the_bundled_model_hears_a_part_of_most_voices_style(mouth):
 
 
 def test_a_late_motion_has_a_lag(mouth, clip):
-    truth = clip.articulated(clip.phones, Style.neutral())
+    truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
     figures = judge([np.roll(truth, 2, axis=0)], [truth], [clip], mouth)
     assert figures["lag_ms"] == pytest.approx(40.0)
 
@@ -156,7 +156,7 @@ def test_reads_clips_in_the_shared_format(tmp_path):
 
 
 def test_the_table_has_a_row_for_each_way(mouth, clip):
-    truth = clip.articulated(clip.phones, Style.neutral())
+    truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
     figures = judge([truth], [truth], [clip], mouth)
     text = table({"ways": {"sound": figures, "words": figures}, "styles": {"retrieval": 1.0}})
     assert text.count("\n| ") == 2
@@ -223,7 +223,7 @@ def test_the_bundled_checkpoint_closes_lips_on_real_speech(predictor, mouth):
 
 def test_articulation_of_the_demo_mouth_opens_for_vowels(mouth):
     weights = articulate(
-        PHONES, style=Style.neutral(), num_frames=100, fps=FEATURE_RATE_HZ, blinks=False
+        PHONES, style=SpeakingStyle.neutral(), num_frames=100, fps=FEATURE_RATE_HZ, blinks=False
     )
     opening = mouth.opening_mm(weights)
     assert opening[40:46].max() > 4.0

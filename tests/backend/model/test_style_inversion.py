@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from backend import bundled
 from backend.articulation.coarticulation import articulate
-from backend.articulation.speaking_style import Style
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.model import (
     checkpoint,
     style_inversion,
@@ -24,9 +24,9 @@ BUNDLED = bundled.BASE_CHECKPOINT
 SHOWN = "HH AW M EH N IY P IY P AH L W UH D L AY K T UW B IH L IY V DH IH S F AO R M AH CH"
 OTHER = "B EH M AO T IY P ER V AA L UW B IH N OW M AY"
 STYLES = (
-    Style(articulation=0.9, spread=-0.8, lead=0.6),
-    Style(jaw=-0.8, rounding=0.9, lower_lip=0.7),
-    Style(articulation=-0.7, lip_part=0.7, mouth_side=0.6),
+    SpeakingStyle(articulation=0.9, spread=-0.8, lead=0.6),
+    SpeakingStyle(jaw=-0.8, rounding=0.9, lower_lip=0.7),
+    SpeakingStyle(articulation=-0.7, lip_part=0.7, mouth_side=0.6),
 )
 NUM_FRAMES = 220
 

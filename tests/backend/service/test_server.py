@@ -30,12 +30,12 @@ class Worker:
     def predictor(self, checkpoint, device):
         raise UserError("no such checkpoint")
 
-    def run(self, request, voice):
+    def run(self, request, reporter):
         what = getattr(request, "text", "")
         if what == "slow":
             for step in range(1000):
-                voice.progress("Animating", step, 1000, "s", 1.0)
-                if voice.is_cancelled():
+                reporter.progress("Animating", step, 1000, "s", 1.0)
+                if reporter.is_cancelled():
                     raise Cancelled
                 time.sleep(0.02)
         if what == "stuck":
@@ -46,7 +46,7 @@ class Worker:
             os.system("echo and a child")
         if what == "flood":
             for step in range(100001):
-                voice.progress("Animating", step, 100000, "s", None)
+                reporter.progress("Animating", step, 100000, "s", None)
         if what == "exit":
             sys.exit(5)
         if what == "nan":
@@ -59,8 +59,8 @@ class Worker:
                   "RecursionError": RecursionError()}
         if what in errors:
             raise errors[what]
-        voice.status("Working")
-        voice.warn("Careful.")
+        reporter.status("Working")
+        reporter.warn("Careful.")
         return {"ok": True}
 
 server._load_worker = Worker

@@ -19,7 +19,7 @@ from backend.data.speech.sentences import FOREIGN
 from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import CLOSED_MM
-from backend.heads.lip_measures import demo_mouth
+from backend.heads.lip_measures import measured_demo_head
 from backend.inference.predictor import Predictor
 from backend.speech import moonshine_encoder, moonshine_phones, viterbi
 from backend.speech.moonshine_phones import fill_gaps, recognise_phones, sound_alone
@@ -230,7 +230,7 @@ def opening_of(predictor, sound, mouth):
 
 @needs_encoder
 def test_by_sound_a_model_goes_by_recognised_phones(spoken, predictor, monkeypatch):
-    mouth = demo_mouth()
+    mouth = measured_demo_head()
     sound = spoken.samples.astype(np.float32)
     told = opening_of(predictor, sound, mouth)
     monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: False)
@@ -247,7 +247,7 @@ def test_by_sound_a_model_goes_by_recognised_phones(spoken, predictor, monkeypat
 @needs_encoder
 def test_by_sound_the_mouth_rests_in_noise(predictor):
     noise = np.random.default_rng(2).normal(0.0, 0.1, 32000).astype(np.float32)
-    assert np.abs(opening_of(predictor, noise, demo_mouth())[10:-10]).max() < CLOSED_MM
+    assert np.abs(opening_of(predictor, noise, measured_demo_head())[10:-10]).max() < CLOSED_MM
 
 
 # ---- where it is not installed

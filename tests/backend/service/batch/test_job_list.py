@@ -26,14 +26,14 @@ from backend import motion as motions
 from backend.cli import main as command_line
 from backend.inference import dynamic_batching
 from backend.model.presets import PRESETS
-from backend.service.batch.job_list import JobList, Outcome, run_list
+from backend.service.batch.job_list import JobList, JobOutcome, run_list
 from tests.backend.model.samples import build
 
 ROOT = Path(__file__).resolve().parents[4]
 HEAD = ROOT / "backend" / "demo" / "head.npz"
 
 
-class Voice:
+class ProgressReporter:
     def __init__(self):
         self.warnings, self.told = [], []
 
@@ -180,7 +180,7 @@ class PlayedExecutor:
             dies = self.lost_at.get(job.number, 0) > 0
             if not dies or self.writes_before_dying:
                 self.write(job)
-                outcomes.append(Outcome(job.number, "", audio_seconds=1.0))
+                outcomes.append(JobOutcome(job.number, "", audio_seconds=1.0))
             if dies:
                 self.lost_at[job.number] -= 1
                 Path(job.request.out + ".89abcdef.part").write_bytes(b"unfinished")
@@ -201,20 +201,20 @@ class PlayedExecutor:
 
 def played(tmp_path, executor, count=20):
     entries = write_sounds(tmp_path, count, seconds=0.2)
-    voice = Voice()
+    reporter = ProgressReporter()
     jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD), "checkpoint": "none"})
-    summary = run_list(jobs, executor, voice)
+    summary = run_list(jobs, executor, reporter)
     assert not list(tmp_path.glob("*.part"))
-    return summary, voice
+    return summary, reporter
 
 
 def test_jobs_of_a_dead_worker_are_done_again_once(tmp_path):
     executor = PlayedExecutor({3: 1, 11: 1})
-    summary, voice = played(tmp_path, executor)
+    summary, reporter = played(tmp_path, executor)
     assert (summary.made, summary.failed) == (20, [])
     assert sorted(executor.written) == list(range(20))
-    assert len(voice.warnings) == 2
-    assert voice.told[-1] == (20, 20, "files")
+    assert len(reporter.warnings) == 2
+    assert reporter.told[-1] == (20, 20, "files")
     assert executor.started == 4
 
 
@@ -243,7 +243,7 @@ def test_groups_shrink_towards_the_end_and_hold_one_model(tmp_path):
         assert len({job.request.device for job in group}) == 1
         assert all(Path(job.request.out).is_absolute() for job in group)
         for job in group:
-            jobs.take(job, Outcome(job.number, ""), may_try_again=False)
+            jobs.take(job, JobOutcome(job.number, ""), may_try_again=False)
         sizes.append(len(group))
     assert sizes == [3, 2, 1, 1, 1, 1]
 

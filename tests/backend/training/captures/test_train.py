@@ -15,7 +15,7 @@ from transformers import HubertConfig, HubertModel
 from backend.cli.main import main as command
 from backend.cli.train import PARTS
 from backend.data.captures import prepared
-from backend.data.captures.batches import CaptureBatches, EncodedSpeech, Recipe, sample_frames
+from backend.data.captures.batches import BatchRecipe, CaptureBatches, EncodedSpeech, sample_frames
 from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.model import checkpoint
@@ -269,7 +269,7 @@ def test_batches_show_all_speakers_other_sentences_and_no_padding(folder):
     data = prepared.open(folder)
     clips = data.split("train")
     heard = EncodedSpeech(data, folder, None, 16000.0)
-    recipe = Recipe(batch_size=4, max_frames=40, style_frames=20, factor=10.0, seed=3)
+    recipe = BatchRecipe(batch_size=4, max_frames=40, style_frames=20, factor=10.0, seed=3)
     batches = CaptureBatches(data, clips, heard, ("anna", "ben"), recipe)
     hidden = 0
     for number in range(30):

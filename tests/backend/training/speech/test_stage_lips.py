@@ -11,7 +11,7 @@ import torch
 from backend.data.speech.batches import EXEMPLAR_FRAMES, IGNORED
 from backend.data.speech.dataset import open_speech
 from backend.errors import UserError
-from backend.heads.lip_measures import demo_mouth
+from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
 from backend.model.attention import frame_mask
 from backend.model.lip_reader import LipReader
@@ -95,7 +95,7 @@ def test_a_captured_motion_keeps_its_time_and_its_range():
 
 def test_the_stage_learns_to_read_and_leaves_the_rest(data):
     torch.manual_seed(0)
-    model = new_model(TINY, demo_mouth())
+    model = new_model(TINY, measured_demo_head())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     stage = lip_stage(model, data, seed=0, batch_size=16, num_steps=1)
     optimizer = torch.optim.Adam(stage.module.parameters(), lr=1e-2)

@@ -13,7 +13,7 @@ from torch import nn
 
 from backend.articulation.speaking_style import (
     STYLE_DIM,
-    Style,
+    SpeakingStyle,
     training_styles,
     unseen_styles,
     validation_styles,
@@ -22,7 +22,7 @@ from backend.cli.main import main as command
 from backend.data.speech import batches
 from backend.data.speech.dataset import open_speech
 from backend.errors import UserError
-from backend.heads.lip_measures import demo_mouth
+from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
 from backend.model.presets import PRESETS
 from backend.model.surgery import with_deeper_speech_encoder
@@ -250,7 +250,7 @@ def test_every_stage_takes_its_batches_to_where_the_model_is(
         prepare=lambda module, *optimizers: (module.to(device), *optimizers),
     )
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no "meta"
-    data, mouth = open_speech((folder,), tmp_path / "cache"), demo_mouth()
+    data, mouth = open_speech((folder,), tmp_path / "cache"), measured_demo_head()
     model = new_model(PRESETS["tiny"], mouth)
     body = MotionBody(model, geometry_of(mouth).to(device), WEIGHTS, goes_on=goes_on).to(device)
     stages = train._stages(arguments(folder, tmp_path), body, data, mouth)
@@ -361,7 +361,7 @@ def test_training_validation_and_test_styles_differ():
     assert len(chosen_by) == 24
     assert len(unseen) == 32
     assert len(trained_on | chosen_by | unseen) == 120
-    assert tuple(Style.neutral().to_vector()) not in trained_on
+    assert tuple(SpeakingStyle.neutral().to_vector()) not in trained_on
 
 
 def test_a_share_of_motions_has_more_or_less_of_the_style_than_is_shown(folder, tmp_path):
