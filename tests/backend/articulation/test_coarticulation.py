@@ -6,7 +6,7 @@ import pytest
 
 from backend.articulation.coarticulation import (
     MAX_WEIGHT,
-    PRESETS,
+    NAMED_STYLES,
     STYLE_DIM,
     STYLE_NAMES,
     SpeakingStyle,
@@ -56,8 +56,8 @@ def _frames_within(weights, phone: Phone, fps: float):
 
 def _styles() -> list[SpeakingStyle]:
     rng = np.random.default_rng(5)
-    exaggerated = [SpeakingStyle().blend(style, 1.5) for style in PRESETS.values()]
-    return [*PRESETS.values(), *exaggerated, *(SpeakingStyle.sample(rng) for _ in range(40))]
+    exaggerated = [SpeakingStyle().blend(style, 1.5) for style in NAMED_STYLES.values()]
+    return [*NAMED_STYLES.values(), *exaggerated, *(SpeakingStyle.sample(rng) for _ in range(40))]
 
 
 def _closes_lips(frame) -> bool:
@@ -114,7 +114,7 @@ def test_closure_falls_into_the_sounds_closure_whatever_the_lead():
 
 def test_f_and_v_bring_the_lower_lip_to_the_upper_teeth():
     phones = _speech("AA F IY V UW", 0.06)
-    for style in (SpeakingStyle(), PRESETS["broad"], PRESETS["mumble"]):
+    for style in (SpeakingStyle(), NAMED_STYLES["broad"], NAMED_STYLES["mumble"]):
         weights = _articulate(phones, style)
         for phone in (phones[1], phones[3]):
             frames = _frames_within(weights, phone, 100.0)
@@ -138,7 +138,7 @@ def test_the_lower_lip_reaches_the_edge_of_the_upper_teeth_of_the_demo_head():
     is_lip[loose] = False
     teeth = mouth.head.part("teeth_upper")
     front = teeth[(np.abs(rest[teeth, 0]) < 5.0) & (rest[teeth, 2] > rest[teeth, 2].max() - 5.0)]
-    for style in PRESETS.values():
+    for style in NAMED_STYLES.values():
         for symbols in ("AA F AA", "IY V IY", "EH F OW"):
             phones = _speech(symbols, 0.09)
             weights = _frames_within(_articulate(phones, style), phones[1], 100.0)
@@ -249,8 +249,8 @@ def test_blinks_come_at_phrase_ends_and_shut_the_eyes():
 
 def test_same_seed_gives_the_same_face():
     phones = _speech("M AA SH IY N", 0.1)
-    first = _articulate(phones, PRESETS["excited"], seed=3, blinks=True)
-    again = _articulate(phones, PRESETS["excited"], seed=3, blinks=True)
+    first = _articulate(phones, NAMED_STYLES["excited"], seed=3, blinks=True)
+    again = _articulate(phones, NAMED_STYLES["excited"], seed=3, blinks=True)
     np.testing.assert_array_equal(first, again)
 
 
@@ -327,7 +327,7 @@ def test_style_vector_of_wrong_length_is_rejected():
 
 
 def test_blending_goes_from_one_style_to_the_other():
-    smile = PRESETS["smile"]
+    smile = NAMED_STYLES["smile"]
     assert SpeakingStyle().blend(smile, 0.0) == SpeakingStyle()
     np.testing.assert_allclose(SpeakingStyle().blend(smile, 1.0).to_vector(), smile.to_vector())
     assert SpeakingStyle().blend(smile, 0.5).smile == pytest.approx(0.5 * smile.smile)
