@@ -85,8 +85,8 @@ def _summary(outcomes: list[PartResult]) -> int:
             say(f"\n======== {outcome.part}: what failed\n{outcome.log}")
     say("")
     for outcome in sorted(outcomes, key=lambda outcome: PARTS.index(outcome.part)):
-        skipped = outcome.skipped.total()
-        counts = f"{outcome.passed} passed, {outcome.failed} failed, {skipped} skipped"
+        counts = f"{outcome.passed} passed, {outcome.failed} failed"
+        counts += f", {outcome.skipped.total()} skipped"
         say(f"{outcome.part:14} {counts}  ({outcome.seconds:.0f} s)")
     passed = sum(outcome.passed for outcome in outcomes)
     skipped: Counter[str] = Counter()
