@@ -3,6 +3,7 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import build
+from backend.cli import evaluate, export, generate, info, prepare, style, train
+from backend.cli import main as command_line
 from tools import checks, environments
 
 # Blender's list; the bpy module does not check it, the application does.
@@ -246,3 +249,41 @@ def test_where_to_change_names_what_exists():
 def test_files_that_documents_name_exist(path):
     for named, _ in paths_named_in(path.read_text("utf-8")):
         assert (ROOT / named).exists(), f"{name_of(path)} names {named}"
+
+
+def commands_of_the_backend(text):
+    """Arguments of every ``python -m backend`` in a document's code blocks."""
+    for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        for name, first in re.findall(r"^for (\w+) in (\S+)", block, flags=re.MULTILINE):
+            block = block.replace(f"${name}", first)
+        for line in block.replace("\\\n", " ").splitlines():
+            match = re.search(r"python -m backend (.*)", line)
+            if match:
+                # [--option VALUE] may be left out; of one|two either may be given.
+                command = re.sub(r"[][]", " ", match[1])
+                words = shlex.split(command, comments=True)
+                yield ["2" if word == "N" else word.split("|")[0] for word in words]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_commands_of_the_backend_parse(path, monkeypatch):
+    for command in (evaluate, export, generate, info, prepare, style, train):
+        monkeypatch.setattr(command, "run", lambda _options: 0)
+    for arguments in commands_of_the_backend(path.read_text("utf-8")):
+        try:
+            status = command_line.main(arguments)
+        except SystemExit as stopped:
+            status = stopped.code
+        assert status == 0, f"{name_of(path)}: python -m backend {shlex.join(arguments)}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_imports_in_documents_exist(path):
+    for block in re.findall(r"^```python\n(.*?)^```$", path.read_text("utf-8"), re.DOTALL | re.M):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("backend"):
+                place = ROOT / Path(*node.module.split("."))
+                for alias in node.names:
+                    if not (place / f"{alias.name}.py").exists():
+                        defined = names_defined_in(place.with_suffix(".py"))
+                        assert alias.name in defined, f"{name_of(path)}: {node.module}"
