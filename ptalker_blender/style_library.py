@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from . import paths
-from .protocol import UserError
+from .protocol import StyleSource, UserError
 
 FORMAT: Final = "ptalker-style"
 MAX_BYTES: Final = 16 << 20
@@ -59,6 +59,21 @@ def existing_path(name: str) -> Path:
     if not path.is_file():
         raise UserError(f'There is no saved style "{name}". Choose another one.')
     return path
+
+
+def find(name: str, *, checkpoint: str) -> StyleSource:
+    """A style by its name: one of the model, else a saved one.
+
+    Args:
+        name: Name of the style.
+        checkpoint: Name of a bundled checkpoint, or its folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    if name in paths.model_style_names(checkpoint):
+        return StyleSource(kind="named", value=name)
+    return StyleSource(kind="file", value=str(existing_path(name)))
 
 
 def load(path: Path) -> StyleCode:

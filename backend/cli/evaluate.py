@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backend import bundled
 from backend.cli.terminal import DONE, WRONG_USAGE, TerminalReporter
+from backend.service.options import GenerateOptions, add_flags
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|NAME",
         help="checkpoint folders or bundled ones' names; several with --data only (default: base)",
     )
-    add(
-        "--device",
-        default="auto",
-        choices=["auto", "cpu", "cuda", "mps"],
-        help="where the model runs (default: auto, the fastest there is)",
-    )
+    add_flags(parser, GenerateOptions, only=("device",))
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--speech", type=Path, metavar="DIR", help="recordings with phone times")
     what.add_argument("--data", type=Path, metavar="DIR", help="captured faces, as prepare made it")

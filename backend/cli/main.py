@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 from backend import version
 from backend.cli import evaluate, export, generate, info, prepare, style, train
-from backend.cli.model_options import add_model_options
 from backend.cli.terminal import FAILED, INTERRUPTED
 from backend.errors import Cancelled, UserError
+from backend.service.options import GenerateOptions, add_flags
 from backend.service.server import describe, serve
 
 
@@ -63,7 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     text = "Turn an exemplar animation into a style code to keep."
     style.add_options(add("style", style.run, text))
     text = "Answer requests on stdin; what Blender starts."
-    add_model_options(add("serve", _serve, text), checkpoint="")
+    serve_command = add("serve", _serve, text)
+    serve_command.add_argument(
+        "--checkpoint",
+        default="",
+        metavar="DIR|NAME",
+        help="loaded before the first request, so that this one is quick (default: none)",
+    )
+    add_flags(serve_command, GenerateOptions, only=("device",))
     prepare.add_options(add("prepare", prepare.run, "Make data to train on."))
     text = "Train a model on speech or on captured faces; goes on where it stopped."
     train.add_options(add("train", train.run, text))

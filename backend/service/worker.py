@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Protocol
 
 from backend import motion, version
-from backend.audio.load import SILENT, Sound, read_sound
+from backend.audio.load import Sound, SoundWarning, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head, identify
-from backend.inference.devices import limit_threads
+from backend.inference.devices import set_threads
 from backend.inference.predictor import Predictor, Style
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
-from backend.service.protocol import GenerateRequest, StyleRequest
+from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
 from backend.service.requests import check, check_style_request
 from backend.stages import Stage
 
@@ -73,7 +73,7 @@ class Worker:
             self.close()
             self._predictors.clear()
             predictor = Predictor(folder, device, listeners=self._listeners)
-            limit_threads(predictor.num_parameters)
+            set_threads(predictor.num_parameters)
             self._predictors[key] = predictor
         return self._predictors[key]
 
@@ -118,27 +118,31 @@ class Worker:
         """
         request, sound, estimate = inputs.request, inputs.sound, estimate or self._estimate
         started = time.monotonic()
-        warnings = list(sound.warnings)
-        if SILENT in warnings:
-            raise UserError(SILENT)
-        asked = request.duration_seconds
-        if asked is not None and asked > sound.seconds + 0.1:
-            warnings.append(
-                f"The sound ends {asked - sound.seconds:.1f} s before the end that was asked for."
-            )
+        if SoundWarning.SILENT in sound.warnings:
+            raise UserError(SoundWarning.SILENT)
+        warnings: list[str] = [*sound.warnings]
+        fps = Fraction(request.fps_numerator, request.fps_denominator)
+        num_frames = motion.num_frames(sound.seconds, fps)
+        if request.num_frames is not None:
+            num_frames = min(num_frames, request.num_frames)
+            missing = float(request.num_frames / fps) - sound.seconds
+            if missing > 0.1:
+                warnings.append(
+                    f"The sound ends {missing:.1f} s before the end that was asked for."
+                )
         for text in warnings:
             reporter.warn(text)
         reporter.status(Stage.LOADING_MODEL)
-        predictor = self.predictor(request.checkpoint, request.device)
-        estimate.start(sound.seconds, with_words=request.listen != "sound")
-        fps = Fraction(request.fps_numerator, request.fps_denominator)
+        options = request.options
+        predictor = self.predictor(options.checkpoint, options.device)
+        estimate.start(sound.seconds, with_words=options.listen != "sound")
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
             left = estimate.seconds_left(stage, done, total)
             reporter.progress(stage, done, total, unit, left)
 
         def warn(text: str) -> None:
-            if not ("silent" in text and any("silent" in other for other in warnings)):
+            if text not in warnings:
                 warnings.append(text)
                 reporter.warn(text)
 
@@ -147,12 +151,12 @@ class Worker:
             sound.sample_rate_hz,
             inputs.head,
             fps=fps,
-            num_frames=motion.num_frames(_seconds(request, sound), fps),
+            num_frames=num_frames,
             style=_style(predictor, request.style, warn),
-            style_strength=request.style_strength,
-            listen=request.listen,
-            text=request.text,
-            decoder=request.decoder,
+            style_strength=options.style_strength,
+            listen=options.listen,
+            text=options.text,
+            decoder=options.decoder,
             start_seconds=request.start_seconds,
             progress=progress,
             warn=warn,
@@ -162,9 +166,9 @@ class Worker:
         result.report.update(
             {
                 "version": version(),
-                "checkpoint": request.checkpoint,
+                "checkpoint": options.checkpoint,
                 "audio": request.audio,
-                "style": request.style,
+                "style": request.style.value or request.style.kind,
                 "seconds_taken": round(seconds, 3),
                 "real_time_factor": round(seconds / sound.seconds, 4),
                 "warnings": warnings,
@@ -200,30 +204,25 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head = identify(*mesh, topology=request.topology, face_points=points)
+    fps, frames = Fraction(request.fps_numerator, request.fps_denominator), request.num_frames
+    head = identify(*mesh, topology=request.options.topology, face_points=points)
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
-        duration_seconds=request.duration_seconds,
+        duration_seconds=None if frames is None else float(frames / fps),
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
     return Inputs(request, sound, head, time.monotonic() - started)
 
 
-def _seconds(request: GenerateRequest, sound: Sound) -> float:
-    """Length to animate: what was asked for, unless the file ends before."""
-    if request.duration_seconds is None or request.duration_seconds > sound.seconds + 0.001:
-        return sound.seconds
-    return request.duration_seconds
-
-
-def _style(predictor: Predictor, name: str, warn: Callable[[str], None]) -> Style | None:
-    """The style a request names; None is neutral."""
-    suffix = Path(name).suffix.lower()
-    if suffix == ".npz":
-        return predictor.exemplar_style(read_exemplar(Path(name)), warn)
-    if suffix == ".json":
-        read = read_style(Path(name))
-        return predictor.style_from_code(read.code, read.model)
-    return predictor.named_style(name)
+def _style(predictor: Predictor, source: StyleSource, warn: Callable[[str], None]) -> Style | None:
+    """The style that a request names; None is neutral."""
+    if source.kind == "neutral":
+        return None
+    if source.kind == "named":
+        return predictor.named_style(source.value)
+    if source.kind == "exemplar":
+        return predictor.exemplar_style(read_exemplar(Path(source.value)), warn)
+    read = read_style(Path(source.value))
+    return predictor.style_from_code(read.code, read.model)

@@ -59,10 +59,11 @@ def test_flags_reach_the_backend(run, addon, sound_file, monkeypatch, tmp_path):
         "--text-file", text, "--checkpoint", "other", "--device", "cpu",
         "--decoder", "autoregressive", "--topology", "flame")  # fmt: skip
     request = seen[0]
-    assert (request.style, request.style_strength) == ("happy", 0.5)
-    assert (request.listen, request.text) == ("sound", "hello there")
-    assert (request.checkpoint, request.device) == ("other", "cpu")
-    assert (request.decoder, request.topology) == ("autoregressive", "flame")
+    assert (request.style.kind, request.style.value) == ("named", "happy")
+    options = request.options
+    assert (options.style_strength, options.listen, options.text) == (0.5, "sound", "hello there")
+    assert (options.checkpoint, options.device) == ("other", "cpu")
+    assert (options.decoder, options.topology) == ("autoregressive", "flame")
     assert (request.fps_numerator, request.fps_denominator) == (24, 1)
 
 

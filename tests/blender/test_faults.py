@@ -184,7 +184,7 @@ def start(addon):
     """The job that the button starts, polled by hand instead of by the timer."""
     context = bpy.context
     obj = context.active_object
-    inputs = addon.scene_inputs.collect(context, obj, addon.operators.choices_of(context, obj))
+    inputs = addon.scene_inputs.collect(context, obj, addon.scene_inputs.choices_of(context, obj))
     job = addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
     addon.job_runner._begin(job)
     return job

@@ -14,18 +14,23 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
 from backend import bundled, io, version
 from backend.errors import UserError
 from backend.service.protocol import GenerateRequest
-from backend.service.requests import anchored, check, request_from_flags
+from backend.service.requests import check, request_from_flags, resolve_paths
 from backend.stages import Stage
 
 MAX_GROUP: Final = 32
 """Jobs that a worker gets at a time."""
 
+RECOGNISERS: Final = ("moonshine-voice", "onnxruntime", "pocketsphinx")
+"""Packages that decide what is recognised in a sound."""
+
+_CHECKPOINT_FILES: Final = ("model.safetensors", "config.json", "styles.json")
 _TRIES: Final = 3
 
 
@@ -176,7 +181,7 @@ class JobList:
         self.entries = entries
         self.summary = Summary()
         self._folder, self._overwrite = folder.absolute(), overwrite
-        self._defaults = anchored(defaults, Path.cwd())
+        self._defaults = resolve_paths(defaults, Path.cwd())
         self._failed: dict[int, str] = {}
         self._tries: dict[int, int] = {}
         self._again: deque[ListJob] = deque()
@@ -262,9 +267,9 @@ class JobList:
             yield ListJob(number, self._name(number), request, key)
 
     def _request(self, number: int) -> GenerateRequest:
-        own = anchored(self.entries[number], self._folder)
+        own = resolve_paths(self.entries[number], self._folder)
         if own.keys() & {"text", "text_file"}:
-            own = {"text": "", "text_file": None, **own}  # not one of each
+            own = {"text": "", "text_file": "", **own}  # not one of each
         request = request_from_flags(str(number), {**self._defaults, **own})
         check(request)
         out = str(Path(request.out).resolve())
@@ -346,22 +351,45 @@ def is_finished(out: Path, key: str) -> bool:
 
 
 def request_key(request: GenerateRequest) -> str:
-    """Same for the same request, as long as none of its files is changed."""
-    about: dict[str, object] = {**asdict(request), "job": "", "device": "", "version": version()}
-    weights = [
-        folder / "model.safetensors"
-        for folder in (bundled.CHECKPOINTS_DIR / request.checkpoint, Path(request.checkpoint))
-    ]
-    inputs = (request.audio, request.head, request.style, request.topology)
-    for path in [*map(Path, inputs), *weights]:
-        if "\0" not in str(path) and path.is_file():
-            state = path.stat()
-            about[str(path)] = [state.st_size, state.st_mtime_ns]
+    """The same for requests that give the same result.
+
+    It depends on the request, on the state of the files that it names, on the backend's version,
+    on the parameters of the checkpoint and of the phone head, and on the installed recognisers.
+
+    Args:
+        request: A request that was checked; all its paths are absolute.
+    """
+    about: dict[str, object] = asdict(replace(request, job=""))
+    about["options"] = asdict(replace(request.options, device="auto"))
+    about["version"] = version()
+    about["recognisers"] = [bundled.package_version(name) for name in RECOGNISERS]
+    checkpoint = request.options.checkpoint
+    folders = (bundled.CHECKPOINTS_DIR / checkpoint, Path(checkpoint))
+    weights = [folder / name for folder in folders for name in _CHECKPOINT_FILES]
+    about["parameters"] = [_digest(path) for path in (*weights, bundled.PHONE_HEAD)]
+    for name in (request.audio, request.head, request.style.value, request.options.topology):
+        if name and "\0" not in name and Path(name).is_file():
+            state = Path(name).stat()
+            about[name] = [state.st_size, state.st_mtime_ns]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _digest(path: Path) -> str:
+    """Digest of a file's content; empty where there is no such file."""
+    if "\0" in str(path) or not path.is_file():
+        return ""
+    state = path.stat()
+    return _digest_of_state(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of_state(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _model(job: ListJob) -> tuple[str, str]:
-    return job.request.checkpoint, job.request.device
+    return job.request.options.checkpoint, job.request.options.device
 
 
 def _escaped(name: str) -> str:

@@ -33,7 +33,8 @@ class ListWorker:
     def do(self, jobs: Sequence[ListJob]) -> list[JobOutcome]:
         """Do jobs of one checkpoint and device; what fails leaves the others."""
         try:
-            predictor = self._worker.predictor(jobs[0].request.checkpoint, jobs[0].request.device)
+            options = jobs[0].request.options
+            predictor = self._worker.predictor(options.checkpoint, options.device)
         except (UserError, MemoryError) as error:
             return [self._outcome(job, error=_sentence(error)) for job in jobs]
         batcher = predictor.gather()

@@ -240,7 +240,7 @@ def test_groups_shrink_towards_the_end_and_hold_one_model(tmp_path):
     jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD)})
     sizes = []
     while group := jobs.group(2):
-        assert len({job.request.device for job in group}) == 1
+        assert len({job.request.options.device for job in group}) == 1
         assert all(Path(job.request.out).is_absolute() for job in group)
         for job in group:
             jobs.take(job, JobOutcome(job.number, ""), may_try_again=False)
