@@ -105,6 +105,58 @@ def test_both_programs_mean_the_same_by_texts_of_the_motion_file():
     assert not read.has_unnamed_shapes(["jawOpen"])
 
 
+NEW_OPTION = """
+    sparkle: float = field(
+        default=0.5, metadata=about("made up", metavar="X", minimum=0.0, maximum=1.0)
+    )
+"""
+USE_NEW_OPTION = """
+from types import SimpleNamespace
+from backend.cli.main import make_parser
+from backend.errors import UserError
+from backend.service import options, protocol, requests
+from ptalker_blender import options as addon_options, protocol as addon
+
+files = {"audio": "a", "head": "h", "out": "o.npz"}
+arguments = ["generate", "--audio", "a", "--head", "h", "--out", "o.npz", "--sparkle", "0.7"]
+flags = vars(make_parser().parse_args(arguments))
+keys = [*options.names(options.JobFlags), *options.names(options.GenerateOptions)]
+request = requests.request_from_flags("1", {key: flags[key] for key in keys})
+assert request.options.sparkle == 0.7
+requests.check(request)
+entry = {**files, "sparkle": 0.25}
+assert requests.request_from_flags("1", entry).options.sparkle == 0.25
+for wrong in (2, "much"):
+    try:
+        requests.check(requests.request_from_flags("1", {**files, "sparkle": wrong}))
+    except UserError as error:
+        assert "sparkle" in str(error)
+    else:
+        raise AssertionError(wrong)
+
+chosen = addon_options.gather(SimpleNamespace(sparkle=0.125))
+sent = addon.GenerateRequest(
+    job="1", **files, fps_numerator=25, fps_denominator=1,
+    options=addon_options.GenerateOptions(**chosen),
+)
+assert protocol.parse(addon.encode(sent)).options.sparkle == 0.125
+"""
+
+
+def test_an_option_is_declared_in_one_line_of_each_half(tmp_path):
+    pytest.importorskip("soxr")
+    for folder in ("backend", "ptalker_blender"):
+        for source in (ROOT / folder).rglob("*.py"):
+            copy = tmp_path / source.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            text = source.read_text("utf-8")
+            if source.name == "options.py":
+                before, after = text.split("    topology: str", 1)
+                text = f"{before}{NEW_OPTION}    topology: str{after}"
+            copy.write_text(text, "utf-8")
+    subprocess.run([sys.executable, "-c", USE_NEW_OPTION], cwd=tmp_path, check=True)
+
+
 def test_every_message_name_has_an_example_here():
     named = {name for name, _ in REQUESTS + MESSAGES}
     for half in (addon, backend):

@@ -204,7 +204,7 @@ def problem(table: type, given: Mapping[str, object]) -> str:
             value = given[entry.name]
             allowed = _expected(hints[entry.name], entry.metadata["option"], value)
             if allowed:
-                return f"{entry.name} is {str(value)[:60]!r}; it must be {allowed}."
+                return f"{entry.name} is {value!r:.60}; it must be {allowed}."
     return ""
 
 

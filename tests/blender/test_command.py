@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``--command ptalker``: flags, job lists, exit codes, one line per failure."""
 
+import dataclasses
 import json
 import os
 import signal
 import threading
+import types
+import typing
 
 import bpy
 import numpy as np
@@ -65,6 +68,55 @@ def test_flags_reach_the_backend(run, addon, sound_file, monkeypatch, tmp_path):
     assert (options.checkpoint, options.device) == ("other", "cpu")
     assert (options.decoder, options.topology) == ("autoregressive", "flame")
     assert (request.fps_numerator, request.fps_denominator) == (24, 1)
+
+
+def test_an_option_of_the_table_is_a_flag_a_key_and_read_off_properties(
+    run, addon, sound_file, monkeypatch, tmp_path
+):
+    options = addon.options
+    extended = dataclasses.make_dataclass(
+        "GenerateOptions",
+        [("sparkle", float, dataclasses.field(default=0.5, metadata=options.about("made up")))],
+        bases=(options.GenerateOptions,), frozen=True, kw_only=True,
+    )  # fmt: skip
+    monkeypatch.setattr(options, "GenerateOptions", extended)
+    seen = []
+    encode = addon.backend_process.encode
+    monkeypatch.setattr(
+        addon.backend_process, "encode", lambda request: seen.append(request) or encode(request)
+    )
+    jobs = tmp_path / "jobs.json"
+    jobs.write_text(json.dumps([{"sparkle": 0.25}, {}]))
+    run("--audio", sound_file, "--sparkle", "0.75", "--jobs", jobs)
+    assert [request.options.sparkle for request in seen] == [0.25, 0.75]
+    assert options.gather(types.SimpleNamespace(sparkle=0.125)) == {"sparkle": 0.125}
+
+
+def test_properties_have_the_defaults_and_limits_of_the_options(addon, head):
+    options = addon.options
+    hints = typing.get_type_hints(options.GenerateOptions)
+    found = set()
+    for owner in (head.ptalker, preferences_of(addon)):
+        for field in dataclasses.fields(options.GenerateOptions):
+            prop = owner.bl_rna.properties.get(field.name)
+            if prop is None:
+                continue
+            found.add(field.name)
+            if choices := options.choices(hints[field.name]):
+                items = {item.identifier.lower() for item in prop.enum_items}
+                assert items - {"text"} == set(choices)  # words that are given go as a text
+                assert prop.default.lower() == field.default
+            elif isinstance(field.default, float):
+                option = field.metadata["option"]
+                limits = (prop.default, prop.hard_min, prop.hard_max)
+                assert limits == (field.default, option.minimum, option.maximum)
+            else:
+                assert prop.default == field.default
+    assert found == {"style_strength", "listen", "text", "device", "decoder"}
+
+
+def preferences_of(addon):
+    return bpy.context.preferences.addons[addon.preferences.__package__].preferences
 
 
 def test_failed_job_is_one_line_and_the_others_are_saved(run, sound_file, tmp_path):

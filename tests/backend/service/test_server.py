@@ -286,8 +286,10 @@ def test_it_ends_when_nobody_reads_its_messages(tmp_path):
     ) as process:
         process.stdout.readline()
         process.stdout.close()
-        request = {"type": "generate", "job": "1", "head": "h", "audio": "a", "out": "o",
-                   "fps_numerator": 24, "fps_denominator": 1, "options": {"text": "slow"}}  # fmt: skip
+        request = {
+            "type": "generate", "job": "1", "head": "h", "audio": "a", "out": "o",
+            "fps_numerator": 24, "fps_denominator": 1, "options": {"text": "slow"},
+        }  # fmt: skip
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
         try:
