@@ -52,6 +52,9 @@ def about(text: str, **details: Any) -> dict[str, Option]:
     Args:
         text: Description for ``--help``.
         **details: Other fields of `Option`.
+
+    Returns:
+        The metadata, with the key ``option``.
     """
     return {"option": Option(text, **details)}
 
@@ -102,11 +105,7 @@ def names(table: type) -> tuple[str, ...]:
 
 
 def paths(*tables: type) -> dict[str, Literal["file", "name"]]:
-    """Which options are paths, see `Option`.
-
-    Args:
-        *tables: Tables of options.
-    """
+    """The options of tables that are paths; `Option` says what the values mean."""
     found = {}
     for table in tables:
         for entry in fields(table):
@@ -154,10 +153,14 @@ def _parser_of(kind: Any) -> type:
 
 
 def gather(*owners: object) -> dict[str, Any]:
-    """Values of `GenerateOptions` by name, each of the first owner that has such an attribute.
+    """Collect the options that property groups or the preferences hold.
 
     Args:
-        *owners: A property group, the preferences. Choices may be in capitals, as Blender has them.
+        *owners: Objects with options as attributes; the first that has one counts. Choices may be
+            in capitals, as Blender's enum properties are.
+
+    Returns:
+        Values of `GenerateOptions` by name, without those that no owner has.
     """
     hints = get_type_hints(GenerateOptions)
     values = {}
@@ -170,11 +173,14 @@ def gather(*owners: object) -> dict[str, Any]:
 
 
 def problem(table: type, given: Mapping[str, object]) -> str:
-    """What is wrong with values of a table's options; empty where nothing is.
+    """Check values of a table's options.
 
     Args:
         table: Table of options.
         given: Values by the names of the options; other names are ignored.
+
+    Returns:
+        A sentence that says what is wrong; empty where nothing is.
     """
     hints = get_type_hints(table)
     for entry in fields(table):
@@ -202,12 +208,15 @@ def _expected(kind: Any, details: Option, value: object) -> str:
 
 
 def fits(kind: Any, value: object) -> bool:
-    """Whether a value that JSON can hold is of an annotated type.
+    """Check the type of a value that JSON can hold.
 
     Args:
         kind: ``str``, ``int``, ``float`` (finite; whole numbers too), ``dict``, ``None``, a
             ``Literal`` or a union of these.
         value: The value.
+
+    Returns:
+        Whether the value is of the type.
     """
     if get_origin(kind) is Literal:
         return value in get_args(kind)

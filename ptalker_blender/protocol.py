@@ -207,7 +207,13 @@ _Message = TypeVar("_Message")
 
 
 def encode(request: Request) -> str:
-    """One line of JSON, in ASCII and with its line feed.
+    """Write a message as one line of JSON.
+
+    Args:
+        request: The request.
+
+    Returns:
+        The line, in ASCII and with its line feed.
 
     Raises:
         ProtocolError: The line is too long, or holds NaN or what JSON cannot say.
@@ -223,7 +229,13 @@ def encode(request: Request) -> str:
 
 
 def parse(line: str | bytes) -> Message:
-    """The message on one line of JSON.
+    """Read a message off one line of JSON.
+
+    Args:
+        line: The line.
+
+    Returns:
+        The message, with values of the right types.
 
     Raises:
         ProtocolError: Not a message of this protocol; its ``job`` is the line's, where it has one.
@@ -249,7 +261,14 @@ def parse(line: str | bytes) -> Message:
 
 
 def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
-    """A message, or a part of one, out of the values of its fields.
+    """Make a message, or a part of one, out of the values of its fields.
+
+    Args:
+        kind: Class of the message or of the part.
+        values: Values by the names of the fields, as JSON has them.
+
+    Returns:
+        The message or the part.
 
     Raises:
         ValueError: A field is missing, unknown or of the wrong type.

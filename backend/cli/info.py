@@ -32,10 +32,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def collect(*, with_devices: bool) -> dict[str, object]:
-    """What is installed, as JSON can hold it.
+    """Collect versions, checkpoints with their styles, and topologies.
 
     Args:
-        with_devices: Load torch, which takes seconds, to say where a model can run.
+        with_devices: Also say where a model can run; loads torch, which takes seconds.
+
+    Returns:
+        What is installed, as JSON can hold it.
     """
     found: dict[str, object] = {
         "version": version(),
@@ -55,7 +58,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
 
 
 def as_text(found: dict[str, object], indent: str = "") -> str:
-    """`collect`'s answer for a reader."""
+    """The result of `collect` as indented text."""
     lines = []
     for name, value in found.items():
         if isinstance(value, dict):

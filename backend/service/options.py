@@ -52,6 +52,9 @@ def about(text: str, **details: Any) -> dict[str, Option]:
     Args:
         text: Description for ``--help``.
         **details: Other fields of `Option`.
+
+    Returns:
+        The metadata, with the key ``option``.
     """
     return {"option": Option(text, **details)}
 
@@ -140,11 +143,7 @@ def names(table: type) -> tuple[str, ...]:
 
 
 def paths(*tables: type) -> dict[str, Literal["file", "name"]]:
-    """Which options are paths, see `Option`.
-
-    Args:
-        *tables: Tables of options.
-    """
+    """The options of tables that are paths; `Option` says what the values mean."""
     found = {}
     for table in tables:
         for entry in fields(table):
@@ -192,11 +191,14 @@ def _parser_of(kind: Any) -> type:
 
 
 def problem(table: type, given: Mapping[str, object]) -> str:
-    """What is wrong with values of a table's options; empty where nothing is.
+    """Check values of a table's options.
 
     Args:
         table: Table of options.
         given: Values by the names of the options; other names are ignored.
+
+    Returns:
+        A sentence that says what is wrong; empty where nothing is.
     """
     hints = get_type_hints(table)
     for entry in fields(table):
@@ -224,12 +226,15 @@ def _expected(kind: Any, details: Option, value: object) -> str:
 
 
 def fits(kind: Any, value: object) -> bool:
-    """Whether a value that JSON can hold is of an annotated type.
+    """Check the type of a value that JSON can hold.
 
     Args:
         kind: ``str``, ``int``, ``float`` (finite; whole numbers too), ``dict``, ``None``, a
             ``Literal`` or a union of these.
         value: The value.
+
+    Returns:
+        Whether the value is of the type.
     """
     if get_origin(kind) is Literal:
         return value in get_args(kind)

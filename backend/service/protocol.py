@@ -203,7 +203,13 @@ _Message = TypeVar("_Message")
 
 
 def encode(message: Message) -> str:
-    """One line of JSON, in ASCII and with its line feed.
+    """Write a message as one line of JSON.
+
+    Args:
+        message: The message.
+
+    Returns:
+        The line, in ASCII and with its line feed.
 
     Raises:
         ProtocolError: The line is too long, or holds NaN or what JSON cannot say.
@@ -219,7 +225,13 @@ def encode(message: Message) -> str:
 
 
 def parse(line: str | bytes) -> Request:
-    """The request on one line of JSON.
+    """Read a request off one line of JSON.
+
+    Args:
+        line: The line.
+
+    Returns:
+        The request, with values of the right types.
 
     Raises:
         ProtocolError: Not a request of this protocol; its ``job`` is the line's, where it has one.
@@ -245,7 +257,14 @@ def parse(line: str | bytes) -> Request:
 
 
 def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
-    """A message, or a part of one, out of the values of its fields.
+    """Make a message, or a part of one, out of the values of its fields.
+
+    Args:
+        kind: Class of the message or of the part.
+        values: Values by the names of the fields, as JSON has them.
+
+    Returns:
+        The message or the part.
 
     Raises:
         ValueError: A field is missing, unknown or of the wrong type.

@@ -70,13 +70,16 @@ def _check_out(out: str, inputs: Sequence[str]) -> None:
 
 
 def resolve_paths(flags: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Flags with their relative paths made relative to a folder; what is None is left out.
+    """Take the relative paths among flags as relative to a folder.
 
     A style, a topology or a checkpoint is a path where such a file exists, and a name otherwise.
 
     Args:
         flags: Values by the names of the flags.
-        folder: The folder.
+        folder: Folder that the paths are relative to.
+
+    Returns:
+        The flags, without those that are None.
     """
     result = {name: value for name, value in flags.items() if value is not None}
     kinds = options.paths(*_TABLES)
@@ -90,12 +93,15 @@ def resolve_paths(flags: Mapping[str, object], folder: Path) -> dict[str, object
 
 
 def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest:
-    """A request from the command line's flags or from a job of a list.
+    """Make a request out of the command line's flags or of a job of a list.
 
     Args:
         job: Id of the job.
         flags: Values by the names of the flags, with underscores; None means that the flag is not
             given.
+
+    Returns:
+        The request; `check` is still to be called.
 
     Raises:
         UserError: A flag is unknown, missing or of the wrong kind.
@@ -133,11 +139,14 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
 
 
 def style_source(text: str) -> StyleSource:
-    """The style that the flag ``--style`` means.
+    """Parse the value of the flag ``--style``.
 
     Args:
         text: ``neutral``, the path of a ``.json`` style code or of an ``.npz`` exemplar, or the
             name of a style of the checkpoint.
+
+    Returns:
+        The style for a request.
     """
     if text == "neutral":
         return StyleSource()

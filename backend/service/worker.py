@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs from files to files, one request at a time; lists of them are in job_lists.py."""
+"""The worker: does what a request asks for, from files to files, and keeps the model loaded."""
 
 from __future__ import annotations
 
@@ -26,18 +26,26 @@ from backend.stages import Stage
 
 
 class ProgressReporter(Protocol):
-    """What a job says while it runs."""
+    """Receives the messages of a running job, and says whether it is to stop."""
 
     def status(self, text: str) -> None:
-        """Say what the job is doing."""
+        """Report what the job is doing."""
 
     def warn(self, text: str) -> None:
-        """Say what the user should know."""
+        """Report what the user should know."""
 
     def progress(
         self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
     ) -> None:
-        """Say how far the stage is, and when the job will be done."""
+        """Report how far the stage is.
+
+        Args:
+            stage: What the job is doing.
+            done: Work done in the stage.
+            total: All work of the stage.
+            unit: Unit of ``done`` and ``total``.
+            seconds_left: Estimate for the whole job; None while unknown.
+        """
 
     def is_cancelled(self) -> bool:
         """Whether the job is to stop."""
@@ -45,7 +53,14 @@ class ProgressReporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a generate request names, read."""
+    """The files of a generate request, read.
+
+    Attributes:
+        request: The request, checked.
+        sound: Sound to animate to.
+        head: Head to animate.
+        read_seconds: Time that reading took.
+    """
 
     request: GenerateRequest
     sound: Sound
@@ -54,15 +69,27 @@ class Inputs:
 
 
 class Worker:
-    """Does jobs; keeps models loaded between them."""
+    """Does jobs one after the other and keeps the last model loaded."""
 
     def __init__(self, *, listeners: int | None = None) -> None:
+        """Prepare a worker; it loads a model with its first job.
+
+        Args:
+            listeners: Processes that recognise words, see `Predictor`.
+        """
         self._predictors: dict[tuple[Path, str], Predictor] = {}
         self._estimate = ProgressEstimate()
         self._listeners = listeners
 
     def predictor(self, checkpoint: str, device: str) -> Predictor:
-        """The model of a checkpoint, loaded unless it is loaded already; only one is kept.
+        """Load a checkpoint, unless it is loaded already; only one is kept.
+
+        Args:
+            checkpoint: Name of a bundled checkpoint, or a checkpoint folder.
+            device: One of the choices of the option ``device``.
+
+        Returns:
+            The model, ready to use.
 
         Raises:
             UserError: There is no such checkpoint or device, or it is damaged.
@@ -78,7 +105,7 @@ class Worker:
         return self._predictors[key]
 
     def close(self) -> None:
-        """End the processes that listen."""
+        """End the processes that recognise words."""
         for predictor in self._predictors.values():
             predictor.close()
 
@@ -87,8 +114,12 @@ class Worker:
     ) -> dict[str, object]:
         """Do one job.
 
+        Args:
+            request: What to do.
+            reporter: Receives the job's messages.
+
         Returns:
-            Its report, which JSON can hold.
+            Report of the job, which JSON can hold.
 
         Raises:
             UserError: It failed for a reason that the user can act on.
@@ -108,13 +139,16 @@ class Worker:
         estimate: ProgressEstimate | None = None,
         key: str = "",
     ) -> dict[str, object]:
-        """The rest of a generate job, once its inputs are read; raises as `run`.
+        """Do a generate job whose inputs are read; raises as `run`.
 
         Args:
-            inputs: What was read.
-            reporter: Hears of it.
-            estimate: Of this job alone, where several run at once.
-            key: Goes into the report, to know the result by.
+            inputs: Files of the request, read.
+            reporter: Receives the job's messages.
+            estimate: Progress estimate of this job alone, where several run at once.
+            key: Key by which a list of jobs recognises the result; goes into the report.
+
+        Returns:
+            Report of the job, which JSON can hold.
         """
         request, sound, estimate = inputs.request, inputs.sound, estimate or self._estimate
         started = time.monotonic()
@@ -200,7 +234,19 @@ class Worker:
 
 
 def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> Inputs:
-    """Read the head and the sound of a request that was checked."""
+    """Read the head and the sound of a request.
+
+    Args:
+        request: The request, checked.
+        is_cancelled: Whether the job is to stop; called between blocks of sound.
+
+    Returns:
+        Head and sound.
+
+    Raises:
+        UserError: A file is missing or cannot be used.
+        Cancelled: ``is_cancelled`` returned true.
+    """
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)

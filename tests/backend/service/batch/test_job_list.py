@@ -198,7 +198,7 @@ class DeadError(Exception):
 class PlayedExecutor:
     """Workers that write results, and die when they come to a job they are to die at."""
 
-    size, num_lost, tries_again = 2, (DeadError,), False
+    size, worker_lost, may_retry = 2, (DeadError,), False
 
     def __init__(self, lost_at, writes_before_dying=False):
         self.lost_at, self.writes_before_dying = lost_at, writes_before_dying
@@ -282,7 +282,7 @@ def test_groups_shrink_towards_the_end_and_hold_one_model(tmp_path):
         assert len({job.request.options.device for job in group}) == 1
         assert all(Path(job.request.out).is_absolute() for job in group)
         for job in group:
-            jobs.take(job, JobOutcome(job.number, ""), may_try_again=False)
+            jobs.take(job, JobOutcome(job.number, ""), may_retry=False)
         sizes.append(len(group))
     assert sizes == [3, 2, 1, 1, 1, 1]
 
