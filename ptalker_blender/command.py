@@ -139,7 +139,13 @@ def _say(text: str, status: int) -> int:
 
 
 def _job_list(flags: argparse.Namespace) -> list[dict[str, Any]]:
-    """The jobs: one of the flags, or those of the list with the flags as defaults.
+    """Collect the jobs: one of the flags, or those of the list with the flags as defaults.
+
+    Args:
+        flags: The command's flags.
+
+    Returns:
+        Values by the names of the flags, for each job.
 
     Raises:
         _UsageError: The flags or the list cannot be used.
@@ -170,7 +176,14 @@ def _job_list(flags: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _checked(job: dict[str, Any], name: str) -> dict[str, Any]:
-    """The job itself.
+    """Check the values of a job.
+
+    Args:
+        job: Values by the names of the flags.
+        name: What messages call the job.
+
+    Returns:
+        The job as it was given.
 
     Raises:
         _UsageError: A value makes no sense.
@@ -227,6 +240,12 @@ def _one_line(text: str) -> str:
 
 def _start(job: dict[str, Any]) -> backend_job.Job:
     """Start one job.
+
+    Args:
+        job: Values by the names of the flags.
+
+    Returns:
+        The running job.
 
     Raises:
         UserError: It cannot be done.

@@ -36,6 +36,13 @@ TITLE = "Generate Lip Sync"
 def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     """Start the main job.
 
+    Args:
+        inputs: Head, sound and choices.
+        settings: The preferences.
+
+    Returns:
+        The running job.
+
     Raises:
         UserError: There is no backend, or the job's files cannot be written.
     """
@@ -96,7 +103,10 @@ def style_job(
     Args:
         exemplar: The animated head.
         settings: The preferences.
-        finish: Given the style code's file; keeps it and says what was done.
+        finish: Called with the file of the style code; keeps it and says what was done.
+
+    Returns:
+        The running job.
 
     Raises:
         UserError: There is no backend.
@@ -121,6 +131,13 @@ def style_job(
 
 def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     """Write a motion onto the head that it was made for.
+
+    Args:
+        inputs: What the motion was made from.
+        found: The motion.
+
+    Returns:
+        What was done, for the user.
 
     Raises:
         UserError: The head is gone or can no longer take it; nothing was changed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads head, exemplar and what is used of the sound from the scene into plain frozen values."""
+"""Reads choices, head, exemplar and sound of a job from the scene into plain frozen values."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Choices:
     Attributes:
         sound_source: ``STRIP`` or ``FILE``.
         strip: Label of the strip; empty for the active or only one.
-        sound_file: The file, where that is the source.
+        sound_file: Sound file, where that is the source.
         sound_frame: Scene frame at which the used part of the file starts.
         start_seconds: Where in the file the used part starts.
-        end_seconds: Where it ends; None: at the file's end.
+        end_seconds: Where in the file the used part ends; None: at the file's end.
         style: Speaking style, where no object shows it.
         exemplar: Object whose animation shows the style; None for ``style``.
         exemplar_frames: First and last frame of the exemplar to read; None: the scene's range.
@@ -185,11 +185,14 @@ def spoken_text(settings: Settings) -> str:
 
 
 def choices_of(context: Context, obj: Object) -> Choices:
-    """What the artist chose for a head, in the panel and in the preferences.
+    """Read what the artist chose for a head, in the panel and in the preferences.
 
     Args:
         context: For the preferences.
         obj: The head.
+
+    Returns:
+        The choices.
 
     Raises:
         UserError: The saved style is gone.
@@ -233,6 +236,9 @@ def collect(context: Context, obj: Object | None,
         context: For its scene and the sequencer's.
         obj: The head.
         choices: What was asked for.
+
+    Returns:
+        Head, sound and choices as plain values.
 
     Raises:
         UserError: Something is missing or cannot be used.

@@ -4,15 +4,19 @@
 import dataclasses
 import json
 import os
+import re
+import shlex
 import signal
 import threading
 import types
 import typing
+from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -117,6 +121,23 @@ def test_properties_have_the_defaults_and_limits_of_the_options(addon, head):
 
 def preferences_of(addon):
     return bpy.context.preferences.addons[addon.preferences.__package__].preferences
+
+
+def test_commands_of_the_readme_are_understood(addon):
+    text = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
+    found = re.findall(r"^blender -b \S+ --command ptalker (.*)$", text, re.MULTILINE)
+    assert found
+    for line in found:
+        flags = addon.command._parser().parse_args(shlex.split(line, comments=True))
+        assert addon.command._job_list(flags)
+    named = re.findall(
+        r"--command ptalker --help` lists the other options, among them (.*?)\.", text
+    )
+    known = addon.command._parser().format_help()
+    flags = re.findall(r"--[a-z-]+", named[0])
+    assert flags
+    for flag in flags:
+        assert flag in known
 
 
 def test_failed_job_is_one_line_and_the_others_are_saved(run, sound_file, tmp_path):
