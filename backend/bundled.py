@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What comes with the backend and where it lies; versions of the packages that it uses."""
 
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,7 @@ def checkpoint_names() -> list[str]:
     return sorted(path.parent.name for path in CHECKPOINTS_DIR.glob("*/config.json"))
 
 
+@functools.cache
 def package_version(name: str) -> str:
     """Version of an installed package; ``missing`` where it is not installed."""
     try:

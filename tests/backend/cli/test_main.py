@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import typing
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from backend import motion as motions
 from backend.cli import main as command_line
 from backend.errors import UserError
 from backend.motion import frame_rate
+from backend.speech.transcript import RecognitionMode
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAD = ROOT / "backend" / "demo" / "head.npz"
@@ -179,7 +181,17 @@ def test_info_says_what_there_is(capsys):
     assert command_line.main(["info"]) == 0
     assert "topologies: demo, flame" in capsys.readouterr().out
     assert command_line.main(["info", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["packages"]["torch"]
+    packages = json.loads(capsys.readouterr().out)["packages"]
+    files = [ROOT / "backend" / name for name in ("requirements.txt", "requirements-words.txt")]
+    pinned = {line.partition("==")[0] for file in files for line in file.read_text().splitlines()}
+    assert set(packages) <= pinned  # a misspelt name would be reported as missing
+    assert packages["torch"] != "missing"
+
+
+def test_recognition_modes_to_evaluate_are_those_of_a_transcript():
+    modes = typing.get_args(RecognitionMode)
+    arguments = ["evaluate", "--speech", "DIR", "--listen"]
+    assert command_line.make_parser().parse_args([*arguments, *modes]).listen == list(modes)
 
 
 @pytest.mark.parametrize(
