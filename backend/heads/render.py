@@ -104,7 +104,7 @@ def _rasterise(
     area = _cross(b - a, c - a)
     flat = area == 0
     scale = 1.0 / np.where(flat, 1.0, area)
-    # The share of a corner is linear in the place: gradient and value at the origin, per triangle.
+    # A barycentric weight is linear in position: gradient and value at the origin, per triangle.
     shares = []
     for p, q in ((b, c), (c, a)):
         slope = np.stack([p[:, 1] - q[:, 1], q[:, 0] - p[:, 0]], axis=1) * scale[:, None]
@@ -113,15 +113,15 @@ def _rasterise(
     u, v = shares
     keep = np.flatnonzero((u >= -1e-9) & (v >= -1e-9) & (u + v <= 1.0 + 1e-9))
     u, v, owner = u[keep], v[keep], owner[keep]
-    place = y[keep] * pixels + x[keep]
+    pixel = y[keep] * pixels + x[keep]
     hit = triangles[owner]
     weights = np.stack([u, v, 1.0 - u - v], axis=1)
     nearness = (weights * depth[hit]).sum(axis=1)
     nearest = np.full(pixels * pixels, _BEHIND)
-    np.maximum.at(nearest, place, nearness)
-    seen = np.flatnonzero(nearness >= nearest[place])
+    np.maximum.at(nearest, pixel, nearness)
+    seen = np.flatnonzero(nearness >= nearest[pixel])
     image = np.full((pixels * pixels, 3), BACKGROUND)
-    image[place[seen]] = np.einsum("nk,nkc->nc", weights[seen], shaded[hit[seen]])
+    image[pixel[seen]] = np.einsum("nk,nkc->nc", weights[seen], shaded[hit[seen]])
     return image.reshape(pixels, pixels, 3)
 
 

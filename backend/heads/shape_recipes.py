@@ -6,7 +6,7 @@ wide. x is outwards (away from the centre line), y up, z out of the face; a face
 number is instead a bulge along the skin's normal, since it slides along the skin otherwise.
 
 The lips stay closed, whatever is combined, by construction: where a shape does not part the
-lips, both contact rows follow one function of the place along the lip (``contact``); where it
+lips, both contact rows follow one function of the position along the lip (``contact``); where it
 parts them, the upper row only rises and the lower row only falls. Weights that are not negative
 can then never push one lip through the other. ``mouthClose`` undoes what ``jawOpen`` parts.
 """
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 Vector = tuple[float, float, float]
 Profile = tuple[Vector, Vector, Vector, Vector]
-"""Displacements from the lip's centre to its corner, at ``PROFILE_PLACES``."""
+"""Displacements from the lip's centre to its corner, at ``PROFILE_POSITIONS``."""
 
-PROFILE_PLACES = (0.0, 0.35, 0.7, 1.0)
+PROFILE_POSITIONS = (0.0, 0.35, 0.7, 1.0)
 REST: Profile = ((0.0, 0.0, 0.0),) * 4
 
 
@@ -28,12 +28,13 @@ class LipRecipe:
     """Displacements of the lips' rows; at the corner all rows must agree.
 
     Attributes:
-        contact: Where the lips touch, both lips; the upper lip where ``contact_lower`` is given.
-        upper: Border of the upper lip.
-        lower: Border of the lower lip.
-        contact_lower: The lower lip's contact row, where it differs.
-        bend: Power of the way from contact row to border with which height (y) follows the
-            border; above 1 the red of a lip that turns in stays off the other lip.
+        contact: Displacements where the lips touch: of both lips, or of the upper lip if
+            ``contact_lower`` is given.
+        upper: Displacements of the upper lip's outer border.
+        lower: Displacements of the lower lip's outer border.
+        contact_lower: Displacements of the lower lip's contact row, if they differ.
+        bend: Exponent of the position between contact row and border with which height (y) blends
+            from one to the other; above 1 the red of a lip that turns in stays off the other lip.
     """
 
     contact: Profile = REST
@@ -48,10 +49,11 @@ class ShapeRecipe:
     """One motion of the face, both sides at once.
 
     Attributes:
-        names: The shape's name; or two, left and right, between which it is divided.
-        lips: What the lips do.
-        points: Face points of the left side and the centre, without ``_left``.
-        seam: Over how many mm on either side of the centre the halves are blended.
+        names: Name of the shape; or the names of the left and right shape into which it is divided.
+        lips: Displacements of the lips; None where the recipe is not about the mouth.
+        points: Displacements of face points on the left side (named without ``_left``) and in the
+            centre.
+        seam: Width in mm, on either side of the centre, over which the two halves blend.
     """
 
     names: tuple[str, ...]

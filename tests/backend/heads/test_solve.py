@@ -12,9 +12,9 @@ from backend.errors import UserError
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.face_layout import examine
 from backend.heads.fit_weights import fit_weights
-from backend.heads.lip_measures import lip_curves
+from backend.heads.lip_measures import face_point_basis, lip_curves
 from backend.heads.render import COMBINATIONS
-from backend.heads.solve import node_basis, solve_shapes
+from backend.heads.solve import solve_shapes
 from backend.heads.topology import FACE_POINT_NAMES, Head, face_frame, identify, read_head
 
 DEMO = bundled.DEMO_HEAD
@@ -66,7 +66,7 @@ class Solved:
         return self.rest + sum(moved, np.zeros_like(self.rest))
 
     def at(self, name):
-        return self.face.place[name]
+        return self.face.landmark_vertex[name]
 
 
 def demo_head():
@@ -427,19 +427,19 @@ def test_fit_is_bounded_and_finite_for_any_motion(demo):
     assert not fit_weights(motion, np.zeros_like(demo.shapes.offsets)).any()
 
 
-def test_node_basis_is_the_same_in_any_space(demo):
+def test_face_point_basis_is_the_same_in_any_space(demo):
     turn = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     head = demo.head
     moved = Head(100.0 * head.vertices @ turn.T, head.corners, head.sizes, head.topology)
-    here = node_basis(demo.shapes.offsets, head)
-    there = node_basis(100.0 * demo.shapes.offsets @ turn.T, moved)
+    here = face_point_basis(demo.shapes.offsets, head)
+    there = face_point_basis(100.0 * demo.shapes.offsets @ turn.T, moved)
     assert here.shape == (52, len(FACE_POINT_NAMES), 3)
     np.testing.assert_allclose(there, here, atol=1e-5)
     chin = here[ARKIT_NAMES.index("jawOpen"), FACE_POINT_NAMES.index("chin"), 1]
     assert chin * 62.0 == pytest.approx(demo.shape("jawOpen")[demo.at("chin"), 1], abs=0.01)
 
 
-def test_lip_curves_tell_open_closed_wide_and_round(solved):
+def test_lip_curves_of_open_closed_wide_and_round_lips(solved):
     poses = [{}, {"jawOpen": 1.0}, {"jawOpen": 0.3, "mouthClose": 0.3}]
     poses += [both("mouthStretch"), {"mouthPucker": 1.0}]
     weights = np.array([[pose.get(name, 0.0) for name in ARKIT_NAMES] for pose in poses])
