@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes with the backend, and where it lies: checkpoints, topologies, the demo head."""
+"""Paths of the files that come with the backend: checkpoints, topologies, the demo head."""
 
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,16 @@ DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
 
 
 def checkpoint_folder(name_or_path: str) -> Path:
-    """The folder of a bundled checkpoint by its name, or the folder itself.
+    """Folder of a checkpoint.
+
+    Args:
+        name_or_path: Name of a bundled checkpoint, or path of a checkpoint folder.
+
+    Returns:
+        The checkpoint's folder.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such checkpoint.
     """
     names = checkpoint_names()
     if name_or_path in names:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sound as recognisers take it, where something is heard in it, and pieces cut at its pauses."""
+"""Sound for speech recognition: normalised in level, with active frames, cut at pauses."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ _SILENT_DB = -65.0
 
 
 def prepare_sound(samples: NDArray[np.float32]) -> NDArray[np.int16] | None:
-    """Speech at a usual level as integers, or None where there is nothing to hear."""
+    """Sound at a usual level as 16-bit integers; None if it is silent or too short."""
     peak = float(np.abs(samples).max(initial=0.0))
     if len(samples) < SAMPLE_RATE_HZ // 10 or peak < 10.0 ** (_SILENT_DB / 20.0):
         return None

@@ -281,11 +281,7 @@ def goodness_of_pronunciation(
 
 
 def _new_decoder(name: str) -> Any:
-    """Makes a decoder by the name of its settings.
-
-    Raises:
-        UserError: PocketSphinx is not installed.
-    """
+    """Makes a decoder by the name of its settings; a `UserError` says what is not installed."""
     try:
         import pocketsphinx
     except ImportError as error:
