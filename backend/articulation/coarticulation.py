@@ -62,7 +62,7 @@ class _Segments:
 
 @dataclass(frozen=True, slots=True)
 class _Timing:
-    """When the mouth acts, 0 to 1 per frame: all arrays ``(T,)``."""
+    """Activations of the mouth, 0 to 1 per frame: all arrays ``(T,)``."""
 
     activity: NDArray[np.float64]
     breath: NDArray[np.float64]
@@ -84,7 +84,7 @@ def articulate(
     """Moves a face as a speaker of that style would who says these phones.
 
     Args:
-        phones: In order of time, without overlaps; gaps count as silence.
+        phones: Phones in order of time, without overlaps; gaps count as silence.
         style: The speaker's style; dimensions beyond ``STYLE_LIMIT`` are brought back to it.
         num_frames: Length ``T``; frame ``i`` is at ``i / fps`` seconds.
         fps: Frames per second.
@@ -200,7 +200,7 @@ def _stress(
     fps: float,
     energy: NDArray[np.float32] | None,
 ) -> NDArray[np.float64]:
-    """How far each vowel opens the jaw against its target: longer and louder ones further.
+    """Scale of each vowel's jaw opening against its target: longer and louder ones open further.
 
     Stressed vowels are longer, louder and more open (de Jong 1995); reduction shortens and closes.
     """

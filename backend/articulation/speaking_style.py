@@ -25,19 +25,19 @@ class SpeakingStyle:
         spread: Size of stretched and smiling lips in ee, eh, s.
         upper_lip: Size of the upper lip's raising.
         lower_lip: Size of the lower lip's lowering.
-        press: How firmly p, b, m press the lips together.
+        press: Firmness with which p, b, m press the lips together.
         smile: Smiling (positive) or frowning (negative) all the time.
         asymmetry: The subject's left (positive) or right half of the mouth does more.
         lead: Everything but closures comes early (positive) or late; one unit is 40 ms.
         smoothness: Slow and soft (positive) or jerky transitions.
-        loudness: How much the jaw follows loudness and stress; -1 not at all, 1 twice.
+        loudness: Degree to which the jaw follows loudness and stress; -1 not at all, 1 twice.
         protrusion: Lips pushed forward (positive) or drawn back while speaking.
         lip_part: Lips held apart (positive) or nearly closed while speaking.
         jaw_side: The jaw opens to the subject's left (positive) or right.
         jaw_forward: The jaw is pushed forward (positive), or the lower lip is tucked in.
         mouth_side: The mouth is drawn to the subject's left (positive) or right while speaking.
         brow_raise: Brows raised (positive) or lowered all the time.
-        brow_activity: How much the brows follow pitch accents; -1 not at all, 1 twice.
+        brow_activity: Degree to which the brows follow pitch accents; -1 not at all, 1 twice.
         blink_rate: More (positive) or fewer blinks; one unit is a factor of 1.6.
         squint: Narrowed eyes and raised cheeks (positive) or wide eyes.
     """

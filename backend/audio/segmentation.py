@@ -22,7 +22,7 @@ def prepare_sound(samples: NDArray[np.float32]) -> NDArray[np.int16] | None:
 
 
 def active_frames(sound: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Which hundredths of a second hold sound well above the quietest, shape ``(n // 160,)``."""
+    """Whether each 10 ms hold sound well above the quietest, shape ``(n // 160,)``."""
     usable = len(sound) // HOP * HOP
     frames = sound[:usable].astype(np.float32).reshape(-1, HOP)
     level = 10.0 * np.log10(np.mean(frames**2, axis=1) + 1.0)

@@ -230,7 +230,7 @@ def _pockets(
     loops: dict[str, dict[str, Ints]],
     nose: int,
 ) -> dict[str, Ints]:
-    """What lies behind each loop: pieces that the loop cuts off from the nose."""
+    """Vertices behind each loop: pieces of the mesh that the loop cuts off from the nose."""
     labels = pieces(edges, is_skin & ~on_loop)
     found = {}
     for name, rows in loops.items():

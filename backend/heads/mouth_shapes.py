@@ -299,7 +299,7 @@ def _jaw_shapes(solver: _SkinSolver) -> dict[str, Floats]:
 
 
 def _jaw_lip_shares(solver: _SkinSolver) -> Floats:
-    """How far the lips follow the jaw, ``(n, 3)``: open, with the lips closed, pushed aside.
+    """Shares with which the lips follow the jaw, ``(n, 3)``: open, with closed lips, pushed aside.
 
     Open, the gap narrows along the lip to nothing at the corners, like an oval. With the lips
     closed and pushed aside, both contact rows follow one function, so that they stay together.

@@ -39,18 +39,18 @@ def render(
     """Draw a shaded mesh by orthographic projection with a depth buffer.
 
     Args:
-        vertices: ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in mm.
-        triangles: ``(N, 3)``.
+        vertices: Positions ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in mm.
+        triangles: Triangles, ``(N, 3)``.
         colours: RGB per vertex, 0..1, ``(V, 3)``; None for a plain clay.
         view: A name of ``VIEWS``, or the camera's (yaw, pitch) in degrees; yaw 90 looks at the
             subject's left side.
         size: Width and height of the image in pixels.
-        centre: What the image's middle shows, in mm.
-        extent: What the image's height shows, in mm.
+        centre: Point in the middle of the image, in mm.
+        extent: Height of the image, in mm.
         oversampling: Pixels drawn for each pixel of the image, along each side.
 
     Returns:
-        ``(size, size, 3)``.
+        The image, ``(size, size, 3)``.
     """
     yaw, pitch = np.radians(VIEWS[view] if isinstance(view, str) else view)
     turn = np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
@@ -156,7 +156,7 @@ COMBINATIONS: dict[str, dict[str, float]] = {
         "eyeWideRight": 1.0, "jawOpen": 0.5,
     },
 }  # fmt: skip
-"""Weights that speech and mimics use together."""
+"""Combinations of weights in speech and facial expressions."""
 
 
 def part_colours(head: Head) -> NDArray[np.float64]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each articulation shape prescribes at the lips and at the face points.
+"""Recipes of the 52 shapes: displacements of the lips and of the face points.
 
 Numbers only: millimetres at full weight on a face with 62 mm between the eyes and a mouth 48 mm
 wide. x is outwards (away from the centre line), y up, z out of the face; a face point's third
@@ -281,11 +281,11 @@ BROW_RECIPES = (
 )  # fmt: skip
 
 JAW_OPENING_MM = 27.0
-"""How far ``jawOpen`` parts the lips' centres."""
+"""Distance by which ``jawOpen`` parts the lips' centres."""
 
 JAW_SHARES = {
     "chin": 1.0, "chin_bottom": 1.0, "chin_left": 1.0, "chin_right": 1.0, "chin_crease": 1.0,
     "jaw_line_1": 0.98, "jaw_line_2": 0.9, "jaw_line_3": 0.6, "jaw_line_4": 0.2,
     "cheek_hollow": 0.4, "smile_fold": 0.12, "cheek": 0.03,
 }  # fmt: skip
-"""How far a face point follows the jaw, 0..1; points that are not named stay."""
+"""Share with which a face point follows the jaw, 0..1; other points stay."""

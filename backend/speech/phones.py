@@ -25,7 +25,7 @@ NUM_PHONE_IDS = len(PHONES) + 1
 PHONE_IDS: dict[str, int] = {symbol: index + 1 for index, symbol in enumerate(PHONES)}
 
 PhoneSource = Literal["given", "recognised"]
-"""Where phones come from: the words were given, so that they are right, or they may be wrong."""
+"""Origin of phones: of given words, which are right, or recognised, which may be wrong."""
 
 VOWELS = frozenset(
     ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
@@ -72,8 +72,8 @@ class Phone:
 
     Attributes:
         symbol: One of ``PHONES``.
-        start_seconds: When the phone begins.
-        end_seconds: When the phone ends; later than the start.
+        start_seconds: Time at which the phone begins.
+        end_seconds: Time at which the phone ends; later than the start.
     """
 
     symbol: str
@@ -143,8 +143,8 @@ def phone_frames(
         phones: Phones in order of time; gaps between them are unknown.
         num_frames: Number of frames ``T``.
         fps: Frames per second; frame ``i`` is sampled at its middle, ``(i + 0.5) / fps``.
-        source: Which set of ids is written. The ids of ``given`` phones follow those of
-            ``recognised`` ones, so that a model knows which to trust.
+        source: Origin of the phones. The ids of ``given`` phones follow those of ``recognised``
+            ones, so that a model knows which to trust.
 
     Returns:
         Ids of shape ``(T,)``: ``1 + PHONES.index(symbol)`` for recognised phones, ``len(PHONES)``

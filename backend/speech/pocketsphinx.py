@@ -260,7 +260,7 @@ class PocketSphinx:
 def goodness_of_pronunciation(
     phones: Sequence[Phone], log_posteriors: NDArray[np.floating]
 ) -> float:
-    """How well phones agree with phone posteriors, 0 to 1 (Witt and Young 2000).
+    """Agreement of phones with phone posteriors, 0 to 1 (Witt and Young 2000).
 
     The geometric mean over the frames of speech of the phone's posterior, divided by that of the
     likeliest phone.

@@ -34,8 +34,8 @@ class Word:
 
     Attributes:
         text: The word in lower case.
-        start_seconds: When the word begins.
-        end_seconds: When the word ends.
+        start_seconds: Time at which the word begins.
+        end_seconds: Time at which the word ends.
     """
 
     text: str
@@ -159,7 +159,7 @@ def join_pieces(
         cuts: First and one past the last sample of each segment.
         pieces: Recognition result of each segment.
         trusted: Whether to keep each piece; segments of the others become gaps.
-        mode: How the pieces were recognised.
+        mode: Mode of the transcript.
 
     Returns:
         Phones and words with times from the start of the whole sound.
