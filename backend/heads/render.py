@@ -39,7 +39,8 @@ def render(
     """Draw a shaded mesh by orthographic projection with a depth buffer.
 
     Args:
-        vertices: Positions ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in mm.
+        vertices: Positions ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in
+            mm.
         triangles: Triangles, ``(N, 3)``.
         colours: RGB per vertex, 0..1, ``(V, 3)``; None for a plain clay.
         view: A name of ``VIEWS``, or the camera's (yaw, pitch) in degrees; yaw 90 looks at the

@@ -77,8 +77,8 @@ class DemoHead:
     """The whole head.
 
     Attributes:
-        vertices: Positions in metres, ``(V, 3)`` float64; z is up, the head faces -y, and the neck's
-            lower edge is at ``z = 0``.
+        vertices: Positions in metres, ``(V, 3)`` float64; z is up, the head faces -y, and the
+            neck's lower edge is at ``z = 0``.
         corners: Vertex numbers of the polygons' corners, ``(C,)`` int32.
         sizes: Number of corners of each polygon, ``(F,)`` int32.
         face_points: Vertex number of each face point, all of ``FACE_POINT_NAMES``.

@@ -205,7 +205,7 @@ def test_frame_of_a_turned_and_scaled_head_turns_and_scales_with_it(demo):
     )
 
 
-def test_reordered_vertices_are_told_from_another_head(demo):
+def test_reordered_vertices_are_distinguished_from_another_head(demo):
     order = np.random.default_rng(0).permutation(len(demo.vertices))
     corners = np.argsort(order)[demo.corners]
     with pytest.raises(UserError, match="reordered"):
