@@ -3,18 +3,28 @@
 
 from __future__ import annotations
 
-import zipfile
+import array
+import io
+import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.errors import UserError
+from backend.errors import UserError, excerpt
 from backend.heads.mesh import Mesh
+from backend.io import open_file, read_arrays
 
-MAX_VERTICES = 2_000_000
-MAX_CORNERS = 16_000_000
+MAX_VERTICES: Final = 2_000_000
+MAX_CORNERS: Final = 16_000_000
+MAX_ARRAY_BYTES: Final = 8 * (MAX_CORNERS + 1)
+"""Largest size of one array of a mesh in memory."""
+
+_MAX_FILE_BYTES: Final = 1 << 29
+_MAX_LINE: Final = 1 << 18
+
+_Arrays = tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]
 
 _PLY_TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2",
@@ -36,22 +46,23 @@ def read_head(path: str | Path) -> Mesh:
         UserError: The file is missing, damaged, too large or no mesh.
     """
     path = Path(path)
-    readers = {".npz": _read_npz, ".ply": _read_ply, ".obj": _read_obj}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
+    readers = {".ply": _read_ply, ".obj": _read_obj}
+    suffix, name = path.suffix.lower(), excerpt(path.name)
+    if suffix not in (".npz", *readers):
         raise UserError(
-            f"{path.name}: a head is read from .npz, .ply or .obj, not '{path.suffix}'. "
+            f"{name}: a head is read from .npz, .ply or .obj, not '{excerpt(path.suffix, 20)}'. "
             "Export it as one of these."
         )
     try:
-        vertices, corners, sizes = reader(path)
-    except OSError as error:
-        raise UserError(f"The head {path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        if suffix == ".npz":
+            return checked_mesh(name, *_read_npz(path))
+        with open_file(path, max_bytes=_MAX_FILE_BYTES) as file:
+            mesh = readers[suffix](file)
+    except (ValueError, KeyError, IndexError, OverflowError) as error:
         raise UserError(
-            f"{path.name} is damaged or not a mesh ({error}). Export the head again."
+            f"{name} is damaged or not a mesh ({excerpt(error)}). Export the head again."
         ) from error
-    return _checked(path.name, vertices, corners, sizes)
+    return checked_mesh(name, *mesh)
 
 
 def read_face_points(path: str | Path) -> dict[str, int] | None:
@@ -70,74 +81,102 @@ def read_face_points(path: str | Path) -> dict[str, int] | None:
     path = Path(path)
     if path.suffix.lower() != ".npz":
         return None
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if "face_point_names" not in data:
-                return None
-            names, indices = data["face_point_names"], data["face_point_indices"]
-    except OSError as error:
-        raise UserError(f"The head {path} cannot be read ({error}).") from error
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path.name} has damaged face points ({error}).") from error
-    if names.ndim != 1 or names.shape != indices.shape or indices.dtype.kind not in "iu":
+    keys = ["face_point_names", "face_point_indices"]
+    found = read_arrays(path, [], optional=keys, max_rows=1000, max_bytes=1 << 20)
+    if keys[0] not in found:
+        return None
+    names, indices = found[keys[0]], found.get(keys[1], np.zeros(0))
+    is_pair = names.ndim == 1 and names.shape == indices.shape
+    if not (is_pair and names.dtype.kind == "U" and indices.dtype.kind in "iu"):
         raise UserError(
-            f"{path.name} has {names.shape} face point names, {indices.shape} vertices."
+            f"{excerpt(path.name)} has face point names {excerpt(names.shape, 40)} and vertices "
+            f"{excerpt(indices.shape, 40)}; expected as many of both. Export the head again."
         )
     return {str(n): int(i) for n, i in zip(names, indices, strict=True)} or None
 
 
-def _checked(
+def checked_mesh(
     name: str,
-    vertices: NDArray[np.float64],
-    corners: NDArray[np.int32],
-    sizes: NDArray[np.int32],
+    vertices: NDArray[np.generic],
+    corners: NDArray[np.generic],
+    sizes: NDArray[np.generic],
 ) -> Mesh:
+    """Checks the arrays of a mesh as a file holds them.
+
+    Args:
+        name: Name of the file, for the sentence.
+        vertices: Positions, ``(V, 3)``.
+        corners: Vertex numbers of the polygons' corners, ``(C,)``.
+        sizes: Number of corners of each polygon, ``(F,)``.
+
+    Returns:
+        The mesh, with vertex numbers that all fit.
+
+    Raises:
+        UserError: The arrays are no mesh, or too large.
+    """
     if vertices.ndim != 2 or vertices.shape[1] != 3 or corners.ndim != 1 or sizes.ndim != 1:
+        shapes = [excerpt(values.shape, 30) for values in (vertices, corners, sizes)]
         raise UserError(
-            f"{name}: vertices {vertices.shape}, corners {corners.shape}, sizes {sizes.shape}; "
+            f"{name}: vertices {shapes[0]}, corners {shapes[1]}, sizes {shapes[2]}; "
             "expected (V, 3), (C,), (F,). Export the head again."
+        )
+    if vertices.dtype.kind not in "fiu" or {corners.dtype.kind, sizes.dtype.kind} - {*"iu"}:
+        raise UserError(
+            f"{name}: face_corners and face_sizes must be whole numbers, and vertices numbers. "
+            "Export the head again."
         )
     if not len(vertices) or not len(sizes):
         raise UserError(f"{name} has no faces. Choose a file with a head's mesh.")
-    if len(vertices) > MAX_VERTICES or len(corners) > MAX_CORNERS:
+    if len(vertices) > MAX_VERTICES or max(len(corners), len(sizes)) > MAX_CORNERS:
         raise UserError(
-            f"{name} has {len(vertices)} vertices; at most {MAX_VERTICES} can be used. "
-            "Choose a coarser head."
+            f"{name} is too large: at most {MAX_VERTICES} vertices and {MAX_CORNERS} corners of "
+            "faces can be used. Choose a coarser head."
         )
-    if sizes.min() < 3 or int(sizes.sum(dtype=np.int64)) != len(corners):
+    smallest, largest = int(sizes.min()), int(sizes.max())
+    if smallest < 3 or largest > len(corners) or _total(sizes) != len(corners):
         raise UserError(f"{name}: its faces do not add up. Export the head again.")
-    if corners.min() < 0 or corners.max() >= len(vertices):
+    first, last = int(corners.min()), int(corners.max())
+    if first < 0 or last >= len(vertices):
         raise UserError(
-            f"{name}: faces name vertex {int(corners.max())} of {len(vertices)}. "
+            f"{name}: faces name vertex {last if first >= 0 else first} of {len(vertices)}. "
             "Export the head again."
         )
-    return vertices, corners, sizes
+    if largest > len(vertices):
+        raise UserError(
+            f"{name} has a face of {largest} corners, more than vertices. Export the head again."
+        )
+    return vertices.astype(np.float64), corners.astype(np.int32), sizes.astype(np.int32)
 
 
-def _read_npz(path: Path) -> Mesh:
-    with np.load(path, allow_pickle=False) as data:
-        vertices = np.asarray(data["vertices"], dtype=np.float64)
-        corners, sizes = data["face_corners"], data["face_sizes"]
-    if corners.dtype.kind not in "iu" or sizes.dtype.kind not in "iu":
-        raise ValueError("face_corners and face_sizes must be whole numbers")
-    return vertices, corners.astype(np.int32), sizes.astype(np.int32)
+def _total(sizes: NDArray[np.generic]) -> int:
+    return int(sizes.astype(np.int64).sum())
 
 
-def _read_obj(path: Path) -> Mesh:
-    vertices: list[list[float]] = []
-    corners: list[int] = []
-    sizes: list[int] = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("v "):
-                vertices.append([float(word) for word in line.split()[1:4]])
-            elif line.startswith("f "):
-                words = line.split()[1:]
-                numbers = [int(word.split("/", 1)[0]) for word in words]
-                corners += [n - 1 if n > 0 else len(vertices) + n for n in numbers]
-                sizes.append(len(numbers))
-                if len(vertices) > MAX_VERTICES or len(corners) > MAX_CORNERS:
-                    raise ValueError(f"more than {MAX_VERTICES} vertices")
+def _read_npz(path: Path) -> _Arrays:
+    keys = ["vertices", "face_corners", "face_sizes"]
+    found = read_arrays(path, keys, max_rows=MAX_CORNERS + 1, max_bytes=MAX_ARRAY_BYTES)
+    return found["vertices"], found["face_corners"], found["face_sizes"]
+
+
+def _read_obj(file: IO[bytes]) -> _Arrays:
+    vertices, corners, sizes = array.array("d"), array.array("i"), array.array("i")
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace")
+    while line := text.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise ValueError("a line is too long")
+        if line.startswith("v "):
+            position = [float(word) for word in line.split()[1:4]]
+            if len(position) != 3:
+                raise ValueError(f"a vertex of {len(position)} numbers")
+            vertices.extend(position)
+        elif line.startswith("f "):
+            here = len(vertices) // 3
+            numbers = [int(word.split("/", 1)[0]) for word in line.split()[1:]]
+            corners.extend(n - 1 if n > 0 else here + n for n in numbers)
+            sizes.append(len(numbers))
+        if len(vertices) > 3 * MAX_VERTICES or len(corners) > MAX_CORNERS:
+            raise ValueError(f"more than {MAX_VERTICES} vertices")
     return (
         np.array(vertices, dtype=np.float64).reshape(-1, 3),
         np.array(corners, dtype=np.int32),
@@ -157,29 +196,48 @@ class _PlyElement:
     def has_list(self) -> bool:
         return any(count_type for _, _, count_type in self.properties)
 
+    def smallest_bytes(self, kind: str) -> int:
+        """Least size of all its rows in a file: in text a digit and a space or line end each."""
+        types = [count_type or item_type for _, item_type, count_type in self.properties]
+        return self.count * sum(np.dtype(each).itemsize if kind else 2 for each in types)
 
-def _read_ply(path: Path) -> Mesh:
-    with path.open("rb") as file:
-        kind, elements = _read_ply_header(file)
-        vertices = np.zeros((0, 3))
-        corners = sizes = np.zeros(0, dtype=np.int32)
-        for element in elements:
-            if element.count > MAX_CORNERS:
-                raise ValueError(f"{element.count} x {element.name} is too many")
-            if element.has_list:
-                read = _read_ply_lists(file, kind, element)
-                if element.name == "face":
-                    corners, sizes = read
-            else:
-                table = _read_ply_table(file, kind, element)
-                if element.name == "vertex":
-                    names = [name for name, _, _ in element.properties]
-                    columns = [table[names.index(axis)] for axis in "xyz"]
-                    vertices = np.stack(columns, axis=1)
+
+def _read_ply(file: IO[bytes]) -> _Arrays:
+    kind, elements = _read_ply_header(file)
+    total = 0
+    for element in elements:
+        total += element.count
+        if element.count < 0 or total > MAX_CORNERS:
+            raise ValueError(f"{element.count} x {element.name} is too many")
+        if not element.properties:
+            raise ValueError(f"{element.name} has no properties")
+    size = os.fstat(file.fileno()).st_size + 1  # the last line may lack its end
+    if sum(element.smallest_bytes(kind) for element in elements) > size:
+        raise ValueError(f"the file is too short for its {elements[0].count} x {elements[0].name}")
+    vertices = np.zeros((0, 3))
+    corners = sizes = np.zeros(0, dtype=np.int64)
+    for element in elements:
+        if element.has_list:
+            read = _read_ply_lists(file, kind, element)
+            if element.name == "face":
+                corners, sizes = read
+        else:
+            table = _read_ply_table(file, kind, element)
+            if element.name == "vertex":
+                names = [name for name, _, _ in element.properties]
+                columns = [table[names.index(axis)] for axis in "xyz"]
+                vertices = np.stack(columns, axis=1)
     return vertices, corners, sizes
 
 
-def _read_ply_header(file: BinaryIO) -> tuple[str, list[_PlyElement]]:
+def _read_line(file: IO[bytes]) -> list[bytes]:
+    line = file.readline(_MAX_LINE)
+    if len(line) == _MAX_LINE:
+        raise ValueError("a line is too long")
+    return line.split()
+
+
+def _read_ply_header(file: IO[bytes]) -> tuple[str, list[_PlyElement]]:
     if file.readline(8).strip() != b"ply":
         raise ValueError("no PLY header")
     kind = ""
@@ -202,11 +260,16 @@ def _read_ply_header(file: BinaryIO) -> tuple[str, list[_PlyElement]]:
     return kind, elements
 
 
-def _read_ply_table(file: BinaryIO, kind: str, element: _PlyElement) -> list[NDArray[np.float64]]:
+def _read_ply_table(file: IO[bytes], kind: str, element: _PlyElement) -> list[NDArray[np.float64]]:
+    num_columns = len(element.properties)
     if not kind:
-        rows = [file.readline().split() for _ in range(element.count)]
-        table = np.array(rows, dtype=np.float64).reshape(element.count, len(element.properties))
-        return list(table.T)
+        values = array.array("d")
+        for _ in range(element.count):
+            words = _read_line(file)
+            if len(words) != num_columns:
+                raise ValueError(f"{len(words)} numbers where {element.name} has {num_columns}")
+            values.extend(map(float, words))
+        return list(np.array(values).reshape(-1, num_columns).T)
     dtype = np.dtype([(f"p{i}", kind + p[1]) for i, p in enumerate(element.properties)])
     data = file.read(dtype.itemsize * element.count)
     rows_read = np.frombuffer(data, dtype=dtype)
@@ -216,32 +279,40 @@ def _read_ply_table(file: BinaryIO, kind: str, element: _PlyElement) -> list[NDA
 
 
 def _read_ply_lists(
-    file: BinaryIO, kind: str, element: _PlyElement
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    file: IO[bytes], kind: str, element: _PlyElement
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The polygons' corners and sizes; other properties of the element are passed over."""
     wanted = next(
         (i for i, p in enumerate(element.properties) if p[2] and p[0].startswith("vertex_ind")), 0
     )
-    corners: list[NDArray[np.int32]] = []
+    corners, sizes = array.array("q"), array.array("q")
     for _ in range(element.count):
-        words = file.readline().split() if not kind else []
+        words = _read_line(file) if not kind else []
         for i, (_, item_type, count_type) in enumerate(element.properties):
+            values: list[float]
             if kind:
                 count = 1 if count_type is None else int(_take(file, kind + count_type, 1)[0])
                 values = _take(file, kind + item_type, count)
             else:
                 count = 1 if count_type is None else int(words.pop(0))
-                values = np.array([float(w) for w in words[:count]])
-                words = words[count:]
+                values = [float(word) for word in words[: max(count, 0)]]
+                words = words[len(values) :]
+                if len(values) != count:
+                    raise ValueError(f"a list of {len(values)} numbers, not of {count}")
             if i == wanted:
-                corners.append(values.astype(np.int32))
-    sizes = np.array([len(c) for c in corners], dtype=np.int32)
-    return np.concatenate(corners) if corners else np.zeros(0, dtype=np.int32), sizes
+                if element.name == "face" and count < 3:
+                    raise ValueError(f"a face of {count} corners")
+                corners.extend(map(int, values))
+                sizes.append(count)
+        if len(corners) > MAX_CORNERS:
+            raise ValueError(f"more than {MAX_CORNERS} corners of faces")
+    return np.array(corners, np.int64), np.array(sizes, np.int64)
 
 
-def _take(file: BinaryIO, dtype: str, count: int) -> NDArray[np.generic]:
+def _take(file: IO[bytes], dtype: str, count: int) -> list[float]:
     size = np.dtype(dtype).itemsize
-    data = file.read(size * count) if count <= 100_000 else b""
+    data = file.read(size * count) if 0 <= count <= 100_000 else b""
     if len(data) != size * count:
         raise ValueError("the file ends inside its faces")
-    return np.frombuffer(data, dtype=dtype)
+    values: list[float] = np.frombuffer(data, dtype=dtype).tolist()
+    return values

@@ -9,7 +9,7 @@ is a mesh of a known topology. Positions are in the head's own space, in any uni
 from __future__ import annotations
 
 import itertools
-import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import bundled
-from backend.errors import UserError
+from backend.errors import UserError, excerpt
 from backend.heads.mesh import (
     Similarity,
     connected_components,
@@ -27,6 +27,7 @@ from backend.heads.mesh import (
     triangulate,
 )
 from backend.heads.mesh_files import read_face_points, read_head
+from backend.io import read_json
 
 __all__ = [
     "FACE_POINT_NAMES",
@@ -45,6 +46,7 @@ __all__ = [
     "similarity_fit",
 ]
 
+_MAX_TOPOLOGY_BYTES = 16 << 20
 INTEROCULAR_MM = 62.0  # heads are compared at this distance between the eyes' centres
 MOUTH_FORWARD_ANGLE = 0.2  # radians by which an upright face's lip corners lie before the eyes'
 
@@ -226,9 +228,20 @@ def load_topology(name_or_path: str | Path) -> Topology:
         UserError: There is no such topology, or the file is not one.
     """
     name = str(name_or_path)
-    path = bundled.TOPOLOGIES_DIR / f"{name}.json" if name in shipped_topologies() else Path(name)
+    known = shipped_topologies()
+    if name not in known and not os.path.exists(name):  # noqa: PTH110 - Path.exists() can raise
+        raise UserError(
+            f"There is no head topology '{excerpt(name)}'. Choose one of: auto, "
+            f"{', '.join(known)}; or a JSON file."
+        )
+    path = bundled.TOPOLOGIES_DIR / f"{name}.json" if name in known else Path(name)
+    data = read_json(
+        path,
+        what="a head topology",
+        remedy="Choose another file.",
+        max_bytes=_MAX_TOPOLOGY_BYTES,
+    )
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         mirror = data.get("mirror")
         topology = Topology(
             name=str(data["name"]),
@@ -238,22 +251,28 @@ def load_topology(name_or_path: str | Path) -> Topology:
             parts=tuple(_parse_part(part) for part in data.get("parts", ())),
             mirror=None if mirror is None else tuple(int(i) for i in mirror),
         )
-    except OSError as error:
-        known = ", ".join(shipped_topologies())
-        raise UserError(
-            f"There is no head topology '{name}'. Choose one of: auto, {known}; or a JSON file."
-        ) from error
+        _check_vertices(topology)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{path.name} is not a head topology ({error}). Choose another file."
-        raise UserError(reason) from error
+        reason = f"{excerpt(path.name)} is not a head topology ({excerpt(error)})."
+        raise UserError(f"{reason} Choose another file.") from error
     check_face_points(topology.face_points, topology.num_vertices)
     return topology
+
+
+def _check_vertices(topology: Topology) -> None:
+    numbers = [number for part in topology.parts for number in part.vertices]
+    if topology.mirror is not None:
+        numbers += topology.mirror
+        if len(topology.mirror) != topology.num_vertices:
+            raise ValueError(f"mirror has {len(topology.mirror)} of {topology.num_vertices}")
+    if numbers and not 0 <= min(numbers) <= max(numbers) < topology.num_vertices:
+        raise ValueError(f"it names a vertex that is none of {topology.num_vertices}")
 
 
 def _parse_part(data: dict[str, object]) -> Part:
     vertices = data["vertices"] if "vertices" in data else [data["seed"]]
     if not isinstance(vertices, list) or not vertices:
-        raise ValueError(f"part {data['role']!r} has no vertices")
+        raise ValueError(f"part {data['role']!r:.40} has no vertices")
     return Part(str(data["role"]), tuple(int(v) for v in vertices))
 
 
@@ -318,9 +337,12 @@ def identify(
         raise UserError(
             f"{bad} vertices of the head have no valid position (NaN or infinity). Repair the mesh."
         )
-    mark = fingerprint(corners, sizes, len(vertices))
     if face_points and topology == "auto":
         check_face_points(face_points, len(vertices))
+    else:
+        _check_count(topology, len(vertices))  # before the fingerprint, which takes time
+    mark = fingerprint(corners, sizes, len(vertices))
+    if face_points and topology == "auto":
         known = _known(len(vertices), mark)
         found = Topology(
             "custom", len(vertices), mark, dict(face_points), known.parts if known else ()
@@ -344,32 +366,43 @@ def _known(num_vertices: int, mark: str) -> Topology | None:
     return None
 
 
+def _check_count(name: str, num_vertices: int) -> None:
+    """Refuses a number of vertices that the named topology, or with ``auto`` none, has."""
+    if name != "auto":
+        topology = load_topology(name)
+        if topology.num_vertices != num_vertices:
+            raise UserError(_mismatch(topology, num_vertices))
+        return
+    known = [load_topology(shipped) for shipped in shipped_topologies()]
+    if all(topology.num_vertices != num_vertices for topology in known):
+        names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
+        raise UserError(
+            f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
+            "Mark its face points, or choose the head that speaks."
+        )
+
+
 def _search(num_vertices: int, mark: str) -> Topology:
     found = _known(num_vertices, mark)
     if found is not None:
         return found
     known = [load_topology(name) for name in shipped_topologies()]
-    for topology in known:
-        if topology.num_vertices == num_vertices:
-            raise UserError(_mismatch(topology, num_vertices))
-    names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
     raise UserError(
-        f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
-        "Mark its face points, or choose the head that speaks."
+        _mismatch(next(t for t in known if t.num_vertices == num_vertices), num_vertices)
     )
 
 
 def _mismatch(topology: Topology, num_vertices: int) -> str:
     if topology.num_vertices != num_vertices:
         return (
-            f"The head has {num_vertices} vertices; the topology '{topology.name}' has "
+            f"The head has {num_vertices} vertices; the topology '{excerpt(topology.name)}' has "
             f"{topology.num_vertices}. Vertices were added, removed or merged, or it is another "
             "head: import it again unchanged, or mark its face points."
         )
     return (
-        f"The head has {num_vertices} vertices like '{topology.name}', but its faces join other "
-        "vertices: they were reordered, for example by an OBJ import. Import it again with the "
-        "vertex order kept, or mark its face points."
+        f"The head has {num_vertices} vertices like '{excerpt(topology.name)}', but its faces join "
+        "other vertices: they were reordered, for example by an OBJ import. Import it again with "
+        "the vertex order kept, or mark its face points."
     )
 
 
