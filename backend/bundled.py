@@ -3,10 +3,11 @@
 
 import functools
 import importlib.metadata
+import os
 from pathlib import Path
 from typing import Final
 
-from backend.errors import UserError
+from backend.errors import UserError, excerpt
 
 BACKEND_DIR: Final = Path(__file__).resolve().parent
 CHECKPOINTS_DIR: Final = BACKEND_DIR / "checkpoints"
@@ -31,11 +32,12 @@ def checkpoint_folder(name_or_path: str) -> Path:
     names = checkpoint_names()
     if name_or_path in names:
         return CHECKPOINTS_DIR / name_or_path
-    if name_or_path and "\0" not in name_or_path and Path(name_or_path).is_dir():
+    if name_or_path and os.path.isdir(name_or_path):  # noqa: PTH112 - Path.is_dir() can raise
         return Path(name_or_path)
     bundled = ", ".join(names) or "none"
     raise UserError(
-        f'There is no checkpoint "{name_or_path}". Bundled: {bundled}; or give a checkpoint folder.'
+        f'There is no checkpoint "{excerpt(name_or_path)}". Bundled: {excerpt(bundled)}; or give a '
+        "checkpoint folder."
     )
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from backend.errors import UserError
-from backend.io import read_arrays, write_atomically
+from backend.errors import UserError, excerpt
+from backend.io import parse_json, read_arrays, write_atomically
 
 LEARNED_SHAPE_NAME: Final = "PTalker {:02d}"
 """How the shapes of a model that learns them are named; they are those of one motion."""
 _BLOCK_FRAMES: Final = 256
+_MAX_RATE_LETTERS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,9 @@ def read(path: Path) -> Motion:
         path, ["weights", "shapes", "names", "template", "fps_numerator", "fps_denominator",
                "start_seconds", "report"],
     )  # fmt: skip
+    name = excerpt(path.name)
+    if any(arrays[key].dtype.kind not in "fiu" for key in ("weights", "shapes", "template")):
+        raise UserError(f'"{name}" is not a motion (its values are no numbers). Generate it again.')
     try:
         return Motion(
             weights=arrays["weights"].astype(np.float32),
@@ -297,10 +301,12 @@ def read(path: Path) -> Motion:
             template=arrays["template"].astype(np.float32),
             fps=Fraction(int(arrays["fps_numerator"]), int(arrays["fps_denominator"])),
             start_seconds=float(arrays["start_seconds"]),
-            report=dict(json.loads(str(arrays["report"]))),
+            report=dict(parse_json(str(arrays["report"]))),
         )
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise UserError(f'"{path.name}" is not a motion ({error}). Generate it again.') from error
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(
+            f'"{name}" is not a motion ({excerpt(error)}). Generate it again.'
+        ) from error
 
 
 def frame_rate(text: str) -> Fraction:
@@ -315,12 +321,14 @@ def frame_rate(text: str) -> Fraction:
     Raises:
         UserError: The text is no rate from 1 to 1000.
     """
+    shown = excerpt(text, 40)
     try:
-        fps = Fraction(text)
+        is_plain = len(text) <= _MAX_RATE_LETTERS and "e" not in text.lower()
+        fps = Fraction(text if is_plain else "")  # 1e99999999 would be written out
     except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{text[:40]!r} is no frame rate like 30 or 24000/1001.") from error
+        raise UserError(f"{shown!r} is no frame rate like 30 or 24000/1001.") from error
     if not 1 <= fps <= 1000:
-        raise UserError(f"{text[:40]} is no frame rate from 1 to 1000.")
+        raise UserError(f"{shown} is no frame rate from 1 to 1000.")
     broadcast = Fraction(round(fps) * 1000, 1001)
     is_rounded = fps.denominator != 1 and "/" not in text and abs(fps - broadcast) < 0.006
     return broadcast if is_rounded else fps.limit_denominator(100_000)

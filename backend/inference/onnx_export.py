@@ -152,7 +152,7 @@ def _noise(model: PTalker, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
 def _metadata(model: PTalker, folder: Path) -> dict[str, str]:
     """What an engine must know besides the graph; values are JSON."""
     config, encoder = model.config, model.speech_content
-    styles = {name: list(code) for name, code in read_presets(folder / "styles.json").items()}
+    styles = read_presets(folder / "styles.json", config.style_dim)
     values: dict[str, object] = {
         "ptalker_format_version": FORMAT_VERSION,
         "frames_per_second": config.motion_fps,

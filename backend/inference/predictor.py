@@ -25,7 +25,7 @@ from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.errors import Cancelled, UserError
+from backend.errors import Cancelled, UserError, excerpt
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
@@ -85,7 +85,7 @@ class Predictor:
         self.fingerprint = _fingerprint(folder / "model.safetensors")
         self._listener = SpeechRecogniser(workers=listeners or max(2, num_cores()))
         self.batcher: DynamicBatcher | None = None
-        self._presets = read_presets(folder / "styles.json")
+        self._presets = read_presets(folder / "styles.json", self._model.config.style_dim)
         self._shapes = HeadShapes(self._model)
 
     def gather(self) -> DynamicBatcher:
@@ -121,8 +121,8 @@ class Predictor:
         if name in self._presets:
             return Style(np.asarray(self._presets[name], np.float32))
         if name not in self._model.config.speakers:
-            known = ", ".join(self.style_names[:40])
-            raise UserError(f'This model has no style "{name[:60]}". It has: {known}.')
+            known = excerpt(", ".join(self.style_names[:40]), 150)
+            raise UserError(f'This model has no style "{excerpt(name, 60)}". It has: {known}.')
         return _as_style(self._model.encode_identity_style(name))
 
     def style_from_code(self, code: NDArray[np.float32], model: str) -> Style:

@@ -7,6 +7,7 @@ Apart from inference.py, which knows no files, and motion.py, whose files are re
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -14,17 +15,25 @@ from typing import IO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.errors import UserError
-from backend.heads.mesh_files import read_face_points
+from backend.errors import UserError, excerpt
+from backend.heads.mesh_files import (
+    MAX_ARRAY_BYTES,
+    MAX_VERTICES,
+    checked_mesh,
+    read_face_points,
+)
 from backend.heads.topology import Head, identify
-from backend.io import read_arrays, write_atomically
+from backend.io import read_arrays, read_json, write_atomically
 
 FORMAT: Final = "ptalker-style"
 FORMAT_VERSION: Final = 1
 EXEMPLAR_SECONDS: Final = (0.5, 40.0)
 """Shorter exemplars are refused, of longer ones the first part is used."""
 
-_MAX_BYTES: Final = 16 << 20
+_MAX_BYTES: Final = 1 << 20
+_MAX_PRESET_BYTES: Final = 4 << 20
+_MAX_NUMBER: Final = 1000.0
+"""Largest size of a number of a style code; those of trained models are below 10."""
 _STILL_POINTS: Final = (
     "crown", "head_back", "ear_top_left", "ear_top_right", "temple_left", "temple_right",
     "nose_root",
@@ -89,26 +98,30 @@ def read_style(path: Path) -> StyleCode:
     Raises:
         UserError: Missing, damaged, too large, or not a style.
     """
+    remedy = "Choose a style saved by PTalker."
+    data = read_json(path, what="a style file", remedy=remedy, max_bytes=_MAX_BYTES)
+    name = excerpt(path.name)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f'"{path.name}" is too large for a style. Choose a style file.')
-        data = json.loads(path.read_text(encoding="utf-8"))
         found = data["format"], data["format_version"]
-        code = np.array(data["code"], np.float32)
-        style = StyleCode(code, str(data["model"]), str(data.get("source", path.stem)))
-    except OSError as error:
-        raise UserError(f'The style "{path}" cannot be read: {error.strerror or error}.') from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        code, model = data["code"], str(data["model"])
+        source = str(data.get("source", path.stem))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f'"{name}" is not a style file ({excerpt(error)}). {remedy}') from error
+    if found != (FORMAT, FORMAT_VERSION):
         raise UserError(
-            f'"{path.name}" is no style file ({error!r:.200}). Choose a style saved by PTalker.'
-        ) from error
-    if found != (FORMAT, FORMAT_VERSION) or code.ndim != 1 or not np.isfinite(code).all():
-        raise UserError(
-            f'"{path.name}" has format {found[0]!r:.40} {found[1]!r:.40} and a code of shape '
-            f"{code.shape}, expected {FORMAT} {FORMAT_VERSION} and finite numbers. Make the style "
-            "again from its exemplar."
+            f'"{name}" has format {excerpt(found[0], 40)} {excerpt(found[1], 40)}, expected '
+            f"{FORMAT} {FORMAT_VERSION}. Make the style again from its exemplar."
         )
-    return style
+    return StyleCode(_parse_code(code, f'"{name}" is not a style file', remedy), model, source)
+
+
+def _parse_code(code: object, complaint: str, remedy: str) -> NDArray[np.float32]:
+    """A style code as JSON holds it, checked."""
+    if not isinstance(code, list) or not code:
+        raise UserError(f"{complaint} (the code is no list of numbers). {remedy}")
+    if not all(isinstance(value, int | float) and abs(value) <= _MAX_NUMBER for value in code):
+        raise UserError(f"{complaint} (its code must be numbers up to {_MAX_NUMBER:g}). {remedy}")
+    return np.array(code, np.float32)
 
 
 def read_exemplar(path: Path) -> Exemplar:
@@ -117,35 +130,50 @@ def read_exemplar(path: Path) -> Exemplar:
     Raises:
         UserError: Missing, damaged, too short, or no animation of a head that is known.
     """
-    keys = ["vertices", "template", "fps", "face_corners", "face_sizes"]
-    small = read_arrays(path, keys[1:])
-    fps = float(small["fps"].astype(np.float64).reshape(-1)[0])
-    if not (np.isfinite(fps) and 1 <= fps <= 1000):
-        raise UserError(f'"{path.name}" has {fps} frames a second, expected 1 to 1000.')
+    keys = ["template", "fps", "face_corners", "face_sizes"]
+    small = read_arrays(path, keys, max_bytes=MAX_ARRAY_BYTES)
+    name = excerpt(path.name)
+    fps = _parse_fps(name, small["fps"])
+    template = small["template"]
+    if template.ndim != 2 or len(template) > MAX_VERTICES:
+        raise UserError(
+            f'"{name}" has template {excerpt(template.shape, 40)}, expected (V, 3). Export it '
+            "again."
+        )
     rows = int(EXEMPLAR_SECONDS[1] * fps)
-    vertices = read_arrays(path, ["vertices"], max_rows=rows)["vertices"].astype(np.float32)
-    template = small["template"].astype(np.float64)
+    vertices = read_arrays(path, ["vertices"], max_rows=rows)["vertices"]
+    if vertices.dtype.kind not in "fiu" or template.dtype.kind not in "fiu":
+        raise UserError(f'"{name}" holds positions that are not numbers. Export it again.')
     if vertices.ndim != 3 or vertices.shape[1:] != template.shape:
         raise UserError(
-            f'"{path.name}" has vertices {vertices.shape} and template {template.shape}, expected '
-            "(T, V, 3) and (V, 3). Export it again."
+            f'"{name}" has vertices {excerpt(vertices.shape, 40)} and template '
+            f"{excerpt(template.shape, 40)}, expected (T, V, 3) and (V, 3). Export it again."
         )
     if len(vertices) < EXEMPLAR_SECONDS[0] * fps:
         raise UserError(
             f"The exemplar is {len(vertices) / fps:.2g} s long; at least {EXEMPLAR_SECONDS[0]} s "
             "is needed. Choose a longer animation."
         )
-    if not np.isfinite(vertices).all():
-        raise UserError(f'"{path.name}" holds positions that are not numbers. Export it again.')
-    corners, sizes = (small[key].astype(np.int32) for key in ("face_corners", "face_sizes"))
-    if (
-        sizes.min(initial=3) < 3
-        or sizes.sum() != len(corners)
-        or not (0 <= corners.min(initial=0) <= corners.max(initial=0) < len(template))
-    ):
-        raise UserError(f'"{path.name}" has faces that do not add up. Export it again.')
-    head = identify(template, corners, sizes, face_points=read_face_points(path))
-    return Exemplar(_held_still(vertices, head), head, fps)
+    with np.errstate(over="ignore"):
+        positions = vertices.astype(np.float32)
+    if not np.isfinite(positions).all():
+        raise UserError(f'"{name}" holds positions that are not numbers. Export it again.')
+    mesh = checked_mesh(name, template, small["face_corners"], small["face_sizes"])
+    head = identify(*mesh, face_points=read_face_points(path))
+    return Exemplar(_held_still(positions, head), head, fps)
+
+
+def _parse_fps(name: str, stored: NDArray[np.generic]) -> float:
+    fps = float(stored.astype(np.float64).item()) if _is_number(stored) else math.nan
+    if not 1 <= fps <= 1000:
+        raise UserError(
+            f'"{name}" has no frame rate of 1 to 1000 frames a second. Export it again.'
+        )
+    return fps
+
+
+def _is_number(stored: NDArray[np.generic]) -> bool:
+    return stored.size == 1 and stored.dtype.kind in "fiu"
 
 
 def _held_still(vertices: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
@@ -163,18 +191,25 @@ def _held_still(vertices: NDArray[np.float32], head: Head) -> NDArray[np.float32
     return np.asarray(moved + (middle - head.vertices).astype(np.float32), np.float32)
 
 
-def read_presets(path: Path) -> dict[str, list[float]]:
+def read_presets(path: Path, style_dim: int) -> dict[str, list[float]]:
     """Style codes by name that come with a checkpoint; none where there is no such file.
+
+    Args:
+        path: The checkpoint's styles.json.
+        style_dim: Length of the model's style codes.
 
     Raises:
         UserError: The file is damaged.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return {}
-    try:
-        presets = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): [float(value) for value in code] for name, code in presets.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"The checkpoint's {path.name} is damaged ({error}). Set the backend up again."
-        ) from error
+    remedy = "Get the checkpoint again, or choose another."
+    what = "the table of a checkpoint's styles"
+    presets = read_json(path, what=what, remedy=remedy, max_bytes=_MAX_PRESET_BYTES)
+    complaint = f'"{excerpt(path.name)}" is not {what}'
+    if not isinstance(presets, dict):
+        raise UserError(f"{complaint} (it holds no names). {remedy}")
+    codes = {name: _parse_code(code, complaint, remedy) for name, code in presets.items()}
+    if any(len(code) != style_dim for code in codes.values()):
+        raise UserError(f"{complaint} (each must be {style_dim} numbers). {remedy}")
+    return {name: [float(value) for value in presets[name]] for name in codes}

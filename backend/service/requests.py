@@ -7,24 +7,30 @@ What enters with a request is checked here before memory is taken for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from backend import bundled
 from backend.audio.load import MAX_SECONDS
-from backend.errors import UserError
+from backend.errors import UserError, excerpt
+from backend.io import check_output, check_path, read_text
 from backend.motion import frame_rate, num_frames
 from backend.service import options
 from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
 
+_CHECKPOINT_FILES: Final = ("model.safetensors", "config.json", "styles.json", "README.md")
+_MAX_TEXT_BYTES: Final = 1 << 20
 _TABLES: tuple[type, ...] = (options.JobFlags, options.GenerateOptions)
 
 
-def check(request: GenerateRequest) -> None:
+def check(request: GenerateRequest, protected: Collection[str] = ()) -> None:
     """Refuse values that make no sense, before anything is read.
 
     Args:
         request: The request.
+        protected: Files that the result must not overwrite, besides what the request names.
 
     Raises:
         UserError: Names the value and what is expected.
@@ -43,9 +49,12 @@ def check(request: GenerateRequest) -> None:
             f"{str(frames)[:20]} frames were asked for; from one frame to {MAX_SECONDS:g} s can be "
             "animated at once."
         )
-    is_file = request.style.kind in ("file", "exemplar")
-    style = [request.style.value] if is_file else []
-    _check_out(request.out, [request.audio, request.head, *style])
+    inputs = [request.audio, request.head]
+    if request.style.kind in ("file", "exemplar"):
+        inputs.append(request.style.value)
+    if request.options.topology != "auto":
+        inputs.append(request.options.topology)
+    _check_out(request.out, [*inputs, *protected], request.options.checkpoint)
 
 
 def check_style_request(request: StyleRequest) -> None:
@@ -57,16 +66,13 @@ def check_style_request(request: StyleRequest) -> None:
     Raises:
         UserError: Names the file.
     """
-    _check_out(request.out, [request.exemplar])
+    _check_out(request.out, [request.exemplar], request.checkpoint)
 
 
-def _check_out(out: str, inputs: Sequence[str]) -> None:
-    path = Path(out)
-    if not out or "\0" in out or path.is_dir() or not path.parent.is_dir():
-        raise UserError(f'The result cannot be written to "{out[:200]}". Choose a file to write.')
-    for name in inputs:
-        if path.resolve() == Path(name.replace("\0", "")).resolve():
-            raise UserError(f'The result would overwrite "{path.name}". Choose another file.')
+def _check_out(out: str, inputs: list[str], checkpoint: str) -> None:
+    check_path(checkpoint)
+    files = [str(Path(checkpoint, name)) for name in _CHECKPOINT_FILES]
+    check_output(out, [*inputs, *files], [bundled.BACKEND_DIR])
 
 
 def resolve_paths(flags: Mapping[str, object], folder: Path) -> dict[str, object]:
@@ -85,9 +91,9 @@ def resolve_paths(flags: Mapping[str, object], folder: Path) -> dict[str, object
     kinds = options.paths(*_TABLES)
     for name in kinds.keys() & result.keys():
         value = result[name]
-        if isinstance(value, str) and value and "\0" not in value:
+        if isinstance(value, str) and value:
             path = folder / value
-            if kinds[name] == "file" or path.exists():
+            if kinds[name] == "file" or os.path.exists(path):  # noqa: PTH110 - exists() can raise
                 result[name] = str(path)
     return result
 
@@ -109,7 +115,9 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     known = {name: table for table in _TABLES for name in options.names(table)}
     if unknown := sorted(given.keys() - known.keys()):
-        raise UserError(f"Unknown: {', '.join(unknown)[:200]}. Known: {', '.join(sorted(known))}.")
+        raise UserError(
+            f"Unknown: {excerpt(', '.join(unknown))}. Known: {', '.join(sorted(known))}."
+        )
     if missing := [name for name in ("audio", "head", "out") if not given.get(name)]:
         raise UserError(f"Missing: {', '.join(missing)}.")
     if problem := next(filter(None, (options.problem(table, given) for table in _TABLES)), ""):
@@ -119,7 +127,7 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
     if own.text_file:
         if rest.get("text"):
             raise UserError("Give the spoken words as text or as text_file, not as both.")
-        rest["text"] = _read_text(Path(own.text_file))
+        rest["text"] = read_text(own.text_file, max_bytes=_MAX_TEXT_BYTES)
     if own.end is not None and not own.end > own.start:
         raise UserError(f"The end ({own.end:g} s) must lie after the start ({own.start:g} s).")
     fps = frame_rate(str(own.fps))
@@ -154,14 +162,3 @@ def style_source(text: str) -> StyleSource:
     if suffix == ".json":
         return StyleSource(kind="file", value=text)
     return StyleSource(kind="exemplar" if suffix == ".npz" else "named", value=text)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > 1 << 20:
-            raise UserError(f'"{path.name}" is too large for a text (more than 1 MB).')
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
-    except UnicodeDecodeError as error:
-        raise UserError(f'"{path.name}" is not UTF-8 text. Save it as UTF-8.') from error

@@ -14,12 +14,13 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from backend import bundled
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import cut_at_pauses, prepare_sound
-from backend.errors import Cancelled
+from backend.errors import Cancelled, UserError, excerpt
 from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import NUM_PHONE_IDS, Phone
@@ -76,6 +77,10 @@ def fill_gaps(
     sound = prepare_sound(samples) if transcript.gaps and can_recognise() else None
     if sound is None:
         return transcript
+    try:
+        _phone_head()
+    except UserError as error:  # the model's own speech encoder goes on alone
+        return replace(transcript, warnings=(*transcript.warnings, str(error)))
     phones = list(transcript.phones)
     for first, end in transcript.gaps:
         if is_cancelled():
@@ -119,8 +124,17 @@ def recognise_phones(
 
 @lru_cache(maxsize=1)
 def _phone_head() -> PhoneHead:
-    parameters = load_file(bundled.PHONE_HEAD)
-    width, feature_dim = parameters["projection.weight"].shape
-    head = PhoneHead(feature_dim, NUM_PHONE_IDS, width=width)
-    head.load_state_dict({name: value.float() for name, value in parameters.items()})
+    """The bundled phone head; raises `UserError` where its file is damaged."""
+    try:
+        parameters = load_file(bundled.PHONE_HEAD)
+        width, feature_dim = parameters["projection.weight"].shape
+        head = PhoneHead(feature_dim, NUM_PHONE_IDS, width=width)
+        head.load_state_dict({name: value.float() for name, value in parameters.items()})
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The phone classifier that came with PTalker is damaged ({excerpt(error)}), so parts "
+            "without words are animated without it. Set the backend up again."
+        ) from error
+    if not all(value.isfinite().all() for value in head.parameters()):
+        raise UserError("The phone classifier is damaged. Set the backend up again.")
     return head.eval()
