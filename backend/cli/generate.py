@@ -68,7 +68,9 @@ def _generate_list(options: argparse.Namespace, flags: Mapping[str, object]) -> 
 
     path, reporter = Path(options.jobs), TerminalReporter()
     entries = job_list.read_list(path)
-    todo = job_list.JobList(entries, path.parent, defaults=flags, overwrite=options.overwrite)
+    todo = job_list.JobList(
+        entries, path.parent, defaults=flags, overwrite=options.overwrite, list_file=path
+    )
     executor = executors.executor_for(
         len(entries), device=options.device, workers=options.workers, ray=options.ray
     )

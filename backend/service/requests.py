@@ -6,6 +6,7 @@ What enters with a request is checked here before memory is taken for it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Collection, Mapping
@@ -98,6 +99,24 @@ def resolve_paths(flags: Mapping[str, object], folder: Path) -> dict[str, object
     return result
 
 
+def input_files(flags: Mapping[str, object]) -> set[str]:
+    """Files that a job reads, by their real paths.
+
+    Args:
+        flags: Values by the names of the flags, as `resolve_paths` returns them.
+
+    Returns:
+        Real paths; of values that are no path, something that no result is named like.
+    """
+    found = set()
+    for name in ("audio", "head", "text_file", "style", "topology"):
+        value = flags.get(name)
+        if isinstance(value, str) and value:
+            with contextlib.suppress(ValueError, OSError):  # the job's own check says so
+                found.add(os.path.realpath(value))
+    return found
+
+
 def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest:
     """Make a request out of the command line's flags or of a job of a list.
 
@@ -127,6 +146,7 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
     if own.text_file:
         if rest.get("text"):
             raise UserError("Give the spoken words as text or as text_file, not as both.")
+        check_output(own.out, [own.text_file])
         rest["text"] = read_text(own.text_file, max_bytes=_MAX_TEXT_BYTES)
     if own.end is not None and not own.end > own.start:
         raise UserError(f"The end ({own.end:g} s) must lie after the start ({own.start:g} s).")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from backend import bundled, io, version
-from backend.errors import UserError
+from backend.errors import UserError, excerpt
 from backend.service.protocol import GenerateRequest
-from backend.service.requests import check, request_from_flags, resolve_paths
+from backend.service.requests import check, input_files, request_from_flags, resolve_paths
 from backend.stages import Stage
 
 MAX_GROUP: Final = 32
@@ -31,6 +32,7 @@ RECOGNISERS: Final = ("moonshine-voice", "onnxruntime", "pocketsphinx")
 """Packages that decide what is recognised in a sound."""
 
 _CHECKPOINT_FILES: Final = ("model.safetensors", "config.json", "styles.json")
+_MAX_LIST_BYTES: Final = 1 << 28
 _TRIES: Final = 3
 
 
@@ -149,14 +151,12 @@ def read_list(path: Path) -> list[dict[str, object]]:
     Raises:
         UserError: The file cannot be read or holds no such list.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'"{path.name}" is not JSON ({error}).') from error
+    remedy = "Correct the list."
+    entries = io.read_json(path, what="a list in JSON", remedy=remedy, max_bytes=_MAX_LIST_BYTES)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f'"{path.name}" must hold a list of objects like {{"audio": "a.wav"}}.')
+        raise UserError(
+            f'"{excerpt(path.name)}" must hold a list of objects like {{"audio": "a.wav"}}.'
+        )
     return entries
 
 
@@ -170,6 +170,7 @@ class JobList:
         *,
         defaults: Mapping[str, object],
         overwrite: bool = False,
+        list_file: Path | None = None,
     ) -> None:
         """Plan the jobs of a list.
 
@@ -179,11 +180,16 @@ class JobList:
             defaults: Flags that hold where an entry has none; paths among them are relative to the
                 working folder.
             overwrite: Whether results that are there are made again.
+            list_file: File of the list, which no result may replace.
         """
         self.entries = entries
         self.summary = Summary()
         self._folder, self._overwrite = folder.absolute(), overwrite
         self._defaults = resolve_paths(defaults, Path.cwd())
+        self._protected = [] if list_file is None else [str(list_file)]
+        self._inputs = input_files(self._defaults).union(
+            *(input_files(resolve_paths(entry, self._folder)) for entry in entries)
+        )
         self._failed: dict[int, str] = {}
         self._tries: dict[int, int] = {}
         self._again: deque[ListJob] = deque()
@@ -250,7 +256,7 @@ class JobList:
         lost = 0
         for job in jobs:
             out = Path(job.request.out)
-            for partial in out.parent.glob(f"{_escaped(out.name)}.????????.part"):
+            for partial in out.parent.glob(f"{_escaped(io.partial_stem(out.name))}.????????.part"):
                 partial.unlink(missing_ok=True)
             if is_finished(out, job.key):  # written, but not reported
                 self.take(job, JobOutcome(job.number, ""), may_retry=True)
@@ -280,7 +286,7 @@ class JobList:
                 self._failed[number] = " ".join(str(error).split())
                 continue
             out, key = Path(request.out), request_key(request)
-            for partial in self._partials(out.parent).pop(out.name, ()):
+            for partial in self._partials(out.parent).pop(io.partial_stem(out.name), ()):
                 partial.unlink(missing_ok=True)
             if not self._overwrite and is_finished(out, key):
                 self.summary.kept += 1
@@ -292,10 +298,12 @@ class JobList:
         if own.keys() & {"text", "text_file"}:
             own = {"text": "", "text_file": "", **own}  # in place of either default
         request = request_from_flags(str(number), {**self._defaults, **own})
-        check(request)
+        check(request, self._protected)
         out = str(Path(request.out).resolve())
         if out in self._outs:
-            raise UserError(f'Another job of the list writes "{request.out}" too.')
+            raise UserError(f'Another job of the list writes "{excerpt(request.out)}" too.')
+        if out in self._inputs:
+            raise UserError(f'Another job of the list reads "{excerpt(request.out)}".')
         self._outs.add(out)
         return replace(request, out=out)
 
@@ -373,7 +381,7 @@ def is_finished(out: Path, key: str) -> bool:
     if not out.is_file():
         return False
     try:
-        report = json.loads(str(io.read_arrays(out, ["report"])["report"]))
+        report = json.loads(str(io.read_arrays(out, ["report"], check_all=True)["report"]))
     except (UserError, ValueError):
         return False
     return isinstance(report, dict) and report.get("key") == key
@@ -400,7 +408,7 @@ def request_key(request: GenerateRequest) -> str:
     weights = [folder / name for folder in folders for name in _CHECKPOINT_FILES]
     about["parameters"] = [_digest(path) for path in (*weights, bundled.PHONE_HEAD)]
     for name in (request.audio, request.head, request.style.value, request.options.topology):
-        if name and "\0" not in name and Path(name).is_file():
+        if name and os.path.isfile(name):  # noqa: PTH113 - Path.is_file() can raise
             state = Path(name).stat()
             about[name] = [state.st_size, state.st_mtime_ns]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
@@ -408,7 +416,7 @@ def request_key(request: GenerateRequest) -> str:
 
 def _digest(path: Path) -> str:
     """Digest of a file's content; empty where there is no such file."""
-    if "\0" in str(path) or not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() can raise
         return ""
     state = path.stat()
     return _digest_of_state(path, state.st_size, state.st_mtime_ns)
