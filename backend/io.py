@@ -108,7 +108,8 @@ def _too_large(path: str | Path, max_bytes: int) -> str:
 def read_bytes(path: str | Path, *, max_bytes: int) -> bytes:
     """Reads a regular file whole; raises as `open_file`."""
     with open_file(path, max_bytes=max_bytes) as file:
-        data = file.read(max_bytes + 1)  # the system gives 0 as the size of some files
+        # The system gives 0 as the size of some of its own files, and may have nothing to say.
+        data = file.read(max_bytes + 1) or b""
     if len(data) > max_bytes:
         raise UserError(_too_large(path, max_bytes))
     return data
@@ -271,25 +272,23 @@ def write_atomically(path: Path, save: Callable[[IO[bytes]], None]) -> None:
     Raises:
         UserError: The folder is missing or not writable, or the disk is full.
     """
-    partial = None
+    check_path(str(path))
+    # A name of its own: on a cluster a job that was given up may still be at it.
+    partial = path.with_name(f"{partial_stem(path.name)}.{secrets.token_hex(4)}.part")
     try:
-        # A name of its own: on a cluster a job that was given up may still be at it.
-        partial = path.with_name(f"{partial_stem(path.name)}.{secrets.token_hex(4)}.part")
         with partial.open("wb") as file:
             save(file)
             file.flush()
             _sync(file)
         partial.replace(path)
-    except (OSError, UnicodeEncodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no name that a file can have"
+    except OSError as error:
         raise UserError(
-            f'"{excerpt(path, 120)}" cannot be written: {reason or excerpt(error)}. Choose another '
-            "folder or free some space."
+            f'"{excerpt(path, 120)}" cannot be written: {error.strerror or excerpt(error)}. Choose '
+            "another folder or free some space."
         ) from error
     finally:
-        if partial is not None:
-            with contextlib.suppress(OSError):  # as on a read-only disk, of which is told already
-                partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # as on a read-only disk, of which is told already
+            partial.unlink(missing_ok=True)
 
 
 def _sync(file: IO[bytes]) -> None:

@@ -293,6 +293,8 @@ def read(path: Path) -> Motion:
     name = excerpt(path.name)
     if any(arrays[key].dtype.kind not in "fiu" for key in ("weights", "shapes", "template")):
         raise UserError(f'"{name}" is not a motion (its values are no numbers). Generate it again.')
+    if arrays["names"].ndim != 1 or arrays["names"].dtype.kind != "U":
+        raise UserError(f'"{name}" is not a motion (it names no shapes). Generate it again.')
     try:
         return Motion(
             weights=arrays["weights"].astype(np.float32),
