@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields, is_dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import (
     IO,
@@ -64,7 +65,7 @@ _ARCHIVE_ERRORS: Final = (
 
 
 @contextlib.contextmanager
-def open_file(path: str | Path, *, max_bytes: int) -> Iterator[IO[bytes]]:
+def open_file(path: str | Path, *, max_bytes: int) -> Iterator[BufferedReader]:
     """Opens a regular file for reading; pipes, devices and folders are refused at once.
 
     Args:
@@ -87,7 +88,7 @@ def open_file(path: str | Path, *, max_bytes: int) -> Iterator[IO[bytes]]:
         raise UserError(f'"{shown}" cannot be read: {error.strerror or excerpt(error)}.') from error
 
 
-def _open_regular(path: Path, shown: str) -> IO[bytes]:
+def _open_regular(path: Path, shown: str) -> BufferedReader:
     try:
         if stat.S_ISREG(path.stat().st_mode):  # before opening, which can act on a device
             # Not blocking, since a pipe may have taken the file's place.

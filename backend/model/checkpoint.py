@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from backend.errors import UserError
-from backend.io import from_json, write_text
+from backend.errors import UserError, excerpt
+from backend.io import from_json, open_file, read_json, write_text
 from backend.model.config import ModelConfig
 from backend.model.conformer import load_published_weights
 from backend.model.ptalker import PTalker
@@ -26,8 +27,11 @@ FORMAT_VERSION: Final = 2
 CONFIG_NAME: Final = "config.json"
 WEIGHTS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "README.md"
+_DIGEST_KEY: Final = "weights_sha256"
+"""Key of the config under which the weights' checksum stands; older checkpoints lack it."""
 
 _MAX_CONFIG_BYTES: Final = 4 << 20
+_MAX_WEIGHT_BYTES: Final = 1 << 34
 _MAX_PARAMETERS: Final = 2_000_000_000
 _PUBLISHED_PREFIX: Final = "speech_content.encoder."
 _OLDER: Final = {"lip_layers": 0, "lip_width": 144, "span_width": 0}
@@ -67,14 +71,15 @@ def save(
         if stored.is_floating_point() and not stored.isfinite().all():
             raise ValueError(f"Weights {name} hold values that are not finite in {stored.dtype}")
         weights[name] = stored.contiguous().clone()
+    unfinished = folder / (WEIGHTS_NAME + ".part")
+    save_file(weights, unfinished, metadata={"format": "pt"})
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        _DIGEST_KEY: _digest(unfinished),
         "model": asdict(model.config),
         "training": dict(training or {}),
     }
-    unfinished = folder / (WEIGHTS_NAME + ".part")
-    save_file(weights, unfinished, metadata={"format": "pt"})
     unfinished.replace(folder / WEIGHTS_NAME)
     write_text(folder / CARD_NAME, card)
     write_text(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
@@ -100,16 +105,26 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
     config = read_config(folder)
     path = folder / WEIGHTS_NAME
     if not path.is_file():
-        raise UserError(f'The checkpoint "{folder}" has no {WEIGHTS_NAME}. {_REMEDY}')
-    with torch.device("meta"):
-        model = PTalker(config)
+        raise UserError(f'The checkpoint "{excerpt(folder)}" has no {WEIGHTS_NAME}. {_REMEDY}')
+    try:
+        with torch.device("meta"):
+            model = PTalker(config)
+    except RuntimeError as error:  # a size that overflows
+        raise UserError(
+            f'The config beside "{excerpt(path)}" asks for too large a model. {_REMEDY}'
+        ) from error
     expected = {
         name: value for name, value in model.state_dict().items() if not _is_published(config, name)
     }
     try:
         weights = _read_weights(path, expected)
     except (SafetensorError, OSError) as error:
-        raise UserError(f'"{path}" is damaged ({error!s:.120}). {_REMEDY}') from error
+        raise UserError(
+            f'"{excerpt(path)}" is damaged ({excerpt(error, 120)}). {_REMEDY}'
+        ) from error
+    digest = _read_document(folder).get(_DIGEST_KEY)
+    if digest not in (None, _digest(path)):
+        raise UserError(f'"{excerpt(path)}" is damaged: its checksum differs. {_REMEDY}')
     if len(weights) != len(model.state_dict()):
         _fetch_published(model)
     model.load_state_dict({**model.state_dict(), **weights}, strict=True, assign=True)
@@ -184,33 +199,48 @@ def read_config(folder: Path) -> ModelConfig:
         UserError: Missing, damaged, or of another version.
     """
     path = folder / CONFIG_NAME
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
-            f'"{folder}" is no checkpoint: it has no {CONFIG_NAME}. Choose a folder with '
+            f'"{excerpt(folder)}" is no checkpoint: it has no {CONFIG_NAME}. Choose a folder with '
             f"{CONFIG_NAME} and {WEIGHTS_NAME}."
         )
+    data = _read_document(folder)
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise UserError(f'"{path}" is too large for a config. {_REMEDY}')
-        data = json.loads(path.read_text(encoding="utf-8"))
         found = data["format"], data["format_version"]
-    except OSError as error:
-        raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f'"{path}" is damaged ({error!r:.120}). {_REMEDY}') from error
+    except KeyError as error:
+        raise UserError(f'"{excerpt(path)}" is damaged ({excerpt(error)}). {_REMEDY}') from error
     if found[0] != FORMAT:
-        raise UserError(f'"{path}" is of the format {found[0]!r:.40}, expected {FORMAT}. {_REMEDY}')
+        raise UserError(
+            f'"{excerpt(path)}" is of the format {excerpt(found[0], 40)}, expected {FORMAT}. '
+            f"{_REMEDY}"
+        )
     if found[1] != FORMAT_VERSION:
         is_older = isinstance(found[1], int) and found[1] < FORMAT_VERSION
         remedy = "Train it anew" if is_older else "Update PTalker"
         raise UserError(
-            f'The checkpoint "{folder}" has format version {found[1]!r:.20}; this PTalker reads '
-            f"{FORMAT_VERSION}. {remedy}, or choose another checkpoint."
+            f'The checkpoint "{excerpt(folder)}" has format version {excerpt(found[1], 20)}; this '
+            f"PTalker reads {FORMAT_VERSION}. {remedy}, or choose another checkpoint."
         )
     try:
         return from_json(ModelConfig, json.dumps(_OLDER | data["model"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
+        raise UserError(
+            f'"{excerpt(path)}" is damaged ({excerpt(error, 120)}). {_REMEDY}'
+        ) from error
+
+
+def _read_document(folder: Path) -> dict[str, Any]:
+    """The whole of a checkpoint's config.json."""
+    path, what = folder / CONFIG_NAME, "a checkpoint's config"
+    data = read_json(path, what=what, remedy=_REMEDY, max_bytes=_MAX_CONFIG_BYTES)
+    if not isinstance(data, dict):
+        raise UserError(f'"{excerpt(path)}" is damaged: it holds no object. {_REMEDY}')
+    return data
+
+
+def _digest(path: Path) -> str:
+    with open_file(path, max_bytes=_MAX_WEIGHT_BYTES) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def commands_of(folder: Path) -> tuple[str, ...]:
@@ -220,7 +250,7 @@ def commands_of(folder: Path) -> tuple[str, ...]:
         UserError: Missing or damaged.
     """
     read_config(folder)
-    training = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("training")
+    training = _read_document(folder).get("training")
     if not isinstance(training, dict):
         return ()
     history = training.get("history")
@@ -241,7 +271,7 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     with safe_open(path, framework="pt") as file:
         odd = sorted(set(expected) ^ set(file.keys()))
         if odd:
-            raise UserError(f'"{path}" does not fit its config (see {odd[0]}). {_REMEDY}')
+            raise UserError(f'"{path}" does not fit its config (see {excerpt(odd[0])}). {_REMEDY}')
         for name, value in expected.items():
             shape = tuple(file.get_slice(name).get_shape())
             if shape != tuple(value.shape):

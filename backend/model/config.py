@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from backend.checks import require, require_positive, require_share
+from backend.checks import require, require_moderate_sizes, require_positive, require_share
 from backend.heads.arkit import ARKIT_NAMES
 
 Mode = Literal["parallel", "autoregressive"]
@@ -67,6 +67,7 @@ class SpeechEncoderConfig:
             "kernel_size",
             "window", "rate_hz",
         )  # fmt: skip
+        require_moderate_sizes(self)
         require_share(self, "dropout")
         require(
             self.hidden_size % self.num_heads == 0,
@@ -186,6 +187,7 @@ class ModelConfig:
             "speech_style_width", "decoder_layers", "decoder_heads", "decoder_ff", "self_window",
             "cross_window", "num_phone_ids",
         )  # fmt: skip
+        require_moderate_sizes(self)
         require_share(self, "style_dropout", "dropout")
         for name in ("motion_convs", "motion_layers", "lip_layers", "span_width", "feedback_noise"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected >= 0")
