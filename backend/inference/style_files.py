@@ -73,6 +73,10 @@ class Exemplar:
 def write_style(path: Path, style: StyleCode) -> None:
     """Write a style code.
 
+    Args:
+        path: The file.
+        style: The style code.
+
     Raises:
         UserError: It cannot be written.
     """
@@ -94,6 +98,12 @@ def write_style(path: Path, style: StyleCode) -> None:
 
 def read_style(path: Path) -> StyleCode:
     """Read a style code.
+
+    Args:
+        path: JSON file.
+
+    Returns:
+        The style code; its length and model are still to be compared.
 
     Raises:
         UserError: Missing, damaged, too large, or not a style.
@@ -126,6 +136,12 @@ def _parse_code(code: object, complaint: str, remedy: str) -> NDArray[np.float32
 
 def read_exemplar(path: Path) -> Exemplar:
     """Read an exemplar animation.
+
+    Args:
+        path: The .npz file.
+
+    Returns:
+        The first 40 s of the animation.
 
     Raises:
         UserError: Missing, damaged, too short, or no animation of a head that is known.
@@ -197,6 +213,9 @@ def read_presets(path: Path, style_dim: int) -> dict[str, list[float]]:
     Args:
         path: The checkpoint's styles.json.
         style_dim: Length of the model's style codes.
+
+    Returns:
+        Style codes by the names of the styles.
 
     Raises:
         UserError: The file is damaged.
