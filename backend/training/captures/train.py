@@ -290,12 +290,9 @@ class _Body(nn.Module):
             own_feedback_share=self.config.own_feedback_share if autoregressive else 0.0,
             with_cycle=with_cycle,
         )
-        terms = losses.total(outputs, batch, self.geometry, self.config)[1]
-        weighted = {name: getattr(self.config.weights, name) * terms[name] for name in terms}
+        terms = losses.total(outputs, batch, self.geometry, self.config)
         return {
-            name: value
-            for name, value in weighted.items()
-            if getattr(self.config.weights, name) > 0.0
+            name: value for name, value in terms.items() if getattr(self.config.weights, name) > 0.0
         }
 
 
@@ -319,7 +316,7 @@ def _stage(
     config = start.model.config
     body = _Body(start.model, start.geometry.to(device), weights)
     judged = judged_clips(data)
-    share = TrainConfig().autoregressive_share if "parallel" in config.modes else 1.0
+    share = body.config.autoregressive_share if "parallel" in config.modes else 1.0
     if "autoregressive" not in config.modes:
         share = 0.0
 

@@ -90,7 +90,7 @@ class MotionBody(nn.Module):
         absolute_loss_factor: float,
     ) -> dict[str, Tensor]:
         """Loss terms, weighted; the absolute ones ``absolute_loss_factor`` times more."""
-        model, weights = self.model, self.config.weights
+        model = self.model
         told, targets = batch.phones, batch.phone_targets
         assert told is not None
         assert targets is not None
@@ -103,7 +103,7 @@ class MotionBody(nn.Module):
                 own_feedback_share=self.config.own_feedback_share if autoregressive else 0.0,
                 with_cycle=with_cycle,
             )
-            terms = losses.total(outputs, batch, self.geometry, self.config)[1]
+            terms = losses.total(outputs, batch, self.geometry, self.config)
             styles = outputs.styles
         else:
             size, num_frames = batch.motion.shape[:2]
@@ -130,7 +130,7 @@ class MotionBody(nn.Module):
                 alone = model.speech_content(speech, lengths)  # which decides its own phones
                 logits = torch.cat((heard.phone_logits, alone.phone_logits)).float()
                 terms["phones"] = 2.0 * losses.phones(logits, targets[clips].repeat(2, 1))
-        terms = {name: getattr(weights, name) * value for name, value in terms.items()}
+            terms = losses.weighted(terms, self.config.weights)
         for name in ("lip_distance", "closure"):
             terms[name] = absolute_loss_factor * terms[name]
         return {**terms, **self._seen_styles(styles, style_vectors)}
