@@ -163,6 +163,10 @@ class Manifest:
             self.format_version == FORMAT_VERSION,
             f"format_version is {self.format_version}, expected {FORMAT_VERSION}",
         )
+        require(
+            self.audio_rate_hz == SAMPLE_RATE_HZ,
+            f"audio_rate_hz is {self.audio_rate_hz}, expected {SAMPLE_RATE_HZ}",
+        )
         require_positive(self, "fps_numerator", "fps_denominator", "num_vertices", "scale")
         known = {subject.name for subject in self.subjects}
         names = {sequence.name for sequence in self.sequences}

@@ -468,6 +468,15 @@ def test_manifest_that_leads_out_of_the_folder_is_refused(vocaset, tmp_path):
         prepared.open(tmp_path / "out")
 
 
+def test_a_set_with_sound_of_another_rate_is_refused(vocaset, tmp_path):
+    prepare("vocaset", vocaset, tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"audio_rate_hz": 8000}))
+    with pytest.raises(UserError, match="audio_rate_hz is 8000, expected 16000"):
+        prepared.open(tmp_path / "out")
+
+
 def test_one_subject_without_a_fit_template_does_not_stop_the_others(vocaset, tmp_path):
     _python2_pickle({SUBJECT: _head(0), VALIDATION: _head(1)[:-1]}, vocaset / "templates.pkl")
     manifest = prepare("vocaset", vocaset, tmp_path / "out")
