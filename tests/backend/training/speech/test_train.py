@@ -24,6 +24,7 @@ from backend.data.speech.dataset import open_speech
 from backend.errors import UserError
 from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
+from backend.model.config import LossWeights
 from backend.model.presets import PRESETS
 from backend.model.surgery import with_deeper_speech_encoder
 from backend.speech.phones import PHONES
@@ -58,7 +59,9 @@ def arguments(folder, run, **changes):
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
-    return run, main(arguments(folder, run))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_LOG_EVERY", 1)
+        return run, main(arguments(folder, run))
 
 
 def test_a_run_ends_in_a_checkpoint_that_loads(trained):
@@ -76,9 +79,11 @@ def test_a_run_ends_in_a_checkpoint_that_loads(trained):
 def test_every_loss_term_is_logged(trained):
     run, _ = trained
     lines = [json.loads(line) for line in (run / "motions-log.jsonl").read_text().splitlines()]
-    judged = [line for line in lines if "score" in line]
-    assert judged
-    assert {"closures_f1_nothing", "opening_truth", "style_error_ratio"} <= judged[0].keys()
+    logged = set().union(*lines)
+    assert {item.name for item in dataclasses.fields(LossWeights)} <= logged
+    assert {"style_dimensions", "style_numbers"} <= logged
+    scored = next(line for line in lines if "score" in line)
+    assert {"closures_f1_nothing", "opening_truth", "style_error_ratio"} <= scored.keys()
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(folder, trained, tmp_path):
