@@ -308,7 +308,7 @@ def _draw_style(
         number = int(rng.integers(recipe.num_styles))
         return _Shown(training_styles(recipe.num_styles)[number], number)
     if rng.random() < recipe.voice_share:
-        return _Shown(style_for_voice(data.voices[clip.key], rng), is_heard=True)
+        return _Shown(style_for_voice(data.voices[clip.first_frame], rng), is_heard=True)
     return _Shown(SpeakingStyle.sample(rng))
 
 

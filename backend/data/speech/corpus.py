@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
+from backend.data.speech.held_out import is_held_out
 from backend.data.speech.recordings import Recording, list_recordings, read_recording
 from backend.data.speech.sentences import FOREIGN, SentenceMaker
 from backend.data.speech.synthesis import (
@@ -38,7 +39,6 @@ from backend.io import write_text
 from backend.speech.phones import Phone
 
 FORMAT_VERSION = 1
-VALIDATION_SPEAKERS = 20
 _SHARD_SECONDS = 240.0
 _RECORDINGS_PER_SHARD = 100
 _SPEAKERS_PER_SHARD = 6
@@ -57,7 +57,6 @@ class Utterance:
         id: Unique in the corpus.
         speaker: Who speaks; unique to a voice with its settings for synthesisers.
         source: ``recorded``, ``flite``, ``espeak``, ``foreign`` or ``festival``.
-        split: ``train`` or ``validation``; no speaker is in both.
         text: The words.
         phones: With times in seconds from the utterance's start.
         shard: Name of the shard.
@@ -68,12 +67,16 @@ class Utterance:
     id: str
     speaker: str
     source: str
-    split: str
     text: str
     phones: tuple[Phone, ...]
     shard: str
     offset: int
     num_samples: int
+
+    @property
+    def split(self) -> str:
+        """``train`` or ``validation``, which the speaker's name decides."""
+        return "validation" if is_held_out(self.speaker) else "train"
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,14 @@ def load_corpus(folder: Path) -> Corpus:
             f"The corpus in {folder} has format {index.get('format_version')}, expected"
             f" {FORMAT_VERSION}: make it again in an empty folder."
         )
-    utterances = tuple(
-        Utterance(**{**entry, "phones": tuple(Phone(*phone) for phone in entry["phones"])})
-        for entry in index["utterances"]
-    )
+    utterances = tuple(_utterance(entry) for entry in index["utterances"])
     return Corpus(Path(folder), utterances, hashlib.sha256(raw).hexdigest()[:16])
+
+
+def _utterance(entry: dict[str, Any]) -> Utterance:
+    phones = tuple(Phone(*phone) for phone in entry["phones"])
+    known = {name: value for name, value in entry.items() if name != "split"}  # of older corpora
+    return Utterance(**{**known, "phones": phones})
 
 
 def prepare_speech(
@@ -196,7 +202,6 @@ class _Job:
     number: int
     seconds: float = 0.0
     recordings: tuple[Recording, ...] = ()
-    validation_speakers: frozenset[str] = frozenset()
 
 
 def _plan(recordings: Path | None, hours: float, seed: int) -> list[_Job]:
@@ -207,12 +212,9 @@ def _plan(recordings: Path | None, hours: float, seed: int) -> list[_Job]:
         )
     else:
         found = list_recordings(recordings)
-        held_out = _held_out([recording.speaker for recording in found], seed)
         for number, start in enumerate(range(0, len(found), _RECORDINGS_PER_SHARD)):
             some = tuple(found[start : start + _RECORDINGS_PER_SHARD])
-            jobs.append(
-                _Job(f"recorded_{number:04d}", "recorded", seed, number, 0.0, some, held_out)
-            )
+            jobs.append(_Job(f"recorded_{number:04d}", "recorded", seed, number, 0.0, some))
     if hours > 0.0:
         jobs += _plan_synthesis(hours, seed)
     return jobs
@@ -245,14 +247,6 @@ def _plan_synthesis(hours: float, seed: int) -> list[_Job]:
     return jobs
 
 
-def _held_out(speakers: Sequence[str], seed: int) -> frozenset[str]:
-    """Speakers for validation: 20, or a tenth where there are fewer than 200."""
-    names = sorted(set(speakers))
-    count = min(VALIDATION_SPEAKERS, max(len(names) // 10, 1)) if len(names) > 1 else 0
-    chosen = np.random.default_rng([seed, 20]).permutation(len(names))[:count]
-    return frozenset(names[index] for index in chosen)
-
-
 def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
     """Notes the settings, so that one folder never mixes two corpora."""
     path = out_dir / "settings.json"
@@ -282,13 +276,12 @@ def _make_shard(job: _Job, out_dir: Path) -> str:
     entries: list[dict[str, Any]] = []
     offset = 0
     made = _recorded(job) if job.source == "recorded" else _synthesised(job)
-    for speaker, split, text, samples, phones in made:
+    for speaker, text, samples, phones in made:
         sound = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
         utterance = Utterance(
             id=f"{job.name}/{len(entries):04d}",
             speaker=speaker,
             source=job.source,
-            split=split,
             text=text,
             phones=tuple(phones),
             shard=job.name,
@@ -312,21 +305,20 @@ def _make_shard(job: _Job, out_dir: Path) -> str:
     return job.name
 
 
-_Made = tuple[str, str, str, NDArray[np.float32], Sequence[Phone]]
+_Made = tuple[str, str, NDArray[np.float32], Sequence[Phone]]
 
 
 def _recorded(job: _Job) -> Iterator[_Made]:
     for recording in job.recordings:
         heard = read_recording(recording)
         if heard is not None:
-            split = "validation" if recording.speaker in job.validation_speakers else "train"
-            yield recording.speaker, split, recording.text, heard.samples, heard.phones
+            yield recording.speaker, recording.text, heard.samples, heard.phones
 
 
 def _synthesised(job: _Job) -> Iterator[_Made]:
     rng = np.random.default_rng([job.seed, 1 + list(_SHARES).index(job.source), job.number])
     maker = SentenceMaker(_lexicon())
-    # The speaker's number decides voice and split, so a speaker is never in two splits.
+    # The speaker's number decides the voice, and is part of the speaker's name.
     first = job.number * _SPEAKERS_PER_SHARD
     voices = [_voice(job, first + index) for index in range(_SPEAKERS_PER_SHARD)]
     seconds = 0.0
@@ -334,7 +326,6 @@ def _synthesised(job: _Job) -> Iterator[_Made]:
     while seconds < job.seconds:
         index = turn % _SPEAKERS_PER_SHARD
         voice = voices[index]
-        split = "validation" if (first + index) % 19 == 7 else "train"
         texts = [_text(job.source, voice, maker, rng) for _ in range(_UTTERANCES_AT_ONCE)]
         turn += 1
         try:
@@ -346,7 +337,7 @@ def _synthesised(job: _Job) -> Iterator[_Made]:
             continue
         for text, result in zip(texts, spoken, strict=True):
             seconds += len(result.samples) / SAMPLE_RATE_HZ
-            yield f"{voice.speaker}#{first + index}", split, text, result.samples, result.phones
+            yield f"{voice.speaker}#{first + index}", text, result.samples, result.phones
 
 
 def _text(source: str, voice: Voice, maker: SentenceMaker, rng: np.random.Generator) -> str:

@@ -30,11 +30,11 @@ from backend.audio.load import read_sound
 from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.speech.corpus import load_corpus
+from backend.data.speech.held_out import is_held_out
 from backend.data.speech.recordings import list_recordings
 from backend.errors import UserError
 from backend.speech.phones import Phone
 
-VALIDATION_SPEAKERS = 20
 MAX_CLIP_SECONDS = 20.0
 
 
@@ -80,7 +80,7 @@ class SpeechData:
         validation: Clips to choose a model by.
         log_power: Mel power at 100 Hz before normalisation, float16, shape ``(2 * frames, 80)``.
         prosody: Energy (linear) and pitch in hertz at 50 Hz, float32, shape ``(frames, 2)``.
-        voices: What is heard of each clip's voice, by its key.
+        voices: Measured character of the voice in each clip, by the clip's ``first_frame``.
         fingerprint: Hash of the clips and their phones.
     """
 
@@ -88,7 +88,7 @@ class SpeechData:
     validation: tuple[Clip, ...]
     log_power: NDArray[np.float16]
     prosody: NDArray[np.float32]
-    voices: dict[str, VoiceCharacter]
+    voices: dict[int, VoiceCharacter]
     fingerprint: str
 
     @cached_property
@@ -145,7 +145,6 @@ class _Source:
 
     key: str
     speaker: str
-    is_validation: bool
     phones: tuple[Phone, ...]
     num_samples: int
     samples: Callable[[], NDArray[np.float32]]
@@ -163,13 +162,18 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
         All their clips.
 
     Raises:
-        UserError: A folder is of neither kind, or holds no speech to train on.
+        UserError: A folder is of neither kind, or all speakers or none are held out.
     """
     sources = [source for folder in folders for source in _read_folder(Path(folder))]
     longest = MAX_CLIP_SECONDS * SAMPLE_RATE_HZ
     sources = [source for source in sources if source.num_samples <= longest]
-    if all(source.is_validation for source in sources):
-        raise UserError(f"There is no speech to train on in {', '.join(map(str, folders))}.")
+    speakers = {source.speaker for source in sources}
+    if len(speakers) < 2 or len({is_held_out(speaker) for speaker in speakers}) < 2:
+        raise UserError(
+            f"The speech in {', '.join(map(str, folders))} is of {len(speakers)} speakers, of whom "
+            f"{sum(map(is_held_out, speakers))} are held out for validation; training needs both "
+            "kinds. Add recordings of more people, or a corpus by 'prepare speech'."
+        )
     clips, position = [], 0
     for source in sources:
         frames = num_feature_frames(source.num_samples)
@@ -177,7 +181,7 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
             Clip(
                 key=source.key,
                 speaker=source.speaker,
-                is_validation=source.is_validation,
+                is_validation=is_held_out(source.speaker),
                 phones=source.phones,
                 num_frames=frames,
                 first_frame=position,
@@ -192,7 +196,9 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
         validation=tuple(clip for clip in clips if clip.is_validation),
         log_power=log_power,
         prosody=prosody,
-        voices={clip.key: VoiceCharacter(*row) for clip, row in zip(clips, voices, strict=True)},
+        voices={
+            clip.first_frame: VoiceCharacter(*row) for clip, row in zip(clips, voices, strict=True)
+        },
         fingerprint=fingerprint,
     )
 
@@ -210,18 +216,14 @@ def _read_folder(folder: Path) -> Iterator[_Source]:
 
 
 def _read_recordings(folder: Path) -> Iterator[_Source]:
-    """Recordings with phone times; some speakers of a fixed shuffle are held out."""
-    recordings = [recording for recording in list_recordings(folder) if recording.phones]
-    speakers = sorted({recording.speaker for recording in recordings})
-    count = min(VALIDATION_SPEAKERS, len(speakers) // 5)
-    shuffled = np.random.default_rng(1).permutation(len(speakers))
-    held_out = {speakers[index] for index in shuffled[:count]}
-    for recording in recordings:
+    """The recordings of a folder that have phone times."""
+    for recording in list_recordings(folder):
+        if not recording.phones:
+            continue
         info = soundfile.info(recording.path)
         yield _Source(
             key=recording.path.stem,
             speaker=recording.speaker,
-            is_validation=recording.speaker in held_out,
             phones=recording.phones,
             num_samples=round(info.frames * SAMPLE_RATE_HZ / info.samplerate),
             samples=partial(_read_samples, recording.path),
@@ -238,7 +240,6 @@ def _read_corpus(folder: Path) -> Iterator[_Source]:
         yield _Source(
             key=item.id,
             speaker=item.speaker,
-            is_validation=item.split == "validation",
             phones=item.phones,
             num_samples=item.num_samples,
             samples=partial(corpus.samples, item),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Speech as training data: reading, measuring, augmenting, batches that depend on number only."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter1d
@@ -8,6 +10,8 @@ from scipy.ndimage import uniform_filter1d
 from backend.audio.features import log_mel_power, num_feature_frames, stacked_log_mel
 from backend.audio.load import read_sound
 from backend.data.speech import augment_features, batches, crops, dataset
+from backend.data.speech.corpus import load_corpus, prepare_speech
+from backend.data.speech.held_out import is_held_out
 from backend.errors import UserError
 from backend.speech.phones import PHONE_IDS
 from tests.backend.data.speech.samples import SECONDS, write_recordings
@@ -20,8 +24,8 @@ def data(tmp_path_factory):
 
 
 def test_holds_out_speakers_and_keeps_all_clips(data):
-    assert len(data.train) == 8
-    assert len(data.validation) == 2
+    assert len(data.train) == 9
+    assert [clip.speaker for clip in data.validation] == ["s3"]
     assert not {clip.speaker for clip in data.train} & {clip.speaker for clip in data.validation}
 
 
@@ -32,6 +36,57 @@ def test_features_are_those_of_the_backend(data, tmp_path):
     expected = stacked_log_mel(samples)
     assert data.features(clip).shape == expected.shape
     assert np.abs(data.features(clip) - expected).max() < 0.02  # kept as float16
+
+
+def test_a_speaker_is_on_the_same_side_in_every_folder_and_corpus(tmp_path):
+    """With a corpus and its recordings given together, nobody is both trained on and held out."""
+    recordings = write_recordings(tmp_path / "recordings")
+    corpora = [
+        prepare_speech(
+            tmp_path / f"corpus{seed}", recordings=recordings, hours_synthesised=0, seed=seed,
+            workers=1,
+        )
+        for seed in (1, 2)
+    ]  # fmt: skip
+    folders = [recordings, *(corpus.folder for corpus in corpora)]
+    both = dataset.open_speech(folders, tmp_path / "cache")
+    assert len(both.train) + len(both.validation) == 30
+    assert not {clip.speaker for clip in both.train} & {clip.speaker for clip in both.validation}
+    assert {clip.speaker for clip in both.validation} == {"s3"}
+
+
+def test_clips_of_two_folders_with_the_same_names_keep_their_own_voices(tmp_path):
+    first = write_recordings(tmp_path / "first")
+    second = write_recordings(tmp_path / "second", seed=1)
+    alone = dataset.open_speech([second], tmp_path / "cache")
+    both = dataset.open_speech([first, second], tmp_path / "cache")
+    voices = [both.voices[clip.first_frame] for clip in (both.train[0], both.train[9])]
+    assert both.train[0].key == both.train[9].key
+    assert voices[0] != voices[1]
+    assert voices[1] == alone.voices[alone.train[0].first_frame]
+
+
+def test_what_an_older_corpus_says_of_its_splits_is_not_used(tmp_path):
+    recordings = write_recordings(tmp_path / "recordings")
+    folder = tmp_path / "corpus"
+    prepare_speech(folder, recordings=recordings, hours_synthesised=0, seed=1, workers=1)
+    index = json.loads((folder / "index.json").read_text())
+    for entry in index["utterances"]:
+        entry["split"] = "validation" if entry["speaker"] == "s0" else "train"
+    (folder / "index.json").write_text(json.dumps(index))
+    found = load_corpus(folder)
+    assert {utterance.speaker for utterance in found.split("validation")} == {"s3"}
+
+
+def test_about_a_tenth_of_the_speakers_is_held_out():
+    held_out = [is_held_out(f"speaker {number}") for number in range(2000)]
+    assert 0.08 < np.mean(held_out) < 0.12
+
+
+def test_speech_that_holds_nobody_out_is_refused(tmp_path):
+    folder = write_recordings(tmp_path / "speech", num_speakers=3)
+    with pytest.raises(UserError, match=r"3 speakers, of whom 0 are held out.*Add recordings"):
+        dataset.open_speech([folder], tmp_path / "cache")
 
 
 def test_a_bad_folder_is_one_clear_sentence(tmp_path):
