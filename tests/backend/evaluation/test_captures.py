@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluation on captured faces: figures, pairs, protocols and refusals, on a mesh of 30 points."""
+"""Evaluation on captured faces: metrics, pairs, protocols and refusals, on a mesh of 30 points."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from backend.errors import UserError
 from backend.evaluation import results, vertex_metrics
 from backend.evaluation.captures import CaptureArguments
 from backend.evaluation.captures import main as evaluate
-from backend.evaluation.results import METRICS, Judged, Scene, differences, pooled
+from backend.evaluation.results import METRICS, MethodResults, MetricContext, differences, pooled
 from backend.heads.topology import load_topology
 from backend.model import checkpoint
 from backend.model.graph_encoder import coarse_mesh_graph
@@ -117,7 +117,7 @@ def method(report, name):
     return next(one for one in report["methods"] if one["name"] == name)
 
 
-def test_every_method_speaks_the_same_sequences(report):
+def test_every_method_is_scored_on_the_same_sequences(report):
     found = report[0]
     names = [one["name"] for one in found["methods"]]
     assert names == ["styled", "named", "neutral face", "mean motion", "nearest audio"]
@@ -125,22 +125,22 @@ def test_every_method_speaks_the_same_sequences(report):
         f"s{who}_{number}" for who in range(3) for number in (4, 5)
     ]
     for one in found["sequences"]:
-        assert set(one["figures"]) == set(names)
-        assert set(one["figures"]["styled"]) == set(METRICS)
+        assert set(one["metrics"]) == set(names)
+        assert set(one["metrics"]["styled"]) == set(METRICS)
 
 
-def test_figures_of_the_neutral_face_are_those_worked_by_hand(report, data):
+def test_metrics_of_the_neutral_face_are_those_worked_by_hand(report, data):
     """Its largest lip error is how far the moving lip vertex is away, in millimetres."""
     found = prepared.open(data)
     wanted = [1000 * np.abs(found.offsets(one)[:, 2, 1]).mean() for one in found.split("test")]
-    figure = method(report[0], "neutral face")["figures"]["lve"]
-    assert figure["value"] == pytest.approx(np.mean(wanted), rel=1e-4)
-    assert figure["low"] < figure["value"] < figure["high"]
-    assert figure["sequences"] == 6
+    pooled_lve = method(report[0], "neutral face")["metrics"]["lve"]
+    assert pooled_lve["value"] == pytest.approx(np.mean(wanted), rel=1e-4)
+    assert pooled_lve["low"] < pooled_lve["value"] < pooled_lve["high"]
+    assert pooled_lve["sequences"] == 6
 
 
 def test_baselines_that_know_the_training_motion_beat_the_neutral_face(report):
-    error = {name: method(report[0], name)["figures"]["lve"]["value"]
+    error = {name: method(report[0], name)["metrics"]["lve"]["value"]
              for name in ("neutral face", "mean motion", "nearest audio")}  # fmt: skip
     assert error["nearest audio"] < error["neutral face"]
     assert error["mean motion"] < error["neutral face"]
@@ -150,7 +150,7 @@ def test_paired_differences_are_of_the_same_sequences(report):
     found = report[0]
     pair = found["paired"][0]
     assert (pair["first"], pair["second"]) == ("styled", "named")
-    apart = [one["figures"]["named"]["lve"] - one["figures"]["styled"]["lve"]
+    apart = [one["metrics"]["named"]["lve"] - one["metrics"]["styled"]["lve"]
              for one in found["sequences"]]  # fmt: skip
     assert pair["second_minus_first"]["lve"]["value"] == pytest.approx(np.mean(apart))
     assert {one["second"] for one in found["paired"]} >= {"neutral face", "nearest audio"}
@@ -190,19 +190,19 @@ def test_the_report_is_written_and_its_first_lines_stand_alone(report):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_frames_count_by_the_field_s_protocol(data, regions, models, report):
+def test_codetalker_protocol_pools_frames(data, regions, models, report):
     arguments = CaptureArguments(
         checkpoints=models[:1], data=data, regions=regions, device="cpu", protocol="codetalker"
     )
     found = evaluate(arguments)
     assert found["protocol"]["identity"] != report[0]["protocol"]["identity"]
     frames = [one["frames"] for one in found["sequences"]]
-    errors = {name: [one["figures"]["styled"][name] for one in found["sequences"]]
+    errors = {name: [one["metrics"]["styled"][name] for one in found["sequences"]]
               for name in ("lve_squared", "fdd")}  # fmt: skip
-    figures = method(found, "styled")["figures"]
+    metrics = method(found, "styled")["metrics"]
     pooled_value = np.average(errors["lve_squared"], weights=frames)
-    assert figures["lve_squared"]["value"] == pytest.approx(pooled_value)
-    assert figures["fdd"]["value"] == pytest.approx(np.mean(errors["fdd"]))
+    assert metrics["lve_squared"]["value"] == pytest.approx(pooled_value)
+    assert metrics["fdd"]["value"] == pytest.approx(np.mean(errors["fdd"]))
 
 
 def test_an_unknown_unit_gives_no_millimetres(tmp_path, regions, models):
@@ -211,7 +211,7 @@ def test_an_unknown_unit_gives_no_millimetres(tmp_path, regions, models):
         CaptureArguments(checkpoints=models[:1], data=data, regions=regions, device="cpu")
     )
     assert found["metrics"]["lve"]["unit"] == "units"
-    assert method(found, "styled")["figures"]["lrp"]["value"] is None
+    assert method(found, "styled")["metrics"]["lrp"]["value"] is None
 
 
 def test_regions_hash_what_they_hold_and_not_their_order():
@@ -244,7 +244,7 @@ def test_the_shipped_flame_regions_are_of_its_face():
     assert max(lips | upper) < 3931  # the skin
 
 
-def test_a_model_of_solved_shapes_is_judged_too(tiny_checkpoint, demo_head_file, tmp_path):
+def test_a_model_of_solved_shapes_is_scored_too(tiny_checkpoint, demo_head_file, tmp_path):
     prepare_synthetic(
         write_corpus(tmp_path / "corpus"), demo_head_file, tmp_path / "set", num_subjects=4,
         sentences=5, seed=0, progress=lambda *_: None,
@@ -256,7 +256,7 @@ def test_a_model_of_solved_shapes_is_judged_too(tiny_checkpoint, demo_head_file,
     )
     assert found["protocol"]["regions"]["lips"]
     assert method(found, tiny_checkpoint.name)["style_from"] == {"motion": 5}
-    assert method(found, tiny_checkpoint.name)["figures"]["lve"]["value"] > 0.5
+    assert method(found, tiny_checkpoint.name)["metrics"]["lve"]["value"] > 0.5
 
 
 # ---- what is refused
@@ -352,34 +352,34 @@ def test_the_command_takes_several_checkpoints_on_captures_only(
     assert "on --data only" in capsys.readouterr().err
 
 
-# ---- figures
+# ---- metrics
 
 
 def scene(inner=(0, 1)):
     regions = Regions(np.array([0, 1]), np.array([2]), inner, "by hand")
-    return Scene(regions, np.array([0.0, 1.0, 0.0]), 30.0, 1000.0, True)
+    return MetricContext(regions, np.array([0.0, 1.0, 0.0]), 30.0, 1000.0, True)
 
 
-def test_a_perfect_answer_scores_perfectly():
+def test_a_perfect_prediction_has_the_best_metrics():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(50, 4, 3)) * 0.01
-    found = results.sequence_figures(truth, truth, np.zeros((4, 3)), scene())
+    found = results.sequence_metrics(truth, truth, np.zeros((4, 3)), scene())
     best = {"low": 0.0, "zero": 0.0, "one": 1.0}
     for name, metric in METRICS.items():
         wanted = 100.0 if name == "lrp" else best.get(metric.best, 1.0)
         assert found[name] == pytest.approx(wanted, abs=1e-9), name
 
 
-def test_figures_without_inner_lips_leave_out_what_needs_them():
+def test_metrics_that_need_inner_lips_are_left_out_without_them():
     truth = np.zeros((10, 4, 3))
-    found = results.sequence_figures(truth, truth, np.zeros((4, 3)), scene(inner=()))
+    found = results.sequence_metrics(truth, truth, np.zeros((4, 3)), scene(inner=()))
     assert [name for name, value in found.items() if np.isnan(value)] == ["mtm", "l_pcc", "l_ccc"]
 
 
 def test_pooling_and_differences_by_hand():
-    first, second = Judged("first"), Judged("second")
-    first.figures = {name: [1.0, 4.0, float("nan")] for name in METRICS}
-    second.figures = {name: [2.0, 6.0, 7.0] for name in METRICS}
+    first, second = MethodResults("first"), MethodResults("second")
+    first.metrics = {name: [1.0, 4.0, float("nan")] for name in METRICS}
+    second.metrics = {name: [2.0, 6.0, 7.0] for name in METRICS}
     frames = [30, 10, 10]
     assert pooled(first, frames, by_frame=False)["lve"].value == pytest.approx(2.5)
     assert pooled(first, frames, by_frame=True)["lve"].value == pytest.approx(70 / 40)
@@ -391,9 +391,11 @@ def test_pooling_and_differences_by_hand():
 
 def test_loudness_that_drives_the_lips_correlates():
     loud = [0.1, 0.2, 0.4, 0.5]
-    assert results.speech_lip_figure(loud, [1.0, 2.0, 4.0, 5.0]).value == pytest.approx(1)
-    assert results.speech_lip_figure(loud, [1.0] * 4).value is None
-    assert results.speech_lip_figure(loud[:2], [1.0, 2.0]).value is None
+    assert results.pooled_speech_lip_correlation(loud, [1.0, 2.0, 4.0, 5.0]).value == pytest.approx(
+        1
+    )
+    assert results.pooled_speech_lip_correlation(loud, [1.0] * 4).value is None
+    assert results.pooled_speech_lip_correlation(loud[:2], [1.0, 2.0]).value is None
 
 
 def test_diversity_compares_styles_of_one_sentence():

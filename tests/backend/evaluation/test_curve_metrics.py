@@ -79,10 +79,9 @@ def test_retrieval_counts_nearest_by_cosine():
     assert curve_metrics.retrieval_accuracy(queries, gallery) == pytest.approx(2 / 3)
 
 
-def test_jerk_ratio_and_share_above():
+def test_jerk_ratio():
     reference = np.array([0.0, 1.0, 0.0, 1.0, 0.0])
     assert curve_metrics.jerk_ratio(2 * reference, reference) == pytest.approx(2.0)
-    assert curve_metrics.share_above(np.array([0.1, 0.9, 0.2, 0.3]), 0.25) == 0.5
 
 
 def test_bootstrap_interval_holds_the_mean_and_narrows_to_a_constant():

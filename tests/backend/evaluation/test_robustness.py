@@ -13,7 +13,7 @@ from backend.audio.load import read_sound
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.evaluation import robustness
-from backend.evaluation.robustness import CONDITIONS, WORDLESS, disturbed, drift_mm
+from backend.evaluation.robustness import CONDITIONS, WORDLESS, degraded, drift_mm
 
 ROOT = Path(__file__).parents[3]
 RATE = SAMPLE_RATE_HZ
@@ -25,7 +25,7 @@ def speech():
 
 
 def under(name, speech, seed=0):
-    return disturbed(name, speech, [speech[::-1]], np.random.default_rng(seed))
+    return degraded(name, speech, [speech[::-1]], np.random.default_rng(seed))
 
 
 def share_above(samples, hertz):
