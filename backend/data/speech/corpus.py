@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A corpus of speech with phone times: synthesised and recorded, in one format.
+"""Corpora of synthesised and recorded speech with phone times, in one format.
 
 A corpus is a folder of shards, ``shards/NAME.npy`` with 16-bit sound at 16 kHz end to end, and
-``index.json`` that says what lies where. It is made shard by shard: what is there stays, so an
-interrupted run goes on where it stopped, and the same seed gives the same corpus.
+``index.json``, which lists the utterances and their places. It is made shard by shard: finished
+shards are kept, so an interrupted run goes on where it stopped, and the same seed gives the same
+corpus.
 """
 
 import hashlib
@@ -54,14 +55,14 @@ class Utterance:
     """One utterance of a corpus.
 
     Attributes:
-        id: Unique in the corpus.
-        speaker: Who speaks; unique to a voice with its settings for synthesisers.
-        source: ``recorded``, ``flite``, ``espeak``, ``foreign`` or ``festival``.
-        text: The words.
-        phones: With times in seconds from the utterance's start.
-        shard: Name of the shard.
+        id: Id of the utterance, unique in the corpus.
+        speaker: Name of the speaker; for synthesisers, of a voice with its settings.
+        source: ``recorded``, or the synthesis: ``flite``, ``espeak``, ``foreign``, ``festival``.
+        text: Transcript of the utterance.
+        phones: Phones with times in seconds from the utterance's start.
+        shard: Name of the shard that holds the samples.
         offset: First sample in the shard.
-        num_samples: At 16 kHz.
+        num_samples: Number of samples at 16 kHz.
     """
 
     id: str
@@ -81,12 +82,12 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus on disk; sound is read when it is asked for.
+    """A corpus on disk; samples are read on demand.
 
     Attributes:
-        folder: Where it lies.
-        utterances: All of them, in the order of the index.
-        content_hash: Of the index; says which data a model was trained on.
+        folder: Folder of the corpus.
+        utterances: All utterances, in the order of the index.
+        content_hash: Hash of the index, which identifies the data that a model was trained on.
     """
 
     folder: Path
@@ -114,10 +115,13 @@ def load_corpus(folder: Path) -> Corpus:
     """Opens a corpus that ``prepare_speech`` made.
 
     Args:
-        folder: Its folder.
+        folder: Folder of the corpus.
+
+    Returns:
+        The corpus.
 
     Raises:
-        UserError: There is none, or it is of another format.
+        UserError: The folder holds no corpus, or one of another format.
     """
     path = Path(folder) / "index.json"
     if not path.is_file():
@@ -148,40 +152,44 @@ def prepare_speech(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
-    """Makes a corpus, or what is missing of it.
+    """Makes a corpus, or the shards that are missing of it.
 
     Args:
         out_dir: Folder of the corpus; made if it is missing.
-        recordings: Folder of recorded speech (see ``recordings.list_recordings``), or None to do
-            without: then real voices, rooms and hesitations are missing from it, and a model hears
-            real speech markedly worse.
-        hours_synthesised: How much the synthesisers shall say, in hours.
-        seed: Of all chance in it.
-        workers: Processes that work side by side.
-        progress: Told how many shards are done, of how many.
+        recordings: Folder of recorded speech (see ``recordings.list_recordings``), or None for
+            none: a model that is trained without real voices, rooms and hesitations recognises real
+            speech markedly worse.
+        hours_synthesised: Hours of synthesised speech.
+        seed: Seed of the sentences and synthetic voices.
+        workers: Number of processes.
+        progress: Called with the number of finished shards, and of all.
 
     Returns:
         The corpus.
 
     Raises:
         UserError: The folder holds a corpus of other settings, the recordings cannot be read, or
-            no engine is there to synthesise.
+            no synthesiser is installed.
     """
     out_dir = Path(out_dir)
     (out_dir / "shards").mkdir(parents=True, exist_ok=True)
-    jobs = _plan(recordings, hours_synthesised, seed)
+    plans = _plan(recordings, hours_synthesised, seed)
     _claim(
-        out_dir, {"seed": seed, "hours": hours_synthesised, "shards": [job.name for job in jobs]}
+        out_dir, {"seed": seed, "hours": hours_synthesised, "shards": [plan.name for plan in plans]}
     )
-    open_jobs = [job for job in jobs if not (out_dir / "shards" / f"{job.name}.json").is_file()]
-    done = len(jobs) - len(open_jobs)
-    for _ in _run_jobs(open_jobs, out_dir, workers):
+    unfinished = [
+        plan for plan in plans if not (out_dir / "shards" / f"{plan.name}.json").is_file()
+    ]
+    done = len(plans) - len(unfinished)
+    for _ in _make_shards(unfinished, out_dir, workers):
         done += 1
         if progress is not None:
-            progress(done, len(jobs))
+            progress(done, len(plans))
     entries: list[dict[str, Any]] = []
-    for job in jobs:
-        entries += json.loads((out_dir / "shards" / f"{job.name}.json").read_text(encoding="utf-8"))
+    for plan in plans:
+        entries += json.loads(
+            (out_dir / "shards" / f"{plan.name}.json").read_text(encoding="utf-8")
+        )
     index = {
         "format_version": FORMAT_VERSION,
         "sample_rate_hz": SAMPLE_RATE_HZ,
@@ -193,8 +201,8 @@ def prepare_speech(
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One shard to be made; either of recordings or of a synthesiser."""
+class _ShardPlan:
+    """A shard to be made, either of recordings or by a synthesiser."""
 
     name: str
     source: str
@@ -204,23 +212,23 @@ class _Job:
     recordings: tuple[Recording, ...] = ()
 
 
-def _plan(recordings: Path | None, hours: float, seed: int) -> list[_Job]:
-    jobs: list[_Job] = []
+def _plan(recordings: Path | None, hours: float, seed: int) -> list[_ShardPlan]:
+    plans: list[_ShardPlan] = []
     if recordings is None:
         _log.warning(
-            "No recordings: a model trained on synthesised speech alone hears people worse."
+            "No recordings: a model trained on synthesised speech alone recognises people worse."
         )
     else:
         found = list_recordings(recordings)
         for number, start in enumerate(range(0, len(found), _RECORDINGS_PER_SHARD)):
             some = tuple(found[start : start + _RECORDINGS_PER_SHARD])
-            jobs.append(_Job(f"recorded_{number:04d}", "recorded", seed, number, 0.0, some))
+            plans.append(_ShardPlan(f"recorded_{number:04d}", "recorded", seed, number, 0.0, some))
     if hours > 0.0:
-        jobs += _plan_synthesis(hours, seed)
-    return jobs
+        plans += _plan_synthesis(hours, seed)
+    return plans
 
 
-def _plan_synthesis(hours: float, seed: int) -> list[_Job]:
+def _plan_synthesis(hours: float, seed: int) -> list[_ShardPlan]:
     engines = available_engines()
     sources = [
         source for source in _SHARES if ("espeak" if source == "foreign" else source) in engines
@@ -233,22 +241,24 @@ def _plan_synthesis(hours: float, seed: int) -> list[_Job]:
     missing = sorted({"flite", "espeak", "festival"} - set(engines))
     if missing:
         _log.warning("Not installed, so their voices are missing: %s", ", ".join(missing))
-    jobs = []
+    plans = []
     total = sum(_SHARES[source] for source in sources)
     for source in sources:
         left = hours * 3600.0 * _SHARES[source] / total
         number = 0
         while left > 1.0:
-            jobs.append(
-                _Job(f"{source}_{number:04d}", source, seed, number, min(left, _SHARD_SECONDS))
+            plans.append(
+                _ShardPlan(
+                    f"{source}_{number:04d}", source, seed, number, min(left, _SHARD_SECONDS)
+                )
             )
             left -= _SHARD_SECONDS
             number += 1
-    return jobs
+    return plans
 
 
 def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
-    """Notes the settings, so that one folder never mixes two corpora."""
+    """Writes the settings into the folder, so that one folder never mixes two corpora."""
     path = out_dir / "settings.json"
     text = json.dumps(settings)
     if path.is_file() and path.read_text(encoding="utf-8") != text:
@@ -256,35 +266,35 @@ def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
     write_text(path, text)
 
 
-def _run_jobs(jobs: Sequence[_Job], out_dir: Path, workers: int) -> Iterator[str]:
+def _make_shards(plans: Sequence[_ShardPlan], out_dir: Path, workers: int) -> Iterator[str]:
     """Makes shards and yields their names.
 
-    Each in a process of its own: espeak-ng carries hidden state from sentence to sentence, so what
-    it says would depend on which shards a process made before.
+    Each shard is made in a process of its own: espeak-ng carries hidden state from sentence to
+    sentence, so its speech would depend on the shards that a process made before.
     """
-    if not jobs:
+    if not plans:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        for future in [pool.submit(_make_shard, job, out_dir) for job in jobs]:
+        for future in [pool.submit(_make_shard, plan, out_dir) for plan in plans]:
             yield future.result()
 
 
-def _make_shard(job: _Job, out_dir: Path) -> str:
-    """Makes sound and index of one shard; the index last, under its name only when complete."""
+def _make_shard(plan: _ShardPlan, out_dir: Path) -> str:
+    """Writes samples and index of one shard; the index last, once it is complete."""
     pieces: list[NDArray[np.int16]] = []
     entries: list[dict[str, Any]] = []
     offset = 0
-    made = _recorded(job) if job.source == "recorded" else _synthesised(job)
+    made = _recorded(plan) if plan.source == "recorded" else _synthesised(plan)
     for speaker, text, samples, phones in made:
         sound = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
         utterance = Utterance(
-            id=f"{job.name}/{len(entries):04d}",
+            id=f"{plan.name}/{len(entries):04d}",
             speaker=speaker,
-            source=job.source,
+            source=plan.source,
             text=text,
             phones=tuple(phones),
-            shard=job.name,
+            shard=plan.name,
             offset=offset,
             num_samples=len(sound),
         )
@@ -296,37 +306,37 @@ def _make_shard(job: _Job, out_dir: Path) -> str:
         entries.append(entry)
         pieces.append(sound)
         offset += len(sound)
-    sound_path = out_dir / "shards" / f"{job.name}.npy"
+    sound_path = out_dir / "shards" / f"{plan.name}.npy"
     partial = sound_path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.save(file, np.concatenate(pieces) if pieces else np.zeros(0, np.int16))
     partial.replace(sound_path)
-    write_text(out_dir / "shards" / f"{job.name}.json", json.dumps(entries))
-    return job.name
+    write_text(out_dir / "shards" / f"{plan.name}.json", json.dumps(entries))
+    return plan.name
 
 
 _Made = tuple[str, str, NDArray[np.float32], Sequence[Phone]]
 
 
-def _recorded(job: _Job) -> Iterator[_Made]:
-    for recording in job.recordings:
-        heard = read_recording(recording)
-        if heard is not None:
-            yield recording.speaker, recording.text, heard.samples, heard.phones
+def _recorded(plan: _ShardPlan) -> Iterator[_Made]:
+    for recording in plan.recordings:
+        aligned = read_recording(recording)
+        if aligned is not None:
+            yield recording.speaker, recording.text, aligned.samples, aligned.phones
 
 
-def _synthesised(job: _Job) -> Iterator[_Made]:
-    rng = np.random.default_rng([job.seed, 1 + list(_SHARES).index(job.source), job.number])
+def _synthesised(plan: _ShardPlan) -> Iterator[_Made]:
+    rng = np.random.default_rng([plan.seed, 1 + list(_SHARES).index(plan.source), plan.number])
     maker = SentenceMaker(_lexicon())
     # The speaker's number decides the voice, and is part of the speaker's name.
-    first = job.number * _SPEAKERS_PER_SHARD
-    voices = [_voice(job, first + index) for index in range(_SPEAKERS_PER_SHARD)]
+    first = plan.number * _SPEAKERS_PER_SHARD
+    voices = [_voice(plan, first + index) for index in range(_SPEAKERS_PER_SHARD)]
     seconds = 0.0
     turn = 0
-    while seconds < job.seconds:
+    while seconds < plan.seconds:
         index = turn % _SPEAKERS_PER_SHARD
         voice = voices[index]
-        texts = [_text(job.source, voice, maker, rng) for _ in range(_UTTERANCES_AT_ONCE)]
+        texts = [_text(plan.source, voice, maker, rng) for _ in range(_UTTERANCES_AT_ONCE)]
         turn += 1
         try:
             spoken = speak(voice, texts)
@@ -347,23 +357,25 @@ def _text(source: str, voice: Voice, maker: SentenceMaker, rng: np.random.Genera
     return " ".join(sentences)
 
 
-def _voice(job: _Job, number: int) -> Voice:
-    """The synthetic speaker of that number."""
-    rng = np.random.default_rng([job.seed, 100 + list(_SHARES).index(job.source), number])
+def _voice(plan: _ShardPlan, number: int) -> Voice:
+    """The synthetic speaker of a number."""
+    rng = np.random.default_rng([plan.seed, 100 + list(_SHARES).index(plan.source), number])
     slowness = float(np.exp(rng.normal(0.0, 0.18)))
-    pitch, liveliness = float(np.exp(rng.normal(0.0, 0.16))), float(np.exp(rng.normal(0.0, 0.35)))
-    if job.source == "flite":
-        return Voice("flite", FLITE_VOICES[number % len(FLITE_VOICES)], slowness, pitch, liveliness)
-    if job.source == "festival":
+    pitch, pitch_range = float(np.exp(rng.normal(0.0, 0.16))), float(np.exp(rng.normal(0.0, 0.35)))
+    if plan.source == "flite":
+        return Voice(
+            "flite", FLITE_VOICES[number % len(FLITE_VOICES)], slowness, pitch, pitch_range
+        )
+    if plan.source == "festival":
         return Voice("festival", FESTIVAL_VOICES[number % len(FESTIVAL_VOICES)], slowness)
-    languages = ESPEAK_ENGLISH if job.source == "espeak" else tuple(FOREIGN)
+    languages = ESPEAK_ENGLISH if plan.source == "espeak" else tuple(FOREIGN)
     variant = ESPEAK_VARIANTS[int(rng.integers(len(ESPEAK_VARIANTS)))]
     name = f"{languages[number % len(languages)]}+{variant}"
-    return Voice("espeak", name, slowness, pitch, liveliness)
+    return Voice("espeak", name, slowness, pitch, pitch_range)
 
 
 def _lexicon() -> Path | None:
-    """The pronunciations that come with PocketSphinx, where it is installed."""
+    """The pronouncing dictionary of PocketSphinx, where it is installed."""
     try:
         import pocketsphinx
     except ImportError:

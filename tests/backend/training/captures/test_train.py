@@ -84,13 +84,13 @@ def hubert(tmp_path_factory):
     return place
 
 
-def arguments(folder, run, ear, **changes):
+def arguments(folder, run, encoder, **changes):
     settings = {
         "preset": "vocaset", "small": True, "steps": 6, "batch_size": 4, "validations": 2,
         "threads": 1, "precision": "no",
     }  # fmt: skip
     return CaptureTrainArguments(
-        data=folder, run=run, speech_encoder=str(ear), **(settings | changes)
+        data=folder, run=run, speech_encoder=str(encoder), **(settings | changes)
     )
 
 
@@ -155,12 +155,14 @@ def test_eight_sequences_are_learned_by_heart(folder, tmp_path):
         arguments(folder, tmp_path, "base", steps=350, batch_size=8, validations=1,
                   learning_rate=8e-3)
     )  # fmt: skip
-    heard = EncodedSpeech(made.data, tmp_path / "heard-again", *frozen_speech_encoder(made.model))
+    encoded = EncodedSpeech(
+        made.data, tmp_path / "encoded-again", *frozen_speech_encoder(made.model)
+    )
     clips = made.data.split("train")
-    heard.fill(clips, lambda done, total: None)
+    encoded.fill(clips, lambda done, total: None)
     distances_mm = [
         1000.0 * np.linalg.norm(
-            predicted(made.model, heard, made.data, clip, 1.0) - made.data.offsets(clip), axis=-1
+            predicted(made.model, encoded, made.data, clip, 1.0) - made.data.offsets(clip), axis=-1
         ).mean()
         for clip in clips
     ]  # fmt: skip
@@ -197,11 +199,11 @@ def test_a_run_folder_is_not_continued_with_other_options(folder, tiny_checkpoin
 
 def test_training_ends_when_validation_gets_no_better(tmp_path):
     scores = [1.0, 3.0, 2.0, 2.5, 9.0, 9.0]
-    judged = []
+    scored = []
 
     def validate(_):
-        judged.append(scores[len(judged)])
-        return {"score": judged[-1]}
+        scored.append(scores[len(scored)])
+        return {"score": scored[-1]}
 
     module = torch.nn.Linear(2, 1)
     stage = Stage(
@@ -209,9 +211,9 @@ def test_training_ends_when_validation_gets_no_better(tmp_path):
         num_steps=60, learning_rate=1e-3, num_validations=6, patience=2,
     )  # fmt: skip
     for _ in range(2):  # the second time there is nothing left to do
-        figures = run_stage(stage, Accelerator(cpu=True), folder=tmp_path, seed=0)
-        assert figures["step"] == 20
-        assert judged == scores[:4]
+        metrics = run_stage(stage, Accelerator(cpu=True), folder=tmp_path, seed=0)
+        assert metrics["step"] == 20
+        assert scored == scores[:4]
 
 
 @pytest.mark.parametrize("freeze", ["everything", "convolutions"])
@@ -242,7 +244,7 @@ def test_peers_are_trained_on_motion_alone(folder, tiny_checkpoint, tmp_path, pr
     assert made.model.config.modes == (
         ("autoregressive",) if preset == "faceformer" else ("parallel",)
     )
-    assert np.isfinite(made.figures["vertex_error_mm"])
+    assert np.isfinite(made.metrics["vertex_error_mm"])
 
 
 @pytest.mark.parametrize(
@@ -268,9 +270,9 @@ def test_options_of_the_other_kind_are_refused(folder, tmp_path, capsys):
 def test_batches_show_all_speakers_other_sentences_and_no_padding(folder):
     data = prepared.open(folder)
     clips = data.split("train")
-    heard = EncodedSpeech(data, folder, None, 16000.0)
+    encoded = EncodedSpeech(data, folder, None, 16000.0)
     recipe = BatchRecipe(batch_size=4, max_frames=40, style_frames=20, factor=10.0, seed=3)
-    batches = CaptureBatches(data, clips, heard, ("anna", "ben"), recipe)
+    batches = CaptureBatches(data, clips, encoded, ("anna", "ben"), recipe)
     hidden = 0
     for number in range(30):
         batch = batches.batch(number)

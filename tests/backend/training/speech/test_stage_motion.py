@@ -12,7 +12,7 @@ from backend.model.style_encoders import Style
 from backend.training.speech.init import new_model
 from backend.training.speech.stage_motion import (
     WEIGHTS,
-    MotionBody,
+    MotionTrainingModule,
     absolute_loss_factor,
     geometry_of,
 )
@@ -29,13 +29,13 @@ def test_of_what_hears_nothing_is_trained_any_more():
 def test_every_other_style_is_shown_by_its_own_code():
     mouth = measured_demo_head()
     model = new_model(PRESETS["tiny"], mouth)
-    body = MotionBody(model, geometry_of(mouth), WEIGHTS, goes_on=True)
+    training_module = MotionTrainingModule(model, geometry_of(mouth), WEIGHTS, is_pretrained=True)
     read = torch.randn(4, model.config.style_dim)
     vectors = torch.randn(4, STYLE_DIM)
     present = torch.tensor([True, True, False, True])
-    shown = body._with_true_codes({"motion": Style(read, present)}, vectors)["motion"]
+    shown = training_module._with_true_codes({"motion": Style(read, present)}, vectors)["motion"]
     assert torch.equal(shown.code[::2], read[::2])
-    assert torch.equal(shown.code[1::2], body.style_codes(vectors)[1::2])
+    assert torch.equal(shown.code[1::2], training_module.style_codes(vectors)[1::2])
     assert torch.equal(shown.present, present)
 
 

@@ -31,7 +31,7 @@ from backend.speech.phones import PHONES
 from backend.training import loop
 from backend.training.speech import train
 from backend.training.speech.init import new_model
-from backend.training.speech.stage_motion import WEIGHTS, MotionBody, geometry_of
+from backend.training.speech.stage_motion import WEIGHTS, MotionTrainingModule, geometry_of
 from backend.training.speech.stage_styles import fit_style_maps
 from backend.training.speech.train import TrainArguments, main
 from tests.backend.data.speech.samples import write_recordings
@@ -67,7 +67,7 @@ def trained(folder, tmp_path_factory):
 def test_a_run_ends_in_a_checkpoint_that_loads(trained):
     run, made = trained
     model = checkpoint.load(run / "checkpoint")
-    assert {"phones", "words", "styles", "lips", "motions"} == set(made.figures)
+    assert {"phones", "words", "styles", "lips", "motions"} == set(made.metrics)
     for name, value in model.state_dict().items():
         assert torch.isfinite(value).all(), name
     card = (run / "checkpoint" / "README.md").read_text()
@@ -83,7 +83,7 @@ def test_every_loss_term_is_logged(trained):
     assert {item.name for item in dataclasses.fields(LossWeights)} <= logged
     assert {"style_dimensions", "style_numbers"} <= logged
     scored = next(line for line in lines if "score" in line)
-    assert {"closures_f1_nothing", "opening_truth", "style_error_ratio"} <= scored.keys()
+    assert {"closures_f1_phones_none", "opening_phones_given", "style_error_ratio"} <= scored.keys()
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(folder, trained, tmp_path):
@@ -124,7 +124,7 @@ def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
     run, made = trained
     changes = {"phone_steps": 2, "word_steps": 0, "motion_steps": 3, "seed": 1}
     further = main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint",), **changes))
-    assert set(further.figures) == {"phones", "lips", "motions"}
+    assert set(further.metrics) == {"phones", "lips", "motions"}
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert card.index(made.command) < card.index("--start-from CHECKPOINT")
     begun = checkpoint.load(run / "checkpoint").state_dict()
@@ -243,9 +243,9 @@ def test_a_new_model_needs_every_stage(folder, tmp_path):
             main(arguments(folder, tmp_path, **steps))
 
 
-@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("is_pretrained", [False, True])
 def test_every_stage_takes_its_batches_to_where_the_model_is(
-    folder, tmp_path, monkeypatch, goes_on
+    folder, tmp_path, monkeypatch, is_pretrained
 ):
     """As on a graphics card; torch's ``meta`` is a device whose tensors mix with no others."""
     device = torch.device("meta")
@@ -257,8 +257,10 @@ def test_every_stage_takes_its_batches_to_where_the_model_is(
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no "meta"
     data, mouth = open_speech((folder,), tmp_path / "cache"), measured_demo_head()
     model = new_model(PRESETS["tiny"], mouth)
-    body = MotionBody(model, geometry_of(mouth).to(device), WEIGHTS, goes_on=goes_on).to(device)
-    stages = train._stages(arguments(folder, tmp_path), body, data, mouth)
+    training_module = MotionTrainingModule(
+        model, geometry_of(mouth).to(device), WEIGHTS, is_pretrained=is_pretrained
+    ).to(device)
+    stages = train._stages(arguments(folder, tmp_path), training_module, data, mouth)
     names = []
     for stage in stages:
         run = loop._Run(stage, accelerator, tmp_path)
