@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluation on captured faces: metrics, pairs, protocols and refusals, on a mesh of 30 points."""
+"""Evaluation on captured faces: reports, protocols and refusals, on a mesh of 30 points."""
 
 import dataclasses
 import json
@@ -9,62 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from backend import bundled
 from backend.cli.main import main
 from backend.data.captures import prepared
-from backend.data.captures.prepared import Label, Manifest, Subject
-from backend.data.captures.regions import Regions, face_regions, regions_of
 from backend.data.captures.synthetic import prepare_synthetic
 from backend.errors import UserError
-from backend.evaluation import results, vertex_metrics
 from backend.evaluation.captures import CaptureArguments
 from backend.evaluation.captures import main as evaluate
-from backend.evaluation.results import METRICS, MethodResults, MetricContext, differences, pooled
-from backend.heads.topology import load_topology
+from backend.evaluation.results import METRICS
 from backend.model import checkpoint
 from backend.model.graph_encoder import coarse_mesh_graph
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from tests.backend.data.captures.test_synthetic import write_corpus
+from tests.backend.data.captures.samples import POINTS, write_corpus, write_set
 
-V, FPS = 30, 30
 REGIONS = {"lips": [3, 1, 2, 3], "upper_face": [10, 11, 12], "inner_lips": [1, 2]}
-SPLITS = ("train", "train", "train", "validation", "test", "test")
-
-
-def write_set(folder, *, num_vertices=V, change=lambda offsets, name: offsets, metres=1.0):
-    """Three subjects with a way to move of their own; lips follow the loudness of the sound."""
-    for name in ("templates", "sequences"):
-        (folder / name).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    head = rng.normal(size=(num_vertices, 3)).astype(np.float32) * 0.1
-    subjects, sequences = [], []
-    for who in range(3):
-        template = head * (1 + 0.01 * who)
-        path = f"templates/s{who}.npy"
-        subjects.append(Subject(f"s{who}", prepared.write_array(folder, path, template)))
-        for number, split in enumerate(SPLITS):
-            label = Label(f"s{who}_{number}", f"s{who}", str(number), split)
-            frames = 40 + 10 * number
-            loud = np.abs(np.sin(np.arange(frames) / 4 + number))
-            sound = np.repeat(loud, 534)[: frames * 533] * rng.normal(size=frames * 533) * 0.1
-            offsets = np.zeros((frames, num_vertices, 3), np.float32)
-            offsets[:, 2, 1] = -0.01 * (1 + who) * loud
-            offsets[:, 10:13, who] = 0.002 * loud[:, None]
-            sequences.append(
-                prepared.write_sequence(
-                    folder, label, offsets=change(offsets, label.name),
-                    samples=sound.astype(np.float32), source_audio_rate_hz=16000,
-                )
-            )  # fmt: skip
-    manifest = Manifest(
-        dataset="folder", protocol="by hand", fps_numerator=FPS, fps_denominator=1,
-        source_fps=30.0, filtering="", units="m" if metres else "u", metres_per_unit=metres,
-        num_vertices=num_vertices, topology="points", fingerprint="", precision="float32",
-        scale=1.0, subjects=tuple(subjects), sequences=tuple(sequences), complete=True,
-    )  # fmt: skip
-    prepared.write_manifest(folder, manifest)
-    return folder
 
 
 def write_model(folder, data, **changes):
@@ -72,13 +30,13 @@ def write_model(folder, data, **changes):
     found = prepared.open(data)
     sizes = {
         "shape_kind": "learned", "topology": "points", "shape_names": (), "num_nodes": 10,
-        "num_neighbours": 3, "motion_fps": 30.0, "num_vertices": V, "speakers": ("s0", "s1"),
+        "num_neighbours": 3, "motion_fps": 30.0, "num_vertices": POINTS, "speakers": ("s0", "s1"),
     }  # fmt: skip
     made = dataclasses.replace(PRESETS["tiny"], **{**sizes, **changes})
     torch.manual_seed(0)
     ptalker = PTalker(made)
     head = torch.from_numpy(np.array(found.template("s0")))
-    ptalker.set_graph(coarse_mesh_graph(head, torch.ones(V), num_nodes=10, num_neighbours=3))
+    ptalker.set_graph(coarse_mesh_graph(head, torch.ones(POINTS), num_nodes=10, num_neighbours=3))
     checkpoint.save(folder, ptalker, card="For tests.")
     return folder
 
@@ -214,36 +172,6 @@ def test_an_unknown_unit_gives_no_millimetres(tmp_path, regions, models):
     assert method(found, "styled")["metrics"]["lrp"]["value"] is None
 
 
-def test_regions_hash_what_they_hold_and_not_their_order():
-    one = Regions(np.array([1, 2]), np.array([5]), (1, 2), "x")
-    assert one.hashes() == Regions(np.array([1, 2]), np.array([5]), (1, 2), "y").hashes()
-    assert (
-        one.hashes()["lips"] != Regions(np.array([1, 3]), np.array([5]), (), "x").hashes()["lips"]
-    )
-
-
-def test_regions_are_found_on_a_head(solved_demo_head):
-    """Lips around the mouth, the upper face above the nose's tip, nothing in both."""
-    head, _ = solved_demo_head
-    found = face_regions(head)
-    assert not np.intersect1d(found.lips, found.upper_face).size
-    place = head.topology.face_points
-    assert set(found.inner_lips) <= set(found.lips.tolist())
-    assert place["lip_corner_left"] in found.lips
-    assert {place["brow_left_3"], place["forehead_center"]} <= set(found.upper_face.tolist())
-    assert place["nose_tip"] not in found.upper_face
-
-
-def test_the_shipped_flame_regions_are_of_its_face():
-    data = json.loads((bundled.TOPOLOGIES_DIR / "flame.json").read_text("utf-8"))
-    place = load_topology("flame").face_points
-    lips, upper = (set(data["regions"][name]) for name in ("lips", "upper_face"))
-    assert {place["lip_corner_left"], place["lip_lower_outer_center"]} <= lips
-    assert {place["brow_left_3"], place["forehead_center"]} <= upper
-    assert not lips & upper
-    assert max(lips | upper) < 3931  # the skin
-
-
 def test_a_model_of_solved_shapes_is_scored_too(tiny_checkpoint, demo_head_file, tmp_path):
     prepare_synthetic(
         write_corpus(tmp_path / "corpus"), demo_head_file, tmp_path / "set", num_subjects=4,
@@ -257,9 +185,6 @@ def test_a_model_of_solved_shapes_is_scored_too(tiny_checkpoint, demo_head_file,
     assert found["protocol"]["regions"]["lips"]
     assert method(found, tiny_checkpoint.name)["style_from"] == {"motion": 5}
     assert method(found, tiny_checkpoint.name)["metrics"]["lve"]["value"] > 0.5
-
-
-# ---- what is refused
 
 
 def refusal(**changes):
@@ -285,10 +210,10 @@ def test_positions_that_are_no_numbers_are_named(tmp_path, regions, models):
 
 
 def test_a_checkpoint_of_another_topology_is_refused(tmp_path, regions, models):
-    data = write_set(tmp_path / "set", num_vertices=V + 1)
+    data = write_set(tmp_path / "set", num_vertices=POINTS + 1)
     said = refusal(checkpoints=models, data=data, regions=regions)
-    assert f"{V} vertices" in said
-    assert f"with {V + 1}" in said
+    assert f"{POINTS} vertices" in said
+    assert f"with {POINTS + 1}" in said
 
 
 def test_missing_files_are_named(tmp_path, data, regions, models):
@@ -300,39 +225,10 @@ def test_missing_files_are_named(tmp_path, data, regions, models):
     assert "missing, damaged" in refusal(checkpoints=models, data=lost, regions=regions)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{", "no JSON file"),
-        ("[]", "no regions"),
-        ('{"lips": [1]}', '"upper_face" is no list'),
-        ('{"lips": [1.5], "upper_face": [2]}', '"lips" is no list'),
-        ('{"lips": [30], "upper_face": [2]}', "names vertex 30"),
-        ('{"lips": [1], "upper_face": [2], "inner_lips": [1]}', "must be two vertices"),
-    ],
-)
-def test_bad_regions_are_one_sentence(tmp_path, data, models, text, words):
-    path = tmp_path / "regions.json"
-    path.write_text(text)
-    assert words in refusal(checkpoints=models, data=data, regions=path)
-
-
 def test_regions_must_be_known_from_somewhere(data, models):
     assert "--regions" in refusal(checkpoints=models, data=data)
     said = refusal(checkpoints=models, data=data, protocol="codetalker")
     assert "authors published" in said
-
-
-def test_regions_away_from_the_mouth_are_refused(tmp_path, demo_head_file):
-    prepare_synthetic(
-        write_corpus(tmp_path / "corpus"), demo_head_file, tmp_path / "set", num_subjects=4,
-        sentences=5, seed=0, progress=lambda *_: None,
-    )  # fmt: skip
-    place = load_topology("demo").face_points
-    path = tmp_path / "regions.json"
-    path.write_text(json.dumps({"lips": [place["crown"]], "upper_face": [place["crown"]]}))
-    with pytest.raises(UserError, match="from the mouth"):
-        regions_of(prepared.open(tmp_path / "set"), path)
 
 
 def test_a_source_of_style_that_a_model_lacks_is_refused(data, regions, models):
@@ -350,58 +246,3 @@ def test_the_command_takes_several_checkpoints_on_captures_only(
     assert "# styled, named on folder" in capsys.readouterr().out
     assert main([*flags, "--speech", str(tmp_path)]) == 2
     assert "on --data only" in capsys.readouterr().err
-
-
-# ---- metrics
-
-
-def scene(inner=(0, 1)):
-    regions = Regions(np.array([0, 1]), np.array([2]), inner, "by hand")
-    return MetricContext(regions, np.array([0.0, 1.0, 0.0]), 30.0, 1000.0, True)
-
-
-def test_a_perfect_prediction_has_the_best_metrics():
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=(50, 4, 3)) * 0.01
-    found = results.sequence_metrics(truth, truth, np.zeros((4, 3)), scene())
-    best = {"low": 0.0, "zero": 0.0, "one": 1.0}
-    for name, metric in METRICS.items():
-        wanted = 100.0 if name == "lrp" else best.get(metric.best, 1.0)
-        assert found[name] == pytest.approx(wanted, abs=1e-9), name
-
-
-def test_metrics_that_need_inner_lips_are_left_out_without_them():
-    truth = np.zeros((10, 4, 3))
-    found = results.sequence_metrics(truth, truth, np.zeros((4, 3)), scene(inner=()))
-    assert [name for name, value in found.items() if np.isnan(value)] == ["mtm", "l_pcc", "l_ccc"]
-
-
-def test_pooling_and_differences_by_hand():
-    first, second = MethodResults("first"), MethodResults("second")
-    first.metrics = {name: [1.0, 4.0, float("nan")] for name in METRICS}
-    second.metrics = {name: [2.0, 6.0, 7.0] for name in METRICS}
-    frames = [30, 10, 10]
-    assert pooled(first, frames, by_frame=False)["lve"].value == pytest.approx(2.5)
-    assert pooled(first, frames, by_frame=True)["lve"].value == pytest.approx(70 / 40)
-    assert pooled(first, frames, by_frame=True)["fdd"].value == pytest.approx(2.5)
-    apart = differences(first, second, frames, by_frame=False)["lve"]
-    assert (apart.value, apart.sequences) == (pytest.approx(1.5), 2)
-    assert 1.0 <= apart.low <= apart.high <= 2.0
-
-
-def test_loudness_that_drives_the_lips_correlates():
-    loud = [0.1, 0.2, 0.4, 0.5]
-    assert results.pooled_speech_lip_correlation(loud, [1.0, 2.0, 4.0, 5.0]).value == pytest.approx(
-        1
-    )
-    assert results.pooled_speech_lip_correlation(loud, [1.0] * 4).value is None
-    assert results.pooled_speech_lip_correlation(loud[:2], [1.0, 2.0]).value is None
-
-
-def test_diversity_compares_styles_of_one_sentence():
-    def make(number, style):
-        return np.full((2, 1, 3), float(style))
-
-    wanted = 1000 * vertex_metrics.diversity([make(0, style) for style in range(4)])
-    assert results.diversity(make, 2, 4, scene()) == pytest.approx(wanted)
-    assert results.diversity(make, 2, 1, scene()) is None

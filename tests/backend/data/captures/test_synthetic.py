@@ -1,37 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Synthetic captures from a corpus of a few seconds, on the demo head."""
 
-import json
-
 import numpy as np
 import pytest
 
 from backend.cli.main import main
 from backend.data.captures import prepared
 from backend.data.captures.synthetic import FPS, prepare_synthetic
-
-PHONES = ("SIL", "M", "AA", "P", "IY", "SIL")
-
-
-def write_corpus(folder):
-    """Five voices of six sentences of 1.2 s each, in one shard."""
-    (folder / "shards").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    count = 19200
-    sound = (rng.normal(0, 2000, 30 * count)).astype(np.int16)
-    np.save(folder / "shards" / "flite_0000.npy", sound)
-    entries = [
-        {
-            "id": f"flite_0000/{number:04d}", "speaker": f"flite/voice#{number // 6}",
-            "source": "flite", "split": "train", "text": f"sentence {number}",
-            "phones": [[p, 0.2 * k, 0.2 * (k + 1)] for k, p in enumerate(PHONES)],
-            "shard": "flite_0000", "offset": number * count, "num_samples": count,
-        }
-        for number in range(30)
-    ]  # fmt: skip
-    index = {"format_version": 1, "sample_rate_hz": 16000, "seed": 0, "utterances": entries}
-    (folder / "index.json").write_text(json.dumps(index))
-    return folder
+from tests.backend.data.captures.samples import PHONES, write_corpus
 
 
 @pytest.fixture(scope="module")
