@@ -24,11 +24,11 @@ class Muon(torch.optim.Optimizer):
     rate serves this and AdamW (Liu et al. 2025, Moonlight).
 
     Args:
-        params: Matrices only.
+        params: Parameters to train, matrices only.
         lr: Learning rate.
-        weight_decay: Decoupled, as AdamW's.
-        momentum: Of the gradients, with Nesterov's look ahead.
-        iterations: Of the orthogonalisation.
+        weight_decay: Decoupled weight decay, as AdamW's.
+        momentum: Momentum of the gradients, with Nesterov's look ahead.
+        iterations: Number of iterations of the orthogonalisation.
 
     Raises:
         ValueError: A parameter is no matrix.

@@ -124,9 +124,8 @@ class MotionTrainingModule(nn.Module):
                 motion.float(), batch.motion, mask, self.geometry, self.config
             )
             if trains_speech_encoder:
-                alone = model.speech_content(
-                    speech, lengths
-                )  # which predicts the phones it is given
+                # Without phone input it predicts the phones that condition it.
+                alone = model.speech_content(speech, lengths)
                 logits = torch.cat((spoken.phone_logits, alone.phone_logits)).float()
                 terms["phones"] = 2.0 * losses.phones(logits, targets[clips].repeat(2, 1))
             terms = losses.weighted(terms, self.config.weights)

@@ -80,7 +80,7 @@ def test_every_method_is_scored_on_the_same_sequences(report):
     names = [one["name"] for one in found["methods"]]
     assert names == ["styled", "named", "neutral face", "mean motion", "nearest audio"]
     assert [one["name"] for one in found["sequences"]] == [
-        f"s{who}_{number}" for who in range(3) for number in (4, 5)
+        f"s{person}_{number}" for person in range(3) for number in (4, 5)
     ]
     for one in found["sequences"]:
         assert set(one["metrics"]) == set(names)
@@ -120,7 +120,7 @@ def test_style_comes_from_the_subject_or_from_another_clip(report):
     assert method(report[0], "named")["style_from"] == {"identity": 4, "neutral": 2}
 
 
-def test_the_truth_finds_its_speaker(report):
+def test_style_retrieval_finds_the_speaker_of_captured_motion(report):
     truth = report[0]["truth"]["style_retrieval"]
     assert truth["top_1"] == 100.0
     assert truth["chance"] == pytest.approx(100 / 3)

@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_best_on_validation_is_what_remains(tmp_path):
+def test_the_best_parameters_on_validation_are_kept(tmp_path):
     stage = make_stage()
     scores = iter([1.0, 5.0, 2.0, 3.0, 4.0, 0.0, 0.0])
     seen = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Training of the head that hears phones by Moonshine's encoder: batches, recipe, refusals."""
+"""Training of the phone head on Moonshine's encoder: batches, metadata, refusals."""
 
 import json
 from dataclasses import asdict
@@ -109,9 +109,9 @@ def test_a_click_stays_where_it_is_in_rooms_and_on_lines():
     click[8000] = 1.0
     for effect in (augment_audio._in_a_room, augment_audio._through_a_line):
         for seed in range(5):
-            heard = effect(click, np.random.default_rng(seed))
-            assert np.abs(heard[:8000]).max() < 1e-6
-            assert abs(int(np.abs(heard).argmax()) - 8000) < 32
+            augmented = effect(click, np.random.default_rng(seed))
+            assert np.abs(augmented[:8000]).max() < 1e-6
+            assert abs(int(np.abs(augmented).argmax()) - 8000) < 32
 
 
 def test_utterances_follow_one_another_with_their_phones(corpus):
@@ -217,7 +217,7 @@ def test_training_learns_and_writes_a_head_with_its_recipe(folder, tmp_path, cap
         (["--processes", "2"], "in one process"),
     ],
 )
-def test_what_does_not_fit_is_refused(folder, tmp_path, flags, reason, capsys):
+def test_options_that_do_not_fit_are_refused(folder, tmp_path, flags, reason, capsys):
     assert train(folder, tmp_path, *flags) == 1
     assert reason in capsys.readouterr().err
 
@@ -231,7 +231,7 @@ def test_a_corpus_with_nobody_held_out_is_refused(folder, tmp_path, capsys):
     assert "held out" in capsys.readouterr().err
 
 
-def test_without_the_encoder_it_is_said_what_to_install(folder, tmp_path, monkeypatch, capsys):
+def test_without_the_encoder_the_error_names_what_to_install(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(moonshine_encoder, "is_installed", lambda: False)
     assert train(folder, tmp_path) == 1
     assert "requirements-words.txt" in capsys.readouterr().err

@@ -98,24 +98,24 @@ SPLITS = ("train", "train", "train", "validation", "test", "test")
 
 
 def write_set(folder, *, num_vertices=POINTS, change=lambda offsets, name: offsets, metres=1.0):
-    """Three subjects with a way to move of their own; lips follow the loudness of the sound."""
+    """Three subjects, each with a style of motion; lips follow the loudness of the sound."""
     for name in ("templates", "sequences"):
         (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
     head = rng.normal(size=(num_vertices, 3)).astype(np.float32) * 0.1
     subjects, sequences = [], []
-    for who in range(3):
-        template = head * (1 + 0.01 * who)
-        path = f"templates/s{who}.npy"
-        subjects.append(Subject(f"s{who}", prepared.write_array(folder, path, template)))
+    for person in range(3):
+        template = head * (1 + 0.01 * person)
+        path = f"templates/s{person}.npy"
+        subjects.append(Subject(f"s{person}", prepared.write_array(folder, path, template)))
         for number, split in enumerate(SPLITS):
-            label = Label(f"s{who}_{number}", f"s{who}", str(number), split)
+            label = Label(f"s{person}_{number}", f"s{person}", str(number), split)
             frames = 40 + 10 * number
             loud = np.abs(np.sin(np.arange(frames) / 4 + number))
             sound = np.repeat(loud, 534)[: frames * 533] * rng.normal(size=frames * 533) * 0.1
             offsets = np.zeros((frames, num_vertices, 3), np.float32)
-            offsets[:, 2, 1] = -0.01 * (1 + who) * loud
-            offsets[:, 10:13, who] = 0.002 * loud[:, None]
+            offsets[:, 2, 1] = -0.01 * (1 + person) * loud
+            offsets[:, 10:13, person] = 0.002 * loud[:, None]
             sequences.append(
                 prepared.write_sequence(
                     folder, label, offsets=change(offsets, label.name),

@@ -87,7 +87,7 @@ def test_one_subject_without_a_fit_template_does_not_stop_the_others(vocaset, tm
     assert "11 vertices" in manifest.problems[0].reason
 
 
-def test_command_line_prepares_and_says_what_is_missing(vocaset, tmp_path, capsys):
+def test_command_line_prepares_and_names_what_is_missing(vocaset, tmp_path, capsys):
     command = ["prepare", "vocaset", "--raw", str(vocaset), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     said = capsys.readouterr().out

@@ -101,7 +101,7 @@ def write_biwi(raw, names, frames=20):
         soundfile.write(raw / "wav" / f"{name}.wav", 0.3 * tone(frames / 25, 44100), 44100)
 
 
-def test_biwi_keeps_its_rate_says_its_units_and_splits_by_protocol(tmp_path):
+def test_biwi_keeps_its_rate_states_its_units_and_splits_by_protocol(tmp_path):
     raw = tmp_path / "raw"
     write_biwi(raw, ["F2_e01", "F2_e33", "F2_e40", "F1_e37", "F1_e01", "F2_n01", "F3_e02"])
     (raw / "wav" / "F3_e02.wav").unlink()

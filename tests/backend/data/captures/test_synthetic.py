@@ -43,7 +43,7 @@ def test_the_set_names_its_topology_and_is_in_metres(captures):
     assert not np.allclose(extents[0], extents[1])
 
 
-def test_the_face_says_what_the_phones_say(captures):
+def test_motion_follows_the_phones(captures):
     """Lips part in the vowels and meet in the closures, on every subject's own head."""
     from backend.heads.topology import load_topology
 
@@ -67,7 +67,7 @@ def test_subjects_say_the_same_phones_in_other_ways(captures):
     assert np.linalg.norm(apart, axis=-1).max() > 0.0005
 
 
-def test_the_command_resumes_and_says_what_it_lacks(corpus, demo_head_file, tmp_path, capsys):
+def test_the_command_resumes_and_names_what_is_missing(corpus, demo_head_file, tmp_path, capsys):
     flags = ["prepare", "synthetic", "--speech", str(corpus), "--head", str(demo_head_file)]
     flags += ["--out", str(tmp_path / "set"), "--subjects", "4", "--sentences", "5"]
     assert main(flags) == 0

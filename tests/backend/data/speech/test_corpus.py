@@ -159,16 +159,16 @@ def test_recordings_without_times_are_aligned(tmp_path):
     (folder / "a.txt").write_text(text)
     recording = list_recordings(tmp_path)[0]
     assert recording.speaker == "speaker_one"
-    heard = read_recording(recording)
-    assert heard is not None
-    assert sum(phone.symbol in ("P", "B", "M") for phone in heard.phones) == 8
+    aligned = read_recording(recording)
+    assert aligned is not None
+    assert sum(phone.symbol in ("P", "B", "M") for phone in aligned.phones) == 8
 
 
 @pytest.mark.parametrize(
     ("engine", "name"),
     [("flite", "kal16"), ("flite", "slt"), ("espeak", "en-us+f2"), ("festival", "kal_diphone")],
 )
-def test_engines_tell_when_lips_are_closed(engine, name):
+def test_phone_times_of_synthesisers_fit_the_closures(engine, name):
     """In the closures of p the sound is quiet: the labels fit the sound."""
     _needs(engine)
     spoken = speak(Voice(engine, name), ["A happy puppy sat upon a paper apple."])[0]

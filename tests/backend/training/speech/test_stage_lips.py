@@ -41,7 +41,7 @@ def reader():
 
 @torch.no_grad()
 @pytest.mark.parametrize("length", [1, 2, 37, 40])
-def test_what_is_read_does_not_depend_on_padding(reader, length):
+def test_padding_does_not_change_what_is_read(reader, length):
     seen = torch.randn(2, 40, MotionStyle.COMPONENTS)
     lengths = torch.tensor([40, length])
     padded = seen.clone()
@@ -53,7 +53,7 @@ def test_what_is_read_does_not_depend_on_padding(reader, length):
 
 
 @torch.no_grad()
-def test_every_frame_hears_who_speaks(reader):
+def test_every_frame_depends_on_the_whole_clip(reader):
     """The mean over all frames reaches frames that are out of reach of the convolutions."""
     seen = torch.randn(1, 400, MotionStyle.COMPONENTS)
     mask = torch.ones(1, 400, dtype=torch.bool)
@@ -135,7 +135,7 @@ def test_checkpoints_from_before_lips_were_read_still_load(tmp_path):
     assert checkpoint.load(tmp_path).lip_reader is None
 
 
-def test_what_the_reader_relies_on_is_no_longer_trained():
+def test_components_that_the_lip_reader_reads_are_frozen():
     assert not PTalker(TINY).motion_style.components.weight.requires_grad
     extended = with_lip_reader(PTalker(dataclasses.replace(TINY, lip_layers=0)), TINY)
     assert not extended.motion_style.components.weight.requires_grad
