@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A checkpoint on a prepared set: the motion it makes of a sequence's sound, in the set's units.
+"""A checkpoint that animates the sequences of a prepared set, at the set's rate and in its units.
 
-Apart from ``inference.py``, which serves any head and listens to words: here heads, rate and units
-are the set's, and time and memory are measured.
+Time and memory are measured.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from numpy.typing import NDArray
 
 from backend import motion
 from backend.audio.features import stacked_log_mel
-from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures.prepared import PreparedSet, Sequence
 from backend.data.captures.regions import mean_head
 from backend.errors import UserError
@@ -45,31 +43,40 @@ _MAX_EXEMPLAR_FRAMES: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class StyleCode:
-    """A style code ``(1, D)`` and what it was taken from."""
+    """A style code ``(1, D)`` and the kind of source it was taken from."""
 
     code: torch.Tensor
     source: str
 
 
 class CaptureModel:
-    """A loaded checkpoint on a set.
+    """A loaded checkpoint and the prepared set that it animates."""
 
-    Attributes:
-        preset: What its config calls itself.
-        fingerprint: Of its weights.
-        num_parameters: Its size.
-        device: Where it is.
-        seconds_taken: For all motions so far: features, network, vertices.
-        seconds_of_sound: How long these are.
-        peak_memory_mb: The most that was in use while they were made: of the whole process on a
-            CPU, of torch alone on a GPU.
-    """
+    preset: str
+    """Preset that the checkpoint was built from."""
+    fingerprint: str
+    """Hash of the checkpoint's parameters."""
+    num_parameters: int
+    """Number of the checkpoint's parameters."""
+    device: torch.device
+    """Device of the model."""
+    seconds_taken: float
+    """Time that all motions so far took: features, network, vertices."""
+    seconds_of_sound: float
+    """Length of all motions so far."""
+    peak_memory_mb: float
+    """Most memory in use while motions were made: of the process on a CPU, of torch on a GPU."""
 
     def __init__(self, folder: Path, prepared: PreparedSet, device: str) -> None:
-        """Load a checkpoint.
+        """Loads a checkpoint.
+
+        Args:
+            folder: Folder of the checkpoint.
+            prepared: The set to animate.
+            device: Name of the device, or ``auto``.
 
         Raises:
-            UserError: It is missing or damaged, or made for heads of another topology.
+            UserError: The checkpoint is missing or damaged, or for heads of another topology.
         """
         self.device = pick_device(device)
         with memory_errors():
@@ -92,12 +99,15 @@ class CaptureModel:
         self._solver = HeadShapes(self._model)
 
     def style(self, sequence: Sequence, source: StyleFrom) -> StyleCode:
-        """The style in which the model is asked to speak a sequence, never taken from itself.
+        """The style in which a sequence is to be animated, never taken from the sequence itself.
 
         Args:
-            sequence: What is to be spoken.
+            sequence: The sequence to animate.
             source: ``auto`` takes the subject's number if the model was trained on it, else another
                 clip's motion, else none.
+
+        Returns:
+            The style code and its source.
 
         Raises:
             UserError: The model knows no such source.
@@ -135,7 +145,7 @@ class CaptureModel:
         return StyleCode(self._model.encode_motion_style(self._exemplar(other)), source)
 
     def style_of(self, clip: Sequence) -> StyleCode:
-        """The style of a clip itself, for others to speak in: its motion's, or its subject's."""
+        """The style of a clip, for other sequences: of its motion, else of its subject."""
         if "motion" in self._config.style_sources:
             return StyleCode(self._model.encode_motion_style(self._exemplar(clip)), "motion")
         if clip.subject in self._config.speakers:
@@ -143,10 +153,17 @@ class CaptureModel:
         return StyleCode(self._model.neutral_style(), "neutral")
 
     def offsets(self, sequence: Sequence, style: StyleCode) -> NDArray[np.float32]:
-        """What the model makes of a sequence's sound: ``(T, V, 3)`` in the set's units.
+        """Animates a sequence from its audio.
+
+        Args:
+            sequence: The sequence to animate.
+            style: Style code of the model.
+
+        Returns:
+            Offsets from the subject's template, ``(T, V, 3)`` in the set's units.
 
         Raises:
-            UserError: It made something that is no number, or memory is short.
+            UserError: The model made something that is no number, or memory is short.
         """
         shapes = self._shapes(sequence.subject)
         fps = self._prepared.manifest.fps
@@ -219,11 +236,8 @@ class CaptureModel:
         return self._kept[subject]
 
     def _speech(self, sequence: Sequence) -> torch.Tensor:
-        """The sound as the model takes it, with silence up to the motion's end."""
-        samples = self._prepared.samples(sequence)
-        seconds = sequence.num_frames / float(self._prepared.manifest.fps)
-        missing = math.ceil(seconds * SAMPLE_RATE_HZ) - len(samples)
-        samples = np.pad(samples, (0, max(0, missing)))
+        """Input of the model's speech encoder, with silence up to the end of the motion."""
+        samples = self._prepared.samples_to_motion_end(sequence)
         if self._config.speech.kind != "hubert":
             samples = stacked_log_mel(samples)
         return torch.from_numpy(samples)[None].to(self.device)
@@ -239,7 +253,7 @@ class CaptureModel:
         return max(others, key=lambda one: one.num_frames, default=None)
 
     def _exemplar(self, clip: Sequence) -> torch.Tensor:
-        """A clip's motion as the model takes it, ``(1, T, K)`` or ``(1, T, V, 3)``."""
+        """Input of the motion style encoder from a clip, ``(1, T, K)`` or ``(1, T, V, 3)``."""
         offsets = self._prepared.offsets(clip, 0, _MAX_EXEMPLAR_FRAMES)
         fps, rate = float(self._prepared.manifest.fps), self._config.motion_fps
         if self._config.shape_kind == "learned":

@@ -227,23 +227,24 @@ class LossWeights:
     """Factors of the loss terms; 0 leaves a term out. Terms are defined in ``losses.py``.
 
     The paper's own factors are not known and those of the released code make every term of
-    disentanglement and alignment vanish (1e-5 and less), so these are ours.
+    disentanglement and alignment vanish (1e-5 and less), so each training has its own. No weight
+    has a default, so that a new loss term cannot enter a training unnoticed.
     """
 
-    reconstruction: float = 1.0
-    displacement: float = 20.0
-    velocity: float = 10.0
-    lip_distance: float = 1.0
-    closure: float = 1.0
-    motion_branch: float = 0.5
-    contrastive: float = 0.02
-    divergence: float = 0.01
-    orthogonality: float = 0.05
-    style_contrast: float = 0.02
-    style_consistency: float = 0.05
-    adversary: float = 0.02
-    cycle: float = 0.05
-    phones: float = 0.1
+    reconstruction: float
+    displacement: float
+    velocity: float
+    lip_distance: float
+    closure: float
+    motion_branch: float
+    contrastive: float
+    divergence: float
+    orthogonality: float
+    style_contrast: float
+    style_consistency: float
+    adversary: float
+    cycle: float
+    phones: float
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -269,7 +270,7 @@ class TrainConfig:
         own_feedback_share: In those, frames that get the model's own motion instead of the truth.
     """
 
-    weights: LossWeights = field(default_factory=LossWeights)
+    weights: LossWeights
     guard_frames: int = 5
     positive_frames: int = 1
     negative_share: float = 0.15

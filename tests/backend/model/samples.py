@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small models and batches that the tests of model, losses and checkpoint share."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 
 from backend.model.batch import TrainingBatch
-from backend.model.config import ModelConfig, SpeechEncoderConfig
+from backend.model.config import LossWeights, ModelConfig, SpeechEncoderConfig, TrainConfig
 from backend.model.graph_encoder import MotionGraph, coarse_mesh_graph, face_point_graph
 from backend.model.ptalker import PTalker
 
@@ -22,6 +22,9 @@ SMALL_HUBERT = SpeechEncoderConfig(
     conv_widths=(8,) * 7,
     frozen="convolutions",
 )
+
+
+TRAIN_CONFIG = TrainConfig(weights=LossWeights(**{item.name: 0.5 for item in fields(LossWeights)}))
 
 
 def small(config: ModelConfig) -> ModelConfig:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from torch.nn.functional import one_hot
 from backend.model import losses
 from backend.model.adversary import SpeakerAdversary, reverse_gradient
 from backend.model.attention import frame_mask
-from backend.model.config import LossWeights, TrainConfig
+from backend.model.config import LossWeights
 from backend.model.loss_geometry import FaceGeometry, face_point_geometry
 from backend.model.presets import PRESETS
 from backend.model.style_encoders import Style
-from tests.backend.model.samples import build, random_batch
+from tests.backend.model.samples import TRAIN_CONFIG, build, random_batch
 
 CONTRAST = {
     "positive_frames": 1,
@@ -270,7 +270,7 @@ def test_lips_count_more_than_the_skull_and_pairs_are_named():
     assert geometry.point_weights.mean() == pytest.approx(1.0)
 
 
-def test_total_is_the_weighted_sum_of_named_terms():
+def test_total_weighs_every_named_term():
     model = build(PRESETS["tiny"], lively=True).eval()
     batch = random_batch(model.config, (14, 10))
     geometry = FaceGeometry(
@@ -279,14 +279,25 @@ def test_total_is_the_weighted_sum_of_named_terms():
         torch.ones(111),
         torch.tensor([[0, 1]]),
     )
-    config = TrainConfig()
-    total, terms = losses.total(model(batch, with_cycle=True), batch, geometry, config)
+    terms = losses.total(model(batch, with_cycle=True), batch, geometry, TRAIN_CONFIG)
     assert set(terms) == {field.name for field in fields(LossWeights)}
-    expected = sum(getattr(config.weights, name) * value for name, value in terms.items())
-    torch.testing.assert_close(total, expected)
+    doubled = replace(TRAIN_CONFIG.weights, phones=2.0 * TRAIN_CONFIG.weights.phones)
+    heavier = losses.total(
+        model(batch, with_cycle=True), batch, geometry, replace(TRAIN_CONFIG, weights=doubled)
+    )
+    for name, value in terms.items():
+        torch.testing.assert_close(heavier[name], value * (2.0 if name == "phones" else 1.0))
     order = torch.tensor([1, 0])
     swapped = type(batch)(
         **{field.name: getattr(batch, field.name)[order] for field in fields(batch)}
     )
-    again, _ = losses.total(model(swapped, with_cycle=True), swapped, geometry, config)
-    torch.testing.assert_close(again, total, rtol=1e-4, atol=1e-4)
+    again = losses.total(model(swapped, with_cycle=True), swapped, geometry, TRAIN_CONFIG)
+    torch.testing.assert_close(sum(again.values()), sum(terms.values()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_loss_term_without_a_weight_is_refused():
+    term = torch.ones(())
+    with pytest.raises(ValueError, match="no weight for the loss terms new"):
+        losses.weighted({"phones": term, "new": term}, TRAIN_CONFIG.weights)
+    with pytest.raises(TypeError, match="phones"):
+        LossWeights(reconstruction=1.0)
