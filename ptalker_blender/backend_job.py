@@ -31,7 +31,7 @@ from .protocol import (
     UserError,
 )
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CANCEL_SECONDS: Final = 3.0
 """A backend that does not answer a cancel is killed after so long."""
@@ -75,14 +75,25 @@ class Job(Protocol):
     seconds_left: float | None
     outcome: Outcome | None
 
+    def start(self) -> None:
+        """Begin; the runner calls it once.
+
+        Raises:
+            UserError: It cannot begin.
+        """
+
     def poll(self, *, wait: float = 0.0) -> None:
-        """Do what there is to do, at most a few hundredths of a second."""
+        """Do what there is to do, at most a few hundredths of a second.
+
+        Args:
+            wait: Wait so long for something to do.
+        """
 
     def cancel(self) -> None:
         """Ask for the end; a later poll brings the outcome."""
 
     def close(self) -> None:
-        """Release everything; end it where it still runs."""
+        """Release everything; end it where it still runs. It may never have been started."""
 
 
 class _Warm:
@@ -136,7 +147,7 @@ class BackendJob:
         apply: Callable[[Result], Outcome],
         keep_folder: bool = False,
     ) -> None:
-        """Start the backend where needed and send the request.
+        """Build the job; it starts nothing.
 
         Args:
             title: What the job does, for the panel.
@@ -145,9 +156,6 @@ class BackendJob:
             folder: The job's files, deleted in the end.
             apply: Called once with the result, on the main thread; may raise UserError.
             keep_folder: Leave the files where they are.
-
-        Raises:
-            UserError: The backend cannot be started.
         """
         self.title = title
         self.stage = "Starting the backend"
@@ -155,16 +163,20 @@ class BackendJob:
         self.seconds_left: float | None = None
         self.outcome: Outcome | None = None
         self._request = request
+        self._command = command
         self._folder = folder
         self._keep_folder = keep_folder
         self._apply = apply
         self._warnings: list[str] = []
         self._kill_at: float | None = None
-        self._backend = obtain_backend(command)
-        self._backend.send(request)
+        self._backend: BackendProcess | None = None
+
+    def start(self) -> None:
+        self._backend = obtain_backend(self._command)
+        self._backend.send(self._request)
 
     def poll(self, *, wait: float = 0.0) -> None:
-        if self.outcome is not None:
+        if self.outcome is not None or self._backend is None:
             return
         try:
             for message in self._backend.poll(wait=wait):
@@ -176,12 +188,12 @@ class BackendJob:
             self._end('CANCELLED' if self._kill_at else 'FAILED', str(error))
             return
         if self._kill_at is not None and time.monotonic() > self._kill_at:
-            logger.warning("The backend did not answer the cancel and was killed")
+            _log.warning("The backend did not answer the cancel and was killed")
             release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
 
     def cancel(self) -> None:
-        if self.outcome is None and self._kill_at is None:
+        if self.outcome is None and self._kill_at is None and self._backend is not None:
             self.stage = "Cancelling"
             self.fraction = self.seconds_left = None
             self._kill_at = time.monotonic() + CANCEL_SECONDS
@@ -189,7 +201,8 @@ class BackendJob:
 
     def close(self) -> None:
         if self.outcome is None:
-            release_backend(grace_seconds=0)
+            if self._backend is not None:  # it works on this job, not on another one's
+                release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
         if not self._keep_folder:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -206,7 +219,7 @@ class BackendJob:
         elif isinstance(message, JobWarning):
             self._warnings.append(message.text)
         elif isinstance(message, Error):
-            logger.error("%s\n%s", message.message, message.detail)
+            _log.error("%s\n%s", message.message, message.detail)
             self._end('FAILED', message.message)
         elif isinstance(message, Cancelled):
             self._end('CANCELLED', "")

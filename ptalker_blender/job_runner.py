@@ -35,20 +35,29 @@ def is_running() -> bool:
 
 
 def start(job: backend_job.Job) -> None:
-    """Let a job run on, polled by a timer.
+    """Start a job and let it run on, polled by a timer.
+
+    Args:
+        job: A job that was not started.
 
     Raises:
-        UserError: Another job runs.
+        UserError: Another job runs, or the job cannot be started.
     """
     _begin(job)
     bpy.app.timers.register(_tick, first_interval=0.05)
 
 
 def run(job: backend_job.Job) -> backend_job.Outcome:
-    """Run a job to its end; for scripts, tests and the command line.
+    """Run a job from start to end; for scripts, tests and the command line.
+
+    Args:
+        job: A job that was not started.
+
+    Returns:
+        How it ended.
 
     Raises:
-        UserError: Another job runs.
+        UserError: Another job runs, or the job cannot be started.
     """
     _begin(job)
     try:
@@ -67,9 +76,13 @@ def cancel() -> None:
 
 
 def _begin(job: backend_job.Job) -> None:
-    if _Running.job is not None:
+    try:
+        if _Running.job is not None:
+            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
+        job.start()
+    except protocol.UserError:
         job.close()
-        raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
+        raise
     _Running.job = job
     _show(job)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from .protocol import GenerateRequest, Result, StyleRequest, UserError
 from .scene_inputs import Exemplar, Head, SceneInputs
 from .untyped import Object
 
-logger = logging.getLogger(__name__)
-
 TITLE = "Generate Lip Sync"
 _WAYS = {
     "words": "the words it heard and the sound",
@@ -30,7 +27,14 @@ _WAYS = {
 
 
 def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
-    """Start the main job.
+    """Build the main job and write its files; the runner starts it.
+
+    Args:
+        inputs: What the job takes from the scene.
+        settings: The preferences.
+
+    Returns:
+        A job that was not started.
 
     Raises:
         UserError: There is no backend, or the job's files cannot be written.
@@ -93,12 +97,15 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
 def style_job(
     exemplar: Exemplar, *, settings: Settings, finish: Callable[[Path], str]
 ) -> BackendJob:
-    """Have the backend turn an exemplar into a style code.
+    """Build a job in which the backend turns an exemplar into a style code.
 
     Args:
         exemplar: The animated head.
         settings: The preferences.
         finish: Given the style code's file; keeps it and says what was done.
+
+    Returns:
+        A job that was not started.
 
     Raises:
         UserError: There is no backend.

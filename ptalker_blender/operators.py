@@ -105,8 +105,6 @@ class PTALKER_OT_generate(bpy.types.Operator):
         return report_outcome(self, outcome)
 
     def _job(self, context: Context) -> backend_job.Job:
-        if job_runner.is_running():
-            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         obj = scene_inputs.find_head(context)
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
@@ -167,8 +165,6 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         return {'FINISHED'}
 
     def _job(self, context: Context) -> backend_job.Job:
-        if job_runner.is_running():
-            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         name = self.name.strip()
         style_library.path_of(name)
         obj = scene_inputs.find_head(context)

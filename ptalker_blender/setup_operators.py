@@ -21,15 +21,21 @@ class SetupJob:
         self.fraction: float | None = 0.0
         self.seconds_left: float | None = None
         self.outcome: backend_job.Outcome | None = None
+        self._steps = steps
+        self._setup: env_installer.Setup | None = None
+
+    def start(self) -> None:
         backend_job.release_backend()  # it would hold files in use
         self._setup = env_installer.Setup(
-            steps,
+            self._steps,
             user_dir=paths.user_dir(),
             requirements=paths.requirements(),
             log_path=paths.setup_log(),
         )
 
     def poll(self, *, wait: float = 0.0) -> None:
+        if self._setup is None:
+            return
         self._setup.poll(wait=wait)
         self.stage, self.fraction = self._setup.stage, self._setup.fraction
         if not self._setup.is_done:
@@ -45,10 +51,12 @@ class SetupJob:
             self.outcome = backend_job.Outcome('DONE', f"The backend is ready{torch}.")
 
     def cancel(self) -> None:
-        self._setup.cancel()
+        if self._setup is not None:
+            self._setup.cancel()
 
     def close(self) -> None:
-        self._setup.close()
+        if self._setup is not None:
+            self._setup.close()
 
 
 class _SetupOperator:
