@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import bpy
 
-from . import backend_job, compat, protocol
+from . import backend_job, backend_status, compat, protocol
 from .untyped import persistent
 
 POLL_SECONDS: Final = 0.2
@@ -116,6 +116,7 @@ def _finish() -> backend_job.Outcome:
     )
     outcome = job.outcome or bug
     job.close()
+    backend_status.refresh()  # the job may have been a setup, or have found the backend gone
     _show_outcome(outcome)
     undo: Any = bpy.ops.ed
     if outcome.undo_text and undo.undo_push.poll():  # not in the background
@@ -184,6 +185,13 @@ def redraw() -> None:
                     region.tag_redraw()
 
 
+def _watch_backend() -> float:
+    """Read whether the backend is ready, so that drawing need not."""
+    if backend_status.refresh():
+        redraw()
+    return backend_status.REFRESH_SECONDS
+
+
 @persistent
 def _abandon(*_: object) -> None:
     """A file is loaded, Blender quits, the add-on is disabled: end everything now."""
@@ -196,6 +204,7 @@ def _abandon(*_: object) -> None:
 @persistent
 def _reset_state(*_: object) -> None:
     """A file may hold the state of the Blender that saved it in the middle of a job."""
+    backend_status.refresh()
     state = _state()
     state.is_running = False
     state.result_kind = 'NONE'
@@ -210,18 +219,21 @@ def _stop(*_: object) -> None:
 
 
 def register() -> None:
-    """Hook on everything that ends a job."""
+    """Hook on everything that ends a job, and watch the backend's environment."""
     bpy.app.handlers.load_pre.append(_abandon)
     bpy.app.handlers.load_post.append(_reset_state)
     if (quitting := compat.quit_handlers()) is not None:
         quitting.append(_stop)
     atexit.register(_stop_at_exit)
+    if not bpy.app.background:
+        bpy.app.timers.register(_watch_backend, first_interval=0.1, persistent=True)
 
 
 def unregister() -> None:
     """End the running job and the backend."""
     _stop()
     _forget_timer(_end_idle_backend)
+    _forget_timer(_watch_backend)
     atexit.unregister(_stop_at_exit)
     if (quitting := compat.quit_handlers()) is not None:
         quitting.remove(_stop)

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +26,12 @@ def package_dir() -> Path:
     return Path(__file__).parent
 
 
+@cache
 def backend_root() -> Path:
     """The folder in which ``python -m backend`` works.
+
+    Returns:
+        The folder that holds ``backend/``; it is looked for once.
 
     Raises:
         UserError: The backend's code is missing.
@@ -40,8 +45,8 @@ def requirements() -> Path:
 
 
 def user_dir() -> Path:
-    """The folder for everything that the add-on writes."""
-    return Path(bpy.utils.extension_path_user(__package__, create=True))
+    """The folder for everything that the add-on writes; who writes makes it."""
+    return Path(bpy.utils.extension_path_user(__package__))
 
 
 def jobs_dir() -> Path:
@@ -90,6 +95,13 @@ def other_python(preference: str) -> Path | None:
     return Path(named) if named else None
 
 
+def python_problem(python: Path) -> str:
+    """Why a Python named by the user cannot run the backend; empty where it may."""
+    if python.is_file():
+        return ""
+    return f"The Python {python} for the backend does not exist. Choose another."
+
+
 def base_python(preference: str) -> Path:
     """The Python that the backend's environment is made from."""
     return Path(bpy.path.abspath(preference) or sys.executable)
@@ -101,15 +113,16 @@ def backend_python(preference: str) -> Path:
     Args:
         preference: Python of a ready environment as the preferences name it; may be empty.
 
+    Returns:
+        That Python, or the one of the add-on's own environment.
+
     Raises:
         UserError: There is none yet.
     """
     other = other_python(preference)
     if other is not None:
-        if not other.is_file():
-            raise protocol.UserError(
-                f"The Python {other} for the backend does not exist. Choose another."
-            )
+        if problem := python_problem(other):
+            raise protocol.UserError(problem)
         return other
     status = backend_env.read_status(user_dir(), requirements())
     if status.state != 'READY':
@@ -119,6 +132,12 @@ def backend_python(preference: str) -> Path:
 
 def backend_command(preference: str) -> list[str]:
     """The command line that starts the backend in :func:`backend_root`.
+
+    Args:
+        preference: Python of a ready environment as the preferences name it; may be empty.
+
+    Returns:
+        Program and arguments.
 
     Raises:
         UserError: There is no backend yet.

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one thing that is missing before a job can start; fast enough for poll and draw."""
+"""The one thing that is missing before a job can start; for poll and draw, it reads no file."""
 
 from __future__ import annotations
 
-from . import face_points, job_runner, paths, preferences, protocol, scene_inputs
+from . import (
+    backend_status,
+    face_points,
+    job_runner,
+    paths,
+    preferences,
+    protocol,
+    scene_inputs,
+)
 from .untyped import Context
 
 
@@ -11,17 +19,17 @@ def backend_missing(context: Context) -> str:
     """Why the backend cannot be asked now; empty where it can."""
     if job_runner.is_running():
         return "A job is running."
-    try:
-        paths.backend_python(preferences.read(context).ready_python)
-    except protocol.UserError as error:
-        return str(error)
-    return ""
+    other = paths.other_python(preferences.read(context).ready_python)
+    if other is not None:
+        return paths.python_problem(other)
+    status = backend_status.status()
+    return "" if status.state == 'READY' else status.text
 
 
 def needs_setup(context: Context) -> bool:
     """Whether the next thing to press is Set Up Backend."""
     other = paths.other_python(preferences.read(context).ready_python)
-    return other is None and preferences.status_of_backend().state != 'READY'
+    return other is None and backend_status.status().state != 'READY'
 
 
 def missing(context: Context) -> str:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from . import backend_env, paths, protocol
+from . import backend_env, backend_status, paths
 from .untyped import Context, Layout, classes_factory
 
 
@@ -136,7 +137,7 @@ def _draw_backend(layout: Layout, context: Context,
     if other is not None:
         box.label(text=f"Uses the environment of {other}", icon='INFO')
     else:
-        status = status_of_backend()
+        status = backend_status.status()
         _draw_status(box, context, status)
     if job.is_running:
         row = box.row(align=True)
@@ -169,19 +170,21 @@ def _draw_status(box: Layout, context: Context,
     if status.state == 'READY':
         return
     settings = read(context)
-    for line in backend_env.describe(plan_of(settings)):
+    for line in setup_lines(settings):
         column.label(text=line, icon='BLANK1')
     if not bpy.app.online_access and not settings.wheels:
         text = "Allow Online Access (System > Network), or choose a folder of wheels below"
         column.label(text=text, icon='INTERNET_OFFLINE')
 
 
-def status_of_backend() -> backend_env.Status:
-    """Whether the add-on's own environment is ready."""
-    try:
-        return backend_env.read_status(paths.user_dir(), paths.requirements())
-    except protocol.UserError as error:
-        return backend_env.Status('BROKEN', str(error))
+def setup_lines(settings: Settings) -> tuple[str, ...]:
+    """What a setup with these settings will do, in lines for the user; fast enough for drawing."""
+    return _setup_lines(settings, backend_status.read_at())
+
+
+@lru_cache(maxsize=1)
+def _setup_lines(settings: Settings, _read_at: float) -> tuple[str, ...]:
+    return backend_env.describe(plan_of(settings))
 
 
 def plan_of(settings: Settings, *, clear: bool = False) -> backend_env.Plan:

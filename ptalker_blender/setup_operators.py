@@ -7,7 +7,16 @@ from typing import Any
 
 import bpy
 
-from . import backend_env, backend_job, env_installer, job_runner, paths, preferences, protocol
+from . import (
+    backend_env,
+    backend_job,
+    backend_status,
+    env_installer,
+    job_runner,
+    paths,
+    preferences,
+    protocol,
+)
 from .operators import report_outcome
 from .untyped import Context, Event, Layout, Results, classes_factory
 
@@ -115,10 +124,10 @@ class _AskingOperator(_SetupOperator):
 
     def draw(self, context: Context) -> None:
         layout: Layout = self.layout
-        plan = preferences.plan_of(preferences.read(context), clear=self.clear)
-        for line in backend_env.describe(plan):
+        settings = preferences.read(context)
+        for line in preferences.setup_lines(settings):
             layout.label(text=line)
-        if plan.wheels is None and not bpy.app.online_access:
+        if not settings.wheels and not bpy.app.online_access:
             layout.label(text="Allow Online Access first (System > Network)", icon='ERROR')
 
 
@@ -168,8 +177,10 @@ class PTALKER_OT_remove_backend(bpy.types.Operator):
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
+        finally:
+            backend_status.refresh()
+            job_runner.redraw()
         self.report({'INFO'}, "The backend was removed.")
-        job_runner.redraw()
         return {'FINISHED'}
 
 

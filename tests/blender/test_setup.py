@@ -13,6 +13,7 @@ import pytest
 def user_dir(addon, tmp_path, monkeypatch):
     monkeypatch.delenv("PTALKER_BACKEND_PYTHON", raising=False)
     monkeypatch.setattr(addon.paths, "user_dir", lambda: tmp_path)
+    addon.backend_status.refresh()
     return tmp_path
 
 
