@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -74,6 +74,10 @@ class Job(Protocol):
     fraction: float | None
     seconds_left: float | None
     outcome: Outcome | None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it works inside Blender now and is to be polled again soon."""
 
     def start(self) -> None:
         """Begin; the runner calls it once.
@@ -145,6 +149,7 @@ class BackendJob:
         command: list[str],
         folder: Path,
         apply: Callable[[Result], Outcome],
+        prepare: Generator[Progress, None, None] | None = None,
         keep_folder: bool = False,
     ) -> None:
         """Build the job; it starts nothing.
@@ -155,6 +160,8 @@ class BackendJob:
             command: Command line of the backend.
             folder: The job's files, deleted in the end.
             apply: Called once with the result, on the main thread; may raise UserError.
+            prepare: Work inside Blender before the request is sent, a slice of it at each step;
+                may raise UserError.
             keep_folder: Leave the files where they are.
         """
         self.title = title
@@ -167,16 +174,25 @@ class BackendJob:
         self._folder = folder
         self._keep_folder = keep_folder
         self._apply = apply
+        self._preparation = prepare
         self._warnings: list[str] = []
         self._kill_at: float | None = None
         self._backend: BackendProcess | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        return self._preparation is not None
+
     def start(self) -> None:
-        self._backend = obtain_backend(self._command)
-        self._backend.send(self._request)
+        self._backend = obtain_backend(self._command)  # it starts while the job is prepared
+        if self._preparation is None:
+            self._backend.send(self._request)
 
     def poll(self, *, wait: float = 0.0) -> None:
         if self.outcome is not None or self._backend is None:
+            return
+        if self._preparation is not None:
+            self._prepare(self._preparation, self._backend)
             return
         try:
             for message in self._backend.poll(wait=wait):
@@ -193,7 +209,11 @@ class BackendJob:
             self._end('CANCELLED', "")
 
     def cancel(self) -> None:
-        if self.outcome is None and self._kill_at is None and self._backend is not None:
+        if self.outcome is not None or self._kill_at is not None:
+            return
+        if self._preparation is not None:
+            self._end('CANCELLED', "")
+        elif self._backend is not None:
             self.stage = "Cancelling"
             self.fraction = self.seconds_left = None
             self._kill_at = time.monotonic() + CANCEL_SECONDS
@@ -201,11 +221,22 @@ class BackendJob:
 
     def close(self) -> None:
         if self.outcome is None:
-            if self._backend is not None:  # it works on this job, not on another one's
+            if self._backend is not None and self._preparation is None:  # it works on this job
                 release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
         if not self._keep_folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _prepare(self, preparation: Generator[Progress, None, None],
+                 backend: BackendProcess) -> None:  # fmt: skip
+        try:
+            self._take(next(preparation))
+        except StopIteration:
+            self._preparation = None
+            self.stage, self.fraction = "Starting", None
+            backend.send(self._request)
+        except UserError as error:
+            self._end('FAILED', str(error))
 
     def _take(self, message: Message) -> None:
         if getattr(message, "job", self._request.job) != self._request.job:

@@ -17,6 +17,8 @@ from . import backend_job, backend_status, compat, protocol
 from .untyped import persistent
 
 POLL_SECONDS: Final = 0.2
+BUSY_POLL_SECONDS: Final = 0.01
+"""Between two polls of a job that works inside Blender: enough to redraw and to take a click."""
 IDLE_SECONDS: Final = 900.0
 """After so long without a job the backend is ended, to give its memory back."""
 _WAIT_SECONDS: Final = 0.2
@@ -76,9 +78,10 @@ def cancel() -> None:
 
 
 def _begin(job: backend_job.Job) -> None:
+    if _Running.job is not None:
+        job.close()
+        raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
     try:
-        if _Running.job is not None:
-            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         job.start()
     except protocol.UserError:
         job.close()
@@ -103,7 +106,7 @@ def _tick() -> float | None:
         _finish()
         return None
     _show(job)
-    return POLL_SECONDS
+    return BUSY_POLL_SECONDS if job.is_busy else POLL_SECONDS
 
 
 def _finish() -> backend_job.Outcome:

@@ -142,7 +142,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         reason = poll_checks.backend_missing(context)
         if obj is not None and not reason:
-            reason = scene_inputs.exemplar_problem(obj.ptalker.exemplar, head=obj)
+            reason = scene_inputs.exemplar_problem(obj.ptalker.exemplar)
         if reason:
             cls.poll_message_set(reason)
         return obj is not None and not reason
@@ -171,7 +171,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
         choices = choices_of(context, obj)
-        exemplar = scene_inputs.read_exemplar(
+        exemplar = scene_inputs.exemplar_range(
             obj.ptalker.exemplar, scene=context.scene, frames=choices.exemplar_frames
         )
 

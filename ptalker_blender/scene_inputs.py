@@ -20,7 +20,6 @@ from .untyped import Context, Object, Scene, Settings
 
 MAX_EXEMPLAR_SECONDS: Final = 40
 MIN_EXEMPLAR_FRAMES: Final = 12
-_GENERATING_MODIFIERS: Final = {'SUBSURF', 'MULTIRES'}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +86,28 @@ class Head:
     face_points: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """An animated head: ``vertices`` ``(T, V, 3)`` and the ``head`` it is the motion of."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExemplarRange:
+    """An animated head, and the frames of it that show a speaking style.
 
-    vertices: Floats
+    Attributes:
+        head: The head's neutral shape and faces.
+        scene_uid: ``session_uid`` of the scene in which it is animated.
+        first_frame: First scene frame to read.
+        last_frame: Last scene frame to read.
+        fps: Frame rate of that scene.
+    """
+
     head: Head
+    scene_uid: int
+    first_frame: int
+    last_frame: int
     fps: Fraction
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames are read."""
+        return self.last_frame - self.first_frame + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +121,7 @@ class SceneInputs:
         first_frame: Scene frame of the motion's frame 0.
         start_seconds: File time of that frame.
         duration_seconds: Seconds to animate; None: up to the file's end.
-        exemplar: Animation that shows the style; None where a style is named.
+        exemplar: Frames that show the style; None where a style is named. A job reads them.
         choices: The rest.
         scene_name: The head's scene.
     """
@@ -118,7 +132,7 @@ class SceneInputs:
     first_frame: int
     start_seconds: float
     duration_seconds: float | None
-    exemplar: Exemplar | None
+    exemplar: ExemplarRange | None
     choices: Choices
     scene_name: str
 
@@ -172,13 +186,13 @@ def missing(context: Context) -> str:
     if settings.listen == 'TEXT' and not spoken_text(settings):
         return "Type the spoken words, choose a Text data-block, or listen another way."
     if settings.style_source == 'EXEMPLAR':
-        return exemplar_problem(settings.exemplar, head=obj)
+        return exemplar_problem(settings.exemplar)
     if settings.style_source == 'SAVED' and not settings.saved_style:
         return "Choose a style, or speak neutrally."
     return ""
 
 
-def exemplar_problem(obj: Object | None, *, head: Object | None) -> str:
+def exemplar_problem(obj: Object | None) -> str:
     """Why an object cannot show a style; empty where it can."""
     if obj is None:
         return "Choose an animated head as the exemplar, or speak neutrally."
@@ -213,7 +227,7 @@ def collect(context: Context, obj: Object | None,
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     exemplar = None
     if choices.exemplar is not None:
-        exemplar = read_exemplar(
+        exemplar = exemplar_range(
             bpy.data.objects.get(choices.exemplar), scene=scene, frames=choices.exemplar_frames
         )
     sound = _sound(context, choices, fps=fps)
@@ -280,14 +294,22 @@ def neutral_vertices(obj: Object) -> Floats:
     return flat.reshape(-1, 3)
 
 
-def read_exemplar(obj: Object | None, *, scene: Scene,
-                  frames: tuple[int, int] | None) -> Exemplar:  # fmt: skip
-    """The animation of a head over a range of frames, as Blender evaluates it.
+def exemplar_range(obj: Object | None, *, scene: Scene,
+                   frames: tuple[int, int] | None) -> ExemplarRange:  # fmt: skip
+    """The frames of an animated head that a job is to read.
+
+    Args:
+        obj: The head that shows the style.
+        scene: Its scene.
+        frames: First and last frame; None: the scene's range.
+
+    Returns:
+        Those frames, at most the first 40 s of them.
 
     Raises:
-        UserError: It cannot be read, or does not move.
+        UserError: The head cannot show a style, or there are too few frames.
     """
-    if (problem := exemplar_problem(obj, head=None)) or obj is None:
+    if (problem := exemplar_problem(obj)) or obj is None:
         raise UserError(problem)
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     first, last = frames or (scene.frame_start, scene.frame_end)
@@ -297,41 +319,10 @@ def read_exemplar(obj: Object | None, *, scene: Scene,
             f"The exemplar's range has {max(0, last - first + 1)} frames. "
             f"Choose at least {MIN_EXEMPLAR_FRAMES}, better a few seconds of speech."
         )
-    vertices = _evaluated_vertices(obj, range(first, last + 1), scene=scene)
-    if float(np.ptp(vertices, axis=0).max()) < 1e-5 * float(np.ptp(vertices[0], axis=0).max()):
-        raise UserError(
-            f'The exemplar "{obj.name}" does not move from frame {first} to {last}. '
-            "Choose the frames in which it speaks."
-        )
-    return Exemplar(vertices=vertices, head=read_head(obj), fps=fps)
-
-
-def _evaluated_vertices(obj: Object, frames: range, *,
-                        scene: Scene) -> Floats:  # fmt: skip
-    num_vertices = len(obj.data.vertices)
-    vertices = np.empty((len(frames), num_vertices, 3), np.float32)
-    frame, subframe = scene.frame_current, scene.frame_subframe
-    hidden = [m for m in obj.modifiers if m.type in _GENERATING_MODIFIERS and m.show_viewport]
-    try:
-        for modifier in hidden:
-            modifier.show_viewport = False
-        for row, number in enumerate(frames):
-            scene.frame_set(number)
-            evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
-            if not evaluated.is_evaluated:
-                raise UserError(
-                    f'The exemplar "{obj.name}" is disabled in viewports or in an excluded '
-                    "collection. Enable it in the Outliner."
-                )
-            positions = evaluated.data.attributes["position"].data
-            if len(positions) != num_vertices:
-                raise UserError(
-                    f'The exemplar "{obj.name}" has {len(positions)} vertices after its modifiers '
-                    f"instead of {num_vertices}. Switch those off in the viewport that add some."
-                )
-            positions.foreach_get("vector", vertices[row].ravel())
-    finally:
-        for modifier in hidden:
-            modifier.show_viewport = True
-        scene.frame_set(frame, subframe=subframe)
-    return vertices
+    return ExemplarRange(
+        head=read_head(obj),
+        scene_uid=scene.session_uid,
+        first_frame=first,
+        last_frame=last,
+        fps=fps,
+    )

@@ -24,6 +24,8 @@ from .untyped import Context, Event, Layout, Results, classes_factory
 class SetupJob:
     """A setup or check as a job; see :class:`backend_job.Job` for the attributes."""
 
+    is_busy = False
+
     def __init__(self, title: str, steps: list[backend_env.Step]) -> None:
         self.title = title
         self.stage = "Starting"
