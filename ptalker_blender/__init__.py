@@ -8,7 +8,7 @@ from typing import Final
 
 _RUN_WHEN_USED: Final = (
     "protocol", "motion", "backend_env", "backend_process", "env_installer", "sound_strips",
-    "face_points", "face_point_fit", "face_point_transfer", "scene_inputs", "rig_mapping",
+    "head_mesh", "face_points", "face_point_fit", "scene_inputs", "rig_mapping",
     "speech_action", "shape_keys", "style_library", "exemplar_reader", "backend_job",
     "lip_sync_job", "demo_head",
     "command",
@@ -44,6 +44,7 @@ def _modules() -> tuple[ModuleType, ...]:
         preferences,
         properties,
         setup_operators,
+        style_operators,
     )
 
     return (
@@ -51,6 +52,7 @@ def _modules() -> tuple[ModuleType, ...]:
         properties,
         job_runner,
         operators,
+        style_operators,
         setup_operators,
         face_point_operators,
         panels,

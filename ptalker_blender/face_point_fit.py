@@ -27,6 +27,7 @@ _TURN_WEIGHT: Final = 0.06
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Numbers = NDArray[np.floating] | NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ class Surface:
     vertices: Array
     face_corners: Indices
     face_sizes: Indices
+
+    @classmethod
+    def of(cls, vertices: Numbers, face_corners: Numbers, face_sizes: Numbers) -> Surface:
+        """A surface of arrays of any precision."""
+        return cls(
+            vertices.astype(np.float64), face_corners.astype(np.int64), face_sizes.astype(np.int64)
+        )
 
 
 def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import IntProperty
 
-from . import face_point_transfer, face_points, paths, protocol
+from . import face_point_fit, face_points, paths, protocol
 from .untyped import Context, Event, Results, classes_factory
 
 
@@ -81,9 +81,9 @@ class PTALKER_OT_transfer_face_points(bpy.types.Operator):
         obj = context.active_object
         if obj is None or obj.type != 'MESH':
             return False
-        if len(face_points.marked_names(obj)) < face_point_transfer.MIN_POINTS:
+        if len(face_points.marked_names(obj)) < face_point_fit.MIN_POINTS:
             cls.poll_message_set(
-                f"Mark at least {face_point_transfer.MIN_POINTS} points first, best the lip "
+                f"Mark at least {face_point_fit.MIN_POINTS} points first, best the lip "
                 "corners, the outer eye corners, the nose tip and the chin."
             )
             return False
@@ -94,7 +94,7 @@ class PTALKER_OT_transfer_face_points(bpy.types.Operator):
         others = [o for o in context.selected_objects if o != obj and o.type == 'MESH']
         other = others[0] if others else None
         try:
-            count = face_point_transfer.transfer(obj, other, paths.backend_root())
+            count = face_points.transfer(obj, other, paths.backend_root())
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Named points of a head, marked by the artist: each is a vertex group of one vertex.
+"""Face points (landmarks) of a head: named vertices, each stored as a vertex group of one vertex.
 
-With all of them the backend knows any head. Their names are those of the shipped topologies.
+The artist marks them, or has those that are missing transferred from a known head. With all of
+them the backend can animate any head. Their names are those of the shipped topologies.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from pathlib import Path
 from typing import Final
 
 import bmesh
+import numpy as np
 
+from . import face_point_fit, head_mesh
+from .face_point_fit import Surface
+from .protocol import UserError
 from .untyped import Object, Vertex
 
 PREFIX: Final = "face_point."
@@ -129,3 +134,89 @@ def clear(obj: Object) -> None:
     """Remove every marked point."""
     for group in [g for g in obj.vertex_groups if g.name.startswith(PREFIX)]:
         obj.vertex_groups.remove(group)
+
+
+def transfer(obj: Object, other: Object | None, backend_root: Path) -> int:
+    """Mark the points that are not marked yet, after those of another head.
+
+    Args:
+        obj: Head with some marked points, in edit or object mode.
+        other: Head that PTalker knows; None for the demo head.
+        backend_root: Where the shipped topologies lie.
+
+    Returns:
+        How many points were marked.
+
+    Raises:
+        UserError: The other head is not known, or the marked points do not suffice.
+    """
+    if obj.mode == 'EDIT':
+        obj.update_from_editmode()
+    if other is None:
+        source, points = _demo_head(backend_root)
+    else:
+        source, points = _surface(other), _all_points(other, backend_root)
+    found = face_point_fit.transfer(source, points, _surface(obj), marked(obj))
+    for name, vertex in found.items():
+        mark(obj, name, vertex)
+    return len(found)
+
+
+def _surface(obj: Object) -> Surface:
+    return Surface.of(head_mesh.neutral_vertices(obj), *head_mesh.faces(obj))
+
+
+def _demo_head(backend_root: Path) -> tuple[Surface, dict[str, int]]:
+    """The demo head and its points.
+
+    Args:
+        backend_root: The folder that holds ``backend/``.
+
+    Returns:
+        Its surface, and the vertex number of each point.
+
+    Raises:
+        UserError: Its files cannot be read.
+    """
+    folder = backend_root / "backend"
+    try:
+        with np.load(folder / "demo" / "head.npz", allow_pickle=False) as data:
+            arrays = [data[name] for name in ("vertices", "face_corners", "face_sizes")]
+        points = _topology_points(folder / "topologies" / "demo.json", len(arrays[0]))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The demo head cannot be read ({error}). Install the PTalker extension again."
+        ) from error
+    return Surface.of(*arrays), points
+
+
+def _all_points(obj: Object, backend_root: Path) -> dict[str, int]:
+    """The points of a head on which all are marked, or which has a shipped topology.
+
+    Args:
+        obj: The head.
+        backend_root: Where the shipped topologies lie.
+
+    Returns:
+        Vertex number of each point.
+
+    Raises:
+        UserError: The head is not known.
+    """
+    points = marked(obj)
+    wanted = set(names(backend_root))
+    for path in sorted((backend_root / "backend" / "topologies").glob("*.json")):
+        if not wanted <= points.keys():
+            points = _topology_points(path, len(obj.data.vertices))
+    if not wanted <= points.keys():
+        raise UserError(
+            f'PTalker does not know "{obj.name}". Select a head with all face points marked, a '
+            "FLAME head or the demo head besides, or none at all to use the demo head."
+        )
+    return points
+
+
+def _topology_points(path: Path, num_vertices: int) -> dict[str, int]:
+    """The points of a shipped topology; none where it has another number of vertices."""
+    data = json.loads(path.read_text("utf-8"))
+    return dict(data["face_points"]) if data["num_vertices"] == num_vertices else {}

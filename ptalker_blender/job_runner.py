@@ -14,7 +14,7 @@ from typing import Any, Final
 import bpy
 
 from . import backend_job, backend_status, compat, protocol
-from .untyped import persistent
+from .untyped import Results, persistent
 
 POLL_SECONDS: Final = 0.2
 BUSY_POLL_SECONDS: Final = 0.01
@@ -68,6 +68,32 @@ def run(job: backend_job.Job) -> backend_job.Outcome:
     finally:
         outcome = _finish()
     return outcome
+
+
+def carry_out(operator: bpy.types.Operator, build: Callable[[], backend_job.Job], *,
+              wait: bool) -> Results:  # fmt: skip
+    """Build a job and carry it out for an operator, which reports how it ended or began.
+
+    Args:
+        operator: Where to report.
+        build: Makes the job; may raise UserError.
+        wait: Whether to wait for its end; otherwise a timer polls it.
+
+    Returns:
+        What the operator's method is to return.
+    """
+    try:
+        if not wait:
+            start(build())
+            return {'FINISHED'}
+        outcome = run(build())
+    except protocol.UserError as error:
+        operator.report({'ERROR'}, str(error))
+        return {'CANCELLED'}
+    for warning in outcome.warnings:
+        operator.report({'WARNING'}, warning)
+    operator.report({'ERROR'} if outcome.kind == 'FAILED' else {'INFO'}, outcome.text)
+    return {'FINISHED' if outcome.kind == 'DONE' else 'CANCELLED'}
 
 
 def cancel() -> None:

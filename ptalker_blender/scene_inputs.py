@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from . import face_points, motion, sound_strips
+from . import face_points, head_mesh, motion, sound_strips
 from .motion import Floats
 from .protocol import UserError
 from .sound_strips import SoundSpan
@@ -209,6 +209,13 @@ def spoken_text(settings: Settings) -> str:
     return str(block.as_string() if block is not None else settings.text).strip()
 
 
+def exemplar_frames(settings: Settings) -> tuple[int, int] | None:
+    """First and last frame of the exemplar that the artist chose; None: the scene's range."""
+    if not settings.use_exemplar_range:
+        return None
+    return settings.exemplar_start, settings.exemplar_end
+
+
 def collect(context: Context, obj: Object | None,
             choices: Choices) -> SceneInputs:  # fmt: skip
     """Read everything that a job needs.
@@ -267,31 +274,16 @@ def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
 
 
 def read_head(obj: Object) -> Head:
-    """The neutral shape and the faces of a mesh object."""
-    mesh = obj.data
-    corners = np.empty(len(mesh.loops), np.int32)
-    mesh.loops.foreach_get("vertex_index", corners)
-    sizes = np.empty(len(mesh.polygons), np.int32)
-    mesh.polygons.foreach_get("loop_total", sizes)
+    """The neutral shape, the faces and the face points of a mesh object."""
+    corners, sizes = head_mesh.faces(obj)
     return Head(
         uid=obj.session_uid,
         name=obj.name,
-        vertices=neutral_vertices(obj),
+        vertices=head_mesh.neutral_vertices(obj),
         face_corners=corners,
         face_sizes=sizes,
         face_points=face_points.marked(obj),
     )
-
-
-def neutral_vertices(obj: Object) -> Floats:
-    """``(V, 3)`` of the basis key where there are shape keys, else of the mesh."""
-    mesh = obj.data
-    flat = np.empty(len(mesh.vertices) * 3, np.float32)
-    if mesh.shape_keys is not None:
-        mesh.shape_keys.reference_key.points.foreach_get("co", flat)
-    else:
-        mesh.attributes["position"].data.foreach_get("vector", flat)
-    return flat.reshape(-1, 3)
 
 
 def exemplar_range(obj: Object | None, *, scene: Scene,

@@ -17,7 +17,6 @@ from . import (
     preferences,
     protocol,
 )
-from .operators import report_outcome
 from .untyped import Context, Event, Layout, Results, classes_factory
 
 
@@ -88,16 +87,12 @@ class _SetupOperator:
         return True
 
     def execute(self, context: Context) -> Results:
-        try:
-            job = SetupJob(self.bl_label, self.steps(context))
-            if bpy.app.background:
-                operator: Any = self
-                return report_outcome(operator, job_runner.run(job))
-            job_runner.start(job)
-        except protocol.UserError as error:
-            self.report({'ERROR'}, str(error))
-            return {'CANCELLED'}
-        return {'FINISHED'}
+        operator: Any = self
+        return job_runner.carry_out(
+            operator,
+            lambda: SetupJob(self.bl_label, self.steps(context)),
+            wait=bpy.app.background,
+        )
 
     def steps(self, context: Context) -> list[backend_env.Step]:
         """What to do.

@@ -51,7 +51,7 @@ def test_second_line_leaves_the_first_with_the_mouth_at_rest_between(say, head, 
     assert set(keys) == spoken(10) | spoken(100) | {5, 62, 95, 152}
     assert all(keys[frame] == value for frame, value in alone.items())
     assert values_of(keys, 100) == pytest.approx(values_of(alone, 10), abs=1e-6)
-    rest = addon.scene_inputs.neutral_vertices(head)
+    rest = addon.head_mesh.neutral_vertices(head)
     assert np.abs(evaluated(head, 75) - rest).max() < 1e-7
     assert np.abs(evaluated(head, 30) - rest).max() > 1e-3
     assert both != first
