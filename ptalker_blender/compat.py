@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+from bpy.types import Context, Key, Scene
 
-from .untyped import Context, Key, Scene
+from .typed import scene_of
 
 
 def sequencer_scene(context: Context) -> Scene:
     """5.0 and later: the workspace names the scene that its sequencer edits."""
-    return getattr(context, "sequencer_scene", None) or context.scene
+    return getattr(context, "sequencer_scene", None) or scene_of(context)
 
 
 def all_strips(scene: Scene) -> list[Any]:
@@ -52,7 +53,7 @@ def is_retimed(strip: Any) -> bool:
 
 def remove_strip(scene: Scene, strip: Any) -> None:
     """Take a top-level strip out of a scene's sequencer."""
-    editor = scene.sequence_editor
+    editor: Any = scene.sequence_editor
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     strips.remove(strip)
 

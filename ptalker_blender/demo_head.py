@@ -7,10 +7,11 @@ from pathlib import Path
 
 import bpy
 import numpy as np
+from bpy.types import Context, Mesh, Object
 
 from . import compat
 from .protocol import UserError
-from .untyped import Context, Mesh, Object
+from .typed import settings_of
 
 NAME = "Demo Head"
 
@@ -81,9 +82,9 @@ def add_sentence(context: Context, obj: Object, path: Path) -> None:
         return
     strip = compat.new_sound_strip(scene, path, frame=scene.frame_start)
     if strip is None:
-        obj.ptalker.sound_source = 'FILE'
-        obj.ptalker.sound_file = str(path)
-        obj.ptalker.sound_frame = scene.frame_start
+        settings_of(obj).sound_source = 'FILE'
+        settings_of(obj).sound_file = str(path)
+        settings_of(obj).sound_frame = scene.frame_start
     else:
         strip.sound.pack()  # the file lies in the extension's folder, which may go
-        obj.ptalker.strip_name = strip.name
+        settings_of(obj).strip_name = strip.name

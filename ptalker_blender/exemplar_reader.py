@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import bpy
 import numpy as np
+from bpy.types import Object, Scene
 
 from . import scene_inputs
 from .motion import Floats
 from .protocol import UserError
 from .scene_inputs import ExemplarRange, Head
-from .untyped import Object, Scene
 
 SLICE_SECONDS: Final = 0.05
 """Blender's window stands still for so long at a time."""

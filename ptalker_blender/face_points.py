@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import bmesh
 import numpy as np
+from bpy.types import Object
 
 from . import face_point_fit, head_mesh
 from .face_point_fit import Surface
 from .protocol import UserError
-from .untyped import Object, Vertex
+from .typed import mesh_of
 
 PREFIX: Final = "face_point."
 
@@ -85,7 +86,7 @@ def marked_names(obj: Object) -> set[str]:
 
 def chosen_vertex(obj: Object) -> int | None:
     """In edit mode: the only selected vertex, or the active one; None where neither is."""
-    edited = bmesh.from_edit_mesh(obj.data)
+    edited = bmesh.from_edit_mesh(mesh_of(obj))
     selected = [vertex for vertex in edited.verts if vertex.select]
     if len(selected) == 1:
         return selected[0].index
@@ -96,15 +97,15 @@ def chosen_vertex(obj: Object) -> int | None:
 def select(obj: Object, name: str) -> None:
     """In edit mode: select the vertex of a marked point alone; nothing where it is not marked."""
     group = obj.vertex_groups.get(PREFIX + name)
-    edited = bmesh.from_edit_mesh(obj.data)
+    edited = bmesh.from_edit_mesh(mesh_of(obj))
     layer = edited.verts.layers.deform.active
     if group is None or layer is None:
         return
-    vertex: Vertex
+    vertex: bmesh.types.BMVert
     for vertex in edited.verts:
         vertex.select = group.index in vertex[layer]
     edited.select_flush_mode()
-    bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
+    bmesh.update_edit_mesh(mesh_of(obj), loop_triangles=False, destructive=False)
 
 
 def mark(obj: Object, name: str, vertex: int) -> None:
@@ -118,16 +119,16 @@ def mark(obj: Object, name: str, vertex: int) -> None:
             group.remove(list(range(len(obj.data.vertices))))
         group.add([vertex], 1.0, 'REPLACE')
         return
-    edited = bmesh.from_edit_mesh(obj.data)
+    edited = bmesh.from_edit_mesh(mesh_of(obj))
     layer = edited.verts.layers.deform.verify()
-    other: Vertex
     for other in () if is_new else edited.verts:
-        if group.index in other[layer]:
-            del other[layer][group.index]
+        weights: Any = other[layer]  # of the vertex, by number of the group
+        if group.index in weights:
+            del weights[group.index]
     edited.verts.ensure_lookup_table()
-    chosen: Vertex = edited.verts[vertex]
-    chosen[layer][group.index] = 1.0
-    bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
+    weights = edited.verts[vertex][layer]
+    weights[group.index] = 1.0
+    bmesh.update_edit_mesh(mesh_of(obj), loop_triangles=False, destructive=False)
 
 
 def clear(obj: Object) -> None:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
+from bpy.types import Object
 from numpy.typing import NDArray
 
 from .motion import Floats
-from .untyped import Object
 
 
 def neutral_vertices(obj: Object) -> Floats:

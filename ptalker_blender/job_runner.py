@@ -14,7 +14,7 @@ from typing import Any, Final
 import bpy
 
 from . import backend_job, backend_status, compat, protocol
-from .untyped import Results, persistent
+from .typed import Results, persistent, settings_of
 
 POLL_SECONDS: Final = 0.2
 BUSY_POLL_SECONDS: Final = 0.01
@@ -167,7 +167,7 @@ def _forget_timer(timer: Callable[[], float | None]) -> None:
 
 
 def _state() -> Any:
-    return bpy.context.window_manager.ptalker
+    return settings_of(bpy.context.window_manager)
 
 
 def _show(job: backend_job.Job) -> None:

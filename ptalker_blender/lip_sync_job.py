@@ -9,6 +9,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from bpy.types import Object
 
 from . import (
     backend_job,
@@ -25,7 +26,6 @@ from .motion import KeyedMotion, Motion
 from .preferences import Settings
 from .protocol import GenerateRequest, Progress, Result, StyleRequest, UserError
 from .scene_inputs import ExemplarRange, Head, SceneInputs
-from .untyped import Object
 
 TITLE = "Generate Lip Sync"
 _WAYS = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+from bpy.types import Context, Event, Object
 
 from . import (
     backend_job,
@@ -22,7 +23,7 @@ from . import (
     scene_inputs,
     style_library,
 )
-from .untyped import Context, Event, Object, Results, classes_factory
+from .typed import Results, classes_factory, settings_of
 
 
 def choices_of(context: Context, obj: Object) -> scene_inputs.Choices:
@@ -31,7 +32,7 @@ def choices_of(context: Context, obj: Object) -> scene_inputs.Choices:
     Raises:
         UserError: The saved style is gone.
     """
-    settings, prefs = obj.ptalker, preferences.read(context)
+    settings, prefs = settings_of(obj), preferences.read(context)
     style, exemplar, frames = "neutral", None, None
     if settings.style_source == 'EXEMPLAR':
         exemplar = settings.exemplar.name if settings.exemplar is not None else ""

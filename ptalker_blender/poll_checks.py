@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from bpy.types import Context
+
 from . import (
     backend_status,
     face_points,
@@ -12,7 +14,6 @@ from . import (
     protocol,
     scene_inputs,
 )
-from .untyped import Context
 
 
 def backend_missing(context: Context) -> str:

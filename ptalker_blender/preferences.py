@@ -9,9 +9,10 @@ from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
+from bpy.types import Context, UILayout
 
 from . import backend_env, backend_status, paths
-from .untyped import Context, Layout, classes_factory
+from .typed import classes_factory, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,11 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
                 body.prop(self, name)
 
 
-def _draw_backend(layout: Layout, context: Context,
+def _draw_backend(layout: UILayout, context: Context,
                   preferences: PTALKER_AP_preferences) -> None:  # fmt: skip
     """State of the backend and the buttons that change it."""
     box = layout.box()
-    job = context.window_manager.ptalker
+    job = settings_of(context.window_manager)
     other = paths.other_python(preferences.ready_python)
     if other is not None:
         box.label(text=f"Uses the environment of {other}", icon='INFO')
@@ -159,7 +160,7 @@ def _draw_backend(layout: Layout, context: Context,
     row.operator("ptalker.open_log")
 
 
-def _draw_status(box: Layout, context: Context,
+def _draw_status(box: UILayout, context: Context,
                  status: backend_env.Status) -> None:  # fmt: skip
     """Whether the backend is ready, and what setting it up means where it is not."""
     column = box.column(align=True)

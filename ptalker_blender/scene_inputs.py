@@ -6,17 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import bpy
 import numpy as np
+from bpy.types import Context, Object, Scene
 from numpy.typing import NDArray
 
 from . import face_points, head_mesh, motion, sound_strips
 from .motion import Floats
 from .protocol import UserError
 from .sound_strips import SoundSpan
-from .untyped import Context, Object, Scene, Settings
+from .typed import scene_of, settings_of
 
 MAX_EXEMPLAR_SECONDS: Final = 40
 MIN_EXEMPLAR_FRAMES: Final = 12
@@ -139,7 +140,7 @@ class SceneInputs:
 
 def find_head(context: Context) -> Object | None:
     """The head that the panel is about: the pinned one, or the active object."""
-    return context.scene.ptalker.head or context.active_object
+    return settings_of(context.scene).head or context.active_object
 
 
 def head_problem(obj: Object | None) -> str:
@@ -170,7 +171,7 @@ def missing(context: Context) -> str:
     obj = find_head(context)
     if (problem := head_problem(obj)) or obj is None:
         return problem
-    settings = obj.ptalker
+    settings = settings_of(obj)
     if settings.sound_source == 'FILE':
         if not settings.sound_file:
             return "Choose a sound file."
@@ -203,13 +204,13 @@ def exemplar_problem(obj: Object | None) -> str:
     return ""
 
 
-def spoken_text(settings: Settings) -> str:
+def spoken_text(settings: Any) -> str:
     """The words that the artist gave: the Text data-block's, else the field's."""
     block = settings.text_block
     return str(block.as_string() if block is not None else settings.text).strip()
 
 
-def exemplar_frames(settings: Settings) -> tuple[int, int] | None:
+def exemplar_frames(settings: Any) -> tuple[int, int] | None:
     """First and last frame of the exemplar that the artist chose; None: the scene's range."""
     if not settings.use_exemplar_range:
         return None
@@ -230,7 +231,7 @@ def collect(context: Context, obj: Object | None,
     """
     if (problem := head_problem(obj)) or obj is None:
         raise UserError(problem)
-    scene = context.scene
+    scene = scene_of(context)
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     exemplar = None
     if choices.exemplar is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
+from bpy.types import Context, Event, UILayout
 
 from . import (
     backend_env,
@@ -17,7 +18,7 @@ from . import (
     preferences,
     protocol,
 )
-from .untyped import Context, Event, Layout, Results, classes_factory
+from .typed import Results, classes_factory
 
 
 class SetupJob:
@@ -117,10 +118,11 @@ class _AskingOperator(_SetupOperator):
         if bpy.app.background:
             return self.execute(context)
         title, _, _ = self.bl_label.rpartition(" ")
-        return context.window_manager.invoke_props_dialog(self, width=420, confirm_text=title)
+        operator: Any = self
+        return context.window_manager.invoke_props_dialog(operator, width=420, confirm_text=title)
 
     def draw(self, context: Context) -> None:
-        layout: Layout = self.layout
+        layout: UILayout = self.layout
         settings = preferences.read(context)
         for line in preferences.setup_lines(settings):
             layout.label(text=line)

@@ -12,16 +12,17 @@ import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import bpy
 import numpy as np
+from bpy.types import Key, Mesh, Object
 
 from . import compat, motion, speech_action
 from .motion import Floats, KeyedMotion
 from .protocol import UserError
 from .speech_action import Line
-from .untyped import Key, Mesh, Object
+from .typed import keys_of, mesh_of
 
 VALUE_LIMIT: Final = 10.0
 """Blender clamps a key's slider range, hence its value, to -10 .. 10."""
@@ -89,7 +90,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
             names = _write_keys(obj, keyed, undo, warnings)
         else:
             names = list(keyed.names)
-        keys = obj.data.shape_keys
+        keys = keys_of(obj)
         _make_room(keys, names, keyed.weights, undo, warnings)
         keep = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
         if not keep:
@@ -127,11 +128,11 @@ def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None
 
 def _make_single_user(obj: Object, undo: ExitStack, warnings: list[str]) -> None:
     """Give the object a mesh of its own: shape keys move every object that shares one."""
-    shared = obj.data
+    shared = mesh_of(obj)
     others = [o for o in bpy.data.objects if o.data == shared and o != obj]
     if not others:
         return
-    own = shared.copy()
+    own: Any = shared.copy()
     undo.callback(bpy.data.meshes.remove, own)
     obj.data = own
     undo.callback(_assign_data, obj, shared)
@@ -153,11 +154,12 @@ def _write_keys(obj: Object, keyed: KeyedMotion, undo: ExitStack,
     if obj.data.shape_keys is None:
         obj.shape_key_add(name="Basis", from_mix=False)
         undo.callback(obj.shape_key_clear)
-    keys = obj.data.shape_keys
+    keys = keys_of(obj)
     undo.callback(_store_own_keys, keys, _own_keys(keys))
     own = _own_keys(keys)
     basis = _points(keys.reference_key)
-    names, kept = [], []
+    names: list[str] = []
+    kept: list[str] = []
     for name, shape in zip(keyed.names, keyed.shapes, strict=True):
         found, signature = own.get(name, ("", []))
         block = keys.key_blocks.get(found)
@@ -178,7 +180,7 @@ def _write_keys(obj: Object, keyed: KeyedMotion, undo: ExitStack,
         names.append(block.name)
     _rest_others(keys, own, set(names), undo)
     _store_own_keys(keys, own)
-    obj.active_shape_key_index = max(index, 0)
+    obj.active_shape_key_index = max(index or 0, 0)
     if kept:
         listed = ", ".join(kept[:3]) + (" and others" if len(kept) > 3 else "")
         warnings.append(f"Your changes to the shape of {listed} were kept.")

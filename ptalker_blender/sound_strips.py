@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+from bpy.types import Context, Scene
 
 from . import compat, motion
 from .protocol import UserError
-from .untyped import Context, Scene
 
 _SPEED_TOLERANCE_FRAMES = 2
 

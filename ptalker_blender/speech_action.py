@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import bpy
 import numpy as np
+from bpy.types import Key
 from numpy.typing import NDArray
 
 from . import compat
 from .motion import Floats
-from .untyped import Key
 
 LINES: Final = "ptalker_lines"
 """Property on an Action: list of {name, first, last}, the frames that each line's keys take up."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bpy
 from bpy.props import FloatProperty, StringProperty
+from bpy.types import Context, Event
 
 from . import (
     backend_job,
@@ -19,7 +20,7 @@ from . import (
     scene_inputs,
     style_library,
 )
-from .untyped import Context, Event, Results, classes_factory
+from .typed import Results, classes_factory, scene_of, settings_of
 
 
 class PTALKER_OT_save_style(bpy.types.Operator):
@@ -36,15 +37,15 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         reason = poll_checks.backend_missing(context)
         if obj is not None and not reason:
-            reason = scene_inputs.exemplar_problem(obj.ptalker.exemplar)
+            reason = scene_inputs.exemplar_problem(settings_of(obj).exemplar)
         if reason:
             cls.poll_message_set(reason)
         return obj is not None and not reason
 
     def invoke(self, context: Context, _event: Event) -> Results:
         obj = scene_inputs.find_head(context)
-        if not self.name and obj is not None and obj.ptalker.exemplar is not None:
-            self.name = obj.ptalker.exemplar.name
+        if not self.name and obj is not None and settings_of(obj).exemplar is not None:
+            self.name = settings_of(obj).exemplar.name
         return context.window_manager.invoke_props_dialog(self)
 
     def execute(self, context: Context) -> Results:
@@ -57,9 +58,9 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
         exemplar = scene_inputs.exemplar_range(
-            obj.ptalker.exemplar,
-            scene=context.scene,
-            frames=scene_inputs.exemplar_frames(obj.ptalker),
+            settings_of(obj).exemplar,
+            scene=scene_of(context),
+            frames=scene_inputs.exemplar_frames(settings_of(obj)),
         )
 
         def finish(path: Path) -> str:
@@ -96,7 +97,7 @@ class PTALKER_OT_blend_styles(bpy.types.Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         obj = scene_inputs.find_head(context)
-        if obj is None or not obj.ptalker.saved_style:
+        if obj is None or not settings_of(obj).saved_style:
             cls.poll_message_set("Choose a saved style first.")
             return False
         return True
@@ -108,7 +109,7 @@ class PTALKER_OT_blend_styles(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         if obj is None:
             return {'CANCELLED'}
-        first = obj.ptalker.saved_style
+        first = settings_of(obj).saved_style
         name = self.name.strip() or f"{first} and {self.second}"
         try:
             mixed = style_library.blend(
@@ -120,7 +121,7 @@ class PTALKER_OT_blend_styles(bpy.types.Operator):
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
-        obj.ptalker.saved_style = name
+        settings_of(obj).saved_style = name
         self.report({'INFO'}, f'Saved the style "{name}".')
         return {'FINISHED'}
 
@@ -135,7 +136,7 @@ class PTALKER_OT_delete_style(bpy.types.Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         obj = scene_inputs.find_head(context)
-        return obj is not None and bool(obj.ptalker.saved_style)
+        return obj is not None and bool(settings_of(obj).saved_style)
 
     def invoke(self, context: Context, event: Event) -> Results:
         return context.window_manager.invoke_confirm(self, event)
@@ -145,11 +146,11 @@ class PTALKER_OT_delete_style(bpy.types.Operator):
         if obj is None:
             return {'CANCELLED'}
         try:
-            style_library.delete(obj.ptalker.saved_style)
+            style_library.delete(settings_of(obj).saved_style)
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
-        obj.ptalker.saved_style = ""
+        settings_of(obj).saved_style = ""
         return {'FINISHED'}
 
 
