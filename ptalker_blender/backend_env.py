@@ -30,16 +30,9 @@ _REMOVED: Final = ".removed"
 MIN_PYTHON: Final = (3, 11)
 MAX_PYTHON: Final = (3, 14)
 
-_CHECK: Final = (
-    "import importlib.metadata as m, json, platform, torch, torch_geometric, transformers, scipy, "
-    "soundfile, soxr, av; "
-    "d = ['cuda'] if torch.cuda.is_available() else []; "
-    "d += ['mps'] if torch.backends.mps.is_available() else []; "
-    "h = {p.metadata['Name'] for p in m.distributions()}; "
-    "print('PTALKER ' + json.dumps({'python': platform.python_version(), 'devices': d + ['cpu'], "
-    "'packages': {n: m.version(n) for n in "
-    "('torch', 'transformers', 'numpy', 'moonshine-voice') if n in h}}))"
-)
+_CHECK: Final = ("-m", "backend", "info", "--json", "--devices", "--check")
+_NAMED_PACKAGES: Final = ("torch", "transformers", "numpy", "moonshine-voice")
+"""Those of which the user is told the version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +227,7 @@ class Step:
         command: Program and arguments.
         share: The part of the whole that it takes.
         fallback: Run where the command fails.
+        folder: Where to work; None: in the user's folder.
         if_failed: What it means where all fails, for the log; empty: the setup failed.
     """
 
@@ -241,6 +235,7 @@ class Step:
     command: tuple[str, ...]
     share: float
     fallback: tuple[str, ...] = ()
+    folder: Path | None = None
     if_failed: str = ""
 
 
@@ -274,9 +269,31 @@ def setup_steps(plan: Plan) -> list[Step]:
         )
         command = (*pip, "-r", str(optional))
         steps.append(Step("Installing the recogniser", command, 0.05, if_failed=without))
-    return [*steps, check_step(plan.user_dir)]
+    return [*steps, check_step(plan.user_dir, plan.requirements.parents[1])]
 
 
-def check_step(user_dir: Path) -> Step:
-    """Import everything once and say the versions."""
-    return Step("Checking", (str(python_of(user_dir)), "-I", "-c", _CHECK), 0.1)
+def check_step(user_dir: Path, backend_root: Path) -> Step:
+    """Have the backend import its packages and say what there is.
+
+    Args:
+        user_dir: The extension's user folder.
+        backend_root: The folder that holds ``backend/``.
+
+    Returns:
+        The step; :func:`read_check` reads what it prints.
+    """
+    return Step("Checking", (str(python_of(user_dir)), *_CHECK), 0.1, folder=backend_root)
+
+
+def read_check(line: str) -> dict[str, object]:
+    """What a line says that the check printed: Python, devices, versions; empty for other lines."""
+    try:
+        said = json.loads(line)
+        packages = {
+            name: said["packages"][name]
+            for name in _NAMED_PACKAGES
+            if said["packages"].get(name, "missing") != "missing"
+        }
+        return {"python": said["python"], "devices": said["devices"], "packages": packages}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

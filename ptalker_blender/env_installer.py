@@ -19,7 +19,15 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Final
 
-from .backend_env import MAX_PYTHON, MIN_PYTHON, SIZES_GB, Step, record_path, requirements_hash
+from .backend_env import (
+    MAX_PYTHON,
+    MIN_PYTHON,
+    SIZES_GB,
+    Step,
+    read_check,
+    record_path,
+    requirements_hash,
+)
 from .backend_process import child_env, creation_flags
 
 _SIZE: Final = re.compile(r"\(([\d.]+) (kB|MB|GB)\)")
@@ -115,7 +123,7 @@ class Setup:
         try:
             self._process = subprocess.Popen(
                 list(command),
-                cwd=self._user_dir,
+                cwd=step.folder or self._user_dir,
                 env=child_env(extra),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -139,8 +147,8 @@ class Setup:
         self._log(line)
         self._tail = [*self._tail[-30:], line]
         step = self._steps[self._number]
-        if line.startswith("PTALKER "):
-            self.found = json.loads(line.removeprefix("PTALKER "))
+        if line.startswith("{"):
+            self.found = read_check(line) or self.found
         elif line.startswith(("Collecting ", "Downloading ", "Processing ")):
             if size := _SIZE.search(line):
                 self._downloaded += float(size[1]) * _UNITS[size[2]]
@@ -166,7 +174,7 @@ class Setup:
             self.fraction = sum(s.share for s in self._steps[: self._number + 1])
         elif step.fallback:
             self._log("PyTorch's own server did not serve; taking the standard build.")
-            self._steps[self._number] = Step(step.title, step.fallback, step.share)
+            self._steps[self._number] = Step(step.title, step.fallback, step.share, (), step.folder)
             self._start(step.fallback)
         else:
             self._fail(_explain(self._tail, code=code, title=step.title))

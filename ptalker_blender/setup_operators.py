@@ -152,7 +152,7 @@ class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
     bl_label = "Check Backend"
 
     def steps(self, _context: Context) -> list[backend_env.Step]:
-        return [backend_env.check_step(paths.user_dir())]
+        return [backend_env.check_step(paths.user_dir(), paths.backend_root())]
 
 
 class PTALKER_OT_remove_backend(bpy.types.Operator):

@@ -42,7 +42,8 @@ def test_setup_makes_the_backend_ready(addon, user_dir, monkeypatch):
         f"import pathlib; p = pathlib.Path({str(python)!r}); "
         "p.parent.mkdir(parents=True); p.touch()"
     )
-    steps = steps_of(addon, make, "print('PTALKER {\"packages\": {\"torch\": \"9.9\"}}')")
+    said = {"python": "3", "devices": ["cpu"], "packages": {"torch": "9.9"}}
+    steps = steps_of(addon, make, f"import json; print(json.dumps({said}))")
     monkeypatch.setattr(addon.setup_operators.PTALKER_OT_setup_backend, "steps",
                         lambda _self, _context: steps)  # fmt: skip
     assert addon.poll_checks.needs_setup(bpy.context)
