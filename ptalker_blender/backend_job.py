@@ -63,6 +63,7 @@ class Job(Protocol):
 
     Attributes:
         title: What it does, for the panel.
+        is_setup: Whether it changes or checks the backend's environment.
         stage: What it is doing now.
         fraction: How much of the stage is done, 0 to 1; None while unknown.
         seconds_left: Estimate for the whole; None while unknown.
@@ -70,6 +71,7 @@ class Job(Protocol):
     """
 
     title: str
+    is_setup: bool
     stage: str
     fraction: float | None
     seconds_left: float | None
@@ -140,6 +142,8 @@ class BackendJob:
 
     See :class:`Job` for the attributes.
     """
+
+    is_setup = False
 
     def __init__(
         self,

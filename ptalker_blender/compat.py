@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import importlib
+import math
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import bpy
 from bpy.types import Context, Key, Scene
 
 from .typed import scene_of
+
+_SPEED_TOLERANCE_FRAMES: Final = 2
 
 
 def sequencer_scene(context: Context) -> Scene:
@@ -49,6 +54,38 @@ def is_retimed(strip: Any) -> bool:
     """Whether the strip's speed was changed; 4.2 and 4.3 do not tell scripts."""
     keys = getattr(strip, "retiming_keys", None)
     return keys is not None and len(keys) > 0
+
+
+def seems_retimed(scene: Scene, strip: Any) -> bool:
+    """Whether a strip's length shows that its speed was changed, where scripts are not told.
+
+    It needs Blender's own audio module, which some builds lack.
+    """
+    if hasattr(strip, "retiming_keys") or strip.sound.packed_file is not None:
+        return False
+    path = Path(bpy.path.abspath(strip.sound.filepath, library=strip.sound.library))
+    try:
+        seconds = _sound_seconds(path, path.stat().st_mtime_ns)
+    except OSError:
+        return False
+    frames = seconds * scene.render.fps / scene.render.fps_base
+    shown = strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end
+    return bool(math.isfinite(frames) and abs(shown - frames) > _SPEED_TOLERANCE_FRAMES)
+
+
+@lru_cache(maxsize=32)  # it is asked for at every redraw
+def _sound_seconds(path: Path, _changed_at: int) -> float:
+    """Length of a sound file; not a number where it cannot be told."""
+    try:
+        aud: Any = importlib.import_module("aud")
+    except ImportError:
+        return math.nan
+    try:
+        sound = aud.Sound(str(path))
+        rate = sound.specs[0]  # raises first: asking for data would abort on a broken file
+        return float(sound.length / rate)
+    except aud.error:
+        return math.nan
 
 
 def remove_strip(scene: Scene, strip: Any) -> None:
@@ -121,23 +158,6 @@ def assign_action(id_block: Key, action: Any, slot: Any) -> None:
     animation.action = action
     if action is not None and slot is not None:
         animation.action_slot = slot
-
-
-def assigned_fcurves(id_block: Key) -> list[bpy.types.FCurve]:
-    """The F-curves that animate a data-block directly (no NLA, no drivers)."""
-    action, slot = assigned_action(id_block)
-    if action is None:
-        return []
-    if not hasattr(action, "slots"):
-        return list(action.fcurves)
-    if slot is None:
-        return []
-    for layer in action.layers:
-        for strip in layer.strips:
-            bag = strip.channelbag(slot)
-            if bag is not None:
-                return list(bag.fcurves)
-    return []
 
 
 def quit_handlers() -> list[Any] | None:

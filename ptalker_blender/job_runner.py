@@ -178,7 +178,7 @@ def _show(job: backend_job.Job) -> None:
     _Running.shown = shown
     state.is_running = True
     state.title, state.stage = job.title, job.stage
-    state.has_fraction = job.fraction is not None
+    state.is_setup = job.is_setup
     state.fraction = job.fraction or 0.0
     state.seconds_left = -1.0 if job.seconds_left is None else job.seconds_left
     redraw()

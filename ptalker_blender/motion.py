@@ -172,8 +172,3 @@ def frame_rate(fps: int, fps_base: float) -> Fraction:
 def first_frame_at(seconds: float, *, fps: Fraction) -> int:
     """The first whole scene frame at or after a time on the scene's clock (frame 0 is 0 s)."""
     return math.ceil(seconds * fps - FRAME_TOLERANCE)
-
-
-def frame_seconds(frame: float, *, fps: Fraction) -> float:
-    """Time of a frame on the scene's clock."""
-    return float(Fraction(frame) / fps)

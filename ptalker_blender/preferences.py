@@ -146,7 +146,7 @@ def _draw_backend(layout: UILayout, context: Context,
         row.operator("ptalker.cancel", text="", icon='X')
         return
     box.separator(factor=0.0)  # see PTALKER_PT_main
-    if job.result_kind == 'FAILED' and "Backend" in job.title:
+    if job.result_kind == 'FAILED' and job.is_setup:
         box.label(text=job.result_text, icon='ERROR')
     row = box.row()
     if other is None:

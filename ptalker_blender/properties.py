@@ -177,9 +177,9 @@ class PTALKER_PG_job(bpy.types.PropertyGroup):
     """The running job and the result of the last one; undo leaves it alone."""
 
     is_running: BoolProperty()
+    is_setup: BoolProperty()
     title: StringProperty()
     stage: StringProperty()
-    has_fraction: BoolProperty()
     fraction: FloatProperty()
     seconds_left: FloatProperty(default=-1.0)
     result_kind: EnumProperty(

@@ -25,6 +25,7 @@ class SetupJob:
     """A setup or check as a job; see :class:`backend_job.Job` for the attributes."""
 
     is_busy = False
+    is_setup = True
 
     def __init__(self, title: str, steps: list[backend_env.Step]) -> None:
         self.title = title

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
-import math
 import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,8 +14,6 @@ from bpy.types import Context, Scene
 
 from . import compat, motion
 from .protocol import UserError
-
-_SPEED_TOLERANCE_FRAMES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,31 +98,12 @@ def strip_problem(scene: Scene, strip: Any) -> str:
             )
     if strip.volume <= 0:
         return f'The volume of the strip "{strip.name}" is 0. Raise it to let the head hear it.'
-    if _is_fast(scene, strip) and not compat.is_retimed(strip):
+    if compat.seems_retimed(scene, strip):
         return (
             f'The speed of the strip "{strip.name}" was changed. This Blender does not tell how: '
             "mix it down to a file (Render > Render Audio) and use that."
         )
     return ""
-
-
-def _is_fast(scene: Scene, strip: Any) -> bool:
-    """Whether the strip's length shows a changed speed; needs Blender's own audio module."""
-    if hasattr(strip, "retiming_keys") or strip.sound.packed_file is not None:
-        return False
-    try:
-        aud: Any = importlib.import_module("aud")
-    except ImportError:
-        return False
-    path = bpy.path.abspath(strip.sound.filepath, library=strip.sound.library)
-    try:
-        sound = aud.Sound(path)
-        rate = sound.specs[0]  # raises first: asking for data would abort on a broken file
-        frames = sound.length / rate * scene.render.fps / scene.render.fps_base
-    except aud.error:
-        return False
-    shown = strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end
-    return bool(abs(shown - frames) > _SPEED_TOLERANCE_FRAMES and math.isfinite(frames))
 
 
 def read_strip(scene: Scene, strip: Any) -> SoundSpan:

@@ -135,3 +135,28 @@ def test_the_users_folder_is_made_by_who_writes_there(addon, head, fake_backend)
     assert not folder.exists()
     assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
     assert (folder / "jobs").is_dir()
+
+
+def test_length_of_a_sound_is_read_once(addon, sound_file, monkeypatch):
+    """Blender 4.2 and 4.3 tell a changed speed by the strip's length alone."""
+    opened = []
+
+    class Sound:
+        specs = (16000, 1)
+        length = 32000
+
+        def __init__(self, path):
+            opened.append(path)
+
+    monkeypatch.setitem(sys.modules, "aud", types.SimpleNamespace(Sound=Sound, error=OSError))
+    sound = types.SimpleNamespace(packed_file=None, filepath=str(sound_file), library=None)
+    strip = types.SimpleNamespace(
+        sound=sound, frame_duration=48, animation_offset_start=0, animation_offset_end=0
+    )
+    for _ in range(3):
+        assert not addon.compat.seems_retimed(bpy.context.scene, strip)
+    strip.frame_duration = 24
+    assert addon.compat.seems_retimed(bpy.context.scene, strip)
+    assert opened == [str(sound_file)]
+    sound_file.unlink()
+    assert not addon.compat.seems_retimed(bpy.context.scene, strip)

@@ -7,7 +7,7 @@ import pytest
 
 
 def curves_of(obj, addon):
-    return {c.data_path: c for c in addon.compat.assigned_fcurves(obj.data.shape_keys)}
+    return {c.data_path: c for c in addon.fcurves_of(obj.data.shape_keys)}
 
 
 def generate():

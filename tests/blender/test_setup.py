@@ -61,6 +61,14 @@ def test_setup_that_fails_is_reported(addon, user_dir, monkeypatch):
                         lambda _self, _context: steps)  # fmt: skip
     with pytest.raises(RuntimeError, match="disk is full"):
         bpy.ops.ptalker.setup_backend('EXEC_DEFAULT')
+    assert bpy.context.window_manager.ptalker.is_setup  # the preferences tell of it
+
+
+def test_failed_speech_is_not_told_of_in_the_preferences(addon, head, fake_backend):
+    fake_backend("error")
+    with pytest.raises(RuntimeError):
+        bpy.ops.ptalker.generate('EXEC_DEFAULT')
+    assert not bpy.context.window_manager.ptalker.is_setup
 
 
 def test_setup_can_be_cancelled(addon, user_dir):
