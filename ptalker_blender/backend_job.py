@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs that take a while: how the runner sees them, and those that the backend does.
+"""Jobs: the interface that the runner polls, and the jobs that the backend process does.
 
 The backend process outlives a job, so that its model stays warm; it ends with the add-on, with
 Blender, or after a failure, and the next job starts a new one.
@@ -46,7 +46,7 @@ class Outcome:
     Attributes:
         kind: ``DONE``, ``CANCELLED`` or ``FAILED``.
         text: One sentence for the user.
-        warnings: What they should know besides.
+        warnings: Further sentences that the user should know.
         undo_text: Name of the undo step where the scene was changed; else empty.
         action: ``session_uid`` of the Action that was written; 0 where none was.
     """
@@ -62,12 +62,12 @@ class Job(Protocol):
     """What the runner needs of a job.
 
     Attributes:
-        title: What it does, for the panel.
-        is_setup: Whether it changes or checks the backend's environment.
-        stage: What it is doing now.
+        title: What the job does, for the panel.
+        is_setup: Whether the job changes or checks the backend's environment.
+        stage: What the job is doing now.
         fraction: How much of the stage is done, 0 to 1; None while unknown.
-        seconds_left: Estimate for the whole; None while unknown.
-        outcome: How it ended; None while it runs.
+        seconds_left: Estimated seconds for the whole job; None while unknown.
+        outcome: How the job ended; None while it runs.
     """
 
     title: str
@@ -79,20 +79,20 @@ class Job(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether it works inside Blender now and is to be polled again soon."""
+        """Whether the job works inside Blender now and is to be polled again soon."""
 
     def start(self) -> None:
         """Begin; the runner calls it once.
 
         Raises:
-            UserError: It cannot begin.
+            UserError: The job cannot begin.
         """
 
     def poll(self, *, wait: float = 0.0) -> None:
         """Do what there is to do, at most a few hundredths of a second.
 
         Args:
-            wait: Wait so long for something to do.
+            wait: Longest time to wait for something to do, in seconds.
         """
 
     def cancel(self) -> None:
@@ -111,8 +111,14 @@ class _Warm:
 def obtain_backend(command: list[str]) -> BackendProcess:
     """The running backend, or a new one.
 
+    Args:
+        command: Command line of the backend.
+
+    Returns:
+        A process that was started with that command.
+
     Raises:
-        UserError: It cannot be started.
+        UserError: The backend cannot be started.
     """
     if _Warm.process is not None:
         if _Warm.process.is_running and _Warm.process.command == tuple(command):

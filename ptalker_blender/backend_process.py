@@ -69,8 +69,14 @@ def creation_flags() -> int:
 def find_backend_root(package_dir: Path) -> Path:
     """The folder that holds ``backend/``: the extension's own, or the repository's.
 
+    Args:
+        package_dir: Folder of the add-on's modules.
+
+    Returns:
+        The working directory for ``python -m backend``.
+
     Raises:
-        UserError: There is none.
+        UserError: There is no such folder.
     """
     for root in (package_dir, package_dir.resolve(), package_dir.resolve().parent):
         if (root / "backend" / "__init__.py").is_file():
@@ -84,18 +90,26 @@ class BackendProcess:
     """A running ``python -m backend serve``.
 
     Attributes:
-        command: The command line it was started with.
-        hello: Its first message; None until it came.
+        command: Command line that the process was started with.
+        hello: First message of the process; None until it came.
     """
 
+    command: tuple[str, ...]
+    hello: Hello | None
+
     def __init__(self, command: Sequence[str], *, cwd: Path, log_path: Path) -> None:
-        """Start the process; its standard error goes into the log file.
+        """Start the process.
+
+        Args:
+            command: Command line of the backend.
+            cwd: Working directory of the process.
+            log_path: File that takes its standard error.
 
         Raises:
             UserError: The program cannot be started.
         """
         self.command = tuple(command)
-        self.hello: Hello | None = None
+        self.hello = None
         self._log_path = log_path
         self._started = time.monotonic()
         self._foreign_lines = 0
@@ -142,8 +156,11 @@ class BackendProcess:
         """The messages that have come.
 
         Args:
-            seconds: Stop after so long, however many there are.
-            wait: Wait so long for the first one.
+            seconds: Time after which to stop, however many messages there are.
+            wait: Longest time to wait for the first message, in seconds.
+
+        Returns:
+            The messages in order; hello is not among them.
 
         Raises:
             UserError: The process ended, said no hello in time, or speaks another protocol.
@@ -219,10 +236,10 @@ class BackendProcess:
         """Say how the process ended, once it has; kill it where it lingers without an output.
 
         Args:
-            wait: Wait so long for its end.
+            wait: Longest time to wait for its end, in seconds.
 
         Raises:
-            UserError: It ended.
+            UserError: The process ended.
         """
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(wait)

@@ -116,10 +116,14 @@ def new_fcurves(id_block: Key, name: str) -> tuple[bpy.types.Action, Any]:
 
 
 def copy_assigned_action(id_block: Key, name: str) -> tuple[bpy.types.Action, Any] | None:
-    """A copy of the action that animates a data-block, in its place; None where none does.
+    """Replace the action that animates a data-block by a copy of it.
+
+    Args:
+        id_block: Shape-key data-block.
+        name: Name for the copy.
 
     Returns:
-        The copy and its F-curve collection for the data-block.
+        The copy and its F-curve collection for the data-block; None where there is no action.
     """
     action, slot = assigned_action(id_block)
     if action is None or (hasattr(action, "slots") and slot is None):
@@ -177,6 +181,10 @@ def new_sound_strip(scene: Scene, path: Path, *, frame: int) -> Any:
 
 def mix_down(scene: Scene, path: Path) -> None:
     """Mix a scene's sound into a WAV file; some builds write nothing and say nothing.
+
+    Args:
+        scene: Scene whose frame range is mixed.
+        path: The WAV file.
 
     Raises:
         RuntimeError: Blender refused.

@@ -19,8 +19,15 @@ NAME = "Demo Head"
 def add(context: Context, path: Path) -> Object:
     """Make the head at the 3D cursor and select it.
 
+    Args:
+        context: For its scene and collection.
+        path: File with the head's mesh.
+
+    Returns:
+        The new object.
+
     Raises:
-        UserError: The head's file is missing or broken.
+        UserError: The file is missing or broken.
     """
     try:
         with np.load(path, allow_pickle=False) as data:

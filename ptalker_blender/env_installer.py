@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries out the steps of a setup: one child process each, without a shell, polled.
+"""Runs the steps of a setup: one child process each, without a shell, polled.
 
-The output goes to a log and is read for progress. An interrupted setup goes on where pip's cache
-allows when it is started again.
+The output goes to a log and is read for progress. A setup that was interrupted and is started again
+takes what it had downloaded from pip's cache.
 """
 
 from __future__ import annotations
@@ -38,22 +38,37 @@ class Setup:
     """A running setup or check; poll it until ``is_done``.
 
     Attributes:
-        stage: What it is doing.
-        fraction: How much of it is done, 0 to 1.
-        is_done: It ended, in one of three ways:
-        error: one sentence where it failed,
-        was_cancelled: or the user ended it,
-        found: or this is what the check printed.
+        stage: What the setup is doing.
+        fraction: How much of the setup is done, 0 to 1.
+        is_done: Whether the setup has ended: with an error, cancelled, or well.
+        error: One sentence for the user where the setup failed; else empty.
+        was_cancelled: Whether the user ended the setup.
+        found: Python, devices and package versions as the check told them.
     """
+
+    stage: str
+    fraction: float
+    is_done: bool
+    error: str
+    was_cancelled: bool
+    found: dict[str, object]
 
     def __init__(self, steps: Sequence[Step], *, user_dir: Path, requirements: Path,
                  log_path: Path) -> None:  # fmt: skip
+        """Prepare the log; the first poll starts the first step.
+
+        Args:
+            steps: Child processes in order; a single one is a check and keeps the record.
+            user_dir: The extension's user folder.
+            requirements: File with the pinned requirements, for the record.
+            log_path: File that takes the output of all steps.
+        """
         self.stage = "Starting"
         self.fraction = 0.0
         self.is_done = False
         self.error = ""
         self.was_cancelled = False
-        self.found: dict[str, object] = {}
+        self.found = {}
         self._steps = list(steps)
         self._number = -1
         self._user_dir = user_dir

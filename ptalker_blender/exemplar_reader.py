@@ -54,6 +54,8 @@ class ExemplarReader:
         num_read: How many frames were read so far.
     """
 
+    num_read: int
+
     def __init__(self, wanted: ExemplarRange) -> None:
         """Read nothing yet.
 

@@ -29,6 +29,13 @@ from .typed import Results, classes_factory, settings_of
 def choices_of(context: Context, obj: Object) -> scene_inputs.Choices:
     """What the artist chose for a head, in the panel and in the preferences.
 
+    Args:
+        context: For the preferences.
+        obj: The head.
+
+    Returns:
+        The choices as plain values.
+
     Raises:
         UserError: The saved style is gone.
     """

@@ -17,7 +17,7 @@ import bpy
 from . import backend_env, backend_process, protocol
 
 PYTHON_VARIABLE: Final = "PTALKER_BACKEND_PYTHON"
-"""Environment variable that names the Python of a ready environment, for tests and developers."""
+"""Environment variable with the Python of a ready environment, for tests and developers."""
 _STALE_SECONDS: Final = 86_400
 
 
@@ -68,7 +68,10 @@ def model_style_names(checkpoint: str) -> list[str]:
     """Names of the styles that come with a checkpoint, sorted.
 
     Args:
-        checkpoint: Name of a bundled one, or its folder.
+        checkpoint: Name of a bundled checkpoint, or the folder of another one.
+
+    Returns:
+        The names; none where there is no such checkpoint.
     """
     try:
         bundled = backend_root() / "backend" / "checkpoints" / checkpoint

@@ -97,10 +97,16 @@ class _SetupOperator:
         )
 
     def steps(self, context: Context) -> list[backend_env.Step]:
-        """What to do.
+        """The child processes to run.
+
+        Args:
+            context: For the preferences.
+
+        Returns:
+            The steps in order.
 
         Raises:
-            UserError: It cannot work, and why.
+            UserError: The setup cannot work, and why.
         """
         plan = preferences.plan_of(preferences.read(context), clear=self.clear)
         if plan.wheels is None and not bpy.app.online_access:
@@ -113,7 +119,7 @@ class _SetupOperator:
 
 
 class _AskingOperator(_SetupOperator):
-    """Says first what it will download, where to, and what room there is."""
+    """Tells what will be downloaded, where to, and the free space, before it starts."""
 
     def invoke(self, context: Context, _event: Event) -> Results:
         if bpy.app.background:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes a motion into Blender: shape keys, one action, one F-curve a key.
+"""Writes a motion into Blender: shape keys, one action, one F-curve per key.
 
-Either everything is written or the scene is as before: what was done is undone in reverse when a
-step fails. Keys of an earlier run are used again; those that the artist has reshaped stay theirs.
+Either everything is written or the scene is as before: when a step fails, those before it are
+undone in reverse. Keys of an earlier run are used again; those that the artist has reshaped keep
+their shape.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ _MIN_COORDINATE: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
+    """A summary of what was written.
 
     Attributes:
         action: ``session_uid`` of the new Action.
-        num_keys: Animated keys.
-        other_lines: Names of the lines that the Action holds besides.
-        warnings: What the artist should know.
+        num_keys: Number of animated keys.
+        other_lines: Names of the other lines of dialogue in the Action.
+        warnings: Sentences that the artist should read.
     """
 
     action: int
@@ -67,13 +68,16 @@ def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
 
 def write(obj: Object, keyed: KeyedMotion, *, line: Line,
           action_name: str) -> Written:  # fmt: skip
-    """Write shape keys and their animation; one keyframe a frame.
+    """Write shape keys and their animation, with one keyframe per frame.
 
     Args:
         obj: Head in object mode, checked by ``scene_inputs.head_problem``.
         keyed: Values over time, and shapes where keys are to be made.
         line: Where the values go; other lines of the head's Action stay.
         action_name: Name for the new action.
+
+    Returns:
+        A summary of what was written.
 
     Raises:
         UserError: The head cannot take it; nothing was changed.
@@ -236,7 +240,7 @@ def _set_points(block: bpy.types.ShapeKey, vertices: Floats) -> None:
 
 
 def _signature(offsets: Floats) -> list[float]:
-    """Three sums that tell two shapes apart and hardly change under rounding."""
+    """Three sums over a shape that differ between shapes and hardly change under rounding."""
     flat = offsets.astype(np.float64).ravel()
     place = np.arange(len(flat))
     return [float(flat @ np.cos(place * step)) for step in (0.7, 1.9)] + [float(flat @ flat) ** 0.5]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Action of a head's speech: each line has a stretch of it, and what was there before stays.
+"""The Action of a head's speech: each line of dialogue has its frames; other keyframes stay.
 
 Every run writes a new Action. It starts as a copy of the present one, so that the lines spoken
 before, the artist's changes to them and curves of their own are in it; then the keys within the
@@ -41,13 +41,13 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where a line of dialogue goes.
+    """A line of dialogue and its place in the Action.
 
     Attributes:
-        name: What tells it from other lines; the same name again replaces it, and so does another
-            line that begins at the same time.
-        first_frame: Scene frame of its first row of values.
-        fps: Frames per second.
+        name: Name that identifies the line; a line of the same name is replaced, and so is one that
+            begins at the same time.
+        first_frame: Scene frame of the line's first row of values.
+        fps: Frames per second of the scene.
     """
 
     name: str
@@ -66,12 +66,15 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
 
     Args:
         keys: Shape-key data-block.
-        values: Name of each animated key -> ``(T,)`` its values, one a frame.
-        line: Where they go.
+        values: Name of each animated key -> ``(T,)`` its values, one per frame.
+        line: The line of dialogue and its place.
         name: Name for the Action.
         resting: Names of keys that are at rest during the line.
-        keep: Whether what the present Action holds outside of the line goes into the new one.
-        undo: Takes everything back.
+        keep: Whether the present Action's keyframes outside of the line go into the new one.
+        undo: Stack that takes the callbacks by which everything is undone.
+
+    Returns:
+        The new Action.
     """
     had_animation = keys.animation_data is not None
     old, old_slot = compat.assigned_action(keys)
@@ -152,7 +155,7 @@ def _read(points: Any, name: str, kind: type, width: int) -> NDArray[Any]:
 
 
 def _value_at(curve: Any, frame: float, cleared: Iterable[Span]) -> float:
-    """What a curve shows at a frame; rest where its keys there are about to go."""
+    """A curve's value at a frame; rest where its keyframes there are about to be replaced."""
     is_cleared = any(first <= frame <= last for first, last in cleared)
     return 0.0 if is_cleared or curve.is_empty else float(curve.evaluate(frame))
 
