@@ -25,14 +25,14 @@ State = Literal['MISSING', 'OUTDATED', 'BROKEN', 'READY']
 TORCH_INDEX: Final = "https://download.pytorch.org/whl/"
 CUDA_BUILD: Final = "cu130"
 SIZES_GB: Final = {'CPU': (0.6, 1.8), 'CUDA': (3.1, 7.6)}
-"""Build of PyTorch -> what is downloaded and what it takes on the disk in the end, in GB."""
+"""Build of PyTorch -> size of the download, and space on the disk in the end, in GB."""
 _REMOVED: Final = ".removed"
 MIN_PYTHON: Final = (3, 11)
 MAX_PYTHON: Final = (3, 14)
 
 _CHECK: Final = ("-m", "backend", "info", "--json", "--devices", "--check")
 _NAMED_PACKAGES: Final = ("torch", "transformers", "numpy", "moonshine-voice")
-"""Those of which the user is told the version."""
+"""Packages whose versions the preferences show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +282,7 @@ def setup_steps(plan: Plan) -> list[Step]:
 
 
 def check_step(user_dir: Path, backend_root: Path) -> Step:
-    """Have the backend import its packages and say what there is.
+    """The step in which the backend imports its packages and prints their versions.
 
     Args:
         user_dir: The extension's user folder.
@@ -295,7 +295,7 @@ def check_step(user_dir: Path, backend_root: Path) -> Step:
 
 
 def read_check(line: str) -> dict[str, object]:
-    """What a line says that the check printed: Python, devices, versions; empty for other lines."""
+    """Python, devices and versions from a line that the check printed; empty for other lines."""
     try:
         said = json.loads(line)
         packages = {

@@ -34,7 +34,7 @@ from .protocol import (
 _log = logging.getLogger(__name__)
 
 CANCEL_SECONDS: Final = 3.0
-"""A backend that does not answer a cancel is killed after so long."""
+"""A backend that does not answer a cancel is killed after this time."""
 
 JobRequest = GenerateRequest | StyleRequest
 
@@ -59,7 +59,7 @@ class Outcome:
 
 
 class Job(Protocol):
-    """What the runner needs of a job.
+    """A job as the runner sees it.
 
     Attributes:
         title: What the job does, for the panel.

@@ -37,14 +37,14 @@ _log = logging.getLogger(__name__)
 HELLO_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 2.0
 LINGER_SECONDS: Final = 2.0
-"""A backend that closed its output and does not end is killed after so long."""
+"""A backend that closed its output and does not end is killed after this time."""
 MAX_FOREIGN_LINES: Final = 100
-"""After so many lines that are no messages, what speaks is not the backend."""
+"""A program that prints more lines that are no messages is not the backend."""
 LOG_TAIL_BYTES: Final = 20_000
 _LAST_LINES: Final = 3
-"""A process that ran out of memory says so in as many lines at the end of its log."""
+"""Lines at the end of the log in which a lack of memory counts as the reason of the end."""
 _KILLED: Final = (-9, 137)
-"""SIGKILL as Python sees it, and as a shell around the process says it."""
+"""Exit status of a process killed by SIGKILL, directly and through a shell."""
 _WANT_OF_MEMORY: Final = ("MemoryError", "out of memory")
 
 _DROPPED: Final = (
@@ -54,7 +54,7 @@ _DROPPED: Final = (
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a child Python, without what would leak another Python into it."""
+    """Environment variables for a child Python, without those of another Python."""
     env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
     env.update(PYTHONNOUSERSITE="1", PYTHONUTF8="1", PYTHONUNBUFFERED="1")
     env.update(extra or {})

@@ -14,7 +14,7 @@ import bpy
 from . import backend_env, paths, protocol
 
 REFRESH_SECONDS: Final = 5.0
-"""How old the status may be: others, as a second Blender, may change the environment."""
+"""Largest age of the status: a second Blender, for example, may change the environment."""
 
 
 class _Known:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that differs between Blender 4.2 and 5.2, found out by features, not by versions."""
+"""Hides what differs between Blender 4.2 and 5.2: features are tested for, never versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPEED_TOLERANCE_FRAMES: Final = 2
 
 
 def sequencer_scene(context: Context) -> Scene:
-    """5.0 and later: the workspace names the scene that its sequencer edits."""
+    """The scene that the sequencer edits: from 5.0 on the workspace's, before the context's."""
     return getattr(context, "sequencer_scene", None) or scene_of(context)
 
 
@@ -57,7 +57,7 @@ def is_retimed(strip: Any) -> bool:
 
 
 def seems_retimed(scene: Scene, strip: Any) -> bool:
-    """Whether a strip's length shows that its speed was changed, where scripts are not told.
+    """Whether a strip's length shows a changed speed, in versions that do not tell scripts.
 
     It needs Blender's own audio module, which some builds lack.
     """
@@ -75,7 +75,7 @@ def seems_retimed(scene: Scene, strip: Any) -> bool:
 
 @lru_cache(maxsize=32)  # it is asked for at every redraw
 def _sound_seconds(path: Path, _changed_at: int) -> float:
-    """Length of a sound file; not a number where it cannot be told."""
+    """Length of a sound file; NaN where it is unknown."""
     try:
         aud: Any = importlib.import_module("aud")
     except ImportError:
@@ -147,7 +147,7 @@ def _fcurves_of(action: Any, slot: Any) -> Any:
 
 
 def assigned_action(id_block: Key) -> tuple[Any, Any]:
-    """The action and slot that animate a data-block; None for what there is not."""
+    """The action and slot that animate a data-block; None where there is none."""
     animation = id_block.animation_data
     if animation is None or animation.action is None:
         return None, None
@@ -155,7 +155,7 @@ def assigned_action(id_block: Key) -> tuple[Any, Any]:
 
 
 def assign_action(id_block: Key, action: Any, slot: Any) -> None:
-    """Have an action animate a data-block; None takes the present one away."""
+    """Have an action animate a data-block; None removes the present action."""
     animation = id_block.animation_data
     if animation is None:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings the demo head into the scene: mesh, materials, smooth shading, and its sentence."""
+"""Adds the demo head to the scene: mesh, materials, smooth shading, and its sentence."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Setup:
         is_done: Whether the setup has ended: with an error, cancelled, or well.
         error: One sentence for the user where the setup failed; else empty.
         was_cancelled: Whether the user ended the setup.
-        found: Python, devices and package versions as the check told them.
+        found: Python, devices and package versions as the check printed them.
     """
 
     stage: str
@@ -213,7 +213,7 @@ class Setup:
 
 
 def _package(line: str) -> str:
-    """``torch`` from ``Downloading torch-2.13.0-cp311-....whl (190 MB)`` and its kin."""
+    """``torch`` from ``Downloading torch-2.13.0-cp311-....whl (190 MB)``, or a similar line."""
     word = line.split()[1].rpartition("/")[2]
     return re.split(r"[-=<>;\[(]", word, maxsplit=1)[0]
 

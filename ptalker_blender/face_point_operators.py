@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marking the named points of a head, one after the other."""
+"""Mark, Step, Transfer and Clear Face Points."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class PTALKER_OT_step_face_point(bpy.types.Operator):
 
 
 class PTALKER_OT_transfer_face_points(bpy.types.Operator):
-    """Find the other face points from those that are marked, after another head: the other selected one, if PTalker knows it, else the demo head. Look through them and correct what is off"""  # noqa: E501
+    """Find the missing face points by those of another head: the other selected one, or the demo head. Look through them and correct what is off"""  # noqa: E501
 
     bl_idname = "ptalker.transfer_face_points"
     bl_label = "Transfer from Head"

@@ -42,7 +42,7 @@ def _known_sizes(backend_root: Path) -> frozenset[int]:
 def advice(obj: Object, backend_root: Path) -> str:
     """What to do about a head that the backend will not know; empty where it may know it.
 
-    A guess by the number of vertices, fast enough for drawing: the backend compares the faces too.
+    It goes by the number of vertices, fast enough for drawing; the backend compares the faces too.
     """
     count, wanted = len(obj.data.vertices), names(backend_root)
     num_marked = len(marked_names(obj).intersection(wanted))
@@ -57,7 +57,7 @@ def advice(obj: Object, backend_root: Path) -> str:
 
 
 def title(name: str) -> str:
-    """``lip_upper_outer_left_2`` as an artist reads it: ``Lip Upper Outer Left 2``."""
+    """The name of a point for the panel: ``Lip Upper Outer Left 2``."""
     return name.replace("_", " ").title()
 
 
@@ -138,7 +138,7 @@ def clear(obj: Object) -> None:
 
 
 def transfer(obj: Object, other: Object | None, backend_root: Path) -> int:
-    """Mark the points that are not marked yet, after those of another head.
+    """Mark the points that are not marked yet, by those of another head.
 
     Args:
         obj: Head with some marked points, in edit or object mode.

@@ -18,9 +18,9 @@ from .typed import Results, persistent, settings_of
 
 POLL_SECONDS: Final = 0.2
 BUSY_POLL_SECONDS: Final = 0.01
-"""Between two polls of a job that works inside Blender: enough to redraw and to take a click."""
+"""Pause between two polls of a job that works inside Blender, for redraws and clicks."""
 IDLE_SECONDS: Final = 900.0
-"""After so long without a job the backend is ended, to give its memory back."""
+"""A backend without a job is ended after this time, to free its memory."""
 _WAIT_SECONDS: Final = 0.2
 
 
@@ -197,7 +197,7 @@ def _show_outcome(outcome: backend_job.Outcome) -> None:
 
 
 def has_result() -> bool:
-    """Whether there is a last result to tell of: not where it was undone or deleted."""
+    """Whether there is a last result to show: not where it was undone or deleted."""
     state = _state()
     written = state.result_action
     if not written:
@@ -248,7 +248,7 @@ def _stop(*_: object) -> None:
 
 
 def register() -> None:
-    """Hook on everything that ends a job, and watch the backend's environment."""
+    """Add handlers for everything that ends a job, and watch the backend's environment."""
     bpy.app.handlers.load_pre.append(_abandon)
     bpy.app.handlers.load_post.append(_reset_state)
     if (quitting := compat.quit_handlers()) is not None:

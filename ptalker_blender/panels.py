@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The PTalker tab in the 3D View's sidebar: draws; decides nothing."""
+"""The PTalker tab in the 3D View's sidebar: it only draws."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Tab:
 
 
 class PTALKER_PT_main(_Tab, bpy.types.Panel):
-    """Head, Generate, and what came of it."""
+    """Head, Generate, progress and result."""
 
     bl_label = "PTalker"
     bl_order = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where things are: the backend's code, the user's folder, the Python that runs the backend."""
+"""Paths of the backend's code, of the user's folder, and of the Python that runs the backend."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def requirements() -> Path:
 
 
 def user_dir() -> Path:
-    """The folder for everything that the add-on writes; who writes makes it."""
+    """The folder for everything that the add-on writes; it is made by whatever writes first."""
     return Path(bpy.utils.extension_path_user(__package__))
 
 
@@ -83,12 +83,12 @@ def model_style_names(checkpoint: str) -> list[str]:
 
 
 def backend_log() -> Path:
-    """What the backend wrote on its standard error since it was started."""
+    """The log of the backend: its standard error since it was started."""
     return user_dir() / "backend.log"
 
 
 def setup_log() -> Path:
-    """What the last setup did."""
+    """The log of the last setup."""
     return user_dir() / "setup.log"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one thing that is missing before a job can start; for poll and draw, it reads no file."""
+"""Tells poll and draw what is missing before a job can start; it reads no file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import (
 
 
 def backend_missing(context: Context) -> str:
-    """Why the backend cannot be asked now; empty where it can."""
+    """Why the backend cannot take a job now; empty where it can."""
     if job_runner.is_running():
         return "A job is running."
     other = paths.other_python(preferences.read(context).ready_python)
@@ -28,20 +28,20 @@ def backend_missing(context: Context) -> str:
 
 
 def needs_setup(context: Context) -> bool:
-    """Whether the next thing to press is Set Up Backend."""
+    """Whether the panel should offer Set Up Backend in place of Generate."""
     other = paths.other_python(preferences.read(context).ready_python)
     return other is None and backend_status.status().state != 'READY'
 
 
 def missing(context: Context) -> str:
-    """The one thing that is missing before a head can be animated; empty where none is."""
+    """What is missing before a head can be animated, the first thing alone; else empty."""
     return backend_missing(context) or scene_inputs.missing(context)
 
 
 def advice(context: Context) -> str:
-    """What to do about a head that will hardly be known, where nothing is missing; else empty.
+    """What to do about a head that the bundled model does not know; else empty.
 
-    A model of one's own may know heads that the bundled one does not.
+    Another model may know the head, so nothing is said then.
     """
     obj = scene_inputs.find_head(context)
     if obj is None or preferences.read(context).checkpoint != preferences.Settings().checkpoint:

@@ -131,7 +131,7 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
 
 def _draw_backend(layout: UILayout, context: Context,
                   preferences: PTALKER_AP_preferences) -> None:  # fmt: skip
-    """State of the backend and the buttons that change it."""
+    """Draw the backend's state and the buttons that change it."""
     box = layout.box()
     job = settings_of(context.window_manager)
     other = paths.other_python(preferences.ready_python)
@@ -162,7 +162,7 @@ def _draw_backend(layout: UILayout, context: Context,
 
 def _draw_status(box: UILayout, context: Context,
                  status: backend_env.Status) -> None:  # fmt: skip
-    """Whether the backend is ready, and what setting it up means where it is not."""
+    """Draw whether the backend is ready, and what a setup would do where it is not."""
     column = box.column(align=True)
     column.scale_y = 0.85
     column.label(text=status.text, icon='CHECKMARK' if status.state == 'READY' else 'ERROR')
@@ -189,7 +189,7 @@ def _setup_lines(settings: Settings, _read_at: float) -> tuple[str, ...]:
 
 
 def plan_of(settings: Settings, *, clear: bool = False) -> backend_env.Plan:
-    """What setting up the backend means with these settings."""
+    """How the backend is set up with these settings."""
     return backend_env.Plan(
         user_dir=paths.user_dir(),
         requirements=paths.requirements(),

@@ -2,9 +2,9 @@
 """Retargets a motion to the shape keys (blendshapes) that a head already has.
 
 Keys with the motion's own names (the 52 ARKit names) take the weights as they are. Others (the 15
-visemes of the Oculus set, FLAME's expressions) are fitted: bounded least squares on the vertices,
-weighted towards the lips, with temporal smoothing, for all frames at once.
-The residual is reported.
+visemes of the Oculus set, FLAME's expressions) are fitted, and the residual is reported: bounded
+least squares on the vertices, weighted towards the lips, with temporal smoothing, for all frames
+at once.
 """
 
 from __future__ import annotations

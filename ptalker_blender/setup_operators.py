@@ -72,7 +72,7 @@ class SetupJob:
 
 
 class _SetupOperator:
-    """Runs steps: in the background to the end, in the window polled by a timer."""
+    """Base of the operators that run a setup or check as a job."""
 
     bl_options: Any = {'INTERNAL'}
     bl_label: str
@@ -138,14 +138,14 @@ class _AskingOperator(_SetupOperator):
 
 
 class PTALKER_OT_setup_backend(_AskingOperator, bpy.types.Operator):
-    """Make the environment in which PTalker's model runs; it can be cancelled and resumed"""
+    """Install the environment in which PTalker's model runs; it can be cancelled and resumed"""
 
     bl_idname = "ptalker.setup_backend"
     bl_label = "Set Up Backend"
 
 
 class PTALKER_OT_repair_backend(_AskingOperator, bpy.types.Operator):
-    """Make the backend's environment anew"""
+    """Install the backend's environment anew"""
 
     bl_idname = "ptalker.repair_backend"
     bl_label = "Repair Backend"
@@ -153,7 +153,7 @@ class PTALKER_OT_repair_backend(_AskingOperator, bpy.types.Operator):
 
 
 class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
-    """Start the backend's Python and look whether all packages can be used"""
+    """Start the backend and check whether all its packages can be used"""
 
     bl_idname = "ptalker.check_backend"
     bl_label = "Check Backend"

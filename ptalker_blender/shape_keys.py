@@ -121,7 +121,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
 
 
 def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None:
-    """Shapes that a model makes anew for each line cannot serve the lines before."""
+    """Warn where the shapes are new for this line, so that lines before cannot stay."""
     old, _ = compat.assigned_action(keys)
     if old is not None and set(speech_action.line_names(old)) - {line.name}:
         warnings.append(
@@ -193,7 +193,7 @@ def _write_keys(obj: Object, keyed: KeyedMotion, undo: ExitStack,
 
 def _rest_others(keys: Key, own: dict[str, tuple[str, list[float]]], used: set[str],
                  undo: ExitStack) -> None:  # fmt: skip
-    """Own keys of an earlier run that this one does not use go to rest."""
+    """Set keys of an earlier run that this one does not use to rest."""
     for name, _ in own.values():
         block = keys.key_blocks.get(name)
         if block is not None and name not in used and block.value != 0:

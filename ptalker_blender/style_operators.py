@@ -24,7 +24,7 @@ from .typed import Results, classes_factory, scene_of, settings_of
 
 
 class PTALKER_OT_save_style(bpy.types.Operator):
-    """Save the exemplar's way of speaking, to use it without the exemplar"""
+    """Save the exemplar's speaking style, to use it without the exemplar"""
 
     bl_idname = "ptalker.save_style"
     bl_label = "Save Style"
