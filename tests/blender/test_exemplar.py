@@ -262,3 +262,18 @@ def test_save_style_reads_in_slices_too(exemplar, addon, fake_backend, short_sli
     assert written[0].vertices.shape == (FRAMES, 60, 3)
     assert frame() == (7, 0.25)
     addon.style_library.delete("Test Style")
+
+
+def test_timer_comes_back_soon_while_the_exemplar_is_read(exemplar, addon, short_slices):
+    runner = addon.job_runner
+    start(addon)
+    pauses = [runner._tick() for _ in range(FRAMES)]
+    assert set(pauses) == {runner.BUSY_POLL_SECONDS}
+    assert bpy.context.window_manager.ptalker.stage == "Reading the exemplar"
+    assert bpy.context.window_manager.ptalker.fraction == pytest.approx(1.0)
+    assert runner._tick() == runner.POLL_SECONDS
+    deadline = time.monotonic() + 10
+    while runner._tick() is not None:
+        time.sleep(0.02)
+        assert time.monotonic() < deadline
+    assert bpy.context.window_manager.ptalker.result_kind == 'DONE'
