@@ -14,6 +14,7 @@ from bpy.types import Object
 from . import (
     backend_job,
     motion,
+    options,
     paths,
     rig_mapping,
     scene_inputs,
@@ -24,15 +25,10 @@ from .backend_job import BackendJob, Outcome
 from .exemplar_reader import Exemplar, ExemplarReader
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
-from .protocol import GenerateRequest, Progress, Result, StyleRequest, UserError
+from .protocol import GenerateRequest, Progress, Result, StyleRequest, StyleSource, UserError
 from .scene_inputs import ExemplarRange, Head, SceneInputs
 
 TITLE = "Generate Lip Sync"
-_WAYS = {
-    "words": "the words it heard and the sound",
-    "text": "the given words and the sound",
-    "sound": "the sound alone",
-}
 
 
 def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
@@ -55,8 +51,8 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         _write_head(folder / "template.npz", inputs.head)
         style = choices.style
         if inputs.exemplar is not None:
-            style = str(folder / "exemplar.npz")
-            prepare = _read_exemplar(inputs.exemplar, Path(style))
+            style = StyleSource(kind="exemplar", value=str(folder / "exemplar.npz"))
+            prepare = _read_exemplar(inputs.exemplar, Path(style.value))
         audio = inputs.sound.path
         if inputs.sound.packed is not None:
             audio = folder / f"sound{audio.suffix}"
@@ -74,17 +70,11 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         out=str(folder / "motion.npz"),
         fps_numerator=inputs.fps.numerator,
         fps_denominator=inputs.fps.denominator,
-        topology=choices.topology,
         start_seconds=inputs.start_seconds,
-        duration_seconds=inputs.duration_seconds,
+        num_frames=inputs.num_frames,
         gain=inputs.sound.gain,
-        checkpoint=choices.checkpoint,
-        device=choices.device,
-        decoder=choices.decoder,
-        listen=choices.listen,
-        text=choices.text,
         style=style,
-        style_strength=choices.style_strength,
+        options=choices.options,
     )
 
     def apply(result: Result) -> Outcome:
@@ -112,7 +102,7 @@ def style_job(
     Args:
         exemplar: The animated head, and which frames of it to read.
         settings: The preferences.
-        finish: Given the style code's file; keeps it and says what was done.
+        finish: Called with the file of the style code; keeps it and says what was done.
 
     Returns:
         A job that was not started.
@@ -123,12 +113,13 @@ def style_job(
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
     path = folder / "exemplar.npz"
+    preferred = options.gather(settings)
     request = StyleRequest(
         job=folder.name,
         exemplar=str(path),
         out=str(folder / "style.json"),
-        checkpoint=settings.checkpoint,
-        device=settings.device,
+        checkpoint=preferred["checkpoint"],
+        device=preferred["device"],
     )
 
     def apply(result: Result) -> Outcome:
@@ -179,6 +170,13 @@ def _read_exemplar(wanted: ExemplarRange, path: Path) -> Generator[Progress, Non
 def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     """Write a motion onto the head that it was made for.
 
+    Args:
+        inputs: What the motion was made from.
+        found: The motion.
+
+    Returns:
+        What was done, for the user.
+
     Raises:
         UserError: The head is gone or can no longer take it; nothing was changed.
     """
@@ -196,9 +194,8 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
         f"Keyed {written.num_keys} shape keys of {obj.name} from frame "
         f"{inputs.first_frame} to {last_frame}"
     )
-    way = _WAYS.get(str(found.report.get("listen")))
-    if way:
-        text += f", by {way}"
+    if source := motion.RECOGNITION_MODES.get(str(found.report.get("listen"))):
+        text += f", by {source}"
     if written.other_lines:
         count = len(written.other_lines)
         text += f", beside {count} other line{'s' if count > 1 else ''}"

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.types import Context, Event, Object
+from bpy.types import Context, Event
 
 from . import (
     backend_job,
@@ -21,51 +20,8 @@ from . import (
     preferences,
     protocol,
     scene_inputs,
-    style_library,
 )
-from .typed import Results, classes_factory, settings_of
-
-
-def choices_of(context: Context, obj: Object) -> scene_inputs.Choices:
-    """What the artist chose for a head, in the panel and in the preferences.
-
-    Args:
-        context: For the preferences.
-        obj: The head.
-
-    Returns:
-        The choices as plain values.
-
-    Raises:
-        UserError: The saved style is gone.
-    """
-    settings, prefs = settings_of(obj), preferences.read(context)
-    style, exemplar, frames = "neutral", None, None
-    if settings.style_source == 'EXEMPLAR':
-        exemplar = settings.exemplar.name if settings.exemplar is not None else ""
-        frames = scene_inputs.exemplar_frames(settings)
-    elif settings.style_source == 'SAVED':
-        style = settings.saved_style
-        if style not in paths.model_style_names(prefs.checkpoint):
-            style = str(style_library.existing_path(style))
-    sound_file = bpy.path.abspath(settings.sound_file) if settings.sound_file else ""
-    listen = {'AUTO': "auto", 'WORDS': "words", 'TEXT': "auto", 'SOUND': "sound"}[settings.listen]
-    return scene_inputs.Choices(
-        sound_source=settings.sound_source,
-        strip=settings.strip_name,
-        sound_file=Path(sound_file) if sound_file else None,
-        sound_frame=settings.sound_frame,
-        listen=listen,
-        text=scene_inputs.spoken_text(settings) if settings.listen == 'TEXT' else "",
-        style=style,
-        exemplar=exemplar,
-        exemplar_frames=frames,
-        style_strength=settings.style_strength,
-        key_target=settings.key_target,
-        checkpoint=prefs.checkpoint,
-        device=prefs.device,
-        decoder=prefs.decoder,
-    )
+from .typed import Results, classes_factory
 
 
 class PTALKER_OT_generate(bpy.types.Operator):
@@ -91,7 +47,7 @@ class PTALKER_OT_generate(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
-        inputs = scene_inputs.collect(context, obj, choices_of(context, obj))
+        inputs = scene_inputs.collect(context, obj, scene_inputs.choices_of(context, obj))
         return lip_sync_job.generate_job(inputs, preferences.read(context))
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Final
 
 from backend import bundled, version
 from backend.cli.terminal import DONE
-
-_BACKEND_DIR: Final = Path(__file__).resolve().parents[1]
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -37,15 +33,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def collect(*, with_devices: bool) -> dict[str, object]:
-    """What is installed, as JSON can hold it.
+    """Collect versions, checkpoints with their styles, and topologies.
 
     Args:
-        with_devices: Load torch, which takes seconds, to say where a model can run.
+        with_devices: Also say where a model can run; loads torch, which takes seconds.
+
+    Returns:
+        What is installed, as JSON can hold it.
     """
     found: dict[str, object] = {
         "version": version(),
         "python": platform.python_version(),
-        "packages": {name: _package_version(name) for name in pinned_packages()},
+        "packages": {name: bundled.package_version(name) for name in pinned_packages()},
         "checkpoints": {
             path.parent.name: describe_checkpoint(path.parent)
             for path in sorted(bundled.CHECKPOINTS_DIR.glob("*/config.json"))
@@ -60,7 +59,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
 
 
 def as_text(found: dict[str, object], indent: str = "") -> str:
-    """`collect`'s answer for a reader."""
+    """The result of `collect` as indented text."""
     lines = []
     for name, value in found.items():
         if isinstance(value, dict):
@@ -73,14 +72,15 @@ def as_text(found: dict[str, object], indent: str = "") -> str:
 
 def required_packages() -> list[str]:
     """Names of the pinned packages that every system can and must have."""
-    lines = (_BACKEND_DIR / "requirements.txt").read_text("utf-8").splitlines()
+    lines = (bundled.BACKEND_DIR / "requirements.txt").read_text("utf-8").splitlines()
     return [name for line in lines if ";" not in line and (name := _pinned_name(line))]
 
 
 def pinned_packages() -> list[str]:
     """Names of all packages that a setup installs where the system can have them."""
-    files = (_BACKEND_DIR / "requirements.txt", _BACKEND_DIR / "requirements-words.txt")
-    lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
+    names = ("requirements.txt", "requirements-words.txt")
+    files = [(bundled.BACKEND_DIR / name).read_text("utf-8") for name in names]
+    lines = [line for text in files for line in text.splitlines()]
     return list(dict.fromkeys(name for line in lines if (name := _pinned_name(line))))
 
 
@@ -88,13 +88,6 @@ def _pinned_name(line: str) -> str:
     """The package on a line of pinned requirements; empty for a comment or an empty line."""
     name, pin, _ = line.partition("==")
     return name.strip() if pin and not line.startswith("#") else ""
-
-
-def _package_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
 
 
 def describe_checkpoint(folder: Path) -> dict[str, object]:

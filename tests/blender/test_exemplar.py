@@ -51,7 +51,7 @@ def written(addon, monkeypatch):
 def start(addon):
     context = bpy.context
     obj = context.active_object
-    inputs = addon.scene_inputs.collect(context, obj, addon.operators.choices_of(context, obj))
+    inputs = addon.scene_inputs.collect(context, obj, addon.scene_inputs.choices_of(context, obj))
     job = addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
     addon.job_runner._begin(job)
     return job
