@@ -106,7 +106,7 @@ class SceneInputs:
 
     Attributes:
         head: The head to animate.
-        sound: What is heard, and when.
+        sound: Sound that is used, and its time in the scene.
         fps: Frame rate of the head's scene.
         first_frame: Scene frame of the motion's frame 0.
         start_seconds: File time of that frame.

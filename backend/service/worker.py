@@ -155,15 +155,11 @@ class Worker:
         if SoundWarning.SILENT in sound.warnings:
             raise UserError(SoundWarning.SILENT)
         warnings: list[str] = [*sound.warnings]
-        fps = Fraction(request.fps_numerator, request.fps_denominator)
-        num_frames = motion.num_frames(sound.seconds, fps)
-        if request.num_frames is not None:
-            num_frames = min(num_frames, request.num_frames)
-            missing = float(request.num_frames / fps) - sound.seconds
-            if missing > 0.1:
-                warnings.append(
-                    f"The sound ends {missing:.1f} s before the end that was asked for."
-                )
+        asked = _asked_seconds(request)
+        if asked is not None and asked > sound.seconds + 0.1:
+            warnings.append(
+                f"The sound ends {asked - sound.seconds:.1f} s before the end that was asked for."
+            )
         for text in warnings:
             reporter.warn(text)
         reporter.status(Stage.LOADING_MODEL)
@@ -184,8 +180,8 @@ class Worker:
             sound.samples,
             sound.sample_rate_hz,
             inputs.head,
-            fps=fps,
-            num_frames=num_frames,
+            fps=_frame_rate(request),
+            num_frames=_num_frames(request, sound),
             style=_style(predictor, request.style, warn),
             style_strength=options.style_strength,
             listen=options.listen,
@@ -250,16 +246,32 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    fps, frames = Fraction(request.fps_numerator, request.fps_denominator), request.num_frames
     head = identify(*mesh, topology=request.options.topology, face_points=points)
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
-        duration_seconds=None if frames is None else float(frames / fps),
+        duration_seconds=_asked_seconds(request),
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
     return Inputs(request, sound, head, time.monotonic() - started)
+
+
+def _frame_rate(request: GenerateRequest) -> Fraction:
+    return Fraction(request.fps_numerator, request.fps_denominator)
+
+
+def _asked_seconds(request: GenerateRequest) -> float | None:
+    """Length of the sound to animate; None means up to the file's end."""
+    if request.num_frames is None:
+        return None
+    return float(request.num_frames / _frame_rate(request))
+
+
+def _num_frames(request: GenerateRequest, sound: Sound) -> int:
+    """Number of frames to animate: what was asked for, unless the file ends before."""
+    available = motion.num_frames(sound.seconds, _frame_rate(request))
+    return available if request.num_frames is None else min(available, request.num_frames)
 
 
 def _style(predictor: Predictor, source: StyleSource, warn: Callable[[str], None]) -> Style | None:

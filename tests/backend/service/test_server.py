@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 FINAL = {"result", "cancelled", "error"}
 
-# What a job does is told by its `text`.
+# The option `text` of a request says what its job does.
 STUB = """
 import os, signal, sys, time
 # A shell starts background jobs deaf to Ctrl-C, and what they start inherits that.

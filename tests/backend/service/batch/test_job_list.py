@@ -38,13 +38,13 @@ HEAD = ROOT / "backend" / "demo" / "head.npz"
 
 class ProgressReporter:
     def __init__(self):
-        self.warnings, self.told = [], []
+        self.warnings, self.reports = [], []
 
     def warn(self, text):
         self.warnings.append(text)
 
     def progress(self, stage, done, total, unit, seconds_left):
-        self.told.append((done, total, unit))
+        self.reports.append((done, total, unit))
 
 
 def write_sounds(folder, count, seconds=1.0):
@@ -67,7 +67,7 @@ def run(folder, entries, checkpoint, *flags):
 # ---- several sounds through the model at once
 
 
-def test_gathered_calls_give_what_each_gives_alone():
+def test_batched_calls_give_what_each_gives_alone():
     model = build(PRESETS["tiny"], lively=True).eval()
     calls = []
     for number, num_frames in enumerate((60, 45, 60, 20, 130)):
@@ -253,11 +253,11 @@ def test_jobs_of_a_dead_worker_are_done_again_once(tmp_path):
     assert (summary.made, summary.failed) == (20, [])
     assert sorted(executor.written) == list(range(20))
     assert len(reporter.warnings) == 2
-    assert reporter.told[-1] == (20, 20, "files")
+    assert reporter.reports[-1] == (20, 20, "files")
     assert executor.started == 4
 
 
-def test_a_result_that_was_written_but_not_told_is_not_made_again(tmp_path):
+def test_a_result_that_was_written_but_not_reported_is_not_made_again(tmp_path):
     executor = PlayedExecutor({3: 1}, writes_before_dying=True)
     summary, _ = played(tmp_path, executor)
     assert summary.made == 20
