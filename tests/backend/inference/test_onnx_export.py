@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -21,6 +22,7 @@ pytest.importorskip("onnxruntime")
 import onnxruntime
 import torch
 
+from backend import bundled
 from backend.audio.features import stacked_log_mel
 from backend.cli import main as command_line
 from backend.errors import UserError
@@ -178,3 +180,20 @@ def test_models_without_a_sound_path_are_refused(tmp_path):
     with pytest.raises(UserError, match="decode in parallel"):
         onnx_export.export(tmp_path / "one", tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_the_manual_states_the_bundled_models_numbers():
+    text = (ROOT / "docs" / "export.md").read_text("utf-8")
+    model = checkpoint.load(bundled.BASE_CHECKPOINT)
+    about = onnx_export._metadata(model, bundled.BASE_CHECKPOINT)
+    around, seconds = re.search(r"`frames_around`\s\((\d+),\s(\d+)\ss\)", text).groups()
+    assert int(around) == json.loads(about["frames_around"])
+    assert int(seconds) == round(int(around) / model.config.motion_fps)
+    assert f"`(1, T, {model.config.speech.input_dim})`" in text
+    assert f"`(1, T, {len(model.config.shape_names)})`" in text
+    assert f"`(1, {model.neutral_style().shape[-1]})`" in text
+    # The parameters of the sound path as float32, and the graph with its tables beside them.
+    parts = (model.speech_content, model.decoder, model.head)
+    parameters_mb = sum(p.numel() for part in parts for p in part.parameters()) * 4 / 1e6
+    stated_mb = int(re.search(r"about\s(\d+)\sMB", text)[1])
+    assert parameters_mb <= stated_mb <= 1.5 * parameters_mb
