@@ -131,7 +131,8 @@ def test_commands_of_the_readme_are_understood(addon):
         flags = addon.command._parser().parse_args(shlex.split(line, comments=True))
         assert addon.command._job_list(flags)
     named = re.findall(
-        r"--command ptalker --help` lists the other options, among them (.*?)\.", text
+        r"--command ptalker --help` lists the other options, among them (.*?)\.",
+        " ".join(text.split()),
     )
     known = addon.command._parser().format_help()
     flags = re.findall(r"--[a-z-]+", named[0])
