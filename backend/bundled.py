@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes with the backend and where it lies; versions of the packages that it uses."""
+"""Paths of what comes with the backend, and versions of the packages that it uses."""
 
 import functools
 import importlib.metadata
@@ -17,10 +17,16 @@ DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
 
 
 def checkpoint_folder(name_or_path: str) -> Path:
-    """The folder of a bundled checkpoint by its name, or the folder itself.
+    """Folder of a checkpoint.
+
+    Args:
+        name_or_path: Name of a bundled checkpoint, or path of a checkpoint folder.
+
+    Returns:
+        The checkpoint's folder.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such checkpoint.
     """
     names = checkpoint_names()
     if name_or_path in names:

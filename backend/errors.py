@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two exceptions that end a job on purpose. Imports nothing, so every module may raise them."""
+"""The two exceptions that end a job on purpose. Imports nothing, so every module can use them."""
 
 
 class UserError(Exception):
@@ -7,4 +7,4 @@ class UserError(Exception):
 
 
 class Cancelled(Exception):  # noqa: N818 - no error: the user asked for it
-    """The running job was cancelled; raised wherever work notices it, caught by the entry point."""
+    """The user cancelled the running job; raised where the work is done, caught by the service."""

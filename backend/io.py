@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files written whole or not at all, arrays and dataclasses read with checks; never pickle."""
+"""Atomic writing of files, and checked reading of arrays (npz) and dataclasses (JSON)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 _Config = TypeVar("_Config")
+MAX_FRAMES: Final = 2_000_000
+"""Largest number of rows that are read of an array, by default."""
 
 
 def to_json(config: DataclassInstance) -> str:
@@ -42,7 +44,7 @@ def to_json(config: DataclassInstance) -> str:
 
 
 def from_json(kind: type[_Config], text: str) -> _Config:
-    """Read a dataclass, strictly.
+    """Reads a dataclass strictly.
 
     Args:
         kind: The class; its fields are numbers, texts, booleans, `Literal`s of texts, tuples of
@@ -50,7 +52,7 @@ def from_json(kind: type[_Config], text: str) -> _Config:
         text: JSON of an object with exactly the fields of the class.
 
     Returns:
-        The value.
+        An instance of the class.
 
     Raises:
         ValueError: Not JSON, a field missing, unknown or of the wrong type, or a value that the
@@ -83,14 +85,15 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
     return value
 
 
-MAX_FRAMES: Final = 2_000_000
-
-
 def write_atomically(path: Path, save: Callable[[IO[bytes]], None]) -> None:
-    """Have ``save`` write a file that appears complete or not at all.
+    """Writes a file that appears complete or not at all.
+
+    Args:
+        path: The file.
+        save: Called with a file open for writing, whose contents become those of ``path``.
 
     Raises:
-        UserError: The folder is missing or closed, or the disk is full.
+        UserError: The folder is missing or not writable, or the disk is full.
     """
     # A name of its own: on a cluster a job that was given up may still be at it.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
@@ -110,13 +113,16 @@ def write_atomically(path: Path, save: Callable[[IO[bytes]], None]) -> None:
 def read_arrays(
     path: Path, keys: list[str], *, max_rows: int = MAX_FRAMES, max_bytes: int = 1 << 31
 ) -> dict[str, NDArray[np.generic]]:
-    """Arrays of an .npz file, sizes checked before memory is taken, nothing unpickled.
+    """Reads arrays of an .npz file; sizes are checked before memory is taken, nothing is unpickled.
 
     Args:
-        path: The file.
-        keys: Arrays wanted; all must be there.
-        max_rows: Of a longer array only that many first rows are read.
-        max_bytes: The most that one array may take.
+        path: The .npz file.
+        keys: Names of the arrays; all must be there.
+        max_rows: Number of first rows that are read of a longer array.
+        max_bytes: Largest size of one array in memory.
+
+    Returns:
+        The arrays by name.
 
     Raises:
         UserError: The file is missing or damaged, lacks an array, or an array is too large.
@@ -158,7 +164,7 @@ def _read_array(file: IO[bytes], *, max_rows: int, max_bytes: int) -> NDArray[np
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Writes a text file that appears complete or not at all."""
     data = text.encode()
 
     def save(file: IO[bytes]) -> None:

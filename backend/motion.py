@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Motion = weights x shapes: compose, compact, bring to a frame rate, write and read."""
+"""Motion = weights x shapes: composition, reduction by SVD, resampling, and motion.npz."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Motion:
     """An animation: ``vertices[t] = template + sum over k of weights[t, k] * shapes[k]``.
 
     Attributes:
-        weights: Shape ``(T, K)``.
-        shapes: Offsets in the head's own space, shape ``(K, V, 3)``.
-        names: One per shape.
-        template: The head at rest, shape ``(V, 3)``.
-        fps: Frames a second, exact.
+        weights: Weight of each shape in each frame, ``(T, K)``.
+        shapes: Displacements in the head's own space, ``(K, V, 3)``.
+        names: Name of each shape.
+        template: Vertices of the head at rest, ``(V, 3)``.
+        fps: Exact number of frames per second.
         start_seconds: Time of frame 0 in the sound file; frame ``i`` is ``i / fps`` later.
-        report: What was done, as JSON can hold it.
+        report: Settings and results of the job, as JSON values.
     """
 
     weights: NDArray[np.float32]
@@ -59,7 +59,13 @@ class Motion:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """Result of `compact`: ``largest_error`` is that of any vertex in any frame."""
+    """Result of `compact`.
+
+    Attributes:
+        weights: Weight of each new shape in each frame, ``(T, K')``.
+        shapes: Displacements of the new shapes, ``(K', V, 3)``.
+        largest_error: Largest distance by which any vertex in any frame is off.
+    """
 
     weights: NDArray[np.float32]
     shapes: NDArray[np.float32]
@@ -67,17 +73,17 @@ class Compacted:
 
 
 def num_frames(seconds: float, fps: Fraction) -> int:
-    """Frames of a stretch: those whose time ``i / fps`` lies before its end; at least one.
+    """Number of frames whose time ``i / fps`` lies before the end of a duration; at least one.
 
-    A stretch that ends on a frame to within a thousandth of a frame ends before it.
+    A duration that ends on a frame to within a thousandth of a frame ends before it.
     """
     return max(1, math.ceil(Fraction(seconds) * fps - Fraction(1, 1000)))
 
 
-def frame_seconds(count: int, fps: Fraction, start_seconds: float = 0.0) -> NDArray[np.float64]:
+def frame_seconds(count: int, fps: Fraction) -> NDArray[np.float64]:
     """Times of frames 0 to ``count - 1``, each exact to rounding: nothing is summed up."""
     times: NDArray[np.float64] = np.arange(count) * fps.denominator / fps.numerator
-    return times + start_seconds
+    return times
 
 
 def compose(motion: Motion, frames: slice = slice(None)) -> NDArray[np.float32]:
@@ -95,9 +101,9 @@ def compact(
     bound of the largest vertex error stays within ``tolerance``. Every new weight peaks at 1.
 
     Args:
-        weights: Shape ``(T, K)``.
-        shapes: Shape ``(K, V, 3)``.
-        tolerance: In the unit of ``shapes``.
+        weights: Weight of each shape in each frame, ``(T, K)``.
+        shapes: Displacements, ``(K, V, 3)``.
+        tolerance: Largest allowed vertex error in the unit of ``shapes``.
 
     Returns:
         At least one shape, and the largest vertex error as measured (at most ``tolerance``).
@@ -153,7 +159,7 @@ def at_times(
     rate: float,
     opening: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float32]:
-    """Weights on a regular clock, read at other times, with every lip closure kept.
+    """Resamples weights to other times and keeps every lip closure.
 
     Between samples a monotone cubic is read (Fritsch and Butland 1984, as SciPy's pchip), which
     never overshoots. A closure may be shorter than a frame of the scene (42 ms at 24 fps) and fall
@@ -162,13 +168,13 @@ def at_times(
     a missing m is seen.
 
     Args:
-        weights: Shape ``(n, K)``; row ``j`` belongs to the time ``j / rate``.
-        times: Where to read, ascending, evenly spaced, in seconds; held beyond the last row.
-        rate: Rows a second.
-        opening: Distance of the lips per row in any unit, shape ``(n,)``; None keeps no closure.
+        weights: Weights at a regular rate, ``(n, K)``; row ``j`` belongs to the time ``j / rate``.
+        times: New times in seconds, ascending and evenly spaced; the last row is held beyond it.
+        rate: Rows per second.
+        opening: Distance of the lips per row in any unit, ``(n,)``; None keeps no closure.
 
     Returns:
-        Shape ``(len(times), K)``.
+        Weights at the new times, ``(len(times), K)``.
     """
     positions = np.clip(times * rate, 0, len(weights) - 1)
     if opening is not None and len(times) > 1:
@@ -236,10 +242,14 @@ def _pchip(values: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArr
 
 
 def write(path: Path, motion: Motion) -> None:
-    """Write ``motion.npz``: it appears complete or not at all.
+    """Writes ``motion.npz``, which appears complete or not at all.
+
+    Args:
+        path: The file.
+        motion: The motion to write.
 
     Raises:
-        UserError: It cannot be written, or the motion holds values that are not finite.
+        UserError: The file cannot be written, or the motion holds values that are not finite.
     """
     if not (np.isfinite(motion.weights).all() and np.isfinite(motion.shapes).all()):
         raise UserError(
@@ -264,10 +274,16 @@ def write(path: Path, motion: Motion) -> None:
 
 
 def read(path: Path) -> Motion:
-    """Read ``motion.npz``.
+    """Reads ``motion.npz``.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The motion.
 
     Raises:
-        UserError: Missing, damaged, or not a motion.
+        UserError: The file is missing, damaged, or not a motion.
     """
     arrays = read_arrays(
         path, ["weights", "shapes", "names", "template", "fps_numerator", "fps_denominator",
@@ -288,10 +304,16 @@ def read(path: Path) -> Motion:
 
 
 def frame_rate(text: str) -> Fraction:
-    """``30``, ``24000/1001`` or ``23.976``, which means 24000/1001.
+    """Parses a frame rate.
+
+    Args:
+        text: Frames per second: ``30``, ``24000/1001``, or ``23.976``, which means 24000/1001.
+
+    Returns:
+        The exact rate.
 
     Raises:
-        UserError: It is no rate from 1 to 1000.
+        UserError: The text is no rate from 1 to 1000.
     """
     try:
         fps = Fraction(text)

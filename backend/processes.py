@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processes of this program: cores they may use, and their end with the one that started them."""
+"""Worker processes: the cores they may use, and their end with the parent process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def num_cores() -> int:
 
 
 def end_with_parent() -> None:
-    """Makes a worker end when its parent is killed; by itself it would wait for work for ever.
+    """Makes a worker process end when its parent is killed; otherwise it would wait forever.
 
-    PocketSphinx keeps Python's lock while it works, so the end comes with that of the piece.
+    PocketSphinx holds Python's global lock while it works, so the end may wait for its result.
     """
     parent = multiprocessing.parent_process()
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stages of a job, in the words that are shown for them. Imports nothing of the backend."""
+"""Stages of a job, as the user reads them. Imports nothing of the backend."""
 
 from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """What a job is doing; the value is what the user reads."""
+    """Stage of a running job; the value is the text that the user reads."""
 
     STARTING = "Starting"
     READING_SOUND = "Reading the sound"

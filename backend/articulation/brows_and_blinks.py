@@ -37,9 +37,9 @@ def upper_face_weights(
     """Writes brows, lids (not blinks) and cheeks into ``weights`` in place.
 
     Args:
-        weights: Shape ``(T, 52)``; its smiles are read, since a smile lifts the cheeks.
-        phones: In order of time.
-        times: Of the frames, in seconds, shape ``(T,)``.
+        weights: Weights of ``ARKIT_NAMES``, ``(T, 52)``; smiles are read, as they lift the cheeks.
+        phones: Phones in order of time.
+        times: Time of each frame in seconds, ``(T,)``.
         fps: Frames per second.
         style: The speaker's style.
         energy: Linear level per frame, or None.
@@ -64,7 +64,7 @@ def upper_face_weights(
 def _pitch_accents(
     f0: NDArray[np.float32], energy: NDArray[np.float32] | None, *, fps: float
 ) -> NDArray[np.float64]:
-    """How far the pitch rises above the speaker's middle, 0 to 1, smooth; shape ``(T,)``."""
+    """Smoothed rise of the pitch above the speaker's median, 0 to 1; shape ``(T,)``."""
     voiced = f0 > 0.0
     tones = np.zeros(len(f0))
     tones[voiced] = 12.0 * np.log2(f0[voiced] / np.median(f0[voiced]))
@@ -101,7 +101,7 @@ def blink_weights(
     """Blinks: at phrase ends, and in between where they would be too long in coming.
 
     Args:
-        phones: In order of time; silences count as phrase ends.
+        phones: Phones in order of time; silences count as phrase ends.
         num_frames: Length ``T``.
         fps: Frames per second.
         blink_rate: SpeakingStyle dimension; one unit is a factor of 1.6.
@@ -141,15 +141,15 @@ def blink_weights(
 def add_blinks(
     weights: NDArray[np.float32], names: Sequence[str], phones: Sequence[Phone], fps: float
 ) -> NDArray[np.float32]:
-    """Adds blinks to motion that was predicted without, where a head has lids.
+    """Adds blinks to predicted motion, which has none, if the head has lids.
 
     Nobody can hear when a speaker blinks, so the model is not trained on it; the mean over all that
     is possible would leave the eyes half closed.
 
     Args:
-        weights: Shape ``(T, K)``.
-        names: Of the ``K`` shapes.
-        phones: In order of time.
+        weights: Weights of the shapes, ``(T, K)``.
+        names: Names of the ``K`` shapes.
+        phones: Phones in order of time.
         fps: Frames per second.
 
     Returns:

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From phones and prosody to the 52 articulation weights, in any speaking style.
+"""Articulation model: phones, prosody and a speaking style to the weights of the 52 shapes.
 
-What a speaker's face does is worked out in four steps:
+The motion of a face is computed in four steps:
 
-1. *Targets.* Every phone has targets for a dozen articulator channels (``targets.py``); diphthongs
-   have two, one after the other.
+1. *Targets.* Every phone has targets for a dozen articulator channels (``phone_targets.py``);
+   diphthongs have two, one after the other.
 2. *Coarticulation.* The channels follow the dominance-weighted mean of the targets (Cohen and
-   Massaro 1993), each group of articulators with its own reach: rounding reaches far ahead
+   Massaro 1993), each group of articulators with its own extent in time: rounding begins far ahead
    (Benguerel and Cowan 1974), spreading less. A smoothing kernel per group stands for the inertia
    of jaw and lips, so that fast speech undershoots (Lindblom 1963).
-3. *Gestures that must arrive* (``gestures.py``). Averages never close a mouth for certain. Lip
+3. *Gestures that must arrive* (``gestures.py``). A mean does not reliably close a mouth. Lip
    closures (p b m) and the lower lip at the upper teeth (f v) have a plateau that is reached at any
    rate of speech and in any style; JALI (Edwards et al. 2016) states it as a rule for animators.
-4. *The face around it* (``upper_face.py``): brows on pitch accents, blinks at phrase ends; and here
-   breath before phrases and rest in silence.
+4. *The face around it* (``brows_and_blinks.py``): brows on pitch accents, blinks at phrase ends;
+   and here breath before phrases and rest in silence.
 """
 
 import math
@@ -27,26 +27,11 @@ from scipy.ndimage import gaussian_filter1d
 from backend.articulation.brows_and_blinks import blink_weights, upper_face_weights
 from backend.articulation.gestures import PAUSE_SECONDS, activity, breath, gesture
 from backend.articulation.phone_targets import CHANNELS, GROUPS, PHONE_TARGETS
-from backend.articulation.speaking_style import (
-    NAMED_STYLES,
-    STYLE_DIM,
-    STYLE_NAMES,
-    SpeakingStyle,
-    style_for_voice,
-)
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.heads.arkit import ARKIT_NAMES
 from backend.speech.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
 
-__all__ = [
-    "NAMED_STYLES",
-    "STYLE_DIM",
-    "STYLE_NAMES",
-    "SpeakingStyle",
-    "articulate",
-    "style_for_voice",
-]
-
-MAX_WEIGHT = 1.3
+MAX_ARTICULATED_WEIGHT = 1.3
 _LEAD_SECONDS = 0.040
 _CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves that least
 _CLOSED_JAW = 0.2  # lips can hardly stay shut over a jaw that is further open
@@ -77,7 +62,7 @@ class _Segments:
 
 @dataclass(frozen=True, slots=True)
 class _Timing:
-    """When the mouth acts, 0 to 1 per frame: all arrays ``(T,)``."""
+    """Activations of the mouth, 0 to 1 per frame: all arrays ``(T,)``."""
 
     activity: NDArray[np.float64]
     breath: NDArray[np.float64]
@@ -99,7 +84,7 @@ def articulate(
     """Moves a face as a speaker of that style would who says these phones.
 
     Args:
-        phones: In order of time, without overlaps; gaps count as silence.
+        phones: Phones in order of time, without overlaps; gaps count as silence.
         style: The speaker's style; dimensions beyond ``STYLE_LIMIT`` are brought back to it.
         num_frames: Length ``T``; frame ``i`` is at ``i / fps`` seconds.
         fps: Frames per second.
@@ -111,7 +96,7 @@ def articulate(
         blinks: Whether the eyes blink.
 
     Returns:
-        Weights of ``ARKIT_NAMES``, shape ``(T, 52)``, from 0 to ``MAX_WEIGHT``.
+        Weights of ``ARKIT_NAMES``, shape ``(T, 52)``, from 0 to ``MAX_ARTICULATED_WEIGHT``.
 
     Raises:
         ValueError: A phone is not in the table, times are not in order, or a curve is of
@@ -140,7 +125,7 @@ def articulate(
         weights[:, [_WEIGHT["eyeBlinkLeft"], _WEIGHT["eyeBlinkRight"]]] = blink_weights(
             phones, num_frames=num_frames, fps=fps, blink_rate=style.blink_rate, seed=seed
         )[:, None]
-    return np.clip(weights, 0.0, MAX_WEIGHT, out=weights)
+    return np.clip(weights, 0.0, MAX_ARTICULATED_WEIGHT, out=weights)
 
 
 def _check(
@@ -215,7 +200,7 @@ def _stress(
     fps: float,
     energy: NDArray[np.float32] | None,
 ) -> NDArray[np.float64]:
-    """How far each vowel opens the jaw against its target: longer and louder ones further.
+    """Scale of each vowel's jaw opening against its target: longer and louder ones open further.
 
     Stressed vowels are longer, louder and more open (de Jong 1995); reduction shortens and closes.
     """

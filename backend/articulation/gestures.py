@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When the mouth acts: constrictions that must arrive, getting ready, breath, and rest.
+"""Gestures of the mouth: constrictions that must arrive, preparation, breath, and rest.
 
 Gestures are those of articulatory phonology (Browman and Goldstein 1992): a constriction has an
 onset, a plateau on which it is reached, and a release.
@@ -90,7 +90,7 @@ def gesture(
 def plateaus(
     phones: list[Phone], symbols: frozenset[str], *, shortest: float
 ) -> NDArray[np.float64]:
-    """When each run of these phones holds its constriction; shape ``(n, 2)``, seconds.
+    """Times at which runs of these phones hold their constriction; shape ``(n, 2)``, seconds.
 
     A stop's label includes its burst and aspiration, during which the lips are already apart.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each phone asks of jaw, lips and tongue, and how strongly it insists.
+"""Target weights of jaw, lips and tongue for each phone, and their dominance strengths.
 
 Targets are ARKit-like weights for a neutral speaker. They follow what is measured of American
 English: jaw height by vowel (Keating et al. 1994; Lindblom and Sundberg 1971), lip rounding and

@@ -25,19 +25,19 @@ class SpeakingStyle:
         spread: Size of stretched and smiling lips in ee, eh, s.
         upper_lip: Size of the upper lip's raising.
         lower_lip: Size of the lower lip's lowering.
-        press: How firmly p, b, m press the lips together.
+        press: Firmness with which p, b, m press the lips together.
         smile: Smiling (positive) or frowning (negative) all the time.
         asymmetry: The subject's left (positive) or right half of the mouth does more.
         lead: Everything but closures comes early (positive) or late; one unit is 40 ms.
         smoothness: Slow and soft (positive) or jerky transitions.
-        loudness: How much the jaw follows loudness and stress; -1 not at all, 1 twice.
+        loudness: Degree to which the jaw follows loudness and stress; -1 not at all, 1 twice.
         protrusion: Lips pushed forward (positive) or drawn back while speaking.
         lip_part: Lips held apart (positive) or nearly closed while speaking.
         jaw_side: The jaw opens to the subject's left (positive) or right.
         jaw_forward: The jaw is pushed forward (positive), or the lower lip is tucked in.
         mouth_side: The mouth is drawn to the subject's left (positive) or right while speaking.
         brow_raise: Brows raised (positive) or lowered all the time.
-        brow_activity: How much the brows follow pitch accents; -1 not at all, 1 twice.
+        brow_activity: Degree to which the brows follow pitch accents; -1 not at all, 1 twice.
         blink_rate: More (positive) or fewer blinks; one unit is a factor of 1.6.
         squint: Narrowed eyes and raised cheeks (positive) or wide eyes.
     """
@@ -76,6 +76,9 @@ class SpeakingStyle:
         Args:
             vector: One number per dimension, in the order of ``STYLE_NAMES``.
 
+        Returns:
+            The style of these numbers.
+
         Raises:
             ValueError: The vector has another length or holds a number that is not finite.
         """
@@ -109,8 +112,11 @@ class SpeakingStyle:
         """Mixes two styles; a share beyond 1 exaggerates the other.
 
         Args:
-            other: The style that ``share`` 1 gives.
-            share: 0 gives this style.
+            other: The style at share 1.
+            share: Share of the other style; 0 gives this style.
+
+        Returns:
+            The mixed style.
         """
         mixed = (1.0 - share) * self.to_vector() + share * other.to_vector()
         return SpeakingStyle.from_vector(mixed)
@@ -206,7 +212,7 @@ NAMED_STYLES: dict[str, SpeakingStyle] = {
 
 @cache
 def training_styles(count: int) -> list[SpeakingStyle]:
-    """The styles that have numbers in training; the same for every seed."""
+    """The numbered styles of training; the same for every seed."""
     rng = np.random.default_rng(64)
     return [SpeakingStyle.sample(rng) for _ in range(count)]
 
@@ -224,15 +230,15 @@ def unseen_styles(count: int) -> list[SpeakingStyle]:
 
 
 def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> SpeakingStyle:
-    """A random style of which a part can be heard in the voice.
+    """A random style that fits a voice.
 
     A voice with a wide range of level and pitch gets a jaw and brows that follow it more, a fast
     one is hypoarticulated and smooth, a flat one keeps its lips closer, a bright one smiles (a
-    smile shortens the vocal tract and raises the formants: Ohala 1980). What is tied is half drawn
-    by chance too, so the sound suggests a style and never dictates one.
+    smile shortens the vocal tract and raises the formants: Ohala 1980). These dimensions
+    are half random too, so the sound suggests a style and never dictates one.
 
     Args:
-        voice: What ``prosody.voice_character`` found in the sound.
+        voice: Statistics of the voice, by ``prosody.voice_character``.
         rng: Source of randomness.
 
     Returns:
@@ -243,7 +249,7 @@ def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> Speaking
     dynamic = float(np.clip((voice.level_range_db - 12.0) / 5.0, -1.2, 1.2))
     fast = float(np.clip((voice.phones_per_second - 12.0) / 4.0, -1.2, 1.2))
     bright = float(np.clip(voice.brightness, -1.2, 1.2))
-    heard = {
+    audible = {
         "articulation": 0.4 * dynamic - 0.6 * fast,
         "jaw": 0.7 * dynamic,
         "loudness": 0.5 * dynamic + 0.5 * lively,
@@ -255,5 +261,5 @@ def style_for_voice(voice: VoiceCharacter, rng: np.random.Generator) -> Speaking
     }
     return replace(
         style,
-        **{name: 0.5 * getattr(style, name) + value for name, value in heard.items()},
+        **{name: 0.5 * getattr(style, name) + value for name, value in audible.items()},
     )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What rooms, microphones, other sounds and other voices make of clean speech.
+"""Degradations of clean speech: rooms, microphones, other sounds and other voices.
 
-Pure functions of samples at ``SAMPLE_RATE_HZ`` and a source of randomness, all of the length they
-are given: the conditions under which a model is judged. Training disturbs log-mel power instead
-(``feature_augmentation``), which costs a tenth, or samples by formulas of its own
-(``sound_augmentation``), so that it does not learn the check.
+Pure functions of samples at ``SAMPLE_RATE_HZ`` and a source of randomness, which keep the length:
+the conditions of the evaluation of robustness. Training augments log-mel power instead
+(``augment_features``), which costs a tenth, or samples by formulas of its own
+(``augment_audio``), so that the evaluation tests what was not trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from backend.audio.rates import SAMPLE_RATE_HZ
 
 Samples = NDArray[np.float32]
 Effect = Callable[[Samples, Sequence[Samples], np.random.Generator], Samples]
-"""Speech, other recordings to take voices from, chance -> speech under a condition."""
+"""Speech, other recordings to take voices from, and a source of randomness -> degraded speech."""
 
 _SPEECH_BLOCK: Final = SAMPLE_RATE_HZ // 100
 _BABBLE_VOICES: Final = 6
@@ -34,13 +34,16 @@ _VOWEL_HZ: Final = ((700.0, 110.0), (1250.0, 130.0), (2600.0, 200.0), (3600.0, 3
 
 
 def mixed(speech: Samples, other: Samples, snr_db: float) -> Samples:
-    """Speech with another sound under it.
+    """Mixes speech with another sound.
 
     Args:
-        speech: Shape ``(n,)``.
-        other: Shape ``(n,)``.
+        speech: Speech, shape ``(n,)``.
+        other: The other sound, shape ``(n,)``.
         snr_db: Ratio of the speech's level while it is spoken (blocks of 10 ms within 13 dB of
             the loudest) to the level of the whole other sound.
+
+    Returns:
+        The mix at the level of the speech, shape ``(n,)``.
     """
     power = np.square(speech[: len(speech) // _SPEECH_BLOCK * _SPEECH_BLOCK])
     power = power.reshape(-1, _SPEECH_BLOCK).mean(axis=1)
@@ -55,9 +58,12 @@ def noise(length: int, rng: np.random.Generator, *, exponent: float = 0.0) -> Sa
     """Steady noise at -20 dBFS whose power falls with frequency to the power of ``exponent``.
 
     Args:
-        length: Samples.
+        length: Number of samples.
         rng: Source of randomness.
-        exponent: 0 white, 1 pink, 2 brown.
+        exponent: 0 for white noise, 1 for pink, 2 for brown.
+
+    Returns:
+        The noise, without frequencies below 40 Hz.
     """
     size = next_fast_len(length, real=True)
     spectrum = rfft(rng.standard_normal(size))
@@ -98,7 +104,7 @@ def _tone(hertz: float, length: int, rng: np.random.Generator) -> NDArray[np.flo
 def laughter(length: int, rng: np.random.Generator) -> Samples:
     """Bouts of breathy open vowels, "ha ha ha", at -20 dBFS, with breaths in between.
 
-    About five bursts a second of falling pitch and level, half voice and half breath (figures of
+    About five bursts a second of falling pitch and level, half voice and half breath (values of
     Bachorowski, Smoski and Owren 2001, "The acoustic features of human laughter").
     """
     laugh = np.zeros(length + SAMPLE_RATE_HZ)
@@ -166,7 +172,7 @@ def second_voice_6_db(
 def second_voice_0_db(
     speech: Samples, others: Sequence[Samples], rng: np.random.Generator
 ) -> Samples:
-    """Another recording, equally strong: nobody can know whose lips are meant."""
+    """Another recording, equally strong: whose lips are meant is undecidable."""
     return mixed(speech, _stretch(others[int(rng.integers(len(others)))], len(speech), rng), 0.0)
 
 
@@ -193,8 +199,8 @@ def telephone(speech: Samples, _: Sequence[Samples], __: np.random.Generator) ->
     companded = np.sign(line) * np.log1p(255.0 * np.abs(line)) / np.log(256.0)
     rounded = np.round(companded * 127.0) / 127.0
     decoded = np.sign(rounded) * np.expm1(np.abs(rounded) * np.log(256.0)) / 255.0
-    heard = soxr.resample(decoded, 8000, SAMPLE_RATE_HZ)
-    return _f32(np.pad(heard, (0, max(0, len(speech) - len(heard))))[: len(speech)])
+    received = soxr.resample(decoded, 8000, SAMPLE_RATE_HZ)
+    return _f32(np.pad(received, (0, max(0, len(speech) - len(received))))[: len(speech)])
 
 
 def whisper(speech: Samples, _: Sequence[Samples], rng: np.random.Generator) -> Samples:
@@ -267,7 +273,7 @@ SPEECH_EFFECTS: Final[dict[str, Effect]] = {
     "level -40 dBFS": quiet,
     "clipped at +12 dB": overdriven,
 }
-"""Conditions in which speech must still be understood."""
+"""Conditions in which speech must still be recognised."""
 
 
 def _stretch(samples: Samples, length: int, rng: np.random.Generator) -> Samples:

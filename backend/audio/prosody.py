@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Loudness and pitch on a clock, and what they say of a voice."""
+"""Loudness and pitch per frame, and statistics of a voice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _VOICED_CORRELATION = 0.45
 
 @dataclass(frozen=True, slots=True)
 class Prosody:
-    """Loudness and pitch on the motion's clock.
+    """Loudness and pitch per frame of motion.
 
     Attributes:
         energy: Root mean square of the sound around each frame, linear, shape ``(T,)``.
@@ -30,18 +30,16 @@ class Prosody:
 
 @dataclass(frozen=True, slots=True)
 class VoiceCharacter:
-    """What can be heard of a voice without understanding it.
+    """Statistics of a voice.
 
     Attributes:
         level_range_db: From the 20th to the 95th percentile of the level while speaking.
-        f0_median_hz: Median fundamental frequency, 0 if none was found.
         f0_range_semitones: From the 10th to the 90th percentile of the fundamental frequency.
         phones_per_second: Speaking rate without pauses.
         brightness: Energy above 2 kHz against below, in standard units; 0 for a usual voice.
     """
 
     level_range_db: float
-    f0_median_hz: float
     f0_range_semitones: float
     phones_per_second: float
     brightness: float
@@ -57,8 +55,8 @@ def measure_prosody(
 
     Args:
         samples: Mono sound, shape ``(n,)``.
-        sample_rate: In hertz, at least 8000.
-        num_frames: Length ``T`` of the clock; beyond the sound's end is silence.
+        sample_rate: Sample rate in hertz, at least 8000.
+        num_frames: Number of frames ``T``; beyond the sound's end is silence.
         fps: Frames per second.
 
     Returns:
@@ -102,15 +100,15 @@ def measure_prosody(
 def voice_character(
     samples: NDArray[np.float32], prosody: Prosody, phones: Sequence[Phone]
 ) -> VoiceCharacter:
-    """Sums up a voice.
+    """Measures the statistics of a voice.
 
     Args:
         samples: Mono sound at 16 kHz.
-        prosody: Of the same sound.
-        phones: Of the same sound; only their number and total length count.
+        prosody: Loudness and pitch of the same sound.
+        phones: Phones of the same sound; only their number and total length count.
 
     Returns:
-        The statistics; those of a usual voice where the sound does not tell.
+        The statistics; those of a usual voice where the sound is too short or unvoiced.
     """
     loud = prosody.energy > 0.05 * max(float(prosody.energy.max(initial=0.0)), 1e-6)
     level = 20.0 * np.log10(prosody.energy[loud] + 1e-6)
@@ -121,7 +119,6 @@ def voice_character(
     seconds = sum(phone.end_seconds - phone.start_seconds for phone in spoken)
     return VoiceCharacter(
         level_range_db=level_range,
-        f0_median_hz=float(np.median(f0)) if len(f0) else 0.0,
         f0_range_semitones=float(np.subtract(*np.percentile(tones, [90, 10])))
         if len(tones)
         else 6.0,

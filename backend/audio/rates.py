@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two clocks of sound: samples and feature frames. Imports nothing of the backend."""
+"""Sample rate and feature rate of the backend. Imports nothing of the backend."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sound as recognisers take it, where something is heard in it, and pieces cut at its pauses."""
+"""Sound for speech recognition: normalised in level, with active frames, cut at pauses."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ _SILENT_DB = -65.0
 
 
 def prepare_sound(samples: NDArray[np.float32]) -> NDArray[np.int16] | None:
-    """Speech at a usual level as integers, or None where there is nothing to hear."""
+    """Sound at a usual level as 16-bit integers; None if it is silent or too short."""
     peak = float(np.abs(samples).max(initial=0.0))
     if len(samples) < SAMPLE_RATE_HZ // 10 or peak < 10.0 ** (_SILENT_DB / 20.0):
         return None
@@ -22,7 +22,7 @@ def prepare_sound(samples: NDArray[np.float32]) -> NDArray[np.int16] | None:
 
 
 def active_frames(sound: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Which hundredths of a second hold sound well above the quietest, shape ``(n // 160,)``."""
+    """Whether each 10 ms hold sound well above the quietest, shape ``(n // 160,)``."""
     usable = len(sound) // HOP * HOP
     frames = sound[:usable].astype(np.float32).reshape(-1, HOP)
     level = 10.0 * np.log10(np.mean(frames**2, axis=1) + 1.0)

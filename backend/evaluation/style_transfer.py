@@ -146,7 +146,7 @@ def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, told: bool
     """Weights of a clip in a code's style, told its true phones or hearing sound alone."""
     speech = torch.from_numpy(stacked_log_mel(clip.samples))[None]
     phones = torch.from_numpy(
-        phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, certain=True)
+        phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, source="given")
     )[None]
     weights = model.generate(
         speech, code, num_frames=clip.num_frames, phones=phones if told else None, mode="parallel"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The 52 blendshapes of ARKit: their names, and what counts as full weight and as closed lips."""
+"""The 52 blendshapes of ARKit: names, largest weight, and the gap of closed lips."""
 
 from __future__ import annotations
 
 from typing import Final
 
-ARKIT_NAMES = (
+ARKIT_NAMES: Final = (
     "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft",
     "eyeSquintLeft", "eyeWideLeft",
     "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
@@ -23,6 +23,7 @@ ARKIT_NAMES = (
 )  # fmt: skip
 """In the order of Apple's documentation (ARFaceAnchor.BlendShapeLocation). Never reordered."""
 
-MAX_WEIGHT = 1.5  # of a fitted weight: some actors overdo
+MAX_WEIGHT: Final = 1.5
+"""Largest weight that is fitted: some actors exceed full weight."""
 CLOSED_MM: Final = 1.0
-"""Lips nearer than this count as closed, of a head with 62 mm between the eyes."""
+"""Lips nearer than this count as closed, on a head with 62 mm between the eyes."""

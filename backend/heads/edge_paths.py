@@ -51,9 +51,9 @@ class PathTracer:
         return np.array(list(dict.fromkeys(found)), dtype=np.int64)
 
     def _near(self, stops: Sequence[int]) -> Ints:
-        places = self.points[list(stops)]
-        reach = 0.6 * np.linalg.norm(np.diff(places, axis=0), axis=1).max() + 1.0
-        legs = np.concatenate([places, (places[1:] + places[:-1]) / 2])
+        positions = self.points[list(stops)]
+        reach = 0.6 * np.linalg.norm(np.diff(positions, axis=0), axis=1).max() + 1.0
+        legs = np.concatenate([positions, (positions[1:] + positions[:-1]) / 2])
         distance, _ = cKDTree(legs).query(self.points, distance_upper_bound=2 * reach)
         return np.union1d(np.flatnonzero(np.isfinite(distance)), np.asarray(stops))
 

@@ -89,8 +89,11 @@ class _LidSolver:
     def __init__(self, face: FaceLayout, side: str) -> None:
         self.face = face
         self.eye: EyeLayout = face.eyes[side]
-        points, place = face.points, face.place
-        inner, outer = points[place[f"eye_inner_{side}"]], points[place[f"eye_outer_{side}"]]
+        points, landmark_vertex = face.points, face.landmark_vertex
+        inner, outer = (
+            points[landmark_vertex[f"eye_inner_{side}"]],
+            points[landmark_vertex[f"eye_outer_{side}"]],
+        )
         axis = (outer - inner) / np.linalg.norm(outer - inner)
         up = np.array([0.0, 1.0, 0.0]) - axis[1] * axis
         up /= np.linalg.norm(up)
@@ -111,11 +114,11 @@ class _LidSolver:
 
     def _zone(self, side: str) -> Ints:
         """Skin that may move: an ellipse around the eye, up to the brow."""
-        points, place = self.face.points, self.face.place
+        points, landmark_vertex = self.face.points, self.face.landmark_vertex
         middle = points[self.margin].mean(axis=0)
         half = np.ptp(points[self.margin], axis=0)[0] / 2
         away = points - middle
-        brow = points[place[f"brow_{side}_3"]][1] - middle[1]
+        brow = points[landmark_vertex[f"brow_{side}_3"]][1] - middle[1]
         height = np.where(away[:, 1] > 0, max(brow, 0.6 * half), 1.35 * half)
         inside = (away[:, 0] / (1.75 * half)) ** 2 + (away[:, 1] / height) ** 2 < 1.0
         inside &= (points[:, 0] * middle[0] > 0) & (away[:, 2] > -2.5 * half)
@@ -190,10 +193,10 @@ class _LidSolver:
 
 
 def _at(lid: _Lid, along: Floats) -> tuple[Floats, Floats]:
-    """Angle and radius of a margin at places along the axis."""
+    """Angle and radius of a margin at positions along the axis."""
     order = np.argsort(lid.along)
-    place = lid.along[order]
-    return np.interp(along, place, lid.angle[order]), np.interp(along, place, lid.radius[order])
+    known = lid.along[order]
+    return np.interp(along, known, lid.angle[order]), np.interp(along, known, lid.radius[order])
 
 
 def _directions(vectors: Floats) -> tuple[Floats, Floats]:

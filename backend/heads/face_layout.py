@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads from a head's mesh and face points what the shape solver needs to know of it.
+"""Layout of a head's face: what the shape solver needs to know of the mesh.
 
 Which vertices are lips, and how far along and across them; which lie inside the mouth and behind
 the lids; where the eyeballs are; what never moves. Positions are in the face's axes, in mm of a
@@ -33,12 +33,12 @@ class MouthLayout:
     Attributes:
         rows: ``upper`` and ``lower`` contact row, vertices from the right corner to the left one.
         lips: All vertices between the outer borders, pocket excluded.
-        along: Position of each of ``lips`` along the lip, -1 right corner … +1 left corner.
-        across: Position of each of ``lips`` across it: 0 contact, 1 outer border; upper lip
-            positive, lower lip negative.
-        is_upper: Whether each of ``lips`` is of the upper lip; corners count as upper.
+        along: Position of each vertex of ``lips`` along the lip, -1 right corner … +1 left corner.
+        across: Position of each vertex of ``lips`` across the lip: 0 contact, 1 outer border; upper
+            lip positive, lower lip negative.
+        is_upper: Whether each vertex of ``lips`` belongs to the upper lip; corners count as upper.
         pocket: Vertices of the skin inside the mouth.
-        half_width: Half the distance of the corners.
+        half_width: Half the distance between the mouth's corners, in mm.
     """
 
     rows: dict[str, Ints]
@@ -52,14 +52,14 @@ class MouthLayout:
 
 @dataclass(frozen=True)
 class EyeLayout:
-    """One eye.
+    """Lids and eyeball of one eye.
 
     Attributes:
         rows: ``upper`` and ``lower`` lid margin, from the inner corner to the outer one.
         pocket: Vertices of the skin behind the margins.
-        ball: Vertices of the eyeball; empty where the head has none.
-        centre: Centre of the ball.
-        radius: Its radius.
+        ball: Vertices of the eyeball; empty if the head has none.
+        centre: Centre of the eyeball, in mm.
+        radius: Radius of the eyeball, in mm.
     """
 
     rows: dict[str, Ints]
@@ -71,19 +71,19 @@ class EyeLayout:
 
 @dataclass(frozen=True)
 class FaceLayout:
-    """What the solver knows of a head; all positions in the face's axes, in mm.
+    """Regions of a head's mesh; all positions are in the face's axes, in mm.
 
     Attributes:
         frame: The face's axes and size.
-        points: ``(V, 3)``.
-        skin: Vertices of the part that has the face points.
+        points: Positions of all vertices, ``(V, 3)``.
+        skin: Vertices of the connected part that has the face points.
         skin_triangles: Triangles of the skin without the pockets; quads cut both ways.
-        pocket_triangles: Those of the skin's pockets.
+        pocket_triangles: Triangles of the skin's pockets.
         normals: Unit normals of the skin, ``(V, 3)``.
-        still: Whether a vertex never moves: behind the jaw hinges, and the neck.
-        place: Vertex number of each face point.
-        mouth: The lips.
-        eyes: ``left`` and ``right``.
+        still: Whether each vertex never moves: behind the jaw hinges, and the neck.
+        landmark_vertex: Vertex number of each face point (landmark) by its name.
+        mouth: The lips and the mouth's inside.
+        eyes: The ``left`` and the ``right`` eye.
         parts: Vertices of ``teeth_upper``, ``teeth_lower``, ``tongue`` and ``attached``.
     """
 
@@ -94,14 +94,20 @@ class FaceLayout:
     pocket_triangles: Ints
     normals: Floats
     still: NDArray[np.bool_]
-    place: dict[str, int]
+    landmark_vertex: dict[str, int]
     mouth: MouthLayout
     eyes: dict[str, EyeLayout]
     parts: dict[str, Ints]
 
 
 def examine(head: Head) -> FaceLayout:
-    """Find lips, lids, pockets and parts.
+    """Finds lips, lids, pockets and parts of a head.
+
+    Args:
+        head: A head with all face points.
+
+    Returns:
+        The layout of its face.
 
     Raises:
         UserError: The mesh does not let the face move: a face point is not connected with the
@@ -109,7 +115,7 @@ def examine(head: Head) -> FaceLayout:
     """
     frame = face_frame(head)
     points = frame.to_face_mm(head.vertices)
-    place = head.topology.face_points
+    landmark_vertex = head.topology.face_points
     skin = _skin(head)
     edges = polygon_edges(head.corners, head.sizes)
     edges = edges[np.isin(edges[:, 0], skin)]
@@ -117,14 +123,14 @@ def examine(head: Head) -> FaceLayout:
     is_skin[skin] = True
     tracer = PathTracer(points, edges)
 
-    loops = {"mouth": _mouth_rows(tracer, place)}
+    loops = {"mouth": _mouth_rows(tracer, landmark_vertex)}
     for side in ("left", "right"):
-        loops[side] = _lid_rows(tracer, place, side)
+        loops[side] = _lid_rows(tracer, landmark_vertex, side)
     on_loop = np.zeros(len(points), dtype=bool)
     for rows in loops.values():
         on_loop[np.concatenate(list(rows.values()))] = True
-    pockets = _pockets(edges, is_skin, on_loop, loops, place["nose_tip"])
-    _check_slit(points, edges, loops["mouth"], place)
+    pockets = _pockets(edges, is_skin, on_loop, loops, landmark_vertex["nose_tip"])
+    _check_slit(points, edges, loops["mouth"], landmark_vertex)
 
     is_pocket = np.zeros(len(points), dtype=bool)
     is_pocket[np.concatenate(list(pockets.values()))] = True
@@ -132,10 +138,12 @@ def examine(head: Head) -> FaceLayout:
     skin_triangles = triangles[is_skin[triangles[:, 0]]]
     inside = is_pocket[skin_triangles].any(axis=1)
     facing = _orient(points, skin_triangles)
-    parts, balls = _parts(head, points, skin, place)
-    mouth = _mouth(tracer, place, loops["mouth"], pockets["mouth"], edges, is_skin & ~is_pocket)
+    parts, balls = _parts(head, points, skin, landmark_vertex)
+    mouth = _mouth(
+        tracer, landmark_vertex, loops["mouth"], pockets["mouth"], edges, is_skin & ~is_pocket
+    )
     eyes = {
-        side: _eye(points, place, side, loops[side], pockets[side], balls[side])
+        side: _eye(points, landmark_vertex, side, loops[side], pockets[side], balls[side])
         for side in ("left", "right")
     }
     return FaceLayout(
@@ -145,8 +153,8 @@ def examine(head: Head) -> FaceLayout:
         skin_triangles=skin_triangles[~inside],
         pocket_triangles=skin_triangles[inside],
         normals=vertex_normals(points, skin_triangles) * facing,
-        still=_still(points, place),
-        place=place,
+        still=_still(points, landmark_vertex),
+        landmark_vertex=landmark_vertex,
         mouth=mouth,
         eyes=eyes,
         parts=parts,
@@ -189,25 +197,25 @@ def _skin(head: Head) -> Ints:
     return np.flatnonzero(components == home)
 
 
-def _lip_stops(place: dict[str, int], lip: str, ring: str) -> list[int]:
+def _lip_stops(landmark_vertex: dict[str, int], lip: str, ring: str) -> list[int]:
     names = [f"lip_{lip}_{ring}_right_{i}" for i in (3, 2, 1)] + [f"lip_{lip}_{ring}_center"]
     names += [f"lip_{lip}_{ring}_left_{i}" for i in (1, 2, 3)]
-    return [place[n] for n in ("lip_corner_right", *names, "lip_corner_left")]
+    return [landmark_vertex[n] for n in ("lip_corner_right", *names, "lip_corner_left")]
 
 
-def _mouth_rows(tracer: PathTracer, place: dict[str, int]) -> dict[str, Ints]:
-    upper_stops, lower_stops = (_lip_stops(place, lip, "inner") for lip in _LIDS)
+def _mouth_rows(tracer: PathTracer, landmark_vertex: dict[str, int]) -> dict[str, Ints]:
+    upper_stops, lower_stops = (_lip_stops(landmark_vertex, lip, "inner") for lip in _LIDS)
     upper = tracer.path(upper_stops, avoid=np.array(lower_stops[1:-1]))
     lower = tracer.path(lower_stops, avoid=upper[1:-1])
     return {"upper": upper, "lower": lower}
 
 
-def _lid_rows(tracer: PathTracer, place: dict[str, int], side: str) -> dict[str, Ints]:
+def _lid_rows(tracer: PathTracer, landmark_vertex: dict[str, int], side: str) -> dict[str, Ints]:
     stops = {
         lid: [
-            place[f"eye_inner_{side}"],
-            *(place[f"lid_{lid}_{side}_{i}"] for i in range(1, 6)),
-            place[f"eye_outer_{side}"],
+            landmark_vertex[f"eye_inner_{side}"],
+            *(landmark_vertex[f"lid_{lid}_{side}_{i}"] for i in range(1, 6)),
+            landmark_vertex[f"eye_outer_{side}"],
         ]
         for lid in _LIDS
     }
@@ -222,7 +230,7 @@ def _pockets(
     loops: dict[str, dict[str, Ints]],
     nose: int,
 ) -> dict[str, Ints]:
-    """What lies behind each loop: pieces that the loop cuts off from the nose."""
+    """Vertices behind each loop: pieces of the mesh that the loop cuts off from the nose."""
     labels = pieces(edges, is_skin & ~on_loop)
     found = {}
     for name, rows in loops.items():
@@ -231,8 +239,10 @@ def _pockets(
     return found
 
 
-def _check_slit(points: Floats, edges: Ints, rows: dict[str, Ints], place: dict[str, int]) -> None:
-    corners = points[[place["lip_corner_left"], place["lip_corner_right"]]]
+def _check_slit(
+    points: Floats, edges: Ints, rows: dict[str, Ints], landmark_vertex: dict[str, int]
+) -> None:
+    corners = points[[landmark_vertex["lip_corner_left"], landmark_vertex["lip_corner_right"]]]
     near = 0.15 * np.linalg.norm(corners[0] - corners[1])
     from_corner = np.linalg.norm(points[:, None] - corners[None], axis=2).min(axis=1)
     upper, lower = (np.isin(edges, rows[lip][1:-1]) for lip in _LIDS)
@@ -245,7 +255,10 @@ def _check_slit(points: Floats, edges: Ints, rows: dict[str, Ints], place: dict[
             f"(for example vertices {a} and {b}). Open the mesh between the lips, or mark the "
             "inner lip points where the lips part."
         )
-    middle = points[place["lip_upper_inner_center"]] - points[place["lip_lower_inner_center"]]
+    middle = (
+        points[landmark_vertex["lip_upper_inner_center"]]
+        - points[landmark_vertex["lip_lower_inner_center"]]
+    )
     if abs(middle[1]) > _MAX_REST_GAP_MM:
         raise UserError(
             f"The mouth stands open by {abs(middle[1]):.0f} mm (at 62 mm between the eyes) in "
@@ -255,7 +268,7 @@ def _check_slit(points: Floats, edges: Ints, rows: dict[str, Ints], place: dict[
 
 def _mouth(
     tracer: PathTracer,
-    place: dict[str, int],
+    landmark_vertex: dict[str, int],
     rows: dict[str, Ints],
     pocket: Ints,
     edges: Ints,
@@ -263,7 +276,9 @@ def _mouth(
 ) -> MouthLayout:
     points = tracer.points
     inner = np.concatenate([rows["upper"], rows["lower"]])
-    borders = {lip: tracer.path(_lip_stops(place, lip, "outer"), avoid=inner) for lip in _LIDS}
+    borders = {
+        lip: tracer.path(_lip_stops(landmark_vertex, lip, "outer"), avoid=inner) for lip in _LIDS
+    }
     outer = np.concatenate(list(borders.values()))
     keep = is_face.copy()
     keep[inner] = keep[outer] = False
@@ -271,7 +286,7 @@ def _mouth(
     vertices: list[Ints] = []
     across: list[Floats] = []
     for lip, sign in (("upper", 1.0), ("lower", -1.0)):
-        between = touching(edges, labels, rows[lip][1:-1]) - {labels[place["nose_tip"]]}
+        between = touching(edges, labels, rows[lip][1:-1]) - {labels[landmark_vertex["nose_tip"]]}
         band = np.flatnonzero(np.isin(labels, list(between)))
         row, border = rows[lip], borders[lip][1:-1]
         if lip == "lower":
@@ -282,8 +297,8 @@ def _mouth(
         share = to_row / np.maximum(to_row + to_border, 1e-9)
         across += [np.zeros(len(row)), sign * share, np.full(len(vertices[-1]), sign)]
     lips, first = np.unique(np.concatenate(vertices), return_index=True)
-    corners = points[[place["lip_corner_right"], place["lip_corner_left"]], 0]
-    middle = [place["lip_upper_inner_center"], place["lip_lower_inner_center"]]
+    corners = points[[landmark_vertex["lip_corner_right"], landmark_vertex["lip_corner_left"]], 0]
+    middle = [landmark_vertex["lip_upper_inner_center"], landmark_vertex["lip_lower_inner_center"]]
     centre = points[middle, 0].mean()
     across_lips = np.concatenate(across)[first]
     x = points[lips, 0] + (1.0 - np.abs(across_lips)) * _shift(points, rows, lips)
@@ -301,16 +316,16 @@ def _mouth(
 
 
 def _shift(points: Floats, rows: dict[str, Ints], lips: Ints) -> Floats:
-    """How far in x to the middle between touching places of the lips; at the lips' vertices.
+    """Distance in x of the lips' vertices to the middle between touching points of the lips.
 
-    Places that touch must move as one, though near the corners they may differ in x.
+    Points that touch must move as one, though near the corners they may differ in x.
     """
     contact = np.concatenate([rows["upper"], rows["lower"][1:-1]])
     middle = np.zeros(len(contact))
     for lip, other in (("upper", "lower"), ("lower", "upper")):
         on_row = np.isin(contact, rows[lip])
-        places = _samples(points, rows[other])
-        touched = places[cKDTree(places).query(points[contact[on_row]])[1], 0]
+        samples = _samples(points, rows[other])
+        touched = samples[cKDTree(samples).query(points[contact[on_row]])[1], 0]
         middle[on_row] = (touched - points[contact[on_row], 0]) / 2
     return np.asarray(middle[cKDTree(points[contact]).query(points[lips])[1]])
 
@@ -326,22 +341,24 @@ def _distance(points: Floats, of: Ints, to_path: Ints) -> Floats:
     return np.asarray(tree.query(points[of])[0]) if len(of) else np.zeros(0)
 
 
-def _still(points: Floats, place: dict[str, int]) -> NDArray[np.bool_]:
-    hinge = (points[place["jaw_hinge_left"]] + points[place["jaw_hinge_right"]]) / 2
-    low = points[place["neck_front"]][1]
-    high = points[place["forehead_center"]][1] + 25.0
+def _still(points: Floats, landmark_vertex: dict[str, int]) -> NDArray[np.bool_]:
+    hinge = (
+        points[landmark_vertex["jaw_hinge_left"]] + points[landmark_vertex["jaw_hinge_right"]]
+    ) / 2
+    low = points[landmark_vertex["neck_front"]][1]
+    high = points[landmark_vertex["forehead_center"]][1] + 25.0
     return np.asarray((points[:, 2] <= hinge[2]) | (points[:, 1] <= low) | (points[:, 1] >= high))
 
 
 def _eye(
     points: Floats,
-    place: dict[str, int],
+    landmark_vertex: dict[str, int],
     side: str,
     rows: dict[str, Ints],
     pocket: Ints,
     ball: Ints,
 ) -> EyeLayout:
-    corners = points[[place[f"eye_inner_{side}"], place[f"eye_outer_{side}"]]]
+    corners = points[[landmark_vertex[f"eye_inner_{side}"], landmark_vertex[f"eye_outer_{side}"]]]
     width = np.linalg.norm(corners[0] - corners[1])
     if len(ball) >= 4:
         # Sphere through the ball's vertices: |p|^2 = 2 c.p + (r^2 - |c|^2), least squares.
@@ -358,7 +375,7 @@ def _eye(
 
 
 def _parts(
-    head: Head, points: Floats, skin: Ints, place: dict[str, int]
+    head: Head, points: Floats, skin: Ints, landmark_vertex: dict[str, int]
 ) -> tuple[dict[str, Ints], dict[str, Ints]]:
     """Vertices by role of what is not skin: named by the topology, else guessed by position."""
     roles = {part.role for part in head.topology.parts}
@@ -371,7 +388,7 @@ def _parts(
     if not roles - {"skin"}:
         for component in np.unique(head.components[rest]):
             vertices = np.flatnonzero(head.components == component)
-            role = _guess(points, vertices, place)
+            role = _guess(points, vertices, landmark_vertex)
             if role in ("left", "right"):
                 balls[role] = np.union1d(balls[role], vertices)
             elif role:
@@ -382,17 +399,21 @@ def _parts(
     return parts, balls
 
 
-def _guess(points: Floats, vertices: Ints, place: dict[str, int]) -> str:
+def _guess(points: Floats, vertices: Ints, landmark_vertex: dict[str, int]) -> str:
     middle = points[vertices].mean(axis=0)
     extent = np.ptp(points[vertices], axis=0).max()
     for side in ("left", "right"):
-        corners = points[[place[f"eye_inner_{side}"], place[f"eye_outer_{side}"]]]
+        corners = points[
+            [landmark_vertex[f"eye_inner_{side}"], landmark_vertex[f"eye_outer_{side}"]]
+        ]
         width = float(np.linalg.norm(corners[0] - corners[1]))
         away = np.linalg.norm((middle - corners.mean(axis=0))[:2])
         if away < 0.35 * width and 0.5 * width < extent < 2.2 * width:
             return side
-    lips = points[[place["lip_upper_inner_center"], place["lip_lower_inner_center"]]].mean(axis=0)
-    low, high = points[place["chin"]][1], points[place["nose_tip"]][1]
+    lips = points[
+        [landmark_vertex["lip_upper_inner_center"], landmark_vertex["lip_lower_inner_center"]]
+    ].mean(axis=0)
+    low, high = points[landmark_vertex["chin"]][1], points[landmark_vertex["nose_tip"]][1]
     if abs(middle[0]) < 10.0 and low < middle[1] < high and middle[2] < lips[2] and extent < 80.0:
         return "teeth_upper" if middle[1] > lips[1] else "teeth_lower"
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Weights with which a head's shapes come nearest to a motion of its vertices."""
+"""Blendshape weights of a motion of vertices, by bounded least squares."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from backend.heads.arkit import MAX_WEIGHT
 
 _RIDGE = 1e-6  # of the median shape's energy
 _SPARSITY = 2e-4
-_FINE_STEP = 2e-4
+_TOLERANCE = 2e-4  # largest change of a weight in the last sweep
 _RELAXATION = 1.5
 
 
 def fit_weights(
     offsets: NDArray[np.floating], shapes: NDArray[np.floating], *, sweeps: int = 300
 ) -> NDArray[np.float32]:
-    """Weights with which the shapes come nearest to a motion.
+    """Blendshape weights with which the shapes come nearest to a motion.
 
     Least squares with bounds, and slightly fewer and smaller weights where the data leave a
     choice; by projected successive over-relaxation of the normal equations, all frames at once.
 
     Args:
-        offsets: ``(T, V, 3)`` displacements from the rest shape.
-        shapes: ``(K, V, 3)`` in the same space.
-        sweeps: Rounds over all shapes at most.
+        offsets: Displacements from the rest shape, ``(T, V, 3)``.
+        shapes: Displacements of the shapes in the same space, ``(K, V, 3)``.
+        sweeps: Largest number of sweeps over all shapes.
 
     Returns:
-        ``(T, K)``, each 0..1.5.
+        Weights from 0 to ``MAX_WEIGHT``, ``(T, K)``.
     """
     basis = np.asarray(shapes, dtype=np.float32).reshape(len(shapes), -1)
     moves = np.flatnonzero(np.abs(basis).max(axis=0) > 0)
@@ -55,7 +55,7 @@ def fit_weights(
             common = np.minimum(weights[one], weights[other])
             weights[[one, other]] -= common
             residual += (normal[:, one] + normal[:, other])[:, None] * common
-        if largest < _FINE_STEP:
+        if largest < _TOLERANCE:
             break
     return np.ascontiguousarray(weights.T, dtype=np.float32)
 

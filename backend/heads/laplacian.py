@@ -67,8 +67,8 @@ class BiharmonicSolver:
         """Factorise.
 
         Args:
-            vertices: ``(V, 3)``.
-            triangles: ``(N, 3)``; vertices of no triangle take no part and get zero.
+            vertices: Positions, ``(V, 3)``.
+            triangles: Triangles, ``(N, 3)``; fields are zero at vertices of no triangle.
             handles: Distinct vertices whose values will be given, ``(H,)``.
         """
         laplacian = cotangent_laplacian(vertices, triangles).tocsc()

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mouth of a head in millimetres, from weights alone: what training and evaluation measure.
+"""Measures of a head's lips in millimetres, from blendshape weights: opening, width, protrusion.
 
-Apart from both because they must measure the same, and from ``solved_shapes.py`` because solving
-takes a second and this keeps its result.
+Training and evaluation share them, so both measure the same.
 """
 
 from __future__ import annotations
@@ -14,19 +13,21 @@ from numpy.typing import NDArray
 
 from backend import bundled
 from backend.heads.mesh_files import read_head
-from backend.heads.solve import node_basis, solve_shapes
+from backend.heads.solve import solve_shapes
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, face_frame, identify
 
 
 @dataclass(frozen=True)
 class MeasuredHead:
-    """A head with its solved shapes.
+    """A head with its solved shapes, and both at its face points.
 
     Attributes:
         head: The head.
-        shapes: Its 52 shapes, ``(52, V, 3)``, in its own space.
-        points: Its face points, centred, in interocular distances, ``(111, 3)`` float32.
-        basis: Their displacement by each shape, ``(52, 111, 3)`` float32.
+        shapes: Displacements of the 52 shapes in the head's own space, ``(52, V, 3)``.
+        points: Positions of the face points, centred, in interocular distances, ``(111, 3)``
+            float32.
+        basis: Displacement of the face points by each shape, ``(52, 111, 3)`` float32; see
+            ``face_point_basis``.
     """
 
     head: Head
@@ -35,11 +36,11 @@ class MeasuredHead:
     basis: NDArray[np.float32]
 
     def curves(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-        """Opening, width and protrusion in millimetres; see ``solved_shapes.lip_curves``."""
+        """Opening, gap, width and protrusion in millimetres; see ``lip_curves``."""
         return lip_curves(weights, self.shapes, self.head)
 
     def opening_mm(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
-        """How far the lips' middle parts, ``(T,)``."""
+        """Distance that the lips' middle third parts, ``(T,)``."""
         return self.curves(weights)["opening_mm"]
 
 
@@ -49,28 +50,41 @@ def measure_head(head: Head) -> MeasuredHead:
     frame = face_frame(head)
     placed = frame.to_face_mm(head.vertices[head.topology.face_point_vertices]) / INTEROCULAR_MM
     centred = (placed - placed.mean(0)).astype(np.float32)
-    return MeasuredHead(head, shapes, centred, node_basis(shapes, head))
+    return MeasuredHead(head, shapes, centred, face_point_basis(shapes, head))
 
 
 def measured_demo_head() -> MeasuredHead:
-    """The mouth of the demo head."""
+    """The demo head with its solved shapes."""
     return measure_head(identify(*read_head(bundled.DEMO_HEAD)))
 
 
-_LIP_MIDDLE = [(lip, ring) for lip in ("upper", "lower") for ring in ("outer", "inner")]
+def face_point_basis(shapes: NDArray[np.floating], head: Head) -> NDArray[np.float32]:
+    """The shapes at the face points alone, comparable between heads.
+
+    Args:
+        shapes: Displacements of ``K`` shapes in the head's own space, ``(K, V, 3)``.
+        head: The head of these shapes.
+
+    Returns:
+        Displacements in interocular distances, ``(K, 111, 3)``; x = subject's left, y = up, z = out
+        of the face.
+    """
+    frame = face_frame(head)
+    at_points = np.asarray(shapes)[:, head.topology.face_point_vertices]
+    return (at_points @ frame.axes.T / frame.interocular).astype(np.float32)
 
 
 def lip_curves(
     weights: NDArray[np.floating], shapes: NDArray[np.floating], head: Head
 ) -> dict[str, NDArray[np.float64]]:
-    """What the lips do over time, in mm of a head with 62 mm between the eyes.
+    """Movement of the lips over time, in mm of a head with 62 mm between the eyes.
 
     The lips count as closed where ``gap_mm`` is under a few tenths of a millimetre.
 
     Args:
-        weights: ``(T, K)``.
-        shapes: ``(K, V, 3)`` in the head's own space.
-        head: The head they are for.
+        weights: Blendshape weights, ``(T, K)``.
+        shapes: Displacements of the shapes in the head's own space, ``(K, V, 3)``.
+        head: The head of these shapes.
 
     Returns:
         Each ``(T,)``: ``opening_mm``, how far the lips' middle third parts, beyond the rest
@@ -79,7 +93,7 @@ def lip_curves(
     """
     frame = face_frame(head)
     index = {name: i for i, name in enumerate(FACE_POINT_NAMES)}
-    basis = node_basis(shapes, head).astype(np.float64) * INTEROCULAR_MM
+    basis = face_point_basis(shapes, head).astype(np.float64) * INTEROCULAR_MM
     pairs = ["center"] + [f"{side}_{i}" for side in ("left", "right") for i in (1, 2, 3)]
     upper, lower = (
         [index[f"lip_{lip}_inner_{pair}"] for pair in pairs] for lip in ("upper", "lower")
@@ -88,7 +102,11 @@ def lip_curves(
     corners = [index["lip_corner_left"], index["lip_corner_right"]]
     rest = frame.to_face_mm(head.vertices[head.topology.face_point_vertices])[corners]
     apart = (basis[:, corners[0]] - basis[:, corners[1]]).reshape(len(basis), 3)
-    middle = [index[f"lip_{lip}_{ring}_center"] for lip, ring in _LIP_MIDDLE]
+    middle = [
+        index[f"lip_{lip}_{ring}_center"]
+        for lip in ("upper", "lower")
+        for ring in ("outer", "inner")
+    ]
     return {
         "opening_mm": parting[:, [0, 1, 4]].mean(axis=1),
         "gap_mm": parting.max(axis=1),

@@ -84,10 +84,6 @@ class Similarity:
         """Positions ``(..., 3)`` moved by this similarity."""
         return np.asarray(self.scale * points @ self.rotation.T + self.translation)
 
-    def apply_to_offsets(self, offsets: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Displacements ``(..., 3)`` turned and scaled, not moved."""
-        return np.asarray(self.scale * offsets @ self.rotation.T)
-
 
 def similarity_fit(source: NDArray[np.floating], target: NDArray[np.floating]) -> Similarity:
     """Least-squares scale, rotation and translation that bring source to target.
@@ -96,8 +92,11 @@ def similarity_fit(source: NDArray[np.floating], target: NDArray[np.floating]) -
     point patterns".
 
     Args:
-        source: ``(N, 3)`` positions.
-        target: ``(N, 3)`` positions in the same order.
+        source: Positions of ``N`` points, ``(N, 3)``.
+        target: Positions to bring them to, in the same order, ``(N, 3)``.
+
+    Returns:
+        The similarity of the least squared distance.
 
     Raises:
         ValueError: The shapes differ, or source has no extent.

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads meshes from npz, PLY and OBJ files.
-
-The vertex order of the file is kept: a topology goes by it.
-"""
+"""Reads meshes from npz, PLY and OBJ files, with the vertices in the order of the file."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _PLY_TYPES = {
 
 
 def read_head(path: str | Path) -> Mesh:
-    """Read a mesh.
+    """Reads a mesh.
 
     Args:
         path: ``.npz`` (keys ``vertices``, ``face_corners``, ``face_sizes``), ``.ply`` or ``.obj``.
@@ -58,9 +55,14 @@ def read_head(path: str | Path) -> Mesh:
 
 
 def read_face_points(path: str | Path) -> dict[str, int] | None:
-    """Face points marked on the head of an npz file; None where there are none.
+    """Reads the face points that were marked on the head of an npz file.
 
-    Keys ``face_point_names`` ``(n,)`` str and ``face_point_indices`` ``(n,)`` int.
+    Args:
+        path: ``.npz`` with keys ``face_point_names``, ``(n,)`` str, and ``face_point_indices``,
+            ``(n,)`` int; or any other head.
+
+    Returns:
+        Vertex number of each face point; None if the file has none.
 
     Raises:
         UserError: Names and indices do not go together.

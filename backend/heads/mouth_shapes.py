@@ -18,7 +18,7 @@ from backend.heads.shape_recipes import (
     JAW_OPENING_MM,
     JAW_SHARES,
     MOUTH_RECIPES,
-    PROFILE_PLACES,
+    PROFILE_POSITIONS,
     SIDEWAYS_LIPS,
     SIDEWAYS_POINTS,
     LipRecipe,
@@ -141,7 +141,7 @@ class _SkinSolver:
         values: dict[int, Floats] = {}
         for name, (out, up, bulge) in recipe.points.items():
             for full, x in self.sided(name):
-                values[self.face.place[full]] = self.slide(full, (out * x, up), bulge)
+                values[self.face.landmark_vertex[full]] = self.slide(full, (out * x, up), bulge)
         return values
 
     def sided(self, name: str) -> Iterable[tuple[str, float]]:
@@ -155,7 +155,7 @@ class _SkinSolver:
 
     def slide(self, name: str, move: tuple[float, float], bulge: float) -> Floats:
         """A displacement along the skin at a face point, plus a bulge along its normal."""
-        normal = self.face.normals[self.face.place[name]]
+        normal = self.face.normals[self.face.landmark_vertex[name]]
         flat = np.array([move[0], move[1], 0.0])
         tangent = flat - (flat @ normal) * normal
         length = np.linalg.norm(tangent)
@@ -171,9 +171,9 @@ class _SkinSolver:
 
     def solve_skin(self, lips: Floats, points: dict[int, Floats]) -> Floats:
         """The same without the mouth's inside."""
-        place = self.face.place
-        loose = {place[full] for name in _LOOSE for full, _ in self.sided(name)}
-        pinned = {place[n]: np.zeros(lips.shape[1]) for n in FACE_POINT_NAMES}
+        landmark_vertex = self.face.landmark_vertex
+        loose = {landmark_vertex[full] for name in _LOOSE for full, _ in self.sided(name)}
+        pinned = {landmark_vertex[n]: np.zeros(lips.shape[1]) for n in FACE_POINT_NAMES}
         given = {k: v for k, v in pinned.items() if k not in loose} | points
         given |= {int(k): np.zeros(lips.shape[1]) for k in self._lids}
         given |= dict(zip(self.face.mouth.lips.tolist(), lips, strict=True))
@@ -212,9 +212,9 @@ class _SkinSolver:
 def _profile(profile: Profile, along: Floats, *, is_even: bool = False) -> Floats:
     """Displacements along the lip, ``(n, 3)``; x changes its sign with the side, unless even."""
     knots = np.array(profile, dtype=np.float64)
-    places = np.concatenate([-np.array(PROFILE_PLACES[:0:-1]), PROFILE_PLACES])
+    positions = np.concatenate([-np.array(PROFILE_POSITIONS[:0:-1]), PROFILE_POSITIONS])
     mirrored = knots[:0:-1] * np.array([1.0 if is_even else -1.0, 1.0, 1.0])
-    spline = CubicSpline(places, np.concatenate([mirrored, knots]), bc_type="natural")
+    spline = CubicSpline(positions, np.concatenate([mirrored, knots]), bc_type="natural")
     return np.asarray(spline(np.clip(along, -1.0, 1.0)))
 
 
@@ -236,7 +236,7 @@ def _sideways(solver: _SkinSolver, towards: float) -> Floats:
     here = face.points[mouth.lips, 0]
     lips[:, 2] += 0.7 * (np.interp(here + lips[:, 0], arc_x, arc_z) - np.interp(here, arc_x, arc_z))
     points = {
-        face.place[name]: solver.slide(name, (towards * x_mm, 0.0), 0.0)
+        face.landmark_vertex[name]: solver.slide(name, (towards * x_mm, 0.0), 0.0)
         for name, x_mm in SIDEWAYS_POINTS.items()
     }
     return solver.solve_mouth(lips, points)
@@ -246,7 +246,9 @@ class _Jaw:
     """The lower jaw: a turn about the hinges and a glide, by a share from 0 to 1."""
 
     def __init__(self, face: FaceLayout) -> None:
-        left, right = (face.points[face.place[f"jaw_hinge_{side}"]] for side in ("left", "right"))
+        left, right = (
+            face.points[face.landmark_vertex[f"jaw_hinge_{side}"]] for side in ("left", "right")
+        )
         self.hinge = (left + right) / 2
         self.axis = (left - right) / np.linalg.norm(left - right)
         self.angle = 0.0
@@ -272,14 +274,14 @@ class _Jaw:
 def _jaw_shapes(solver: _SkinSolver) -> dict[str, Floats]:
     face = solver.face
     named = {n: share for name, share in JAW_SHARES.items() for n, _ in solver.sided(name)}
-    points = {face.place[n]: np.full(3, share) for n, share in named.items()}
-    points[face.place["chin_crease"]] = np.array([1.0, 0.78, 0.9])
+    points = {face.landmark_vertex[n]: np.full(3, share) for n, share in named.items()}
+    points[face.landmark_vertex["chin_crease"]] = np.array([1.0, 0.78, 0.9])
     shares = np.clip(solver.solve_skin(_jaw_lip_shares(solver), points), 0.0, 1.0)
     shares = solver.inside_follows_jaw(shares)
     for role in ("teeth_lower", "tongue"):
         shares[face.parts[role]] = (1.0, 1.0, 1.0)
     jaw = _Jaw(face)
-    centre = face.place["lip_lower_inner_center"]
+    centre = face.landmark_vertex["lip_lower_inner_center"]
     jaw.fit(face.points[centre], solver.scale * JAW_OPENING_MM / shares[centre, 0])
     corners_in = solver.solve_mouth(solver.lip_values(_CORNERS_IN), {})
     open_jaw = jaw.displacements(face.points, shares[:, 0]) + corners_in
@@ -297,7 +299,7 @@ def _jaw_shapes(solver: _SkinSolver) -> dict[str, Floats]:
 
 
 def _jaw_lip_shares(solver: _SkinSolver) -> Floats:
-    """How far the lips follow the jaw, ``(n, 3)``: open, with the lips closed, pushed aside.
+    """Shares with which the lips follow the jaw, ``(n, 3)``: open, with closed lips, pushed aside.
 
     Open, the gap narrows along the lip to nothing at the corners, like an oval. With the lips
     closed and pushed aside, both contact rows follow one function, so that they stay together.
@@ -324,7 +326,7 @@ def _tongue_out(face: FaceLayout) -> Floats:
         lips = face.points[face.mouth.lips]
         front = z > np.quantile(z, 0.7)
         reach = max(lips[:, 2].max() + _TONGUE_OUT_MM - z.max(), _TONGUE_OUT_MM)
-        contact = face.points[face.place["lip_lower_inner_center"], 1]
+        contact = face.points[face.landmark_vertex["lip_lower_inner_center"], 1]
         lift = np.clip(contact + 1.0 - y[front].mean(), 0.0, 10.0)
         share = (z - z.min()) / max(np.ptp(z), 1e-9)
         shape[tongue] = (share**1.5)[:, None] * np.array([0.0, lift, reach])

@@ -39,18 +39,19 @@ def render(
     """Draw a shaded mesh by orthographic projection with a depth buffer.
 
     Args:
-        vertices: ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in mm.
-        triangles: ``(N, 3)``.
+        vertices: Positions ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in
+            mm.
+        triangles: Triangles, ``(N, 3)``.
         colours: RGB per vertex, 0..1, ``(V, 3)``; None for a plain clay.
         view: A name of ``VIEWS``, or the camera's (yaw, pitch) in degrees; yaw 90 looks at the
             subject's left side.
         size: Width and height of the image in pixels.
-        centre: What the image's middle shows, in mm.
-        extent: What the image's height shows, in mm.
+        centre: Point in the middle of the image, in mm.
+        extent: Height of the image, in mm.
         oversampling: Pixels drawn for each pixel of the image, along each side.
 
     Returns:
-        ``(size, size, 3)``.
+        The image, ``(size, size, 3)``.
     """
     yaw, pitch = np.radians(VIEWS[view] if isinstance(view, str) else view)
     turn = np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
@@ -104,7 +105,7 @@ def _rasterise(
     area = _cross(b - a, c - a)
     flat = area == 0
     scale = 1.0 / np.where(flat, 1.0, area)
-    # The share of a corner is linear in the place: gradient and value at the origin, per triangle.
+    # A barycentric weight is linear in position: gradient and value at the origin, per triangle.
     shares = []
     for p, q in ((b, c), (c, a)):
         slope = np.stack([p[:, 1] - q[:, 1], q[:, 0] - p[:, 0]], axis=1) * scale[:, None]
@@ -113,15 +114,15 @@ def _rasterise(
     u, v = shares
     keep = np.flatnonzero((u >= -1e-9) & (v >= -1e-9) & (u + v <= 1.0 + 1e-9))
     u, v, owner = u[keep], v[keep], owner[keep]
-    place = y[keep] * pixels + x[keep]
+    pixel = y[keep] * pixels + x[keep]
     hit = triangles[owner]
     weights = np.stack([u, v, 1.0 - u - v], axis=1)
     nearness = (weights * depth[hit]).sum(axis=1)
     nearest = np.full(pixels * pixels, _BEHIND)
-    np.maximum.at(nearest, place, nearness)
-    seen = np.flatnonzero(nearness >= nearest[place])
+    np.maximum.at(nearest, pixel, nearness)
+    seen = np.flatnonzero(nearness >= nearest[pixel])
     image = np.full((pixels * pixels, 3), BACKGROUND)
-    image[place[seen]] = np.einsum("nk,nkc->nc", weights[seen], shaded[hit[seen]])
+    image[pixel[seen]] = np.einsum("nk,nkc->nc", weights[seen], shaded[hit[seen]])
     return image.reshape(pixels, pixels, 3)
 
 
@@ -156,7 +157,7 @@ COMBINATIONS: dict[str, dict[str, float]] = {
         "eyeWideRight": 1.0, "jawOpen": 0.5,
     },
 }  # fmt: skip
-"""Weights that speech and mimics use together."""
+"""Combinations of weights in speech and facial expressions."""
 
 
 def part_colours(head: Head) -> NDArray[np.float64]:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each articulation shape prescribes at the lips and at the face points.
+"""Recipes of the 52 shapes: displacements of the lips and of the face points.
 
 Numbers only: millimetres at full weight on a face with 62 mm between the eyes and a mouth 48 mm
 wide. x is outwards (away from the centre line), y up, z out of the face; a face point's third
 number is instead a bulge along the skin's normal, since it slides along the skin otherwise.
 
 The lips stay closed, whatever is combined, by construction: where a shape does not part the
-lips, both contact rows follow one function of the place along the lip (``contact``); where it
+lips, both contact rows follow one function of the position along the lip (``contact``); where it
 parts them, the upper row only rises and the lower row only falls. Weights that are not negative
 can then never push one lip through the other. ``mouthClose`` undoes what ``jawOpen`` parts.
 """
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 Vector = tuple[float, float, float]
 Profile = tuple[Vector, Vector, Vector, Vector]
-"""Displacements from the lip's centre to its corner, at ``PROFILE_PLACES``."""
+"""Displacements from the lip's centre to its corner, at ``PROFILE_POSITIONS``."""
 
-PROFILE_PLACES = (0.0, 0.35, 0.7, 1.0)
+PROFILE_POSITIONS = (0.0, 0.35, 0.7, 1.0)
 REST: Profile = ((0.0, 0.0, 0.0),) * 4
 
 
@@ -28,12 +28,13 @@ class LipRecipe:
     """Displacements of the lips' rows; at the corner all rows must agree.
 
     Attributes:
-        contact: Where the lips touch, both lips; the upper lip where ``contact_lower`` is given.
-        upper: Border of the upper lip.
-        lower: Border of the lower lip.
-        contact_lower: The lower lip's contact row, where it differs.
-        bend: Power of the way from contact row to border with which height (y) follows the
-            border; above 1 the red of a lip that turns in stays off the other lip.
+        contact: Displacements where the lips touch: of both lips, or of the upper lip if
+            ``contact_lower`` is given.
+        upper: Displacements of the upper lip's outer border.
+        lower: Displacements of the lower lip's outer border.
+        contact_lower: Displacements of the lower lip's contact row, if they differ.
+        bend: Exponent of the position between contact row and border with which height (y) blends
+            from one to the other; above 1 the red of a lip that turns in stays off the other lip.
     """
 
     contact: Profile = REST
@@ -48,10 +49,11 @@ class ShapeRecipe:
     """One motion of the face, both sides at once.
 
     Attributes:
-        names: The shape's name; or two, left and right, between which it is divided.
-        lips: What the lips do.
-        points: Face points of the left side and the centre, without ``_left``.
-        seam: Over how many mm on either side of the centre the halves are blended.
+        names: Name of the shape; or the names of the left and right shape into which it is divided.
+        lips: Displacements of the lips; None where the recipe is not about the mouth.
+        points: Displacements of face points on the left side (named without ``_left``) and in the
+            centre.
+        seam: Width in mm, on either side of the centre, over which the two halves blend.
     """
 
     names: tuple[str, ...]
@@ -279,11 +281,11 @@ BROW_RECIPES = (
 )  # fmt: skip
 
 JAW_OPENING_MM = 27.0
-"""How far ``jawOpen`` parts the lips' centres."""
+"""Distance by which ``jawOpen`` parts the lips' centres."""
 
 JAW_SHARES = {
     "chin": 1.0, "chin_bottom": 1.0, "chin_left": 1.0, "chin_right": 1.0, "chin_crease": 1.0,
     "jaw_line_1": 0.98, "jaw_line_2": 0.9, "jaw_line_3": 0.6, "jaw_line_4": 0.2,
     "cheek_hollow": 0.4, "smile_fold": 0.12, "cheek": 0.03,
 }  # fmt: skip
-"""How far a face point follows the jaw, 0..1; points that are not named stay."""
+"""Share with which a face point follows the jaw, 0..1; other points stay."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The 52 articulation shapes with ARKit's names, computed on any head from its face points."""
+"""Solver of the 52 ARKit blendshapes on any head with face points."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.eye_shapes import lid_shapes
 from backend.heads.face_layout import FaceLayout, examine
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
-from backend.heads.topology import Head, face_frame
+from backend.heads.topology import Head
 
 
 @dataclass(frozen=True, slots=True)
 class SolvedShapes:
-    """The shapes of one head.
+    """The blendshapes of one head.
 
     Attributes:
-        names: ``ARKIT_NAMES``.
-        offsets: ``(52, V, 3)`` float32, displacements at weight 1 in the head's own space.
+        names: Names of the shapes, ``ARKIT_NAMES``.
+        offsets: Displacements at weight 1 in the head's own space, ``(52, V, 3)`` float32.
     """
 
     names: tuple[str, ...]
@@ -30,12 +30,16 @@ class SolvedShapes:
 
 
 def solve_shapes(head: Head) -> SolvedShapes:
-    """Compute the 52 shapes on a head.
+    """Computes the 52 shapes on a head; takes about a second for 5,000 vertices.
 
-    Takes about a second for 5,000 vertices; the result depends on nothing but the head.
+    Args:
+        head: A head with all face points.
+
+    Returns:
+        The shapes, which depend on the head alone.
 
     Raises:
-        UserError: The mesh does not let the face move; see `backend.heads.face_layout.examine`.
+        UserError: The mesh does not let the face move; see ``face_layout.examine``.
     """
     face = examine(head)
     shapes = mouth_and_brow_shapes(face) | lid_shapes(face)
@@ -56,18 +60,3 @@ def _attach(face: FaceLayout, offsets: NDArray[np.float64]) -> None:
         outside = np.unique(face.skin_triangles)
         _, nearest = cKDTree(face.points[outside]).query(face.points[attached])
         offsets[:, attached] = offsets[:, outside[nearest]]
-
-
-def node_basis(shapes: NDArray[np.floating], head: Head) -> NDArray[np.float32]:
-    """The shapes at the face points alone, comparable between heads.
-
-    Args:
-        shapes: ``(K, V, 3)`` in the head's own space.
-        head: The head they are for.
-
-    Returns:
-        ``(K, 111, 3)`` in interocular distances; x = subject's left, y = up, z = out of the face.
-    """
-    frame = face_frame(head)
-    at_points = np.asarray(shapes)[:, head.topology.face_point_vertices]
-    return (at_points @ frame.axes.T / frame.interocular).astype(np.float32)

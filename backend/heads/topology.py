@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a head mesh is: counts, fingerprint, named face points, parts; similarity fit.
+"""Heads and their topologies: face points, parts, the face's axes, and checks.
 
-A *topology* knows the vertex numbers of the face points of one mesh; a *head* is one mesh of a
-known topology. Positions are in the head's own space, in any unit and orientation: whoever needs
-millimetres or the face's axes asks :func:`face_frame`.
+A *topology* knows the vertex numbers of a mesh's face points, which others call landmarks; a *head*
+is a mesh of a known topology. Positions are in the head's own space, in any unit and orientation;
+:func:`face_frame` gives the face's axes and millimetres.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ FACE_POINT_NAMES = _face_point_names()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the mesh with a role: ``skin``, ``eye_left``, ``teeth_lower``, ``tongue``, ….
+    """A part of a mesh with a role.
 
     Attributes:
-        role: What the part is.
-        vertices: All of its vertices; or one, then all that is connected to that one.
+        role: ``skin``, ``eye_left``, ``teeth_lower``, ``tongue``, ….
+        vertices: All vertices of the part; or one vertex of a connected part.
     """
 
     role: str
@@ -97,10 +97,10 @@ class Topology:
     Attributes:
         name: ``flame``, ``demo``, or ``custom`` for a head whose points an artist marked.
         num_vertices: Number of vertices.
-        fingerprint: See :func:`fingerprint`.
-        face_points: Name to vertex number, all of ``FACE_POINT_NAMES``.
-        parts: Parts by role; empty when nobody said (then they are guessed by position).
-        mirror: Optional vertex number of each vertex's mirror image.
+        fingerprint: Hash of the mesh's edges, by :func:`fingerprint`.
+        face_points: Vertex number of each face point, all of ``FACE_POINT_NAMES``.
+        parts: Parts by role; if empty, they are guessed by position.
+        mirror: Vertex number of each vertex's mirror image, if known.
     """
 
     name: str
@@ -121,10 +121,10 @@ class Head:
     """One mesh of a known topology.
 
     Attributes:
-        vertices: ``(V, 3)`` float64, the head's own space.
-        corners: ``(C,)`` int32, vertex numbers of the polygons' corners.
-        sizes: ``(F,)`` int32, corners per polygon.
-        topology: Names of its vertices.
+        vertices: Positions in the head's own space, ``(V, 3)`` float64.
+        corners: Vertex numbers of the polygons' corners, ``(C,)`` int32.
+        sizes: Number of corners of each polygon, ``(F,)`` int32.
+        topology: Face points and parts of the mesh.
     """
 
     vertices: NDArray[np.float64]
@@ -209,12 +209,18 @@ def face_frame(head: Head) -> FaceFrame:
 
 
 def shipped_topologies() -> tuple[str, ...]:
-    """Names of what comes with the backend."""
+    """Names of the topologies that come with the backend."""
     return tuple(sorted(path.stem for path in bundled.TOPOLOGIES_DIR.glob("*.json")))
 
 
 def load_topology(name_or_path: str | Path) -> Topology:
-    """A shipped topology by its name, or one from a JSON file.
+    """Loads a shipped topology by its name, or one from a JSON file.
+
+    Args:
+        name_or_path: One of ``shipped_topologies()``, or the path of a JSON file.
+
+    Returns:
+        The topology, with all face points checked.
 
     Raises:
         UserError: There is no such topology, or the file is not one.
@@ -252,10 +258,14 @@ def _parse_part(data: dict[str, object]) -> Part:
 
 
 def check_face_points(face_points: dict[str, int], num_vertices: int) -> None:
-    """All 111 points are there, in range, and no vertex has two names.
+    """Checks that all 111 face points are there, in range, and on different vertices.
+
+    Args:
+        face_points: Vertex number of each face point.
+        num_vertices: Number of vertices of the mesh.
 
     Raises:
-        UserError: They are not; the message names the points.
+        UserError: A face point is missing or wrong; the message names the points.
     """
     missing = [name for name in FACE_POINT_NAMES if name not in face_points]
     if missing:
@@ -287,14 +297,17 @@ def identify(
     topology: str = "auto",
     face_points: dict[str, int] | None = None,
 ) -> Head:
-    """Find out which topology a mesh has and check that it is plausible.
+    """Finds out which topology a mesh has and checks that it is plausible.
 
     Args:
-        vertices: ``(V, 3)`` in any unit and orientation.
-        corners: ``(C,)`` vertex numbers of the polygons' corners.
-        sizes: ``(F,)`` corners per polygon.
+        vertices: Positions in any unit and orientation, ``(V, 3)``.
+        corners: Vertex numbers of the polygons' corners, ``(C,)``.
+        sizes: Number of corners of each polygon, ``(F,)``.
         topology: ``auto``, a shipped topology's name, or a JSON file.
-        face_points: Points marked on this very mesh; they win over ``auto``.
+        face_points: Face points marked on this very mesh; they win over ``auto``.
+
+    Returns:
+        The mesh with its topology.
 
     Raises:
         UserError: The mesh is not such a head; the message says why and what to do.
@@ -361,29 +374,32 @@ def _mismatch(topology: Topology, num_vertices: int) -> str:
 
 
 def check_plausible(head: Head) -> None:
-    """Eyes above the nose above the lips above the chin, in a head-sized box.
+    """Checks that eyes, nose, lips and chin are one below the other, in a head-sized box.
+
+    Args:
+        head: A head with all face points.
 
     Raises:
         UserError: The positions are not those of a face.
     """
     frame = face_frame(head)
-    place = {n: frame.to_face_mm(head.point(n)) for n in FACE_POINT_NAMES}
+    position = {n: frame.to_face_mm(head.point(n)) for n in FACE_POINT_NAMES}
     problems: list[str] = []
-    if place["nose_tip"][2] <= place["nose_root"][2]:
+    if position["nose_tip"][2] <= position["nose_root"][2]:
         problems.append("the nose points into the head (left and right are swapped?)")
     order = ["nose_tip", "lip_upper_outer_center", "lip_lower_outer_center", "chin"]
     for above, below in itertools.pairwise(order):
-        if place[above][1] <= place[below][1]:
+        if position[above][1] <= position[below][1]:
             problems.append(f"{above} is not above {below}")
-    if place["nose_tip"][1] >= 0.0:
+    if position["nose_tip"][1] >= 0.0:
         problems.append("the nose's tip is not below the eyes")
     for n in ("lip_corner", "eye_inner", "eye_outer", "jaw_hinge", "brow_{}_3", "cheek"):
         left, right = (n.format(s) if "{}" in n else f"{n}_{s}" for s in ("left", "right"))
-        if place[left][0] <= place[right][0]:
+        if position[left][0] <= position[right][0]:
             problems.append(f"{left} is not to the subject's left of {right}")
-    if max(place[f"jaw_hinge_{side}"][2] for side in ("left", "right")) > -10.0:
+    if max(position[f"jaw_hinge_{side}"][2] for side in ("left", "right")) > -10.0:
         problems.append("the jaw hinges are not behind the eyes")
-    points = np.stack(list(place.values()))
+    points = np.stack(list(position.values()))
     extent = np.ptp(points, axis=0)  # an adult's face and neck: 150 x 260 x 190 mm
     if extent.max() > 700.0 or extent.min() < 40.0:
         size = " x ".join(f"{e:.0f}" for e in extent)

@@ -36,9 +36,9 @@ from backend.inference.style_files import Exemplar, read_presets
 from backend.model import checkpoint
 from backend.model.style_inversion import fit_style
 from backend.processes import num_cores
-from backend.speech.moonshine_phones import can_recognise, fill_gaps, sound_alone
+from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
 from backend.speech.phones import phone_frames
-from backend.speech.recognition import ListeningCancelledError, SpeechRecogniser
+from backend.speech.recognition import SpeechRecogniser
 from backend.speech.transcript import Transcript
 from backend.stages import Stage
 
@@ -280,7 +280,7 @@ class Predictor:
                 "model_fingerprint": self.fingerprint,
                 "device": str(self.device),
                 "decoder": decoder,
-                "listen": heard.way,
+                "listen": heard.mode,
                 "words": " ".join(word.text for word in heard.words)[:10_000],
                 "style_strength": style_strength,
                 "topology": head.topology.name,
@@ -316,7 +316,7 @@ class Predictor:
                 log_posteriors = known[0].float().cpu().numpy()
         try:
             if listen == "sound":
-                heard = sound_alone(samples)
+                heard = empty_transcript(samples)
             elif text.strip():
                 heard = self._listener.align(
                     samples, text, log_posteriors, progress=report, is_cancelled=is_cancelled
@@ -325,12 +325,10 @@ class Predictor:
                 heard = self._listener.recognise(
                     samples, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
-        except ListeningCancelledError as error:
-            raise Cancelled from error
         except UserError as error:
             if listen == "words" or text.strip():
                 raise
-            heard = sound_alone(samples, str(error))
+            heard = empty_transcript(samples, str(error))
         return fill_gaps(
             samples,
             heard,
@@ -365,7 +363,7 @@ class Predictor:
         heard = self._model.config.speech
         seconds = num_rows / self._model.config.motion_fps
         num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
-        ids = phone_frames(told.phones, num_ids, heard.rate_hz, certain=told.is_certain)
+        ids = phone_frames(told.phones, num_ids, heard.rate_hz, source=told.source)
         with memory_errors(), self._interruptible(is_cancelled):
             weights = (self.batcher or self._model).generate(
                 speech.to(self.device),

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which phones are spoken when: recognition of words and phones, their times, their confidence."""
+"""Speech recognition: words, phones and their times, and whether they can be trusted."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moonshine's encoder as a frozen encoder of speech, where its package is installed.
+"""Moonshine's encoder as a frozen speech encoder, where its package is installed.
 
-What ``transcriber.py`` hears words with knows the sounds of some 200,000 hours of speech (Jeffries
-et al. 2024), far more voices than the bundled model's own ear was trained on. Of the network only
-the encoder is used here, which turns sound into a feature vector 42 times a second and knows no
-words. The package brings it as a file for ONNX Runtime.
+Moonshine (Jeffries et al. 2024), whose words ``moonshine_words.py`` takes, was trained on some
+200,000 hours of speech, far more voices than the bundled model's own speech encoder. Only its
+encoder is used here: 41.7 feature vectors a second, and no words. The package brings it as a file
+for ONNX Runtime.
 """
 
 import logging
@@ -25,10 +25,10 @@ MISSING: Final = (
     " backend/requirements-words.txt."
 )
 WIDTH: Final = 288
-"""Of a feature vector."""
+"""Numbers in a feature vector."""
 _MIN_SAMPLES: Final = 895
-"""The least sound that it can hear: three convolutions, 127, 7 and 3 wide, each step of them 64, 3
-and 2 of what is below."""
+"""Receptive field of a vector, in samples: three convolutions with kernels of 127, 7 and 3, and
+strides of 64, 3 and 2."""
 _SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
 
 _log = logging.getLogger(__name__)
@@ -36,42 +36,42 @@ _loading = threading.Lock()
 
 
 def is_installed() -> bool:
-    """Whether it can be used here; the first call loads it (0.3 s)."""
+    """Whether the encoder can be used here; the first call loads it (0.3 s)."""
     with _loading:
         return _session() is not None
 
 
 def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features of sound, on the clock of the model's phones.
+    """Features of sound at ``FEATURE_RATE_HZ``, the rate of the model's phones.
 
     Args:
-        samples: At 16 kHz, -1 to 1, at a usual level, at most half a minute: memory grows with
-            the square of it.
+        samples: Sound at 16 kHz, -1 to 1, at a usual level, at most half a minute: memory grows
+            with the square of the length.
 
     Returns:
-        Shape ``(T, WIDTH)``, ``T`` frames of ``1 / FEATURE_RATE_HZ`` s, the last one begun.
+        Features of shape ``(T, WIDTH)``; the last of the ``T`` frames may be incomplete.
 
     Raises:
-        UserError: ``is_installed`` says no.
+        UserError: The encoder is not installed.
     """
     session = _session()
     if session is None:
         raise UserError(MISSING)
-    heard = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))[None]
-    mask = np.ones(heard.shape, np.int64)
+    padded = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))[None]
+    mask = np.ones(padded.shape, np.int64)
     vectors: NDArray[np.float32]
-    (vectors,) = session.run(None, {"input_values": heard, "attention_mask": mask})
+    (vectors,) = session.run(None, {"input_values": padded, "attention_mask": mask})
     return _on_clock(vectors[0], len(samples))
 
 
 def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
-    """Linear between the middles of what each vector hears, at the middle of each frame."""
+    """Vectors at the middle of each frame, interpolated between their receptive fields' middles."""
     per_frame = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
     middles = (np.arange(-(-num_samples // per_frame)) + 0.5) * per_frame
-    places = np.clip((middles - _MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
-    before = places.astype(np.int64)
+    positions = np.clip((middles - _MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
+    before = positions.astype(np.int64)
     after = np.minimum(before + 1, len(vectors) - 1)
-    share = (places - before).astype(np.float32)[:, None]
+    share = (positions - before).astype(np.float32)[:, None]
     return np.asarray(vectors[before] * (1.0 - share) + vectors[after] * share)
 
 
@@ -85,10 +85,14 @@ def _session() -> Any:
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_cores()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others have work
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # other threads have work
     path = Path(str(get_model_path("tiny-en"))) / "encoder_model.ort"
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's own have no other base in common
-        _log.warning("Moonshine's encoder does not run here, the own ear hears alone: %s", error)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+        _log.warning(
+            "Moonshine's encoder does not run here, so the model's own is used alone: %s", error
+        )
         return None

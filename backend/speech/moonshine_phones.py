@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which phones are spoken, of sound alone: no words, no lexicon, no language model.
+"""Phones of sound without words: no lexicon, no language model.
 
-A head that was trained on the features of ``moonshine_encoder.py`` hears beside the model's
-own speech encoder. It
-was trained on the same speech as that, but its encoder knows voices that the ear has never heard;
-the ear knows noises and synthesised voices better. The sum of what both think decides.
+Two phone classifiers vote, a head on the features of ``moonshine_encoder.py`` and the model's own
+speech encoder. Both heads learned from the same speech, but Moonshine's encoder knows voices that
+the model's does not, and the model's knows noises and synthesised voices better.
 """
 
 from collections.abc import Callable
@@ -23,12 +22,12 @@ from backend.audio.segmentation import cut_at_pauses, prepare_sound
 from backend.errors import Cancelled
 from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
-from backend.speech.phones import PHONES, Phone
+from backend.speech.phones import NUM_PHONE_IDS, Phone
 from backend.speech.transcript import Transcript
 from backend.speech.viterbi import most_likely_phones
 
-_OWN_SHARE: Final = 0.5
-"""Weight of the own ear's logarithms; of the head's it is 1."""
+_MODEL_WEIGHT: Final = 0.5
+"""Weight of the model's log posteriors; the weight of the head's is 1."""
 
 
 def can_recognise() -> bool:
@@ -36,12 +35,15 @@ def can_recognise() -> bool:
     return bundled.PHONE_HEAD.exists() and moonshine_encoder.is_installed()
 
 
-def sound_alone(samples: NDArray[np.float32], *warnings: str) -> Transcript:
-    """Nothing heard yet: no words, and all of the sound a gap.
+def empty_transcript(samples: NDArray[np.float32], *warnings: str) -> Transcript:
+    """A transcript without words, in which the whole sound is a gap.
 
     Args:
-        samples: At 16 kHz, -1 to 1, any length.
-        warnings: Why there are no words, for the user.
+        samples: Sound at 16 kHz, -1 to 1, of any length.
+        *warnings: Reasons why there are no words, for the user.
+
+    Returns:
+        Mode ``sound``; silent sound has no gap.
     """
     sound = prepare_sound(samples)
     gaps = () if sound is None else tuple(cut_at_pauses(sound))
@@ -50,73 +52,75 @@ def sound_alone(samples: NDArray[np.float32], *warnings: str) -> Transcript:
 
 def fill_gaps(
     samples: NDArray[np.float32],
-    heard: Transcript,
-    own_log_posteriors: NDArray[np.floating] | None,
+    transcript: Transcript,
+    log_posteriors: NDArray[np.floating] | None,
     progress: Callable[[float, float, str], None],
     is_cancelled: Callable[[], bool],
 ) -> Transcript:
     """Recognises phones where there are no words.
 
     Args:
-        samples: At 16 kHz, -1 to 1, any length.
-        heard: What is known already.
-        own_log_posteriors: Of phones in the whole sound, by a model's ear, shape ``(T, 1 +
-            len(PHONES))``; None if only the head hears.
-        progress: Told what is done, what there is in all, and that these are seconds.
-        is_cancelled: Asked before each stretch.
+        samples: Sound at 16 kHz, -1 to 1, of any length.
+        transcript: Phones and words that are known already.
+        log_posteriors: Logarithms of phone posteriors of the whole sound by the model's speech
+            encoder, shape ``(T, 1 + len(PHONES))``; None to use Moonshine's encoder alone.
+        progress: Called with the amount done, the whole amount, and their unit ("s").
+        is_cancelled: Called before each gap.
 
     Returns:
-        The same with phones in its gaps, too; unchanged where they cannot be recognised here.
+        The transcript with phones in its gaps; unchanged if phones cannot be recognised here.
 
     Raises:
-        Cancelled: ``is_cancelled`` said so.
+        Cancelled: ``is_cancelled`` returned true.
     """
-    sound = prepare_sound(samples) if heard.gaps and can_recognise() else None
+    sound = prepare_sound(samples) if transcript.gaps and can_recognise() else None
     if sound is None:
-        return heard
-    phones = list(heard.phones)
-    for first, end in heard.gaps:
+        return transcript
+    phones = list(transcript.phones)
+    for first, end in transcript.gaps:
         if is_cancelled():
             raise Cancelled
-        begins = first * FEATURE_RATE_HZ // SAMPLE_RATE_HZ
-        own = None if own_log_posteriors is None else own_log_posteriors[begins:]
+        frame = first * FEATURE_RATE_HZ // SAMPLE_RATE_HZ
+        part = None if log_posteriors is None else log_posteriors[frame:]
         start = first / SAMPLE_RATE_HZ
         phones += [
-            Phone(one.symbol, start + one.start_seconds, start + one.end_seconds)
-            for one in recognise_phones(sound[first:end], own)
+            Phone(phone.symbol, start + phone.start_seconds, start + phone.end_seconds)
+            for phone in recognise_phones(sound[first:end], part)
         ]
         progress(end / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ, "s")
     in_order = sorted(phones, key=lambda phone: phone.start_seconds)
-    is_certain = heard.is_certain or not heard.phones  # words that may be wrong stay so
-    return replace(heard, phones=tuple(in_order), is_certain=is_certain)
+    # Phones without words are trusted before the model's own; beside words that may be wrong, not.
+    source = transcript.source if transcript.phones else "given"
+    return replace(transcript, phones=tuple(in_order), source=source)
 
 
 @torch.no_grad()
 def recognise_phones(
-    sound: NDArray[np.int16], own_log_posteriors: NDArray[np.floating] | None = None
+    sound: NDArray[np.int16], log_posteriors: NDArray[np.floating] | None = None
 ) -> list[Phone]:
-    """Recognises the phones of a piece.
+    """Recognises the phones of a segment of sound.
 
     Args:
-        sound: At 16 kHz, at a usual level, at most half a minute.
-        own_log_posteriors: What a model's ear says of it, from its first frame on.
+        sound: Sound at 16 kHz, at a usual level, at most half a minute.
+        log_posteriors: Logarithms of phone posteriors by the model's speech encoder, from the
+            segment's first frame on; longer or shorter ones do no harm.
 
     Returns:
-        Phones in order of time, silences too, without gaps.
+        Phones in order of time, silences included, without gaps.
     """
     features = torch.from_numpy(moonshine_encoder.encode(sound.astype(np.float32) / 32768.0))[None]
-    logits = _head()(features, torch.ones(features.shape[:2], dtype=torch.bool))
+    logits = _phone_head()(features, torch.ones(features.shape[:2], dtype=torch.bool))
     scores = logits.log_softmax(-1)[0].numpy()
-    if own_log_posteriors is not None:
-        own = own_log_posteriors[: len(scores)]
-        scores[: len(own)] += _OWN_SHARE * own
+    if log_posteriors is not None:
+        shared = log_posteriors[: len(scores)]
+        scores[: len(shared)] += _MODEL_WEIGHT * shared
     return most_likely_phones(scores[:, 1:])
 
 
 @lru_cache(maxsize=1)
-def _head() -> PhoneHead:
-    weights = load_file(bundled.PHONE_HEAD)
-    width, feature_dim = weights["projection.weight"].shape
-    head = PhoneHead(feature_dim, 1 + len(PHONES), width=width)
-    head.load_state_dict({name: value.float() for name, value in weights.items()})
+def _phone_head() -> PhoneHead:
+    parameters = load_file(bundled.PHONE_HEAD)
+    width, feature_dim = parameters["projection.weight"].shape
+    head = PhoneHead(feature_dim, NUM_PHONE_IDS, width=width)
+    head.load_state_dict({name: value.float() for name, value in parameters.items()})
     return head.eval()

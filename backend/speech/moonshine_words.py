@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which English words are spoken, by Moonshine (Jeffries et al. 2024), where it is installed.
+"""English words of a segment of sound, by Moonshine (Jeffries et al. 2024), where it is installed.
 
-A small network for speech recognition that comes with its weights in its package and runs offline;
-of real voices it hears far more than PocketSphinx, but not when. ``recogniser.py`` finds that, and
-whether the sound agrees: of music, noise or another language Moonshine makes fluent English.
+A small network for speech recognition that comes with its parameters in its package and runs
+offline. It recognises far more words of real voices than PocketSphinx, but not their times.
+``pocketsphinx.py`` finds these, and whether the sound agrees: of music, noise or another language
+Moonshine makes fluent English.
 """
 
 import logging
@@ -20,24 +21,24 @@ from backend.speech.pronunciation import words_of
 
 _log = logging.getLogger(__name__)
 _OPTIONS = {"vad_threshold": "0", "return_audio_data": "false"}
-"""Sound is heard as it is: it comes cut at pauses, and cut again, words are lost or made up."""
+"""Without voice activity detection: sound comes cut at pauses; cut again, it loses words."""
 _one_at_a_time = threading.Lock()
 
 
 def is_installed() -> bool:
-    """Whether words can be transcribed here; the first call loads the model (half a second)."""
+    """Whether words can be recognised here; the first call loads the model (half a second)."""
     with _one_at_a_time:
         return _moonshine() is not None
 
 
 def transcribe(sound: NDArray[np.int16]) -> list[str]:
-    """Hears English words; works on all cores.
+    """Recognises English words, on all cores.
 
     Args:
-        sound: At 16 kHz, at a usual level, at most 30 s.
+        sound: Sound at 16 kHz, at a usual level, at most 30 s.
 
     Returns:
-        Words as ``letter_to_sound.words_of`` makes them; none where nothing was heard.
+        Words as ``pronunciation.words_of`` makes them; none if nothing was recognised.
 
     Raises:
         UserError: Moonshine failed.
@@ -50,14 +51,14 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
             lines = _moonshine().transcribe_without_streaming(samples, SAMPLE_RATE_HZ).lines
     except MoonshineError as error:
         raise UserError(
-            f"The speech recogniser failed ({error}): try again, or listen to sound."
+            f"The speech recogniser failed ({error}): try again, or set Listen to Sound Only."
         ) from error
     return words_of(" ".join(line.text for line in lines))
 
 
 @lru_cache(maxsize=1)
 def _moonshine() -> Any:
-    """The model, or None where its package is not installed or does not run on this system."""
+    """The model, or None if its package is not installed or does not run on this system."""
     try:
         from moonshine_voice import ModelArch, MoonshineError, get_model_path
         from moonshine_voice.transcriber import Transcriber

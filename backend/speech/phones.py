@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 (the letters of other scripts are meant)
-"""The one phone table of the project, and the symbols of other engines mapped into it.
+"""Phone set of the project, and the symbols of other engines mapped to it.
 
-ARPAbet without stress: 39 phones and silence. It stands apart from ``listening.py`` since the
-model, the articulation and the training data need the table but not the recogniser.
+ARPAbet without stress: 39 phones and silence.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ PHONES: tuple[str, ...] = (
 UNKNOWN_PHONE_ID = 0
 NUM_PHONE_IDS = len(PHONES) + 1
 PHONE_IDS: dict[str, int] = {symbol: index + 1 for index, symbol in enumerate(PHONES)}
+
+PhoneSource = Literal["given", "recognised"]
+"""Origin of phones: of given words, which are right, or recognised, which may be wrong."""
 
 VOWELS = frozenset(
     ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
@@ -44,7 +47,7 @@ _FESTVOX_EXTRAS = {
     "hv": "HH",
 }
 
-# Nearest phone by what the lips and the jaw do, then by sound; + joins two phones.
+# Nearest phone by the position of lips and jaw, then by sound; + joins two phones.
 _IPA_TEXT = """
 tʃ=CH ʈʂ=CH tɕ=CH dʒ=JH dʑ=JH ɖʐ=JH ts=T+S dz=D+Z pf=P+F kx=K+HH eɪ=EY aɪ=AY ɔɪ=OY aʊ=AW oʊ=OW
 əʊ=OW ɪə=IH+AH eə=EH+AH ʊə=UH+AH aɪə=AY+AH aʊə=AW+AH iə=IY+AH ɔə=AO+AH oːɹ=AO+R ɔːɹ=AO+R
@@ -69,8 +72,8 @@ class Phone:
 
     Attributes:
         symbol: One of ``PHONES``.
-        start_seconds: When it begins.
-        end_seconds: When it ends; later than the start.
+        start_seconds: Time at which the phone begins.
+        end_seconds: Time at which the phone ends; later than the start.
     """
 
     symbol: str
@@ -79,13 +82,13 @@ class Phone:
 
 
 def from_arpabet(symbol: str) -> str:
-    """Maps a symbol of CMUdict, flite, Festival's US voices or PocketSphinx into the table.
+    """Maps a symbol of CMUdict, flite, Festival's US voices or PocketSphinx to a phone.
 
     Args:
-        symbol: Any case, with or without a stress digit, or a pause.
+        symbol: ARPAbet symbol in any case, with or without a stress digit, or a pause.
 
     Returns:
-        A handle of ``PHONES``.
+        A symbol of ``PHONES``.
 
     Raises:
         ValueError: The symbol is not known.
@@ -101,13 +104,13 @@ def from_arpabet(symbol: str) -> str:
 
 
 def from_ipa(symbol: str) -> tuple[str, ...]:
-    """Maps IPA, as espeak-ng writes it, to the phones with the nearest lips.
+    """Maps IPA, as espeak-ng writes it, to the phones with the most similar lip positions.
 
     Args:
         symbol: One phoneme, possibly with stress, length, tone and other marks.
 
     Returns:
-        No phone (glottal stop, marks alone), one, or several where the table has no single one.
+        No phone (glottal stop, marks alone), one phone, or several where no single one is similar.
     """
     if symbol.strip() in _PAUSES:
         return (SILENCE,)
@@ -128,19 +131,24 @@ def from_ipa(symbol: str) -> tuple[str, ...]:
 
 
 def phone_frames(
-    phones: Sequence[Phone], num_frames: int, fps: float, *, certain: bool = False
+    phones: Sequence[Phone],
+    num_frames: int,
+    fps: float,
+    *,
+    source: PhoneSource = "recognised",
 ) -> NDArray[np.int64]:
-    """Writes phones onto a clock.
+    """Phone ids of regularly spaced frames.
 
     Args:
-        phones: In order of time; gaps between them are unknown.
-        num_frames: Length ``T`` of the clock.
+        phones: Phones in order of time; gaps between them are unknown.
+        num_frames: Number of frames ``T``.
         fps: Frames per second; frame ``i`` is sampled at its middle, ``(i + 0.5) / fps``.
-        certain: Somebody gave the words, so that the phones are right; without it they may be
-            misheard. The model is told which: certain ids follow after all others.
+        source: Origin of the phones. The ids of ``given`` phones follow those of ``recognised``
+            ones, so that a model knows which to trust.
 
     Returns:
-        Ids ``1 + PHONES.index(symbol)``, ``UNKNOWN_PHONE_ID`` where there is no phone; ``(T,)``.
+        Ids of shape ``(T,)``: ``1 + PHONES.index(symbol)`` for recognised phones, ``len(PHONES)``
+        more for given ones, ``UNKNOWN_PHONE_ID`` without a phone.
     """
     ids = np.zeros(num_frames, dtype=np.int64)
     if not phones:
@@ -151,7 +159,7 @@ def phone_frames(
     times = (np.arange(num_frames) + 0.5) / fps
     index = np.searchsorted(starts, times, side="right") - 1
     inside = (index >= 0) & (times < ends[np.maximum(index, 0)])
-    ids[inside] = symbols[index[inside]] + (len(PHONES) if certain else 0)
+    ids[inside] = symbols[index[inside]] + (len(PHONES) if source == "given" else 0)
     return ids
 
 
@@ -159,10 +167,10 @@ def merge_silences(phones: Sequence[Phone]) -> list[Phone]:
     """Joins neighbouring silences and drops phones that have no length.
 
     Args:
-        phones: In order of time.
+        phones: Phones in order of time.
 
     Returns:
-        The same speech with one ``Phone`` per pause.
+        The same phones with one ``SIL`` per pause.
     """
     merged: list[Phone] = []
     for phone in phones:

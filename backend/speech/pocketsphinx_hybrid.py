@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bundled model's ear as PocketSphinx's acoustic model, in the files that PocketSphinx reads.
+"""Acoustic model that lets PocketSphinx decode phone posteriors of a network.
 
-A network says how likely each phone is in each frame; the decoder adds what words and sentences
-there are ("hybrid", Bourlard and Morgan 1994). PocketSphinx scores features by Gaussians. With
+In a hybrid recogniser (Bourlard and Morgan 1994) a network says how likely each phone is in each
+frame, and the decoder knows words and sentences. PocketSphinx scores features by Gaussians. With
 logarithms of scaled likelihoods as features, and Gaussians of variance 1 whose means are unit
-vectors, the logarithm of a phone's density is its feature, up to what is the same for all phones.
-So nothing of PocketSphinx is changed, and any ear that knows phones can be used.
+vectors, the logarithm of a phone's density is its feature, up to a term that all phones share. So
+nothing of PocketSphinx is changed, and any classifier of these phones can be used.
 """
 
 import struct
@@ -19,27 +19,27 @@ from backend.speech.phones import PHONES, SILENCE
 
 _STATES = 3
 _STAY, _NEXT, _SKIP = 0.5, 0.3, 0.2
-"""Chances of a state to last, to be followed by the next, and to leave it out."""
+"""Transition probabilities of a state: to itself, to the next, and past the next."""
 _PRIORS = (
     383.7, 14.4, 23.1, 45.6, 12.6, 6.1, 24.0, 6.8, 2.8, 16.0, 12.9, 17.4, 13.0, 14.3, 12.5, 5.4,
     14.0, 32.5, 39.5, 2.4, 19.1, 16.9, 18.9, 31.5, 7.5, 15.8, 0.5, 8.4, 15.0, 28.4, 6.1, 47.2,
     5.2, 4.5, 24.0, 6.9, 18.2, 7.1, 19.9, 0.2,
 )  # fmt: skip
-"""Of a thousand frames of the recordings trained on, by phone in the order of ``PHONES``."""
+"""Frames per thousand of each phone in the training recordings, in the order of ``PHONES``."""
 _PRIOR_SCALE = 0.6
 _FLOOR = -12.0
 
 
 def as_features(log_posteriors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What the ear says, as features for the files that ``write_acoustic_model`` makes.
+    """Scaled log likelihoods of phones, the features of ``write_acoustic_model``.
 
     Args:
-        log_posteriors: Natural logarithms by phone id (the first stands for none), shape
-            ``(T, 1 + len(PHONES))``, at ``FEATURE_RATE_HZ``.
+        log_posteriors: Natural logarithms of phone posteriors by phone id (id 0 stands for no
+            phone), shape ``(T, 1 + len(PHONES))``, at ``FEATURE_RATE_HZ``.
 
     Returns:
-        Shape ``(T, len(PHONES))``: logarithms less ``_PRIOR_SCALE`` of those of the
-        priors, the greatest of each frame at 0, none below ``_FLOOR``.
+        Log posteriors minus ``_PRIOR_SCALE`` times the log priors, shape ``(T, len(PHONES))``; the
+        greatest of each frame is 0, and none is below ``_FLOOR``.
     """
     scaled = log_posteriors[:, 1:] - _PRIOR_SCALE * np.log(_PRIORS)
     scaled = scaled - scaled.max(axis=1, keepdims=True)
@@ -50,7 +50,7 @@ def write_acoustic_model(folder: Path) -> None:
     """Writes the acoustic model for features of ``as_features``.
 
     Args:
-        folder: It must exist.
+        folder: An existing folder, in which the model's files are written.
     """
     num_phones, num_states = len(PHONES), _STATES * len(PHONES)
     rows = [
@@ -63,7 +63,7 @@ def write_acoustic_model(folder: Path) -> None:
         f"{num_phones} n_tied_tmat",
         "#base lft rt p attrib tmat ... state id's ...",
     ]
-    for symbol in sorted(PHONES):  # the reader wants them so
+    for symbol in sorted(PHONES):  # PocketSphinx reads them in this order only
         number = PHONES.index(symbol)
         states = " ".join(str(number * _STATES + state) for state in range(_STATES))
         kind = "filler" if symbol == SILENCE else "n/a"
@@ -86,6 +86,6 @@ def write_acoustic_model(folder: Path) -> None:
 
 
 def _write(path: Path, sizes: Sequence[int], values: NDArray[np.floating]) -> None:
-    """An array as Sphinx-3 stores it: a header in text, a mark of the byte order, sizes, values."""
+    """Writes an array in the Sphinx-3 format: text header, byte-order mark, sizes, values."""
     header = b"s3\nversion 1.0\nendhdr\n" + struct.pack("<I", 0x11223344)
     path.write_bytes(header + np.asarray(sizes, "<i4").tobytes() + values.astype("<f4").tobytes())

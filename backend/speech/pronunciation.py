@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""English text as words, and words that no lexicon knows as phones.
+"""Text normalisation and grapheme-to-phoneme rules for English.
 
-The rules are a compact form of the classic letter-to-sound rules of the US Naval Research
-Laboratory (Elovitz et al. 1976, public domain): the longest group of letters that fits its
-surroundings wins. Of random words of CMUdict, names included, they get 82 % of the phones and the
-whole row of consonants in 73 %; a wrong vowel does little harm to an alignment.
+``words_of`` spells out numbers and signs. ``pronounce`` is for words that PocketSphinx's lexicon
+lacks: a compact form of the letter-to-sound rules of the US Naval Research Laboratory (Elovitz et
+al. 1976, public domain), in which the longest group of letters that fits its context wins. Of
+random words of CMUdict, names included, the rules get 82 % of the phones right, and all consonants
+of a word in 73 %; a wrong vowel does little harm to an alignment.
 """
 
 import re
@@ -30,8 +31,8 @@ _TOKEN = re.compile(
 )
 
 # In the NRL's notation: before[letters]after=phones. The first rule that fits wins, so longer
-# groups and stricter surroundings stand first. # is a vowel letter, ^ a consonant letter, < and >
-# the edges of the word. Single letters are left to code below.
+# groups and stricter contexts come first. # is a vowel letter, ^ a consonant letter, < and >
+# the edges of the word. `_single_letter` does the rest.
 _RULES_TEXT = """
 [tious]=SH AH S; [cious]=SH AH S; [tion]=SH AH N; [ssion]=SH AH N; #[sion]=ZH AH N;
 [sion]=SH AH N; [tial]=SH AH L; [cial]=SH AH L; [cian]=SH AH N; [ture]>=CH ER; #[sure]>=ZH ER;
@@ -63,7 +64,7 @@ def words_of(text: str) -> list[str]:
     """Splits English text into lower-case words; numbers and usual signs are spelled out.
 
     Args:
-        text: What is spoken, with any punctuation.
+        text: The spoken words, with any punctuation.
 
     Returns:
         Words of letters and apostrophes.
@@ -114,13 +115,13 @@ def _spell(number: int) -> list[str]:
 
 
 def pronounce(word: str) -> tuple[str, ...]:
-    """Guesses the phones of an English word.
+    """Phones of an English word by letter-to-sound rules.
 
     Args:
-        word: Letters and apostrophes; others are passed over.
+        word: A word of letters and apostrophes; other characters are ignored.
 
     Returns:
-        ARPAbet phones without stress; empty if there is no letter.
+        ARPAbet phones without stress; empty if the word has no letter.
     """
     letters = re.sub("[^a-z]", "", word.lower())
     if letters and not re.search(f"[{_VOWEL_LETTERS}]", letters):
@@ -190,8 +191,8 @@ def _pattern(text: str, form: str) -> re.Pattern[str] | None:
 def _parse_rules() -> list[tuple[str, re.Pattern[str] | None, re.Pattern[str] | None, list[str]]]:
     rules = []
     for rule in _RULES_TEXT.replace("\n", " ").split(";"):
-        surroundings, _, sound = rule.strip().partition("=")
-        before, _, rest = surroundings.partition("[")
+        context, _, sound = rule.strip().partition("=")
+        before, _, rest = context.partition("[")
         group, _, after = rest.partition("]")
         rules.append((group, _pattern(before, "{}$"), _pattern(after, "{}"), sound.split()))
     return rules

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Listening to speech: which phones are spoken when, and whether that can be trusted.
+"""English speech recognition and forced alignment of sound of any length.
 
-Three ways, of which the second and third are made here: ``sound`` (``phone_recogniser.py``),
-``words`` (Moonshine recognises English words, PocketSphinx where that is not installed; then their
-phones are timed) and ``text`` (the words are given). What is not to be trusted (another language,
-music, wrong words) falls back to the next weaker way, with a warning: wrong phones are worse than
-none. Long sound is cut at pauses; the pieces are worked off in parallel processes.
+Mode ``words``: Moonshine recognises English words (PocketSphinx where Moonshine is not installed),
+and PocketSphinx finds when their phones are spoken. Mode ``text``: the words are given. What cannot
+be trusted (another language, music, wrong words) is left without phones, with a warning: wrong
+phones are worse than none; ``moonshine_phones.py`` then recognises phones without words (mode
+``sound``). Long sound is cut at pauses, and the pieces are recognised in parallel processes.
 """
 
 import difflib
@@ -16,50 +16,52 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import active_frames, cut_at_pauses, prepare_sound
-from backend.errors import UserError
+from backend.errors import Cancelled, UserError
 from backend.processes import end_with_parent
 from backend.speech import moonshine_words
-from backend.speech.pocketsphinx import align_words, place_words, recognise_words
+from backend.speech.pocketsphinx import PocketSphinx
 from backend.speech.pronunciation import words_of
-from backend.speech.transcript import Piece, Transcript, joined, judged
+from backend.speech.transcript import Piece, Transcript, join_pieces, plausible_transcript
 
 _POLL_SECONDS = 0.1
-# Given words that score so much lower than recognised ones, or leave so much unsaid, are wrong.
-_WORSE_THAN_HEARD = 12.0
+# Given words that score so much lower than recognised ones, or cover so little speech, are wrong.
+_MAX_SCORE_LOSS = 12.0
 _MIN_TEXT_SCORE = -45.0
 _MIN_TEXT_COVERAGE = 0.7
 
-_HEARING_SHARE = 0.75  # of the time that aligning a text takes, for recognising it first
-_TRANSCRIBING_SHARE = 0.6  # of the time that recognising takes, for what Moonshine does of it
+_RECOGNITION_SHARE = 0.75  # of the time that aligning a text takes, for recognising words first
+_MOONSHINE_SHARE = 0.6  # of the time that recognising words takes
+_SILENT = "The sound is silent: the face stays at rest."
 
 _Task = tuple[NDArray[np.int16], Sequence[str] | None, NDArray[np.float32] | None]
+"""Sound of a piece, the words to align (None: recognise them), and phone log posteriors."""
 Progress = Callable[[float, float], None]
 
 
-class ListeningCancelledError(Exception):
-    """The caller's ``is_cancelled`` said so."""
-
-
 class SpeechRecogniser:
-    """Keeps the recogniser's processes between jobs; ``close`` ends them.
+    """Recognises and aligns English words in worker processes, kept until ``close``.
+
+    A result depends on the arguments alone, not on earlier jobs.
 
     Args:
-        workers: Processes side by side; 1 works in the caller's own process.
+        workers: Number of worker processes; with 1 the caller's own process does the work.
     """
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._starting = threading.Lock()  # jobs of a list run in threads
         self._pool: ProcessPoolExecutor | None = None
+        self._pocketsphinx = PocketSphinx()  # with one worker
 
     def close(self) -> None:
-        """Ends the processes, also in the middle of their work."""
+        """Ends the worker processes, also in the middle of their work."""
         if self._pool is not None:
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()
@@ -77,24 +79,25 @@ class SpeechRecogniser:
         """Recognises English words and aligns their phones.
 
         Args:
-            samples: At 16 kHz, -1 to 1, any length.
-            log_posteriors: Of phones in the whole sound, by a model's ear; see
-                ``recogniser.recognise_words``.
-            progress: Told seconds done and in all.
-            is_cancelled: Asked about ten times a second, and once a piece while Moonshine hears.
+            samples: Sound at 16 kHz, -1 to 1, of any length.
+            log_posteriors: Logarithms of phone posteriors of the whole sound, by a model's speech
+                encoder; see ``PocketSphinx.recognise``.
+            progress: Called with the seconds done and all seconds.
+            is_cancelled: Called about ten times a second, and before each piece with Moonshine.
 
         Returns:
-            Phones and words; way ``sound`` and a warning where they cannot be trusted.
+            Phones and words of mode ``words``; mode ``sound`` and a warning if no words can be
+            trusted.
 
         Raises:
-            ListeningCancelledError: ``is_cancelled`` said so.
+            Cancelled: ``is_cancelled`` returned true.
             UserError: PocketSphinx is not installed or its process died.
         """
         sound = prepare_sound(samples)
         if sound is None:
-            return Transcript((), (), ("The sound is silent: the face stays at rest.",), "sound")
+            return Transcript((), (), (_SILENT,), "sound")
         cuts = cut_at_pauses(sound)
-        pieces = self._hear(sound, cuts, log_posteriors, progress, is_cancelled)
+        pieces = self._recognise_pieces(sound, cuts, log_posteriors, progress, is_cancelled)
         return _recognised(sound, cuts, pieces)
 
     def align(
@@ -108,22 +111,23 @@ class SpeechRecogniser:
     ) -> Transcript:
         """Finds when the words of a text are spoken.
 
-        The words are first recognised too: that tells where long sound may be cut, and whether the
-        text is what is spoken.
+        The words are recognised first: they show where long sound may be cut, and whether the text
+        is what is spoken.
 
         Args:
-            samples: At 16 kHz, -1 to 1, any length.
-            text: The words in order, with any punctuation.
-            log_posteriors: As for ``recognise``, which is what is fallen back to.
-            progress: Told seconds done and in all.
-            is_cancelled: Asked about ten times a second.
+            samples: Sound at 16 kHz, -1 to 1, of any length.
+            text: The spoken words in order, with any punctuation.
+            log_posteriors: Logarithms of phone posteriors, as for ``recognise``.
+            progress: Called with the seconds done and all seconds.
+            is_cancelled: Called as in ``recognise``.
 
         Returns:
-            Mode ``text``; or what ``recognise`` gives, with a warning, where the text does not fit.
+            Phones and words of mode ``text``; if the text does not fit, the result of ``recognise``
+            with a warning.
 
         Raises:
             UserError: The text holds no words, PocketSphinx is missing or its process died.
-            ListeningCancelledError: ``is_cancelled`` said so.
+            Cancelled: ``is_cancelled`` returned true.
         """
         words = words_of(text)
         if not words:
@@ -132,34 +136,34 @@ class SpeechRecogniser:
             )
         sound = prepare_sound(samples)
         if sound is None:
-            return Transcript((), (), ("The sound is silent: the face stays at rest.",), "sound")
+            return Transcript((), (), (_SILENT,), "sound")
         cuts = cut_at_pauses(sound)
-        report = _part(progress, 0.0, _HEARING_SHARE)
-        heard = self._hear(sound, cuts, log_posteriors, report, is_cancelled)
-        heard_cuts = cuts
-        cuts, shares = _share_words(cuts, heard, words)
+        report = _part(progress, 0.0, _RECOGNITION_SHARE)
+        recognised = self._recognise_pieces(sound, cuts, log_posteriors, report, is_cancelled)
+        text_cuts, shares = _share_words(cuts, recognised, words)
         tasks: list[_Task] = [
             (sound[a:b], share, _part_of(log_posteriors, a, b))
-            for (a, b), share in zip(cuts, shares, strict=True)
+            for (a, b), share in zip(text_cuts, shares, strict=True)
         ]
-        pieces = self._work(tasks, _part(progress, _HEARING_SHARE, 1.0), is_cancelled)
-        if not _fits(pieces, heard, float(active_frames(sound).sum()) / 100):
-            fallen = _recognised(sound, heard_cuts, heard)
+        pieces = self._work(tasks, _part(progress, _RECOGNITION_SHARE, 1.0), is_cancelled)
+        if not _fits(pieces, recognised, float(active_frames(sound).sum()) / 100):
+            fallback = _recognised(sound, cuts, recognised)
             warning = (
                 "The text does not fit what is spoken, so it was not used: check it against the"
                 " sound."
             )
-            return replace(fallen, warnings=(warning, *fallen.warnings))
-        trusted = [piece.is_sure is not False for piece in pieces]
-        found = replace(joined(cuts, pieces, trusted, "text"), is_certain=True)
+            return replace(fallback, warnings=(warning, *fallback.warnings))
+        trusted = [piece.is_confirmed is not False for piece in pieces]
+        found = replace(join_pieces(text_cuts, pieces, trusted, "text"), source="given")
         if all(trusted):
             return found
         warning = (
-            "A part of the text does not fit what is spoken: there, listening to the sound alone."
+            "A part of the text does not fit what is spoken: there the face follows the sound"
+            " alone."
         )
         return replace(found, warnings=(warning, *found.warnings))
 
-    def _hear(
+    def _recognise_pieces(
         self,
         sound: NDArray[np.int16],
         cuts: Sequence[tuple[int, int]],
@@ -167,18 +171,18 @@ class SpeechRecogniser:
         progress: Progress | None,
         is_cancelled: Callable[[], bool] | None,
     ) -> list[Piece]:
-        """Recognises the words between cuts: Moonshine on all cores here, the rest in parallel."""
+        """Recognises words between cuts: Moonshine here, on all cores, PocketSphinx in parallel."""
         parts = [(sound[a:b], _part_of(log_posteriors, a, b)) for a, b in cuts]
         if not moonshine_words.is_installed():
-            tasks: list[_Task] = [(part, None, heard) for part, heard in parts]
+            tasks: list[_Task] = [(part, None, posteriors) for part, posteriors in parts]
             return self._work(tasks, progress, is_cancelled)
-        report, tasks = _part(progress, 0.0, _TRANSCRIBING_SHARE), []
-        for (_, end), (part, heard) in zip(cuts, parts, strict=True):
+        report, tasks = _part(progress, 0.0, _MOONSHINE_SHARE), []
+        for (_, end), (part, posteriors) in zip(cuts, parts, strict=True):
             _raise_if(is_cancelled)
-            tasks.append((part, moonshine_words.transcribe(part), heard))
+            tasks.append((part, moonshine_words.transcribe(part), posteriors))
             if report is not None:
                 report(end / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ)
-        return self._work(tasks, _part(progress, _TRANSCRIBING_SHARE, 1.0), is_cancelled)
+        return self._work(tasks, _part(progress, _MOONSHINE_SHARE, 1.0), is_cancelled)
 
     def _work(
         self,
@@ -192,7 +196,7 @@ class SpeechRecogniser:
             pieces = []
             for task in tasks:
                 _raise_if(is_cancelled)
-                pieces.append(_one(*task))
+                pieces.append(_recognise_or_align(self._pocketsphinx, *task))
                 done += len(task[0]) / SAMPLE_RATE_HZ
                 if progress is not None:
                     progress(done, total)
@@ -206,7 +210,7 @@ class SpeechRecogniser:
                 )
             pool = self._pool
         try:
-            futures = [pool.submit(_one, *task) for task in tasks]
+            futures = [pool.submit(_work_in_process, *task) for task in tasks]
             seconds = {
                 future: len(sound) / SAMPLE_RATE_HZ
                 for future, (sound, _, _) in zip(futures, tasks, strict=True)
@@ -221,32 +225,46 @@ class SpeechRecogniser:
                 if finished and progress is not None:
                     progress(done, total)
             return [future.result() for future in futures]
-        except ListeningCancelledError:
+        except Cancelled:
             self.close()
             raise
         except BrokenProcessPool as error:
             self.close()
             raise UserError(
-                "The speech recogniser stopped unexpectedly: try again, or listen to sound."
+                "The speech recogniser stopped unexpectedly: try again, or set Listen to Sound"
+                " Only."
             ) from error
 
 
-def _one(
+@cache
+def _process_pocketsphinx() -> PocketSphinx:
+    """The decoders of a worker process."""
+    return PocketSphinx()
+
+
+def _work_in_process(
+    sound: NDArray[np.int16],
+    words: Sequence[str] | None,
+    log_posteriors: NDArray[np.float32] | None,
+) -> Piece:
+    return _recognise_or_align(_process_pocketsphinx(), sound, words, log_posteriors)
+
+
+def _recognise_or_align(
+    pocketsphinx: PocketSphinx,
     sound: NDArray[np.int16],
     words: Sequence[str] | None,
     log_posteriors: NDArray[np.float32] | None,
 ) -> Piece:
     if words is None:
-        return recognise_words(sound, log_posteriors)
-    if log_posteriors is None:
-        return align_words(sound, words)
-    return place_words(sound, words, log_posteriors)
+        return pocketsphinx.recognise(sound, log_posteriors)
+    return pocketsphinx.align(sound, words, log_posteriors)
 
 
 def _part_of(
     log_posteriors: NDArray[np.float32] | None, start: int, end: int
 ) -> NDArray[np.float32] | None:
-    """Those between two samples; where pieces are cut, a frame begins."""
+    """Log posteriors between two samples; each cut lies at the start of a frame."""
     if log_posteriors is None:
         return None
     samples_per_frame = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
@@ -254,7 +272,7 @@ def _part_of(
 
 
 def _part(progress: Progress | None, first: float, last: float) -> Progress | None:
-    """The progress of one stage of several, from the share ``first`` to ``last`` of the whole."""
+    """Progress of one stage, which takes the share ``first`` to ``last`` of the whole."""
     if progress is None:
         return None
     return lambda done, total: progress(first * total + (last - first) * done, total)
@@ -262,25 +280,26 @@ def _part(progress: Progress | None, first: float, last: float) -> Progress | No
 
 def _raise_if(is_cancelled: Callable[[], bool] | None) -> None:
     if is_cancelled is not None and is_cancelled():
-        raise ListeningCancelledError
+        raise Cancelled
 
 
 def _recognised(
     sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
 ) -> Transcript:
-    """What can be trusted of recognised words; those of Moonshine count as certain."""
-    return replace(judged(sound, cuts, pieces), is_certain=moonshine_words.is_installed())
+    """The trusted pieces; Moonshine's words are as good as given ones."""
+    transcript = plausible_transcript(sound, cuts, pieces)
+    return replace(transcript, source="given" if moonshine_words.is_installed() else "recognised")
 
 
-def _fits(pieces: Sequence[Piece], heard: Sequence[Piece], active_seconds: float) -> bool:
-    """Whether given words are what is spoken: by the ear, or by scores where none was asked."""
-    sure = [piece for piece in pieces if piece.is_sure is not False]
-    if sum(piece.spoken_seconds for piece in sure) < _MIN_TEXT_COVERAGE * active_seconds:
+def _fits(pieces: Sequence[Piece], recognised: Sequence[Piece], active_seconds: float) -> bool:
+    """Whether given words are what is spoken: by phone posteriors, without them by scores."""
+    trusted = [piece for piece in pieces if piece.is_confirmed is not False]
+    if sum(piece.spoken_seconds for piece in trusted) < _MIN_TEXT_COVERAGE * active_seconds:
         return False
-    if any(piece.is_sure is not None for piece in pieces):
+    if any(piece.is_confirmed is not None for piece in pieces):
         return True
-    heard_score = _mean_score([piece for piece in heard if piece.words])
-    return _mean_score(pieces) >= max(heard_score - _WORSE_THAN_HEARD, _MIN_TEXT_SCORE)
+    recognised_score = _mean_score([piece for piece in recognised if piece.words])
+    return _mean_score(pieces) >= max(recognised_score - _MAX_SCORE_LOSS, _MIN_TEXT_SCORE)
 
 
 def _mean_score(pieces: Sequence[Piece]) -> float:
@@ -292,28 +311,28 @@ def _mean_score(pieces: Sequence[Piece]) -> float:
 
 
 def _share_words(
-    cuts: Sequence[tuple[int, int]], heard: Sequence[Piece], words: Sequence[str]
+    cuts: Sequence[tuple[int, int]], recognised: Sequence[Piece], words: Sequence[str]
 ) -> tuple[list[tuple[int, int]], list[list[str]]]:
-    """Says which words of the text belong to which piece; joins pieces where that is not certain.
+    """Shares the words of a text out to the pieces; joins pieces where the border is uncertain.
 
     A cut stays where the recognised word before it and the one after it are neighbours in the text.
     """
-    recognised = [word.text for piece in heard for word in piece.words]
-    place = [-1] * len(recognised)  # of each recognised word in the text
-    matcher = difflib.SequenceMatcher(None, recognised, list(words), autojunk=False)
+    recognised_words = [word.text for piece in recognised for word in piece.words]
+    text_index = [-1] * len(recognised_words)  # of each recognised word
+    matcher = difflib.SequenceMatcher(None, recognised_words, list(words), autojunk=False)
     for block in matcher.get_matching_blocks():
         for index in range(block.size):
-            place[block.a + index] = block.b + index
-    joined: list[tuple[int, int]] = []
+            text_index[block.a + index] = block.b + index
+    kept_cuts: list[tuple[int, int]] = []
     shares: list[list[str]] = []
     piece_start, text_start, count = cuts[0][0], 0, 0
-    for (_, end), piece in zip(cuts[:-1], heard[:-1], strict=True):
+    for (_, end), piece in zip(cuts[:-1], recognised[:-1], strict=True):
         count += len(piece.words)
-        known = 0 < count < len(recognised) and place[count - 1] >= text_start
-        if known and place[count] == place[count - 1] + 1:
-            joined.append((piece_start, end))
-            shares.append(list(words[text_start : place[count]]))
-            piece_start, text_start = end, place[count]
-    joined.append((piece_start, cuts[-1][1]))
+        is_inside = 0 < count < len(recognised_words) and text_index[count - 1] >= text_start
+        if is_inside and text_index[count] == text_index[count - 1] + 1:
+            kept_cuts.append((piece_start, end))
+            shares.append(list(words[text_start : text_index[count]]))
+            piece_start, text_start = end, text_index[count]
+    kept_cuts.append((piece_start, cuts[-1][1]))
     shares.append(list(words[text_start:]))
-    return joined, shares
+    return kept_cuts, shares

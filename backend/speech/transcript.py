@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was heard in a sound, and which of it can be trusted."""
+"""Words and phones with their times, for one segment of sound and for the whole of it.
+
+Of recognised segments only the plausible ones are kept: wrong phones are worse than none.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +13,11 @@ from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.audio.segmentation import HOP, active_frames
-from backend.speech.phones import (
-    SILENCE,
-    Phone,
-)
+from backend.speech.phones import SILENCE, Phone, PhoneSource
 
 RecognitionMode = Literal["sound", "words", "text"]
+"""Phones of the sound alone, of recognised words, or of a given text."""
+
 # Limits that real English speech of 43 voices (natives and learners, children among them) passed,
 # and music, noise and synthesised speech of other languages mostly did not. Score: -10 to -28
 # against -30 to -53; confidence: 0.26 to 0.84 against 0.03 to 0.39; share of the sound that the
@@ -28,12 +30,12 @@ _MIN_COVERAGE = 0.45
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word that was heard or given.
+    """A recognised or given word.
 
     Attributes:
-        text: Lower case.
-        start_seconds: When it begins.
-        end_seconds: When it ends.
+        text: The word in lower case.
+        start_seconds: Time at which the word begins.
+        end_seconds: Time at which the word ends.
     """
 
     text: str
@@ -43,15 +45,17 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What was found in one stretch of sound; times count from its start.
+    """Recognition result of one segment of sound; times count from the segment's start.
 
     Attributes:
-        phones: All of the stretch; empty if nothing was found.
-        words: Without pauses and noises.
-        score: Mean acoustic score of the spoken frames; the higher the better they fit. 0 by ear.
+        phones: Phones that cover the segment; empty if nothing was recognised.
+        words: Words without pauses and noises.
+        score: PocketSphinx's mean acoustic score of the spoken frames, higher is better; 0 if the
+            hybrid recogniser made the piece.
         confidence: Mean posterior of the recognised words, 0 to 1; 1 for given words.
-        is_sure: What a model's ear thinks of it; None where none was asked.
-        spoken_seconds: Length of the phones that are no silence.
+        is_confirmed: Whether a model's phone posteriors agree with the phones; None without
+            posteriors.
+        spoken_seconds: Total length of the phones other than silence.
         guessed: Words whose pronunciation came from letter-to-sound rules.
     """
 
@@ -59,74 +63,80 @@ class Piece:
     words: tuple[Word, ...] = ()
     score: float = 0.0
     confidence: float = 1.0
-    is_sure: bool | None = None
+    is_confirmed: bool | None = None
     spoken_seconds: float = 0.0
     guessed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was heard.
+    """Phones and words of a whole sound.
 
     Attributes:
-        phones: In order of time; stretches in which no words could be trusted have none until
-            ``phone_recogniser.fill_gaps``.
-        words: In order of time.
+        phones: Phones in order of time; there are none in the gaps until
+            ``moonshine_phones.fill_gaps``.
+        words: Words in order of time.
         warnings: Sentences for the user.
-        way: How the phones came about; ``sound`` means that no words could be trusted.
-        is_certain: The words were given, or come from Moonshine, as do phones without words: trust
-            them before the own ear.
-        gaps: First sample of each stretch without words, and the one after its last.
+        mode: Where the phones come from; ``sound`` if no words could be recognised.
+        source: The set of phone ids that the model gets. ``given`` stands for phones that are
+            trusted before the model's own: those of given words, of Moonshine's words, and of
+            sound without words.
+        gaps: First and one past the last sample of each segment without words.
     """
 
     phones: tuple[Phone, ...]
     words: tuple[Word, ...]
     warnings: tuple[str, ...]
-    way: RecognitionMode
-    is_certain: bool = False
+    mode: RecognitionMode
+    source: PhoneSource = "recognised"
     gaps: tuple[tuple[int, int], ...] = ()
 
 
-def judged(
+def plausible_transcript(
     sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
 ) -> Transcript:
-    """Keeps the pieces that can be trusted, and warns of the others.
+    """Joins the recognised pieces that can be trusted, and warns of the others.
 
     Args:
-        sound: All of it, by ``pauses.prepare_sound``.
-        cuts: First sample of each piece, and the one after its last.
-        pieces: Words found between them.
+        sound: The whole sound, by ``segmentation.prepare_sound``.
+        cuts: First and one past the last sample of each segment.
+        pieces: Recognition result of each segment.
+
+    Returns:
+        Mode ``words``; ``sound`` and no phones if most of the speech cannot be trusted.
     """
     active = active_frames(sound)
     trusted, reasons, spoken = [], [], np.zeros(len(pieces))
     for index, ((start, end), piece) in enumerate(zip(cuts, pieces, strict=True)):
         spoken[index] = float(active[start // HOP : end // HOP].sum()) / 100
-        reason = _doubt(piece, float(spoken[index]))
+        reason = _reason_to_reject(piece, float(spoken[index]))
         trusted.append(reason is None)
         reasons.append(reason)
-    doubtful = spoken[~np.array(trusted)].sum()
-    if doubtful == 0.0:
-        return joined(cuts, pieces, trusted, "words")
+    rejected = spoken[~np.array(trusted)].sum()
+    if rejected == 0.0:
+        return join_pieces(cuts, pieces, trusted, "words")
     worst = reasons[int(np.argmax(np.where(trusted, -1.0, spoken)))]
-    if doubtful > 0.5 * spoken.sum():
-        warning = f"No English words could be made out ({worst}): listening to the sound alone."
+    if rejected > 0.5 * spoken.sum():
+        warning = (
+            f"No English words could be recognised ({worst}): the face follows the sound alone."
+        )
         return Transcript((), (), (warning,), "sound", gaps=tuple(cuts))
     warning = (
-        f"In {doubtful:.0f} s of {spoken.sum():.0f} s no words could be made out ({worst}):"
-        " there, listening to the sound alone."
+        f"In {rejected:.0f} s of {spoken.sum():.0f} s no words could be recognised ({worst}):"
+        " there the face follows the sound alone."
     )
-    heard = joined(cuts, pieces, trusted, "words")
-    return replace(heard, warnings=(warning, *heard.warnings))
+    transcript = join_pieces(cuts, pieces, trusted, "words")
+    return replace(transcript, warnings=(warning, *transcript.warnings))
 
 
-def _doubt(piece: Piece, active_seconds: float) -> str | None:
+def _reason_to_reject(piece: Piece, active_seconds: float) -> str | None:
     """Why a piece cannot be trusted, None if it can."""
     if not piece.words:
         return "nothing like speech" if active_seconds > 0.3 else None
     if piece.spoken_seconds < _MIN_COVERAGE * active_seconds:
         return "words found in too little of the sound"
-    if piece.is_sure is not None:
-        return None if piece.is_sure else "another language, music or much noise"
+    if piece.is_confirmed is not None:
+        return None if piece.is_confirmed else "another language, music or much noise"
     spoken = sum(phone.symbol != SILENCE for phone in piece.phones)
     if spoken / max(piece.spoken_seconds, 0.01) < _MIN_PHONES_PER_SECOND:
         return "music or singing"
@@ -137,25 +147,28 @@ def _doubt(piece: Piece, active_seconds: float) -> str | None:
     return None
 
 
-def joined(
+def join_pieces(
     cuts: Sequence[tuple[int, int]],
     pieces: Sequence[Piece],
     trusted: Sequence[bool],
-    way: RecognitionMode,
+    mode: RecognitionMode,
 ) -> Transcript:
-    """One answer of the pieces that can be trusted.
+    """Puts the trusted pieces one after the other.
 
     Args:
-        cuts: First sample of each piece, and the one after its last.
-        pieces: What was found between them.
-        trusted: Which of them count.
-        way: How they were found.
+        cuts: First and one past the last sample of each segment.
+        pieces: Recognition result of each segment.
+        trusted: Whether to keep each piece; segments of the others become gaps.
+        mode: Mode of the transcript.
+
+    Returns:
+        Phones and words with times from the start of the whole sound.
     """
     phones: list[Phone] = []
     words: list[Word] = []
-    for (first, _), piece, good in zip(cuts, pieces, trusted, strict=True):
+    for (first, _), piece, is_trusted in zip(cuts, pieces, trusted, strict=True):
         start = first / SAMPLE_RATE_HZ
-        if good:
+        if is_trusted:
             phones += [
                 Phone(p.symbol, p.start_seconds + start, p.end_seconds + start)
                 for p in piece.phones
@@ -168,5 +181,5 @@ def joined(
     if guessed:
         named = ", ".join(guessed[:8]) + (" and others" if len(guessed) > 8 else "")
         warnings = (f"Not in the lexicon, so pronounced by rule: {named}.",)
-    gaps = tuple(cut for cut, good in zip(cuts, trusted, strict=True) if not good)
-    return Transcript(tuple(phones), tuple(words), warnings, way, gaps=gaps)
+    gaps = tuple(cut for cut, is_trusted in zip(cuts, trusted, strict=True) if not is_trusted)
+    return Transcript(tuple(phones), tuple(words), warnings, mode, gaps=gaps)

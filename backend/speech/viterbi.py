@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Most likely paths through the posteriors of phones: through given phones, and through any."""
+"""Viterbi search over phone scores per frame: alignment of given phones, and free decoding."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,28 +10,29 @@ from numpy.typing import NDArray
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.speech.phones import PHONES, Phone
 
-_SHORTEST = 2
-"""Frames of a phone at least, as the states of `pocketsphinx_hybrid` have it."""
+_MIN_FRAMES = 2
+"""Shortest duration of a phone; the three states of ``pocketsphinx_hybrid`` allow it too."""
 _CHANGE = -1.4
-"""Added to the logarithms of a path at each change of phone."""
+"""Log score of each change of phone in free decoding."""
 
 
 def phone_boundaries(symbols: Sequence[str], features: NDArray[np.float32]) -> NDArray[np.int64]:
-    """When the phones of a word are spoken (Viterbi; PocketSphinx's own aligner gives such up).
+    """Aligns the phones of a word with its frames; PocketSphinx's own aligner fails on some words.
 
     Args:
-        symbols: ``N`` phones, in order.
-        features: Of the word's frames, by ``as_features``, shape ``(T, len(PHONES))``.
+        symbols: The word's ``N`` phones in order.
+        features: Log likelihoods in the word's frames, by ``pocketsphinx_hybrid.as_features``,
+            shape ``(T, len(PHONES))``.
 
     Returns:
-        First frame of each, and ``T``, shape ``(N + 1,)``. All last as long where time is too
-        short for them.
+        First frame of each phone, then ``T``, shape ``(N + 1,)``. In too few frames for the
+        shortest durations, all phones last equally long.
     """
-    num_frames, num_states = len(features), _SHORTEST * len(symbols)
+    num_frames, num_states = len(features), _MIN_FRAMES * len(symbols)
     if num_frames <= num_states:
         return np.linspace(0, num_frames, len(symbols) + 1).round().astype(np.int64)
-    columns = np.repeat([PHONES.index(symbol) for symbol in symbols], _SHORTEST)
-    may_stay = np.arange(num_states) % _SHORTEST == _SHORTEST - 1
+    columns = np.repeat([PHONES.index(symbol) for symbol in symbols], _MIN_FRAMES)
+    may_stay = np.arange(num_states) % _MIN_FRAMES == _MIN_FRAMES - 1
     best = np.full((num_frames, num_states), -np.inf)
     best[0, 0] = features[0, columns[0]]
     for frame in range(1, num_frames):
@@ -45,14 +46,17 @@ def phone_boundaries(symbols: Sequence[str], features: NDArray[np.float32]) -> N
         if state > 0 and best[frame - 1, state - 1] > stays:
             starts[state] = frame
             state -= 1
-    return np.array([*starts[::_SHORTEST], num_frames])
+    return np.array([*starts[::_MIN_FRAMES], num_frames])
 
 
 def most_likely_phones(scores: NDArray[np.floating]) -> list[Phone]:
-    """The likeliest phones of two frames or more (Viterbi; each change costs the same).
+    """Phone sequence of the highest score, in which every phone lasts two frames or more.
 
     Args:
-        scores: Logarithms by phone, shape ``(T, len(PHONES))``.
+        scores: Log score of each phone in each frame, shape ``(T, len(PHONES))``.
+
+    Returns:
+        Phones without gaps between them, silences included.
     """
     num_frames, num_phones = scores.shape
     first = np.asarray(scores[0], np.float64)  # best path to each phone's first frame, ending there

@@ -41,7 +41,7 @@ def tiny_checkpoint(tmp_path_factory, solved_demo_head) -> Path:
     torch = pytest.importorskip("torch")
 
     from backend.heads.arkit import ARKIT_NAMES
-    from backend.heads.solve import node_basis
+    from backend.heads.lip_measures import face_point_basis
     from backend.heads.topology import face_frame
     from backend.model import checkpoint
     from backend.model.graph_encoder import face_point_graph
@@ -52,7 +52,7 @@ def tiny_checkpoint(tmp_path_factory, solved_demo_head) -> Path:
     frame = face_frame(head)
     points = frame.to_face_mm(head.vertices[head.topology.face_point_vertices])
     positions = torch.from_numpy((points - points.mean(axis=0)) * frame.unit_mm / frame.interocular)
-    basis = torch.from_numpy(node_basis(solved.offsets, head))
+    basis = torch.from_numpy(face_point_basis(solved.offsets, head))
     torch.manual_seed(0)
     ptalker = PTalker(PRESETS["tiny"])
     with torch.no_grad():

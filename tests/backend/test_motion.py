@@ -42,7 +42,7 @@ def test_frame_count_is_that_of_frames_inside_the_stretch():
 def test_frame_times_do_not_drift_in_an_hour():
     count = motions.num_frames(3600.0, NTSC)
     assert count == math.ceil(3600 * NTSC)
-    times = motions.frame_seconds(count, NTSC, 0.0)
+    times = motions.frame_seconds(count, NTSC)
     for frame in (0, 1, 1000, count - 1):
         assert abs(Fraction(float(times[frame])) - frame / NTSC) < Fraction(1, 10**9)
 

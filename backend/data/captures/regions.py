@@ -100,7 +100,7 @@ def face_regions(head: Head) -> Regions:
         UserError: The mesh is no such head.
     """
     face = examine(head)
-    points, place = face.points, face.place
+    points, place = face.points, face.landmark_vertex
     height = {name: points[vertex, 1] for name, vertex in place.items()}
     pockets = np.unique(face.pocket_triangles)
     skin = np.setdiff1d(face.skin, pockets)

@@ -334,7 +334,7 @@ def _told_phones(clip: Clip, recipe: MotionRecipe, rng: np.random.Generator) -> 
     """What the model is told is said in a clip: the truth, a recogniser's errors, or nothing."""
     kind = rng.random()
     if kind < recipe.exact_share:
-        return phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, certain=True)
+        return phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, source="given")
     if kind < recipe.exact_share + recipe.corrupted_share:
         return phone_frames(corrupt(clip.phones, rng), clip.num_frames, FEATURE_RATE_HZ)
     return np.zeros(clip.num_frames, np.int64)

@@ -26,11 +26,11 @@ from backend.data.speech.sentences import FOREIGN, SentenceMaker
 from backend.data.speech.synthesis import (
     ESPEAK_ENGLISH,
     ESPEAK_VARIANTS,
-    FESTIVAL_VOICES,
     FLITE_VOICES,
     SynthesisError,
     Voice,
     available_engines,
+    festival_voices,
     speak,
 )
 from backend.errors import UserError
@@ -364,7 +364,8 @@ def _voice(job: _Job, number: int) -> Voice:
     if job.source == "flite":
         return Voice("flite", FLITE_VOICES[number % len(FLITE_VOICES)], slowness, pitch, liveliness)
     if job.source == "festival":
-        return Voice("festival", FESTIVAL_VOICES[number % len(FESTIVAL_VOICES)], slowness)
+        voices = festival_voices()
+        return Voice("festival", voices[number % len(voices)], slowness)
     languages = ESPEAK_ENGLISH if job.source == "espeak" else tuple(FOREIGN)
     variant = ESPEAK_VARIANTS[int(rng.integers(len(ESPEAK_VARIANTS)))]
     name = f"{languages[number % len(languages)]}+{variant}"

@@ -10,7 +10,7 @@ style every time.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -192,7 +192,7 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
         validation=tuple(clip for clip in clips if clip.is_validation),
         log_power=log_power,
         prosody=prosody,
-        voices={clip.key: VoiceCharacter(*row) for clip, row in zip(clips, voices, strict=True)},
+        voices={clip.key: VoiceCharacter(**row) for clip, row in zip(clips, voices, strict=True)},
         fingerprint=fingerprint,
     )
 
@@ -247,10 +247,10 @@ def _read_corpus(folder: Path) -> Iterator[_Source]:
 
 def _measure(
     sources: Sequence[_Source], clips: Sequence[Clip], base: Path
-) -> tuple[NDArray[np.float16], NDArray[np.float32], list[list[float]]]:
+) -> tuple[NDArray[np.float16], NDArray[np.float32], list[dict[str, float]]]:
     """Mel power, prosody and voice of every clip, from the cache where it is complete."""
     mel_path, prosody_path = base.with_suffix(".mel.npy"), base.with_suffix(".prosody.npy")
-    voices_path = base.with_suffix(".voices.json")
+    voices_path = base.with_suffix(".voice_characters.json")
     if not voices_path.exists():
         base.parent.mkdir(parents=True, exist_ok=True)
         total = clips[-1].first_frame + clips[-1].num_frames
@@ -268,7 +268,7 @@ def _measure(
                 samples, sample_rate=SAMPLE_RATE_HZ, num_frames=clip.num_frames, fps=FEATURE_RATE_HZ
             )
             prosody[start:stop] = np.stack([measured.energy, measured.f0], 1)
-            voices.append(astuple(voice_character(samples, measured, clip.phones)))
+            voices.append(asdict(voice_character(samples, measured, clip.phones)))
         log_power.flush()
         unfinished.replace(mel_path)
         np.save(prosody_path, prosody)

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.audio.segmentation import prepare_sound
 from backend.errors import UserError
 from backend.speech.phones import Phone, from_arpabet, merge_silences
-from backend.speech.pocketsphinx import align_words
+from backend.speech.pocketsphinx import PocketSphinx
 from backend.speech.pronunciation import words_of
 
 WORST_ALIGN_SCORE = -33.0
@@ -147,5 +148,11 @@ def _align(samples: NDArray[np.float32], text: str) -> list[Phone]:
     sound = prepare_sound(samples)
     if sound is None:
         return []
-    piece = align_words(sound, words_of(text))
+    piece = _pocketsphinx().align(sound, words_of(text))
     return list(piece.phones) if piece.score >= WORST_ALIGN_SCORE else []
+
+
+@cache
+def _pocketsphinx() -> PocketSphinx:
+    """The decoders of this process."""
+    return PocketSphinx()

@@ -90,7 +90,22 @@ class SynthesisError(RuntimeError):
 def available_engines() -> tuple[str, ...]:
     """Names of the engines that this machine has."""
     found = [name for name, command in _ENGINE_COMMANDS.items() if shutil.which(command)]
-    return tuple(name for name in found if name != "espeak" or _espeak_path() is not None)
+    if _espeak_path() is None and "espeak" in found:
+        found.remove("espeak")
+    if not festival_voices() and "festival" in found:
+        found.remove("festival")
+    return tuple(found)
+
+
+@lru_cache(maxsize=1)
+def festival_voices() -> tuple[str, ...]:
+    """Those of ``FESTIVAL_VOICES`` that are installed; their packages are not Festival's own."""
+    try:
+        listed = _run(["festival", "-b", "(print (voice.list))"])
+    except SynthesisError:
+        return ()
+    installed = listed.strip().strip("()").split()
+    return tuple(name for name in FESTIVAL_VOICES if name in installed)
 
 
 def speak(voice: Voice, texts: Sequence[str]) -> list[Spoken]:

@@ -77,13 +77,14 @@ class DemoHead:
     """The whole head.
 
     Attributes:
-        vertices: ``(V, 3)`` float64 in metres, z up, facing -y, the neck's lower edge at ``z = 0``.
-        corners: ``(C,)`` int32, vertex numbers of the polygons' corners.
-        sizes: ``(F,)`` int32, corners per polygon.
-        face_points: Name to vertex number, all of ``FACE_POINT_NAMES``.
+        vertices: Positions in metres, ``(V, 3)`` float64; z is up, the head faces -y, and the
+            neck's lower edge is at ``z = 0``.
+        corners: Vertex numbers of the polygons' corners, ``(C,)`` int32.
+        sizes: Number of corners of each polygon, ``(F,)`` int32.
+        face_points: Vertex number of each face point, all of ``FACE_POINT_NAMES``.
         parts: Role to one vertex of a connected part, or to all vertices of a region.
-        mirror: ``(V,)`` int32, the vertex at each vertex's mirror image.
-        face_materials: ``(F,)`` int32 into ``MATERIALS``.
+        mirror: Vertex number of each vertex's mirror image, ``(V,)`` int32.
+        face_materials: Index into ``MATERIALS`` of each polygon, ``(F,)`` int32.
     """
 
     vertices: NDArray[np.float64]
@@ -143,7 +144,7 @@ def write(head: DemoHead) -> None:
 
 
 def topology_data(head: DemoHead) -> dict[str, object]:
-    """What ``backend/topologies/demo.json`` holds: numbers only, no position."""
+    """Contents of ``backend/topologies/demo.json``: vertex numbers, no positions."""
     parts: list[dict[str, object]] = []
     for role, vertices in head.parts.items():
         only_seed = len(vertices) == 1

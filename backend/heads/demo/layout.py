@@ -84,6 +84,9 @@ class HalfMesh:
         Args:
             points: Positions of this half, shape ``(num_vertices, 3)``. Vertices with ``x == 0``
                 lie on the middle line and are their own image.
+
+        Returns:
+            Both halves, with the vertices of this half first.
         """
         off_middle = np.flatnonzero(points[:, 0] != 0.0)
         image = np.arange(self.num_vertices, dtype=np.int32)

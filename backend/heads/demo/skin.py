@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the skin's vertices of the demo head lie: the features as drawn, the rest relaxed.
+"""Positions of the demo head's skin: the features as drawn, the rest relaxed.
 
 A file of its own beside the surface's formula (``demo_head_surface``) and the quads
 (``demo_head_layout``): it lays the one on the other. Millimetres, axes as in the surface.

@@ -1,19 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The face says what the phones say, in every style."""
+"""The articulation model: the face follows the phones, in every style."""
 
 import numpy as np
 import pytest
 
-from backend.articulation.coarticulation import (
-    MAX_WEIGHT,
-    NAMED_STYLES,
-    STYLE_DIM,
-    STYLE_NAMES,
-    SpeakingStyle,
-    articulate,
-    style_for_voice,
-)
-from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
+from backend.articulation.coarticulation import MAX_ARTICULATED_WEIGHT, articulate
+from backend.articulation.speaking_style import NAMED_STYLES, STYLE_NAMES, SpeakingStyle
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.lip_measures import measured_demo_head
 from backend.heads.topology import face_frame
@@ -261,7 +253,7 @@ def test_weights_stay_in_range_and_finite():
         weights = _articulate(_speech(symbols, 0.07), style.blend(style, 4.0), blinks=True)
         assert np.isfinite(weights).all()
         assert weights.min() >= 0.0
-        assert weights.max() <= MAX_WEIGHT + 1e-6
+        assert weights.max() <= MAX_ARTICULATED_WEIGHT + 1e-6
 
 
 def test_motion_is_smooth():
@@ -311,40 +303,18 @@ def test_rejects_a_curve_of_another_length():
         )
 
 
-def test_style_vector_round_trip():
-    style = SpeakingStyle.sample(np.random.default_rng(1))
-    again = SpeakingStyle.from_vector(style.to_vector())
-    assert style.to_vector().shape == (STYLE_DIM,)
-    assert style.to_vector().dtype == np.float32
-    np.testing.assert_array_equal(again.to_vector(), style.to_vector())
-    assert not SpeakingStyle.neutral().to_vector().any()
-    assert len(STYLE_NAMES) == STYLE_DIM
-
-
-def test_style_vector_of_wrong_length_is_rejected():
-    with pytest.raises(ValueError, match=str(STYLE_DIM)):
-        SpeakingStyle.from_vector(np.zeros(STYLE_DIM + 1, np.float32))
-
-
-def test_blending_goes_from_one_style_to_the_other():
-    smile = NAMED_STYLES["smile"]
-    assert SpeakingStyle().blend(smile, 0.0) == SpeakingStyle()
-    np.testing.assert_allclose(SpeakingStyle().blend(smile, 1.0).to_vector(), smile.to_vector())
-    assert SpeakingStyle().blend(smile, 0.5).smile == pytest.approx(0.5 * smile.smile)
-
-
 def test_every_style_dimension_changes_the_face():
     phones = _speech("M AA SH IY N F AO R DH AH P UW L", 0.1)
     num_frames = round((phones[-1].end_seconds + 0.6) * 100)
     energy = np.linspace(0.02, 0.2, num_frames).astype(np.float32)
     f0 = (120.0 + 60.0 * (np.arange(num_frames) % 70 < 20)).astype(np.float32)
-    heard = {"energy": energy, "f0": f0, "blinks": True}
-    neutral = _articulate(phones, **heard)
+    sound = {"energy": energy, "f0": f0, "blinks": True}
+    neutral = _articulate(phones, **sound)
     for name in STYLE_NAMES:
         if name == "blink_rate":
             continue
         for sign in (-1.0, 1.0):
-            styled = _articulate(phones, SpeakingStyle(**{name: sign}), **heard)
+            styled = _articulate(phones, SpeakingStyle(**{name: sign}), **sound)
             assert np.abs(styled - neutral).max() > 0.01, (name, sign)
 
 
@@ -353,26 +323,3 @@ def test_asymmetry_favours_its_side():
     left = weights[:, _INDEX["mouthStretchLeft"]].max()
     right = weights[:, _INDEX["mouthStretchRight"]].max()
     assert left > 1.5 * right
-
-
-def test_lively_voice_gets_livelier_style():
-    flat = VoiceCharacter(7.0, 100.0, 2.0, 16.0, 0.0)
-    lively = VoiceCharacter(18.0, 200.0, 11.0, 9.0, 0.0)
-    rng = np.random.default_rng(0)
-    differences = [
-        style_for_voice(lively, rng).jaw - style_for_voice(flat, rng).jaw for _ in range(30)
-    ]
-    assert np.mean(differences) > 0.5
-
-
-def test_prosody_finds_pitch_and_level():
-    times = np.arange(16000) / 16000.0
-    tone = sum(np.sin(2 * np.pi * 150.0 * k * times) / k for k in range(1, 6)).astype(np.float32)
-    sound = np.concatenate([0.2 * tone, np.zeros(8000, np.float32)])
-    prosody = measure_prosody(sound, sample_rate=16000, num_frames=75, fps=50.0)
-    voiced = prosody.f0[5:45]
-    assert np.abs(voiced / 150.0 - 1.0).max() < 0.03
-    assert not prosody.f0[55:].any()
-    assert prosody.energy[20] > 0.1
-    assert prosody.energy[60] < 1e-4
-    assert 100.0 < voice_character(sound, prosody, []).f0_median_hz < 200.0

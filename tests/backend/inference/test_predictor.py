@@ -31,7 +31,6 @@ from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
 from backend.speech import moonshine_phones
 from backend.speech.phones import Phone
-from backend.speech.recognition import ListeningCancelledError
 from backend.speech.transcript import Transcript
 from backend.stages import Stage
 
@@ -128,7 +127,7 @@ def test_cancel_is_noticed(predictor, head):
 
 def test_cancel_is_noticed_while_listening(predictor, head, monkeypatch):
     def recognise(*_, **__):
-        raise ListeningCancelledError
+        raise Cancelled
 
     monkeypatch.setattr(predictor._listener, "recognise", recognise)
     with pytest.raises(Cancelled):
@@ -152,13 +151,13 @@ def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch)
     monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 0.0)  # the ear believes nothing
     monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: False)
     made = {}
-    for is_certain in (False, True):
-        heard = Transcript(phones, (), (), "words", is_certain)
+    for source in ("recognised", "given"):
+        heard = Transcript(phones, (), (), "words", source)
         monkeypatch.setattr(predictor._listener, "recognise", lambda *_, heard=heard, **__: heard)
-        made[is_certain] = predict(predictor, head, voice(1.0), listen="words")[0].weights
+        made[source] = predict(predictor, head, voice(1.0), listen="words")[0].weights
     sound = predict(predictor, head, voice(1.0))[0].weights
-    np.testing.assert_allclose(made[False], sound, atol=1e-6)
-    assert np.abs(made[True] - sound).max() > 1e-4
+    np.testing.assert_allclose(made["recognised"], sound, atol=1e-6)
+    assert np.abs(made["given"] - sound).max() > 1e-4
 
 
 def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head, monkeypatch):
@@ -374,7 +373,7 @@ def test_a_failure_does_not_wait_for_the_listener(predictor, head, monkeypatch):
     def recognise(*_, is_cancelled, **__):
         while not is_cancelled():
             time.sleep(0.01)
-        raise ListeningCancelledError
+        raise Cancelled
 
     def fail(_):
         raise KeyboardInterrupt

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A sentence, sounds in which nobody speaks, and posteriors that are sure of their phones."""
+"""A sentence, sounds without speech, and confident phone posteriors."""
 
 import numpy as np
 
@@ -22,8 +22,8 @@ def no_speech(kind):
     return sound.astype(np.float32)
 
 
-def sure_of(frames):
-    """An ear that is sure of a phone in each frame: logarithms of probabilities."""
-    chances = np.full((len(frames), NUM_PHONE_IDS), 0.002)
-    chances[np.arange(len(frames)), frames] = 0.92
-    return np.log(chances)
+def confident_in(frames):
+    """Logarithms of phone posteriors that give each frame's phone 92 %."""
+    posteriors = np.full((len(frames), NUM_PHONE_IDS), 0.002)
+    posteriors[np.arange(len(frames)), frames] = 0.92
+    return np.log(posteriors)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Phones of sound alone, by Moonshine's encoder and the own ear: what is heard, and without it."""
+"""Phones without words, by Moonshine's encoder and the model's: recognised, and as model input."""
 
-import itertools
 import logging
 import sys
 import types
@@ -21,10 +20,9 @@ from backend.errors import Cancelled, UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import measured_demo_head
 from backend.inference.predictor import Predictor
-from backend.speech import moonshine_encoder, moonshine_phones, viterbi
-from backend.speech.moonshine_phones import fill_gaps, recognise_phones, sound_alone
-from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
-from backend.speech.recognition import SpeechRecogniser
+from backend.speech import moonshine_encoder, moonshine_phones
+from backend.speech.moonshine_phones import empty_transcript, fill_gaps, recognise_phones
+from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, SILENCE, Phone, phone_frames
 from backend.speech.transcript import Transcript
 
 needs_encoder = pytest.mark.skipif(
@@ -32,8 +30,8 @@ needs_encoder = pytest.mark.skipif(
 )
 
 
-def filled(sound, heard, own=None):
-    return fill_gaps(sound, heard, own, lambda *_: None, lambda: False)
+def filled(sound, transcript, log_posteriors=None):
+    return fill_gaps(sound, transcript, log_posteriors, lambda *_: None, lambda: False)
 
 
 def share_right(phones, truth, num_frames):
@@ -42,16 +40,16 @@ def share_right(phones, truth, num_frames):
     return float(np.mean((found == wanted)[wanted > PHONE_IDS[SILENCE]]))
 
 
-# ---- the encoder's clock
+# ---- times of the encoder's vectors
 
 
-def test_vectors_are_put_where_they_hear():
-    heard_at = 895 / 2 + 384 * np.arange(40)  # the middle of what each vector hears, in samples
-    on_clock = moonshine_encoder._on_clock(heard_at[:, None].astype(np.float32), 15000)
+def test_vectors_are_put_at_the_middle_of_their_receptive_fields():
+    centres = 895 / 2 + 384 * np.arange(40)  # of the receptive fields, in samples
+    on_clock = moonshine_encoder._on_clock(centres[:, None].astype(np.float32), 15000)
     assert on_clock.shape == (47, 1)  # 46.9 frames of 320 samples
     middles = 160 + 320 * np.arange(47)
     np.testing.assert_allclose(on_clock[2:45, 0], middles[2:45], rtol=1e-5)
-    np.testing.assert_allclose(on_clock[0, 0], heard_at[0])  # before the first: as the first
+    np.testing.assert_allclose(on_clock[0, 0], centres[0])  # before the first: as the first
 
 
 @needs_encoder
@@ -63,7 +61,7 @@ def test_any_sound_has_a_vector_for_each_frame_begun(num_samples):
 
 
 @needs_encoder
-def test_what_is_said_later_is_heard_later(spoken):
+def test_phones_of_delayed_speech_are_delayed(spoken):
     sound = spoken.samples.astype(np.float32)
     late = np.concatenate([np.zeros(16000, np.float32), sound])
     ahead = recognise_phones(prepare_sound(sound))
@@ -72,63 +70,23 @@ def test_what_is_said_later_is_heard_later(spoken):
     assert share_right(behind, moved, len(late) // 320) > 0.8
 
 
-# ---- the likeliest phones
-
-
-def score_of(path, scores):
-    """Sum of the path's scores and changes; minus infinity if a phone lasts one frame only."""
-    runs = [list(run) for _, run in itertools.groupby(path)]
-    if any(len(run) < 2 for run in runs):
-        return -np.inf
-    changes = viterbi._CHANGE * (len(runs) - 1)
-    return sum(scores[t, phone] for t, phone in enumerate(path)) + changes
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_the_path_is_the_best_of_all(seed):
-    scores = np.full((7, len(PHONES)), -100.0)
-    scores[:, :3] = np.random.default_rng(seed).normal(0.0, 2.0, (7, 3))
-    best = max(itertools.product(range(3), repeat=7), key=lambda path: score_of(path, scores))
-    ids = phone_frames(viterbi.most_likely_phones(scores), 7, 50.0)
-    assert tuple(ids - 1) == best
-
-
-def test_phones_follow_one_another_without_gaps():
-    scores = np.random.default_rng(3).normal(0.0, 3.0, (200, len(PHONES)))
-    phones = viterbi.most_likely_phones(scores)
-    assert phones[0].start_seconds == 0.0
-    assert phones[-1].end_seconds == 4.0
-    for one, other in itertools.pairwise(phones):
-        assert one.end_seconds == other.start_seconds
-        assert one.symbol != other.symbol
-    assert all(phone.end_seconds - phone.start_seconds > 0.039 for phone in phones)
-
-
-@pytest.mark.parametrize("num_frames", [1, 2, 3])
-def test_short_stretches_have_one_phone(num_frames):
-    scores = np.zeros((num_frames, len(PHONES)))
-    scores[:, PHONES.index("M")] = 5.0
-    phones = viterbi.most_likely_phones(scores)
-    assert phones == [Phone("M", 0.0, num_frames / 50)]
-
-
-# ---- what a model is told
+# ---- phones in the gaps of a transcript
 
 
 def test_silent_sound_has_no_gap_to_fill():
-    assert sound_alone(np.zeros(16000, np.float32)).gaps == ()
+    assert empty_transcript(np.zeros(16000, np.float32)).gaps == ()
 
 
 @needs_encoder
 def test_phones_are_recognised_in_the_gaps_only(spoken):
     sound = spoken.samples.astype(np.float32)
     half = len(sound) // 640 * 320
-    heard = Transcript((Phone("M", 0.0, 0.1),), (), (), "words", gaps=((half, len(sound)),))
-    found = filled(sound, heard)
-    assert not found.is_certain  # as the words are
-    assert filled(sound, replace(heard, is_certain=True)).is_certain
-    assert filled(sound, sound_alone(sound)).is_certain
-    assert found.phones[:1] == heard.phones
+    transcript = Transcript((Phone("M", 0.0, 0.1),), (), (), "words", gaps=((half, len(sound)),))
+    found = filled(sound, transcript)
+    assert found.source == "recognised"  # as the words are
+    assert filled(sound, replace(transcript, source="given")).source == "given"
+    assert filled(sound, empty_transcript(sound)).source == "given"
+    assert found.phones[:1] == transcript.phones
     assert found.phones[1].start_seconds == half / 16000
     assert found.phones[-1].end_seconds == pytest.approx(len(sound) / 16000, abs=0.02)
     truth = [phone for phone in spoken.phones if phone.start_seconds >= half / 16000]
@@ -136,15 +94,17 @@ def test_phones_are_recognised_in_the_gaps_only(spoken):
 
 
 @needs_encoder
-def test_long_sound_is_heard_in_pieces_with_progress(spoken):
+def test_long_sound_is_recognised_in_pieces_with_progress(spoken):
     pause = np.zeros(16000, np.float32)
     sound = np.concatenate([np.concatenate([spoken.samples, pause])] * 4).astype(np.float32)
-    told: list[float] = []
-    heard = sound_alone(sound)
-    assert len(heard.gaps) > 1
-    phones = fill_gaps(sound, heard, None, lambda done, *_: told.append(done), lambda: False).phones
-    assert told == sorted(told)
-    assert told[-1] == len(sound) / 16000
+    seconds: list[float] = []
+    transcript = empty_transcript(sound)
+    assert len(transcript.gaps) > 1
+    phones = fill_gaps(
+        sound, transcript, None, lambda done, *_: seconds.append(done), lambda: False
+    ).phones
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == len(sound) / 16000
     length = (len(spoken.samples) + 16000) / 16000
     for turn in range(4):
         truth = [
@@ -158,47 +118,45 @@ def test_long_sound_is_heard_in_pieces_with_progress(spoken):
 def test_cancel_is_noticed(spoken):
     sound = spoken.samples.astype(np.float32)
     with pytest.raises(Cancelled):
-        fill_gaps(sound, sound_alone(sound), None, lambda *_: None, lambda: True)
+        fill_gaps(sound, empty_transcript(sound), None, lambda *_: None, lambda: True)
 
 
 @needs_encoder
-def test_head_and_own_ear_hear_better_together(spoken, hear):
-    """In noise, in which both err."""
-    rng = np.random.default_rng(0)
-    level = np.sqrt(np.mean(spoken.samples**2))
-    right = {"head": [], "both": []}
-    for _ in range(4):
-        noise = 0.3 * level * rng.standard_normal(len(spoken.samples))
-        noisy = (spoken.samples + noise).astype(np.float32)
-        sound, own = prepare_sound(noisy), hear(noisy)
-        frames = len(noisy) // 320
-        right["head"].append(share_right(recognise_phones(sound), spoken.phones, frames))
-        right["both"].append(share_right(recognise_phones(sound, own), spoken.phones, frames))
-    assert np.mean(right["both"]) > np.mean(right["head"])
-    assert np.mean(right["both"]) > 0.5
+def test_posteriors_of_the_model_are_added_to_those_of_the_head(spoken):
+    sound = prepare_sound(spoken.samples)
+    alone = recognise_phones(sound)
+    frames = len(sound) // 320
+    impartial = np.full((frames, NUM_PHONE_IDS), -np.log(NUM_PHONE_IDS))
+    assert recognise_phones(sound, impartial) == alone
+    for_m = impartial.copy()
+    for_m[: frames // 2, PHONE_IDS["M"]] += 100.0
+    together = phone_frames(recognise_phones(sound, for_m), frames, 50.0)
+    assert (together[: frames // 2] == PHONE_IDS["M"]).all()
+    rest = frames // 2 + 5  # a phone at the border may begin later
+    assert (together[rest:] == phone_frames(alone, frames, 50.0)[rest:]).mean() > 0.95
 
 
 @needs_encoder
 @pytest.mark.parametrize("level", [0.0005, 0.1])
-def test_nobody_speaking_is_heard_as_silence(level, hear):
+def test_noise_without_speech_is_recognised_as_silence(level, posteriors_of):
     sound = np.random.default_rng(1).normal(0.0, level, 48000)
     sound = sound.astype(np.float32)
-    phones = filled(sound, sound_alone(sound), hear(sound)).phones
+    phones = filled(sound, empty_transcript(sound), posteriors_of(sound)).phones
     silent = sum(one.end_seconds - one.start_seconds for one in phones if one.symbol == SILENCE)
     assert silent > 2.7
 
 
 @needs_encoder
 @pytest.mark.parametrize("language", ["de", "es"])
-def test_where_words_are_refused_phones_are_told(language, hear):
+def test_speech_of_other_languages_has_phones_but_no_words(language, posteriors_of, recogniser):
     if "espeak" not in available_engines():
         pytest.skip("espeak-ng is not installed")
     parts = speak(Voice("espeak", language), list(FOREIGN[language])[:2])
     sound = np.concatenate([part.samples for part in parts]).astype(np.float32)
-    own = hear(sound)
-    heard = SpeechRecogniser(1).recognise(sound, own)
-    assert (heard.way, heard.phones) == ("sound", ())
-    found = filled(sound, heard, own)
+    log_posteriors = posteriors_of(sound)
+    transcript = recogniser.recognise(sound, log_posteriors)
+    assert (transcript.mode, transcript.phones) == ("sound", ())
+    found = filled(sound, transcript, log_posteriors)
     truth, start = [], 0.0
     for part in parts:
         truth += [
@@ -209,7 +167,7 @@ def test_where_words_are_refused_phones_are_told(language, hear):
     assert share_right(found.phones, truth, len(sound) // 320) > 0.6
 
 
-# ---- the whole way to the lips
+# ---- from sound to the lips
 
 
 @pytest.fixture(scope="module")
@@ -229,13 +187,13 @@ def opening_of(predictor, sound, mouth):
 
 
 @needs_encoder
-def test_by_sound_a_model_goes_by_recognised_phones(spoken, predictor, monkeypatch):
+def test_in_mode_sound_a_model_follows_recognised_phones(spoken, predictor, monkeypatch):
     mouth = measured_demo_head()
     sound = spoken.samples.astype(np.float32)
-    told = opening_of(predictor, sound, mouth)
+    with_phones = opening_of(predictor, sound, mouth)
     monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: False)
     alone = opening_of(predictor, sound, mouth)
-    assert np.abs(told - alone).max() > 0.5
+    assert np.abs(with_phones - alone).max() > 0.5
     monkeypatch.undo()
     monkeypatch.setattr(
         moonshine_phones, "recognise_phones", lambda part, _: [Phone("M", 0.0, len(part) / 16000)]
@@ -245,7 +203,7 @@ def test_by_sound_a_model_goes_by_recognised_phones(spoken, predictor, monkeypat
 
 
 @needs_encoder
-def test_by_sound_the_mouth_rests_in_noise(predictor):
+def test_in_mode_sound_the_mouth_rests_in_noise(predictor):
     noise = np.random.default_rng(2).normal(0.0, 0.1, 32000).astype(np.float32)
     assert np.abs(opening_of(predictor, noise, measured_demo_head())[10:-10]).max() < CLOSED_MM
 
@@ -261,12 +219,12 @@ def fresh():
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime", "moonshine_voice"])
-def test_without_a_package_the_model_hears_alone(missing, fresh, monkeypatch):
+def test_without_a_package_gaps_stay_empty(missing, fresh, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     assert not moonshine_phones.can_recognise()
     sound = np.random.default_rng(0).normal(0.0, 0.1, 32000).astype(np.float32)
-    heard = sound_alone(sound, "No words.")
-    assert filled(sound, heard) == heard
+    transcript = empty_transcript(sound, "No words.")
+    assert filled(sound, transcript) == transcript
     with pytest.raises(UserError, match="requirements-words"):
         moonshine_encoder.encode(sound)
 

