@@ -239,7 +239,7 @@ def _one_line(text: str) -> str:
 
 
 def _start(job: dict[str, Any]) -> backend_job.Job:
-    """Start one job.
+    """Build one job.
 
     Args:
         job: Values by the names of the flags.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a motion to weights of the shape keys that a head already has.
+"""Retargets a motion to the shape keys (blendshapes) that a head already has.
 
 Keys with the motion's own names (the 52 ARKit names) take the weights as they are. Others (the 15
-visemes of the Oculus set, FLAME's expressions) are fitted: bounded least squares on the vertices,
-the lips before all, with temporal smoothing, for all frames at once; what is left is reported.
+visemes of the Oculus set, FLAME's expressions) are fitted, and the residual is reported: bounded
+least squares on the vertices, weighted towards the lips, with temporal smoothing, for all frames
+at once.
 """
 
 from __future__ import annotations
@@ -42,14 +43,19 @@ Kind = Literal['EXACT', 'VISEMES', 'EXPRESSIONS']
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Keys that can be driven: their names, and how."""
+    """Shape keys that can be driven.
+
+    Attributes:
+        kind: How they are driven: by equal names, or fitted as visemes or as expressions.
+        names: Names of the keys on the head.
+    """
 
     kind: Kind
     names: tuple[str, ...]
 
 
 def find_rig(key_names: Sequence[str], motion_names: Collection[str]) -> Rig | None:
-    """The set of speech keys among a head's keys; None where there is none that suffices."""
+    """The speech keys among a head's keys; None where there are too few."""
     exact = tuple(name for name in key_names if name in motion_names)
     if len(exact) >= min(MIN_EXACT_NAMES, len(motion_names)):
         return Rig('EXACT', exact)
@@ -74,8 +80,11 @@ def drive(motion: Motion, rig: Rig, offsets: Floats) -> KeyedMotion:
 
     Args:
         motion: The motion.
-        rig: What :func:`find_rig` found.
-        offsets: ``(len(rig.names), V, 3)`` displacements of its keys at value 1.
+        rig: Keys to drive, as :func:`find_rig` found them.
+        offsets: ``(len(rig.names), V, 3)`` displacements of those keys at value 1.
+
+    Returns:
+        Values of the keys over time.
     """
     warnings = []
     if rig.kind == 'EXACT':
@@ -106,11 +115,11 @@ def drive(motion: Motion, rig: Rig, offsets: Floats) -> KeyedMotion:
 
 
 def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
-    """What makes a fit mind the lips, since a viewer does: a closed mouth must be closed.
+    """A weighting of offsets by which a fit keeps a closed mouth closed.
 
-    Their vertices count more, and how far the upper lip is from the lower one counts as a vertex
-    of its own. The lips are where the shapes that roll them move most; a motion without those
-    shapes is fitted as it is.
+    Vertices of the lips count more, and the distance of the upper lip from the lower one counts as
+    a vertex of its own. The lips are where the shapes that roll them move most; a motion without
+    those shapes is fitted unweighted.
     """
     if not set(_LIP_SHAPES) <= set(motion.names):
         return lambda offsets: offsets
@@ -132,7 +141,7 @@ def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
 
 
 def _middle(sizes: Floats) -> Floats:
-    """Weights of a mean over the vertices that move at least half as far as the one most moved."""
+    """Weights of a mean over the vertices that move at least half as far as the largest move."""
     moved = np.where(sizes > 0.5 * sizes.max(), sizes, 0.0)
     return np.asarray(moved / moved.sum(), np.float32)
 
@@ -152,7 +161,7 @@ def fit(weights: Floats, shapes: Floats, offsets: Floats, *,
         smoothing: ``s`` as part of the keys' mean squared size.
 
     Returns:
-        ``(T, J)`` values.
+        ``(T, J)`` values of the keys.
     """
     keys = offsets.reshape(len(offsets), -1).astype(np.float64)
     targets = shapes.reshape(len(shapes), -1).astype(np.float64)
