@@ -67,7 +67,7 @@ def test_reads_every_format_at_the_right_time(tmp_path, name, rate, subtype):
     assert onsets(sound.samples) == pytest.approx([0.25, 0.75, 1.25], abs=0.004)
 
 
-# A trimmed Matroska file is off by up to a packet, as in Blender: tests/blender/test_sound_times.py.
+# A trimmed Matroska file is off by up to a packet, as in Blender: see test_sound_times.py there.
 @pytest.mark.parametrize(
     ("name", "codec", "start"),
     [("a.m4a", "aac", 0.0), ("a.m4a", "aac", 2.25), ("a.mkv", "aac", 0.0), ("a.mka", "flac", 0.0)],
