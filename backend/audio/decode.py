@@ -321,7 +321,7 @@ class _FFmpegDecoder:
         self._file = file
         self.notes: list[str] = []
         with self._open() as container:
-            self.num_tracks = len(container.streams.audio)
+            self.num_tracks = len(_tracks(container))
         if not self.num_tracks:
             raise UserError(f"{quoted(path)} has no sound. Choose a file with sound.")
 
@@ -361,7 +361,7 @@ class _FFmpegDecoder:
         if start > _LARGEST_START_SECONDS:
             return
         with self._open() as container:
-            stream = container.streams.audio[track]
+            stream = _tracks(container)[track]
             rate = stream.codec_context.sample_rate
             _check_rate(self._path, rate)
             left = round(seconds * rate)
@@ -417,7 +417,7 @@ class _FFmpegDecoder:
 
         num_packets = num_frames = num_bad = 0
         try:
-            for packet in container.demux(stream):
+            for packet in _demux(container, stream):
                 num_packets += 1
                 try:
                     frames = packet.decode()
@@ -459,6 +459,23 @@ class _FFmpegDecoder:
             self.notes.append(text)
 
 
+def _tracks(container: av.container.InputContainer) -> list[av.AudioStream]:
+    """The audio streams that FFmpeg has a decoder for."""
+    return [stream for stream in container.streams.audio if stream.codec_context is not None]
+
+
+def _demux(
+    container: av.container.InputContainer, stream: av.AudioStream
+) -> Iterator[av.Packet[av.AudioStream]]:
+    """A stream's packets from here on."""
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:  # PyAV's, at each packet of a stream that begins later in the file
+            continue
+        return
+
+
 def _origin(container: av.container.InputContainer, stream: av.AudioStream) -> int:
     """The time stamp that Blender counts from, in the stream's ticks.
 
@@ -466,7 +483,7 @@ def _origin(container: av.container.InputContainer, stream: av.AudioStream) -> i
     Blender's FFmpeg 7 does not.
     """
     if container.format.name == "matroska,webm":
-        for packet in container.demux(stream):
+        for packet in _demux(container, stream):
             return packet.pts or 0
     return stream.start_time or 0
 
