@@ -25,6 +25,7 @@ from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
+from backend.audio.segmentation import soften_bursts
 from backend.errors import Cancelled, UserError
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
@@ -227,7 +228,7 @@ class Predictor:
             warn(f"This model cannot decode {decoder}; it does {config.modes[0]}.")
             decoder = config.modes[0]
         taken: dict[str, float] = {}
-        samples = resample(samples, sample_rate_hz)
+        samples = soften_bursts(resample(samples, sample_rate_hz))
         num_rows = max(1, math.ceil(len(samples) / SAMPLE_RATE_HZ * config.motion_fps))
         with _timed(taken, "features"):
             speech = self._speech_input(samples)

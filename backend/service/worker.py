@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from backend import motion, version
-from backend.audio.load import Sound, SoundWarning, read_sound
+from backend.audio.load import SILENT, Sound, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
@@ -152,8 +152,8 @@ class Worker:
         """
         request, sound, estimate = inputs.request, inputs.sound, estimate or self._estimate
         started = time.monotonic()
-        if SoundWarning.SILENT in sound.warnings:
-            raise UserError(SoundWarning.SILENT)
+        if sound.is_silent:
+            raise UserError(SILENT)
         warnings: list[str] = [*sound.warnings]
         asked = _asked_seconds(request)
         if asked is not None and asked > sound.seconds + 0.1:
