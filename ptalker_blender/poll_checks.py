@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import face_points, job_runner, paths, preferences, protocol, scene_inputs
+from . import face_points, job_runner, paths, preferences, protocol, rig_target, scene_inputs
 from .untyped import Context
 
 
@@ -30,13 +30,15 @@ def missing(context: Context) -> str:
 
 
 def advice(context: Context) -> str:
-    """What to do about a head that will hardly be known, where nothing is missing; else empty.
+    """Which keys of its own a head will move, or what to do about one that will hardly be known.
 
     A model of one's own may know heads that the bundled one does not.
     """
     obj = scene_inputs.find_head(context)
     if obj is None or preferences.read(context).checkpoint != preferences.Settings().checkpoint:
         return ""
+    if text := rig_target.advice(obj, obj.ptalker.key_target):
+        return text
     try:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:

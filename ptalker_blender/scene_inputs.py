@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from . import face_points, motion, sound_strips
+from . import face_points, motion, rig_target, sound_strips
 from .motion import Floats
 from .protocol import UserError
 from .sound_strips import SoundSpan
@@ -128,16 +128,22 @@ def find_head(context: Context) -> Object | None:
     return context.scene.ptalker.head or context.active_object
 
 
-def head_problem(obj: Object | None) -> str:
-    """Why an object cannot be animated, as one sentence with its remedy; empty where it can."""
+def head_problem(obj: Object | None, key_target: str | None = None) -> str:
+    """Why an object cannot be animated, as one sentence with its remedy; empty where it can.
+
+    Args:
+        obj: The head.
+        key_target: Which shape keys; None for what is chosen in the panel.
+    """
     if obj is None:
         return "Select the head to animate."
     if obj.type != 'MESH':
         return f'"{obj.name}" is not a mesh. Select the mesh of the head.'
-    if obj.library or obj.data.library or obj.data.override_library:
+    if obj.library or obj.data.library:
         return (
             f'The mesh of "{obj.name}" is linked from another file. '
-            "Make it local first (Object > Relations > Make Local)."
+            "Make it local first (Object > Relations > Make Local), or override it and its mesh "
+            "where it has shape keys for speech (Object > Library Override > Make)."
         )
     if obj.mode != 'OBJECT':
         return f'Leave {obj.mode.replace("_", " ").title()} Mode first (Tab).'
@@ -148,7 +154,7 @@ def head_problem(obj: Object | None) -> str:
         return f'The mesh "{obj.name}" has no faces. Select the mesh of the head.'
     if keys is not None and keys.animation_data and keys.animation_data.use_tweak_mode:
         return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
-    return ""
+    return rig_target.problem(obj, key_target or obj.ptalker.key_target)
 
 
 def missing(context: Context) -> str:
@@ -207,7 +213,7 @@ def collect(context: Context, obj: Object | None,
     Raises:
         UserError: Something is missing or cannot be used.
     """
-    if (problem := head_problem(obj)) or obj is None:
+    if (problem := head_problem(obj, choices.key_target)) or obj is None:
         raise UserError(problem)
     scene = context.scene
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
