@@ -211,11 +211,16 @@ def mouth_offsets(motion: Motion, shapes: Iterable[str]) -> Floats:
 
 
 def _fit_rig(motion: Motion, rig: Rig, offsets: Floats) -> Floats:
-    """Values of the rig's fitted keys, given their displacements."""
+    """Values of the rig's fitted keys, given their displacements.
+
+    What other keys of the rig take by name is not for these to imitate.
+    """
+    taken = {name for gains in rig.gains.values() for name in gains}
+    left = motion.weights * np.array([name not in taken for name in motion.names], np.float32)
     signed = rig.kind == 'EXPRESSIONS'
     bounds = (-SIGNED_LIMIT, SIGNED_LIMIT) if signed else (0.0, UNSIGNED_LIMIT)
     stress = _lip_stress(motion)
-    return fit(motion.weights, stress(motion.shapes), stress(offsets), bounds=bounds)
+    return fit(left, stress(motion.shapes), stress(offsets), bounds=bounds)
 
 
 def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
