@@ -9,8 +9,8 @@ from typing import Final
 _RUN_WHEN_USED: Final = (
     "protocol", "motion", "backend_env", "backend_process", "env_installer", "sound_strips",
     "face_points", "face_point_fit", "face_point_transfer", "scene_inputs", "rig_mapping",
-    "rig_names", "rig_target", "speech_action", "shape_keys", "style_library", "backend_job",
-    "lip_sync_job", "demo_head", "command",
+    "rig_names", "rig_target", "key_map", "speech_action", "shape_keys", "style_library",
+    "backend_job", "lip_sync_job", "demo_head", "command",
 )  # fmt: skip
 """Modules that a job needs and Blender's start does not, with all that they import.
 
@@ -38,6 +38,7 @@ def _modules() -> tuple[ModuleType, ...]:
     from . import (
         face_point_operators,
         job_runner,
+        key_map_ui,
         operators,
         panels,
         preferences,
@@ -53,6 +54,7 @@ def _modules() -> tuple[ModuleType, ...]:
         setup_operators,
         face_point_operators,
         panels,
+        key_map_ui,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -52,12 +52,14 @@ class Rig:
         gains: Name of each key that takes weights by name -> ARKit name -> gain.
         fitted: Name of each key that is fitted -> mouth shape; empty text for an expression.
         left_alone: Names of keys that could mean two things.
+        scales: Name of a fitted key -> what its values are multiplied by, where that is not 1.
     """
 
     kind: Kind
     gains: Mapping[str, Mapping[str, float]]
     fitted: Mapping[str, str]
     left_alone: tuple[str, ...] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,11 +90,11 @@ class Rig:
         elif self.kind == 'VISEMES':
             text = f"{len(self.fitted)} visemes are driven"
             if self.gains:
-                text += f", and {len(self.gains)} shape keys of eyes and brows"
+                text += f", and {len(self.gains)} shape keys by ARKit's names"
         else:
             text = f"{len(self.fitted)} expressions of FLAME are driven"
         if self.left_alone:
-            text += ". Left alone, since their names could mean two things: "
+            text += ". Left alone, since they could mean two things: "
             text += listed(self.left_alone)
         return f"{text}."
 
@@ -152,7 +154,8 @@ def drive(motion: Motion, rig: Rig, offsets: Floats | None) -> KeyedMotion:
     Raises:
         ValueError: The rig's keys cannot be driven without their displacements.
     """
-    warnings = []
+    warnings: list[str] = []
+    mean = largest = 0.0
     if rig.kind == 'ARKIT':
         driven = {name for gains in rig.gains.values() for name in gains}
         used = np.abs(motion.weights).max(axis=0) > _USED_WEIGHT
@@ -163,21 +166,23 @@ def drive(motion: Motion, rig: Rig, offsets: Floats | None) -> KeyedMotion:
                 "their part of the motion is left out."
             )
     by_name = weights_by_name(motion, rig.gains)
-    num_named = len(rig.gains)
-    if offsets is not None:
-        fitted = _fit_rig(motion, rig, offsets[num_named:]) if rig.fitted else by_name[:, :0]
-        weights = np.concatenate([by_name, fitted], axis=1)
-        mean, largest = residual(motion, weights, offsets)
+    shapes = tuple(dict.fromkeys(rig.fitted.values()))
+    if not rig.fitted:
+        fitted = by_name[:, :0]
+    elif offsets is not None:
+        fitted = _fit_rig(motion, rig, offsets[len(rig.gains) :])
     elif rig.needs_head:
         raise ValueError("expressions cannot be fitted without their displacements")
     else:
         # Several keys may be one viseme: those of a joined mesh, face and teeth.
-        shapes = tuple(dict.fromkeys(rig.fitted.values()))
         drawn = mouth_offsets(motion, shapes)
-        values = _fit_rig(motion, rig, drawn) if shapes else by_name[:, :0]
+        values = _fit_rig(motion, rig, drawn)
         fitted = values[:, [shapes.index(shape) for shape in rig.fitted.values()]]
-        weights = np.concatenate([by_name, fitted], axis=1)
-        mean, largest = residual(motion, values, drawn) if shapes else (0.0, 0.0)
+        mean, largest = residual(motion, values, drawn)
+    scales = np.array([rig.scales.get(key, 1.0) for key in rig.fitted], np.float32)
+    weights = np.concatenate([by_name, fitted * scales], axis=1)
+    if offsets is not None:
+        mean, largest = residual(motion, weights, offsets)
     return KeyedMotion(
         names=rig.names,
         weights=np.ascontiguousarray(weights),

@@ -11,7 +11,8 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from . import face_points, rig_mapping, shape_keys
+from . import face_points, key_map, rig_mapping, shape_keys
+from .key_map import Row
 from .rig_mapping import Rig
 from .rig_names import ARKIT_NAMES
 from .untyped import Object
@@ -19,7 +20,9 @@ from .untyped import Object
 
 def find(obj: Object, key_target: str,
          motion_names: tuple[str, ...] = ARKIT_NAMES) -> Rig | None:  # fmt: skip
-    """The artist's own keys that a motion can drive; fast enough for drawing.
+    """The artist's own keys that a motion can drive: by their table, else by their names.
+
+    It is fast enough for drawing.
 
     Args:
         obj: A mesh object.
@@ -29,14 +32,30 @@ def find(obj: Object, key_target: str,
     Returns:
         None where new keys are to be made.
     """
-    keys = obj.data.shape_keys
-    if key_target == 'NEW' or keys is None:
+    if key_target == 'NEW':
         return None
+    if rows := table_rows(obj):
+        return key_map.rig_of(rows, key_names(obj), motion_names)
+    return find_by_names(obj, motion_names)
+
+
+def find_by_names(obj: Object, motion_names: tuple[str, ...] = ARKIT_NAMES) -> Rig | None:
+    """The artist's own keys that a motion can drive, as their names tell."""
+    return _find_rig(key_names(obj), motion_names)
+
+
+def key_names(obj: Object) -> tuple[str, ...]:
+    """Names of the artist's own keys: neither the basis nor those that PTalker made."""
+    keys = obj.data.shape_keys
+    if keys is None:
+        return ()
     not_theirs = {keys.reference_key.name, *shape_keys.own_key_names(obj)}
-    return _find_rig(
-        tuple(block.name for block in keys.key_blocks if block.name not in not_theirs),
-        motion_names,
-    )
+    return tuple(block.name for block in keys.key_blocks if block.name not in not_theirs)
+
+
+def table_rows(obj: Object) -> list[Row]:
+    """The rows of the artist's table; empty where the keys' names decide."""
+    return [Row(row.name, row.source, row.gain) for row in obj.ptalker_key_rows]
 
 
 @lru_cache(maxsize=64)
@@ -50,6 +69,11 @@ def problem(obj: Object, key_target: str) -> str:
     New keys of an overridden mesh are gone when the file is loaded again; values and animation of
     keys that it has stay.
     """
+    if key_target != 'NEW' and table_rows(obj) and find(obj, key_target) is None:
+        return (
+            f'The mapping drives no shape key of "{obj.name}". Choose in Shape Keys > Mapping '
+            "what drives them, or clear it."
+        )
     if obj.data.override_library:
         if key_target == 'NEW':
             return (

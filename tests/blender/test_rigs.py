@@ -167,14 +167,19 @@ def test_keys_that_are_gone_when_the_motion_comes_change_nothing(
 
 @pytest.fixture
 def overridden(head, arkit_names, tmp_path):
-    """A character of a library, overridden with its mesh; call it with the names of its keys."""
+    """A character of a library, overridden with its mesh; call it with the names of its keys.
+
+    Nobody has chosen anything in the library itself.
+    """
 
     def make(names, *, with_mesh=True):
         if names:
             give_keys(head, names)
+        sound = head.ptalker.sound_file
+        for choice in ("sound_source", "sound_file", "sound_frame"):
+            head.ptalker.property_unset(choice)
         library = tmp_path / "library.blend"
         bpy.ops.wm.save_as_mainfile(filepath=str(library), check_existing=False)
-        sound = head.ptalker.sound_file
         bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
         with bpy.data.libraries.load(str(library), link=True) as (_, wanted):
             wanted.objects = ["Head"]
@@ -267,3 +272,122 @@ def test_a_cube_speaks_as_the_demo_head_does(cube, addon, arkit_names, monkeypat
     np.testing.assert_array_equal(motions[-1].weights, by_name.weights)
     for name, values in curves_of(demo, addon).items():
         np.testing.assert_allclose(curves[f"Head_{name}"], values, atol=1e-6)
+
+
+def test_table_is_filled_by_the_names_and_gains_of_its_rows_count(
+    fake_backend, cube, addon, arkit_names, motions
+):
+    give_keys(cube, [*arkit_names, "Fat"])
+    assert bpy.ops.ptalker.fill_key_map() == {'FINISHED'}
+    rows = cube.ptalker_key_rows
+    assert [(row.name, row.source) for row in rows[:52]] == [(n, n) for n in arkit_names]
+    assert (rows["Fat"].source, rows["Fat"].gain) == ("", 1.0)
+    rows["jawOpen"].gain = 0.5
+    rows["mouthClose"].source = ""
+    rows["Fat"].source = "mouthFunnel"
+    assert generate() == {'FINISHED'}
+    curves = curves_of(cube, addon)
+    weights = dict(zip(motions[0].names, motions[0].weights.T, strict=True))
+    np.testing.assert_allclose(curves["jawOpen"], 0.5 * weights["jawOpen"], atol=1e-6)
+    np.testing.assert_allclose(curves["Fat"], weights["mouthFunnel"], atol=1e-6)
+    assert "mouthClose" not in curves
+    assert "not found: mouthClose" in addon.poll_checks.advice(bpy.context)
+
+
+def test_keys_of_unknown_names_are_driven_by_a_table(fake_backend, cube, addon, motions):
+    give_keys(cube, ["Kiefer", "Kuss"])
+    cube.ptalker.key_target = 'EXISTING'
+    assert "Set Shape Keys to New" in addon.poll_checks.missing(bpy.context)
+    bpy.ops.ptalker.fill_key_map()
+    assert "drives no shape key" in addon.poll_checks.missing(bpy.context)
+    cube.ptalker_key_rows["Kiefer"].source = "jawOpen"
+    assert generate() == {'FINISHED'}
+    assert set(curves_of(cube, addon)) == {"Kiefer"}
+    bpy.ops.ptalker.clear_key_map()
+    assert "Set Shape Keys to New" in addon.poll_checks.missing(bpy.context)
+
+
+def test_rows_are_added_and_removed(fake_backend, cube):
+    give_keys(cube, ["Smile", "Open"])
+    bpy.ops.ptalker.fill_key_map()
+    rows = cube.ptalker_key_rows
+    cube.ptalker_active_key_row = 0
+    bpy.ops.ptalker.add_key_row()
+    assert [row.name for row in rows] == ["Smile", "Smile", "Open"]
+    assert cube.ptalker_active_key_row == 1
+    bpy.ops.ptalker.remove_key_row()
+    assert [row.name for row in rows] == ["Smile", "Open"]
+    for _ in range(2):
+        bpy.ops.ptalker.remove_key_row()
+    assert not bpy.ops.ptalker.remove_key_row.poll()
+
+
+def test_table_goes_through_a_file_to_another_character(fake_backend, cube, addon, tmp_path):
+    give_keys(cube, ["Kiefer", "Kuss"])
+    bpy.ops.ptalker.fill_key_map()
+    cube.ptalker_key_rows["Kiefer"].source = "jawOpen"
+    cube.ptalker_key_rows["Kiefer"].gain = 0.7
+    path = tmp_path / "rig"
+    assert bpy.ops.ptalker.save_key_map(filepath=str(path)) == {'FINISHED'}
+    bpy.ops.ptalker.clear_key_map()
+    assert bpy.ops.ptalker.load_key_map(filepath=f"{path}.json") == {'FINISHED'}
+    assert [(row.name, row.source) for row in cube.ptalker_key_rows] == [("Kiefer", "jawOpen")]
+    assert cube.ptalker_key_rows[0].gain == pytest.approx(0.7)
+    with pytest.raises(RuntimeError, match="cannot be read"):
+        bpy.ops.ptalker.load_key_map(filepath=str(tmp_path / "none.json"))
+    assert len(cube.ptalker_key_rows) == 1
+
+
+def test_table_of_an_override_is_saved(overridden, arkit_names, tmp_path):
+    obj = overridden(arkit_names)
+    bpy.ops.ptalker.fill_key_map()
+    obj.ptalker_key_rows["jawOpen"].gain = 0.5
+    path = tmp_path / "scene.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), check_existing=False)
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    rows = bpy.context.view_layer.objects.active.ptalker_key_rows
+    assert len(rows) == 52
+    assert rows["jawOpen"].gain == pytest.approx(0.5)
+
+
+class Drawn:
+    """Stands in for a layout: notes what was drawn, and takes the arguments only that exist."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    def __getattr__(self, name):
+        function = bpy.types.UILayout.bl_rna.functions[name]
+
+        def draw(*args, **kwargs):
+            known = {p.identifier: p for p in function.parameters}
+            assert kwargs.keys() <= known.keys()
+            if "icon" in kwargs:
+                assert kwargs["icon"] in known["icon"].enum_items
+            if name == "operator":
+                bpy.ops.ptalker.__getattr__(args[0].removeprefix("ptalker.")).get_rna_type()
+            self.notes.append((name, *args))
+            return Drawn(self.notes)
+
+        return draw
+
+
+def test_the_table_is_drawn(fake_backend, cube, addon):
+    def draw():
+        assert bpy.types.PTALKER_PT_key_map.poll(bpy.context)
+        notes = []
+        panel = type("Panel", (), {"layout": Drawn(notes)})
+        addon.key_map_ui.PTALKER_PT_key_map.draw(panel, bpy.context)
+        for row in cube.ptalker_key_rows:
+            addon.key_map_ui.PTALKER_UL_key_map.draw_item(
+                None, bpy.context, Drawn(notes), cube, row, 0, None, "", 0, 0
+            )
+        return notes
+
+    give_keys(cube, ["Kiefer"])
+    assert ("operator", "ptalker.fill_key_map") in draw()
+    bpy.ops.ptalker.fill_key_map()
+    row = cube.ptalker_key_rows[0]
+    assert ("prop", row, "gain") in draw()
+    cube.ptalker.key_target = 'NEW'
+    assert not bpy.types.PTALKER_PT_key_map.poll(bpy.context)
