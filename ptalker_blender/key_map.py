@@ -46,6 +46,9 @@ def rows_of(rig: Rig | None, key_names: Iterable[str]) -> list[Row]:
     Args:
         rig: What was found by the keys' names; None where nothing was.
         key_names: Names of the head's shape keys, without the basis.
+
+    Returns:
+        The rows, those of driven keys first.
     """
     rows = []
     if rig is not None and not rig.needs_head:
@@ -104,6 +107,9 @@ def read(path: Path) -> list[Row]:
 
     Args:
         path: A file that :func:`write` made, or one like it.
+
+    Returns:
+        The rows in the file's order.
 
     Raises:
         UserError: It cannot be read or is no such table.

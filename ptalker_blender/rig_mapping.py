@@ -107,11 +107,14 @@ def listed(names: Sequence[str]) -> str:
 
 
 def find_rig(key_names: Sequence[str], motion_names: Collection[str] = ARKIT_NAMES) -> Rig | None:
-    """The set of speech keys among a head's keys; None where there is none that suffices.
+    """The set of speech keys among a head's keys.
 
     Args:
         key_names: Names of the head's shape keys, without the basis.
         motion_names: Names of the motion's shapes.
+
+    Returns:
+        None where no set suffices.
     """
     arkit = rig_names.find_arkit_keys(key_names)
     gains = {
@@ -150,6 +153,9 @@ def drive(motion: Motion, rig: Rig, offsets: Floats | None) -> KeyedMotion:
         rig: What :func:`find_rig` found.
         offsets: ``(len(rig.names), V, 3)`` displacements of its keys at value 1, on the head of
             the motion; None where the motion was made on another head.
+
+    Returns:
+        Their values over time, and how far fitted ones miss the motion.
 
     Raises:
         ValueError: The rig's keys cannot be driven without their displacements.

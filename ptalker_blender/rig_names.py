@@ -276,6 +276,9 @@ def find_arkit_keys(key_names: Sequence[str]) -> ArkitKeys:
 
     Args:
         key_names: Names of a mesh's shape keys, without the basis.
+
+    Returns:
+        What drives each of them, in the mesh's order, and the keys that are left alone.
     """
     unclear, behind = [], dict[tuple[str, ...], dict[str, _Form]]()
     for key in _without_copies(key_names):

@@ -109,6 +109,9 @@ def goes_by_name(obj: Object, *, key_target: str, topology: str, checkpoint: str
         topology: ``auto``, or the topology that the head is said to have.
         checkpoint: Name or folder of the model.
         backend_root: Where the backend's files lie.
+
+    Returns:
+        False where the head's own mesh is given to the backend.
     """
     rig = find(obj, key_target)
     return (
