@@ -178,7 +178,7 @@ def _one_line(text: str) -> str:
 
 
 def _start(job: dict[str, Any]) -> backend_job.Job:
-    """Start one job.
+    """Build one job.
 
     Raises:
         UserError: It cannot be done.

@@ -17,9 +17,10 @@ from bpy.props import (
     IntProperty,
     StringProperty,
 )
+from bpy.types import Context, Event
 
 from . import key_map, protocol, rig_mapping, rig_target, scene_inputs
-from .untyped import Context, Event, Layout, Object, Results, Settings, classes_factory
+from .typed import Results, classes_factory
 
 ROWS: Final = "ptalker_key_rows"
 ACTIVE_ROW: Final = "ptalker_active_key_row"
@@ -29,7 +30,7 @@ _INSERTABLE: Final[Any] = {'LIBRARY_OVERRIDABLE', 'USE_INSERTION'}
 _NUM_ROWS: Final = 6
 
 
-def _search_sources(_owner: Settings, _context: Context,
+def _search_sources(_owner: Any, _context: Context,
                     text: str) -> Iterator[str]:  # fmt: skip
     for source in key_map.SOURCES:
         if text.casefold() in source.casefold():
@@ -64,11 +65,11 @@ class PTALKER_UL_key_map(bpy.types.UIList):
     def draw_item(
         self,
         context: Context,
-        layout: Layout,
-        data: Settings,
-        item: Settings,
+        layout: Any,
+        data: Any,
+        item: Any,
         icon: int | None,
-        active_data: Settings,
+        active_data: Any,
         active_property: str | None,
         index: int | None,
         flt_flag: int | None,
@@ -95,7 +96,7 @@ class PTALKER_PT_key_map(bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        obj = scene_inputs.find_head(context)
+        obj: Any = scene_inputs.find_head(context)
         return (
             obj is not None
             and obj.type == 'MESH'
@@ -104,7 +105,7 @@ class PTALKER_PT_key_map(bpy.types.Panel):
         )
 
     def draw(self, context: Context) -> None:
-        obj = scene_inputs.find_head(context)
+        obj: Any = scene_inputs.find_head(context)
         layout = self.layout
         if not obj.ptalker_key_rows:
             layout.operator("ptalker.fill_key_map", icon='PRESET_NEW')
@@ -122,14 +123,14 @@ class PTALKER_PT_key_map(bpy.types.Panel):
         buttons.operator("ptalker.clear_key_map", text="", icon='TRASH')
 
 
-def _fill(obj: Object, rows: Iterable[key_map.Row]) -> None:
+def _fill(obj: Any, rows: Iterable[key_map.Row]) -> None:
     obj.ptalker_key_rows.clear()
     for row in rows:
         _add(obj, row)
     obj.ptalker_active_key_row = 0
 
 
-def _add(obj: Object, row: key_map.Row) -> None:
+def _add(obj: Any, row: key_map.Row) -> None:
     item = obj.ptalker_key_rows.add()
     item.name, item.source, item.gain = row.key, row.source, row.gain
 
@@ -139,11 +140,11 @@ class _HeadOperator:
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        obj = scene_inputs.find_head(context)
+        obj: Any = scene_inputs.find_head(context)
         return obj is not None and obj.type == 'MESH' and obj.data.shape_keys is not None
 
     @staticmethod
-    def head(context: Context) -> Object:
+    def head(context: Context) -> Any:
         return scene_inputs.find_head(context)
 
 
@@ -152,7 +153,7 @@ class _RowOperator(_HeadOperator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        obj = scene_inputs.find_head(context)
+        obj: Any = scene_inputs.find_head(context)
         return super().poll(context) and len(obj.ptalker_key_rows) > 0
 
 
@@ -225,7 +226,8 @@ class _FileOperator:
     filter_glob: StringProperty(default="*.json", options={'HIDDEN'})
 
     def invoke(self, context: Context, _event: Event) -> Results:
-        context.window_manager.fileselect_add(self)
+        operator: Any = self
+        context.window_manager.fileselect_add(operator)
         return {'RUNNING_MODAL'}
 
 

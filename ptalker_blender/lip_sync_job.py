@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
+from bpy.types import Object
 
 from . import (
     backend_job,
@@ -22,13 +22,11 @@ from . import (
     speech_action,
 )
 from .backend_job import BackendJob, Outcome
+from .exemplar_reader import Exemplar, ExemplarReader
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
-from .protocol import GenerateRequest, Result, StyleRequest, UserError
-from .scene_inputs import Exemplar, Head, SceneInputs
-from .untyped import Object
-
-logger = logging.getLogger(__name__)
+from .protocol import GenerateRequest, Progress, Result, StyleRequest, UserError
+from .scene_inputs import ExemplarRange, Head, SceneInputs
 
 TITLE = "Generate Lip Sync"
 _WAYS = {
@@ -39,14 +37,21 @@ _WAYS = {
 
 
 def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
-    """Start the main job.
+    """Build the main job and write its files; the runner starts it.
+
+    Args:
+        inputs: What the job takes from the scene.
+        settings: The preferences.
+
+    Returns:
+        A job that was not started.
 
     Raises:
         UserError: There is no backend, or the job's files cannot be written.
     """
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
-    choices = inputs.choices
+    choices, prepare = inputs.choices, None
     by_name = _goes_by_name(inputs)
     head_file = folder / "template.npz"
     try:
@@ -57,7 +62,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         style = choices.style
         if inputs.exemplar is not None:
             style = str(folder / "exemplar.npz")
-            write_exemplar(Path(style), inputs.exemplar)
+            prepare = _read_exemplar(inputs.exemplar, Path(style))
         audio = inputs.sound.path
         if inputs.sound.packed is not None:
             audio = folder / f"sound{audio.suffix}"
@@ -99,29 +104,33 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         command=command,
         folder=folder,
         apply=apply,
+        prepare=prepare,
         keep_folder=settings.keep_job_files,
     )
 
 
 def style_job(
-    exemplar: Exemplar, *, settings: Settings, finish: Callable[[Path], str]
+    exemplar: ExemplarRange, *, settings: Settings, finish: Callable[[Path], str]
 ) -> BackendJob:
-    """Have the backend turn an exemplar into a style code.
+    """Build a job in which the backend turns an exemplar into a style code.
 
     Args:
-        exemplar: The animated head.
+        exemplar: The animated head, and which frames of it to read.
         settings: The preferences.
         finish: Given the style code's file; keeps it and says what was done.
+
+    Returns:
+        A job that was not started.
 
     Raises:
         UserError: There is no backend.
     """
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
-    write_exemplar(folder / "exemplar.npz", exemplar)
+    path = folder / "exemplar.npz"
     request = StyleRequest(
         job=folder.name,
-        exemplar=str(folder / "exemplar.npz"),
+        exemplar=str(path),
         out=str(folder / "style.json"),
         checkpoint=settings.checkpoint,
         device=settings.device,
@@ -130,7 +139,46 @@ def style_job(
     def apply(result: Result) -> Outcome:
         return Outcome('DONE', finish(Path(result.path)), _report_warnings(result.report))
 
-    return BackendJob("Save Style", request, command=command, folder=folder, apply=apply)
+    return BackendJob(
+        "Save Style",
+        request,
+        command=command,
+        folder=folder,
+        apply=apply,
+        prepare=_read_exemplar(exemplar, path),
+    )
+
+
+def _read_exemplar(wanted: ExemplarRange, path: Path) -> Generator[Progress, None, None]:
+    """Read an exemplar and write it for the backend, a slice of time at each step.
+
+    Args:
+        wanted: The animated head, and which frames of it to read.
+        path: File in the job's folder.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        UserError: It cannot be read or written, or does not move.
+    """
+    reader = ExemplarReader(wanted)
+    while not reader.is_done:
+        reader.read_slice()
+        yield Progress(
+            job=path.parent.name,
+            stage="Reading the exemplar",
+            done=reader.num_read,
+            total=wanted.num_frames,
+            unit="frames",
+        )
+    exemplar = reader.exemplar()
+    try:
+        write_exemplar(path, exemplar)
+    except OSError as error:
+        raise UserError(
+            f"The exemplar cannot be written to {path}: {error.strerror or error}."
+        ) from error
 
 
 def _goes_by_name(inputs: SceneInputs) -> bool:

@@ -16,9 +16,10 @@ from bpy.props import (
     PointerProperty,
     StringProperty,
 )
+from bpy.types import Context, Object
 
 from . import paths, preferences, sound_strips
-from .untyped import Context, Object, Settings, classes_factory
+from .typed import classes_factory
 
 ATTRIBUTE: Final = "ptalker"
 """Where the groups hang on their owners."""
@@ -30,14 +31,14 @@ def _is_mesh(_owner: bpy.types.ID, obj: Object) -> bool:
     return bool(obj.type == 'MESH')
 
 
-def _search_strips(_owner: Settings, context: Context,
+def _search_strips(_owner: Any, context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
     for label, _, _ in sound_strips.labelled_strips(context):
         if text.casefold() in label.casefold():
             yield label
 
 
-def _search_styles(_owner: Settings, context: Context,
+def _search_styles(_owner: Any, context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
     checkpoint = preferences.read(context).checkpoint
     names = [*paths.model_style_names(checkpoint), *paths.saved_style_names()]
@@ -194,9 +195,9 @@ class PTALKER_PG_job(bpy.types.PropertyGroup):
     """The running job and the result of the last one; undo leaves it alone."""
 
     is_running: BoolProperty()
+    is_setup: BoolProperty()
     title: StringProperty()
     stage: StringProperty()
-    has_fraction: BoolProperty()
     fraction: FloatProperty()
     seconds_left: FloatProperty(default=-1.0)
     result_kind: EnumProperty(

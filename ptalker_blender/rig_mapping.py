@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a motion to weights of the shape keys that a head already has.
+"""Retargets a motion to the shape keys (blendshapes) that a head already has.
 
 Keys that stand for ARKit blendshapes take the motion's weights by name. Visemes and FLAME's
 expressions are fitted: bounded least squares on the vertices, the lips before all, with temporal
@@ -235,11 +235,11 @@ def _fit_rig(motion: Motion, rig: Rig, offsets: Floats) -> Floats:
 
 
 def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
-    """What makes a fit mind the lips, since a viewer does: a closed mouth must be closed.
+    """A weighting of offsets by which a fit keeps a closed mouth closed.
 
-    Their vertices count more, and how far the upper lip is from the lower one counts as a vertex
-    of its own. The lips are where the shapes that roll them move most; a motion without those
-    shapes is fitted as it is.
+    Vertices of the lips count more, and the distance of the upper lip from the lower one counts as
+    a vertex of its own. The lips are where the shapes that roll them move most; a motion without
+    those shapes is fitted unweighted.
     """
     if not set(_LIP_SHAPES) <= set(motion.names):
         return lambda offsets: offsets
@@ -261,7 +261,7 @@ def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
 
 
 def _middle(sizes: Floats) -> Floats:
-    """Weights of a mean over the vertices that move at least half as far as the one most moved."""
+    """Weights of a mean over the vertices that move at least half as far as the largest move."""
     moved = np.where(sizes > 0.5 * sizes.max(), sizes, 0.0)
     return np.asarray(moved / moved.sum(), np.float32)
 
@@ -281,7 +281,7 @@ def fit(weights: Floats, shapes: Floats, offsets: Floats, *,
         smoothing: ``s`` as part of the keys' mean squared size.
 
     Returns:
-        ``(T, J)`` values.
+        ``(T, J)`` values of the keys.
     """
     keys = offsets.reshape(len(offsets), -1).astype(np.float64)
     targets = shapes.reshape(len(shapes), -1).astype(np.float64)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from bpy.types import Object
 
 from . import face_points, key_map, rig_mapping, shape_keys
 from .key_map import Row
 from .rig_mapping import Rig
 from .rig_names import ARKIT_NAMES
-from .untyped import Object
+from .typed import mesh_of
 
 
 def find(obj: Object, key_target: str,
@@ -46,7 +49,7 @@ def find_by_names(obj: Object, motion_names: tuple[str, ...] = ARKIT_NAMES) -> R
 
 def key_names(obj: Object) -> tuple[str, ...]:
     """Names of the artist's own keys: neither the basis nor those that PTalker made."""
-    keys = obj.data.shape_keys
+    keys = mesh_of(obj).shape_keys
     if keys is None:
         return ()
     not_theirs = {keys.reference_key.name, *shape_keys.own_key_names(obj)}
@@ -55,7 +58,8 @@ def key_names(obj: Object) -> tuple[str, ...]:
 
 def table_rows(obj: Object) -> list[Row]:
     """The rows of the artist's table; empty where the keys' names decide."""
-    return [Row(row.name, row.source, row.gain) for row in obj.ptalker_key_rows]
+    rows: Any = obj
+    return [Row(row.name, row.source, row.gain) for row in rows.ptalker_key_rows]
 
 
 @lru_cache(maxsize=64)
@@ -74,7 +78,7 @@ def problem(obj: Object, key_target: str) -> str:
             f'The mapping drives no shape key of "{obj.name}". Choose in Shape Keys > Mapping '
             "what drives them, or clear it."
         )
-    if obj.data.override_library:
+    if mesh_of(obj).override_library:
         if key_target == 'NEW':
             return (
                 f'New shape keys of "{obj.name}" would be lost, since its mesh is a library '

@@ -85,8 +85,14 @@ class Portrait:
 def portrait(path: Path) -> Portrait:
     """A head from a file.
 
+    Args:
+        path: Mesh file of the head.
+
+    Returns:
+        The head with its colours and views.
+
     Raises:
-        UserError: It cannot be read, or is of no known topology.
+        UserError: The file cannot be read, or the head has no known topology.
     """
     head = identify(*read_head(path), face_points=read_face_points(path))
     frame = face_frame(head)
@@ -168,8 +174,11 @@ def film(path: Path, motions: dict[str, Motion], who: Portrait, clip: SpokenClip
 def make(arguments: argparse.Namespace) -> None:
     """Films and strips of all recordings, heads and styles.
 
+    Args:
+        arguments: Options of the command line.
+
     Raises:
-        UserError: A head, a style, the checkpoint or the recordings are no good.
+        UserError: A head, a style, the checkpoint or the recordings cannot be used.
     """
     clips = read_clips(arguments.speech, arguments.alignment)[: arguments.clips]
     heads = [portrait(path) for path in (DEMO_HEAD, *arguments.head)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import platform
@@ -13,22 +14,25 @@ from typing import Final
 from backend import bundled, version
 from backend.cli.terminal import DONE
 
-_PACKAGES: Final = (
-    "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
-    "pocketsphinx", "moonshine-reporter", "onnxruntime",
-)  # fmt: skip
+_BACKEND_DIR: Final = Path(__file__).resolve().parents[1]
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument("--devices", action="store_true", help="also where a model can run")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument("--json", action="store_true", help="as one line of JSON")
+    command.add_argument(
+        "--check", action="store_true", help="fail where a required package cannot be imported"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is installed; the exit status."""
+    if options.check:
+        for name in required_packages():
+            importlib.import_module(name.replace("-", "_"))
     found = collect(with_devices=options.devices)
-    print(json.dumps(found, indent=1) if options.json else as_text(found))
+    print(json.dumps(found) if options.json else as_text(found))
     return DONE
 
 
@@ -41,7 +45,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
     found: dict[str, object] = {
         "version": version(),
         "python": platform.python_version(),
-        "packages": {name: _package_version(name) for name in _PACKAGES},
+        "packages": {name: _package_version(name) for name in pinned_packages()},
         "checkpoints": {
             path.parent.name: describe_checkpoint(path.parent)
             for path in sorted(bundled.CHECKPOINTS_DIR.glob("*/config.json"))
@@ -65,6 +69,25 @@ def as_text(found: dict[str, object], indent: str = "") -> str:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             lines.append(f"{indent}{name}: {text}")
     return "\n".join(lines)
+
+
+def required_packages() -> list[str]:
+    """Names of the pinned packages that every system can and must have."""
+    lines = (_BACKEND_DIR / "requirements.txt").read_text("utf-8").splitlines()
+    return [name for line in lines if ";" not in line and (name := _pinned_name(line))]
+
+
+def pinned_packages() -> list[str]:
+    """Names of all packages that a setup installs where the system can have them."""
+    files = (_BACKEND_DIR / "requirements.txt", _BACKEND_DIR / "requirements-words.txt")
+    lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
+    return list(dict.fromkeys(name for line in lines if (name := _pinned_name(line))))
+
+
+def _pinned_name(line: str) -> str:
+    """The package on a line of pinned requirements; empty for a comment or an empty line."""
+    name, pin, _ = line.partition("==")
+    return name.strip() if pin and not line.startswith("#") else ""
 
 
 def _package_version(name: str) -> str:

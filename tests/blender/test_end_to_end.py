@@ -145,7 +145,7 @@ def test_exemplar_changes_the_motion_and_can_be_saved(demo, addon, motions):
     other = demo.copy()
     other.data = demo.data.copy()
     bpy.context.collection.objects.link(other)
-    curves = addon.compat.assigned_fcurves(other.data.shape_keys)
+    curves = addon.fcurves_of(other.data.shape_keys)
     assert curves
     demo.ptalker.style_source = 'EXEMPLAR'
     demo.ptalker.exemplar = other

@@ -247,7 +247,7 @@ def test_keys_of_a_rig_are_driven(demo, addon, evaluated, make_keys):  # noqa: F
     closed = reference < 0.1 * reference.max()
     assert np.median(gap[closed]) < 0.17 * gap.max()
     assert "they miss the motion by" in bpy.context.window_manager.ptalker.result_text
-    for curve in addon.compat.assigned_fcurves(demo.data.shape_keys):
+    for curve in addon.fcurves_of(demo.data.shape_keys):
         values = np.array([point.co.y for point in curve.keyframe_points])
         block = blocks[curve.data_path.split('"')[1]]
         assert block.slider_min <= values.min()

@@ -26,7 +26,7 @@ def give_keys(obj, names):
 def curves_of(obj, addon):
     """Key name -> its keyed values during the speech."""
     found = {}
-    for curve in addon.compat.assigned_fcurves(obj.data.shape_keys):
+    for curve in addon.fcurves_of(obj.data.shape_keys):
         values = [point.co.y for point in curve.keyframe_points]
         found[curve.data_path.split('"')[1]] = np.array(values[1:-1])
     return found

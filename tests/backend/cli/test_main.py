@@ -179,7 +179,16 @@ def test_info_says_what_there_is(capsys):
     assert command_line.main(["info"]) == 0
     assert "topologies: demo, flame" in capsys.readouterr().out
     assert command_line.main(["info", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["packages"]["torch"]
+    packages = json.loads(capsys.readouterr().out)["packages"]
+    assert packages["torch"]
+    assert {"pocketsphinx", "moonshine-voice"} <= packages.keys()
+
+
+def test_info_can_check_that_packages_can_be_imported(monkeypatch, capsys):
+    assert command_line.main(["info", "--check"]) == 0
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    assert command_line.main(["info", "--check"]) != 0
+    assert "packages are incomplete (import of soxr" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
