@@ -105,7 +105,10 @@ def advice(obj: Object, key_target: str) -> str:
 
 def goes_by_name(obj: Object, *, key_target: str, topology: str, checkpoint: str,
                  backend_root: Path) -> bool:  # fmt: skip
-    """Whether a motion of the demo head is to drive the keys of a head that PTalker does not know.
+    """Whether a motion of the demo head is to drive the keys of another head.
+
+    Weights that are taken by name hardly depend on the head, so marked points, which the backend
+    may find wanting, are used for visemes only.
 
     Args:
         obj: The head.
@@ -122,9 +125,15 @@ def goes_by_name(obj: Object, *, key_target: str, topology: str, checkpoint: str
         rig is not None
         and not rig.needs_head
         and topology == "auto"
-        and bool(face_points.advice(obj, backend_root))
+        and _is_unknown(obj, rig, backend_root)
         and _has_arkit_weights(checkpoint, backend_root)
     )
+
+
+def _is_unknown(obj: Object, rig: Rig, backend_root: Path) -> bool:
+    if face_points.advice(obj, backend_root):
+        return True
+    return rig.kind == 'ARKIT' and bool(face_points.marked_names(obj))
 
 
 def demo_head_file(backend_root: Path) -> Path:

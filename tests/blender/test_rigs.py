@@ -101,15 +101,41 @@ def test_new_keys_are_made_on_the_head_itself(fake_backend, head, addon, arkit_n
     assert motions[0].shapes.shape[1] == len(head.data.vertices)
 
 
-def test_a_head_whose_points_are_marked_keeps_its_own_lips(
+def mark_all(obj, addon):
+    names = addon.face_points.names(addon.paths.backend_root())
+    for number, name in enumerate(names):
+        addon.face_points.mark(obj, name, number % len(obj.data.vertices))
+
+
+def test_visemes_of_a_head_whose_points_are_marked_are_fitted_on_it(
+    fake_backend, head, addon, motions
+):
+    give_keys(head, VOWELS)
+    mark_all(head, addon)
+    assert generate() == {'FINISHED'}
+    assert motions[0].shapes.shape[1] == len(head.data.vertices)
+
+
+def test_marked_points_that_the_backend_would_refuse_do_not_hinder_arkit_keys(
     fake_backend, head, addon, arkit_names, motions
 ):
     give_keys(head, arkit_names)
-    names = addon.face_points.names(addon.paths.backend_root())
-    for number, name in enumerate(names):
-        addon.face_points.mark(head, name, number % len(head.data.vertices))
+    mark_all(head, addon)  # this head has no mouth
     assert generate() == {'FINISHED'}
-    assert motions[0].shapes.shape[1] == len(head.data.vertices)
+    assert motions[0].shapes.shape[1] == num_demo_vertices(addon)
+
+
+def test_arkit_keys_of_a_shipped_topology_keep_their_own_lips(addon, arkit_names):
+    assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
+    demo = bpy.context.active_object
+    give_keys(demo, arkit_names)
+    assert not addon.rig_target.goes_by_name(
+        demo,
+        key_target='AUTO',
+        topology="auto",
+        checkpoint="base",
+        backend_root=addon.paths.backend_root(),
+    )
 
 
 def test_a_head_of_a_named_topology_keeps_its_own_lips(addon, cube, arkit_names):
