@@ -31,6 +31,7 @@ def _modules() -> tuple[ModuleType, ...]:
     from . import (
         face_point_operators,
         job_runner,
+        key_map_ui,
         operators,
         panels,
         preferences,
@@ -48,6 +49,7 @@ def _modules() -> tuple[ModuleType, ...]:
         setup_operators,
         face_point_operators,
         panels,
+        key_map_ui,
     )
 
 

@@ -17,6 +17,7 @@ from . import (
     options,
     paths,
     rig_mapping,
+    rig_target,
     scene_inputs,
     shape_keys,
     speech_action,
@@ -47,8 +48,13 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
     choices, prepare = inputs.choices, None
+    by_name = _goes_by_name(inputs)
+    head_file = folder / "template.npz"
     try:
-        _write_head(folder / "template.npz", inputs.head)
+        if by_name:
+            head_file = rig_target.demo_head_file(paths.backend_root())
+        else:
+            _write_head(head_file, inputs.head)
         style = choices.style
         if inputs.exemplar is not None:
             style = StyleSource(kind="exemplar", value=str(folder / "exemplar.npz"))
@@ -65,7 +71,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         ) from error
     request = GenerateRequest(
         job=folder.name,
-        head=str(folder / "template.npz"),
+        head=str(head_file),
         audio=str(audio),
         out=str(folder / "motion.npz"),
         fps_numerator=inputs.fps.numerator,
@@ -78,10 +84,9 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     )
 
     def apply(result: Result) -> Outcome:
-        found = motion.load(
-            Path(result.path), num_vertices=len(inputs.head.vertices), fps=inputs.fps
-        )
-        return write_motion(inputs, found)
+        num_vertices = _num_vertices(head_file) if by_name else len(inputs.head.vertices)
+        found = motion.load(Path(result.path), num_vertices=num_vertices, fps=inputs.fps)
+        return write_motion(inputs, found, by_name=by_name)
 
     return BackendJob(
         TITLE,
@@ -167,12 +172,34 @@ def _read_exemplar(wanted: ExemplarRange, path: Path) -> Generator[Progress, Non
         ) from error
 
 
-def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
+def _goes_by_name(inputs: SceneInputs) -> bool:
+    """Whether the head's own keys suffice, so that the backend need not know the head."""
+    obj, choices = _object(inputs), inputs.choices
+    return obj is not None and rig_target.goes_by_name(
+        obj,
+        key_target=choices.key_target,
+        topology=choices.options.topology,
+        checkpoint=choices.options.checkpoint,
+        backend_root=paths.backend_root(),
+    )
+
+
+def _object(inputs: SceneInputs) -> Object | None:
+    return next((o for o in bpy.data.objects if o.session_uid == inputs.head.uid), None)
+
+
+def _num_vertices(head_file: Path) -> int:
+    with np.load(head_file, allow_pickle=False) as data:
+        return len(data["vertices"])
+
+
+def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -> Outcome:
     """Write a motion onto the head that it was made for.
 
     Args:
-        inputs: What the motion was made from.
+        inputs: What the job took from the scene.
         found: The motion.
+        by_name: Whether it was made on the demo head and goes to the keys of this one by name.
 
     Returns:
         What was done, for the user.
@@ -180,12 +207,12 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     Raises:
         UserError: The head is gone or can no longer take it; nothing was changed.
     """
-    obj = next((o for o in bpy.data.objects if o.session_uid == inputs.head.uid), None)
+    obj = _object(inputs)
     if obj is None:
         raise UserError(f'The head "{inputs.head.name}" was deleted in the meantime.')
-    if problem := scene_inputs.head_problem(obj):
+    if problem := scene_inputs.head_problem(obj, inputs.choices.key_target):
         raise UserError(f"{problem} Then generate again.")
-    keyed = _keyed(obj, found, inputs.choices.key_target)
+    keyed = _keyed(obj, found, inputs.choices.key_target, by_name=by_name)
     line = speech_action.Line(_line_name(inputs), inputs.first_frame, float(inputs.fps))
     written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
     num_frames = len(keyed.weights)
@@ -199,12 +226,13 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     if written.other_lines:
         count = len(written.other_lines)
         text += f", beside {count} other line{'s' if count > 1 else ''}"
+    if by_name:
+        text += "; the lips were computed on the demo head, so whether these meet was not checked"
     if keyed.residual_mean > 0:
-        unit = (
-            1000.0
-            * bpy.context.scene.unit_settings.scale_length
-            * max(abs(obj.scale[axis]) for axis in range(3))
-        )
+        unit = 1000.0  # the demo head is in metres
+        if not by_name:
+            unit *= bpy.context.scene.unit_settings.scale_length
+            unit *= max(abs(obj.scale[axis]) for axis in range(3))
         text += (
             f"; they miss the motion by {keyed.residual_mean * unit:.2f} mm on average, "
             f"{keyed.residual_max * unit:.1f} mm at most"
@@ -227,22 +255,15 @@ def _line_name(inputs: SceneInputs) -> str:
     return f"{name} {choices.start_seconds:g}-{end} s"
 
 
-def _keyed(obj: Object, found: Motion, key_target: str) -> KeyedMotion:
+def _keyed(obj: Object, found: Motion, key_target: str, *, by_name: bool) -> KeyedMotion:
     """The motion as new shape keys, or on those that the head has."""
-    if key_target != 'NEW' and obj.data.shape_keys is not None:
-        own = shape_keys.own_key_names(obj)
-        reference = obj.data.shape_keys.reference_key.name
-        foreign = [
-            block.name
-            for block in obj.data.shape_keys.key_blocks
-            if block.name not in own and block.name != reference
-        ]
-        rig = rig_mapping.find_rig(foreign, found.names)
-        if rig is not None:
-            return rig_mapping.drive(found, rig, shape_keys.read_offsets(obj, rig.names))
-    if key_target == 'EXISTING':
+    rig = rig_target.find(obj, key_target, found.names)
+    if rig is not None:
+        offsets = None if by_name else shape_keys.read_offsets(obj, rig.names)
+        return rig_mapping.drive(found, rig, offsets)
+    if by_name or key_target == 'EXISTING' or obj.data.override_library:
         raise UserError(
-            f'"{obj.name}" has no ARKit, viseme or FLAME shape keys. '
+            f'"{obj.name}" has no shape keys that this motion can drive. '
             "Set Shape Keys to New to have them made."
         )
     return motion.keyed_as_new(found, limit=shape_keys.VALUE_LIMIT)

@@ -12,8 +12,10 @@ from . import (
     paths,
     preferences,
     protocol,
+    rig_target,
     scene_inputs,
 )
+from .typed import settings_of
 
 
 def backend_missing(context: Context) -> str:
@@ -39,13 +41,15 @@ def missing(context: Context) -> str:
 
 
 def advice(context: Context) -> str:
-    """What to do about a head that the bundled model does not know; else empty.
+    """Which keys of its own a head will move, or what to do about one that is not known.
 
     Another model may know the head, so nothing is said then.
     """
     obj = scene_inputs.find_head(context)
     if obj is None or preferences.read(context).checkpoint != preferences.Settings().checkpoint:
         return ""
+    if text := rig_target.advice(obj, settings_of(obj).key_target):
+        return text
     try:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:

@@ -13,7 +13,16 @@ import numpy as np
 from bpy.types import Context, Object, Scene
 from numpy.typing import NDArray
 
-from . import face_points, head_mesh, motion, options, preferences, sound_strips, style_library
+from . import (
+    face_points,
+    head_mesh,
+    motion,
+    options,
+    preferences,
+    rig_target,
+    sound_strips,
+    style_library,
+)
 from .motion import Floats
 from .options import GenerateOptions
 from .protocol import StyleSource, UserError
@@ -132,16 +141,22 @@ def find_head(context: Context) -> Object | None:
     return settings_of(context.scene).head or context.active_object
 
 
-def head_problem(obj: Object | None) -> str:
-    """Why an object cannot be animated, as one sentence with its remedy; empty where it can."""
+def head_problem(obj: Object | None, key_target: str | None = None) -> str:
+    """Why an object cannot be animated, as one sentence with its remedy; empty where it can.
+
+    Args:
+        obj: The head.
+        key_target: Which shape keys; None for what is chosen in the panel.
+    """
     if obj is None:
         return "Select the head to animate."
     if obj.type != 'MESH':
         return f'"{obj.name}" is not a mesh. Select the mesh of the head.'
-    if obj.library or obj.data.library or obj.data.override_library:
+    if obj.library or obj.data.library:
         return (
             f'The mesh of "{obj.name}" is linked from another file. '
-            "Make it local first (Object > Relations > Make Local)."
+            "Make it local first (Object > Relations > Make Local), or override it and its mesh "
+            "where it has shape keys for speech (Object > Library Override > Make)."
         )
     if obj.mode != 'OBJECT':
         return f'Leave {obj.mode.replace("_", " ").title()} Mode first (Tab).'
@@ -152,7 +167,7 @@ def head_problem(obj: Object | None) -> str:
         return f'The mesh "{obj.name}" has no faces. Select the mesh of the head.'
     if keys is not None and keys.animation_data and keys.animation_data.use_tweak_mode:
         return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
-    return ""
+    return rig_target.problem(obj, key_target or settings_of(obj).key_target)
 
 
 def missing(context: Context) -> str:
@@ -264,7 +279,7 @@ def collect(context: Context, obj: Object | None,
     Raises:
         UserError: Something is missing or cannot be used.
     """
-    if (problem := head_problem(obj)) or obj is None:
+    if (problem := head_problem(obj, choices.key_target)) or obj is None:
         raise UserError(problem)
     scene = scene_of(context)
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)

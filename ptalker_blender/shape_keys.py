@@ -95,7 +95,10 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
         else:
             names = list(keyed.names)
         keys = keys_of(obj)
+        ranges = {name: _range(keys.key_blocks[name]) for name in names}
         _make_room(keys, names, keyed.weights, undo, warnings)
+        if mesh_of(obj).override_library:
+            _warn_of_lost_ranges(keys, ranges, warnings)
         keep = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
         if not keep:
             _warn_of_lines_put_aside(keys, line, warnings)
@@ -134,7 +137,7 @@ def _make_single_user(obj: Object, undo: ExitStack, warnings: list[str]) -> None
     """Give the object a mesh of its own: shape keys move every object that shares one."""
     shared = mesh_of(obj)
     others = [o for o in bpy.data.objects if o.data == shared and o != obj]
-    if not others:
+    if not others or shared.override_library:  # a copy would be no override
         return
     own: Any = shared.copy()
     undo.callback(bpy.data.meshes.remove, own)
@@ -222,6 +225,22 @@ def _make_room(keys: Key, names: list[str], weights: Floats, undo: ExitStack,
         warnings.append(
             f"Some shape keys do not follow the animation, since they are muted or have drivers: "
             f"{', '.join(silent[:5])}. Unmute them or delete their drivers."
+        )
+
+
+def _range(block: bpy.types.ShapeKey) -> tuple[float, float]:
+    return block.slider_min, block.slider_max
+
+
+def _warn_of_lost_ranges(keys: Key, before: dict[str, tuple[float, float]],
+                         warnings: list[str]) -> None:  # fmt: skip
+    """A library override keeps values and animation, the range of a value is the library's."""
+    widened = [name for name, old in before.items() if _range(keys.key_blocks[name]) != old]
+    if widened:
+        listed = ", ".join(widened[:3]) + (" and others" if len(widened) > 3 else "")
+        warnings.append(
+            f"Values of {listed} go beyond their range, which an override cannot widen: they will "
+            "be cut when the file is loaded again. Widen the range in the library's file."
         )
 
 
