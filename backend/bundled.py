@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes with the backend, and where it lies: checkpoints, topologies, the demo head."""
+"""What comes with the backend and where it lies; versions of the packages that it uses."""
 
+import functools
+import importlib.metadata
 from pathlib import Path
 from typing import Final
 
@@ -34,3 +36,12 @@ def checkpoint_folder(name_or_path: str) -> Path:
 def checkpoint_names() -> list[str]:
     """Names of the checkpoints that come with the backend."""
     return sorted(path.parent.name for path in CHECKPOINTS_DIR.glob("*/config.json"))
+
+
+@functools.cache
+def package_version(name: str) -> str:
+    """Version of an installed package; ``missing`` where it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

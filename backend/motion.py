@@ -18,6 +18,8 @@ from scipy.interpolate import PchipInterpolator
 from backend.errors import UserError
 from backend.io import read_arrays, write_atomically
 
+LEARNED_SHAPE_NAME: Final = "PTalker {:02d}"
+"""How the shapes of a model that learns them are named; they are those of one motion."""
 _BLOCK_FRAMES: Final = 256
 
 

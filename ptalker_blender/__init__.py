@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import Final
 
 _RUN_WHEN_USED: Final = (
-    "protocol", "motion", "backend_env", "backend_process", "env_installer", "sound_strips",
-    "face_points", "face_point_fit", "face_point_transfer", "scene_inputs", "rig_mapping",
-    "rig_names", "rig_target", "key_map", "speech_action", "shape_keys", "style_library",
-    "backend_job", "lip_sync_job", "demo_head", "command",
+    "options", "protocol", "motion", "backend_env", "backend_process", "env_installer",
+    "sound_strips", "face_points", "face_point_fit", "face_point_transfer", "scene_inputs",
+    "rig_mapping", "rig_names", "rig_target", "key_map", "speech_action", "shape_keys",
+    "style_library", "backend_job", "lip_sync_job", "demo_head", "command",
 )  # fmt: skip
 """Modules that a job needs and Blender's start does not, with all that they import.
 

@@ -8,14 +8,25 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import bpy
 
-from . import backend_job, job_runner, lip_sync_job, paths, preferences, scene_inputs, style_library
-from .protocol import UserError
+from . import (
+    backend_job,
+    job_runner,
+    lip_sync_job,
+    options,
+    paths,
+    preferences,
+    scene_inputs,
+    style_library,
+)
+from .options import about
+from .protocol import StyleSource, UserError
 from .scene_inputs import Choices
 
 DONE: Final = 0
@@ -23,11 +34,45 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-_JOB_FLAGS: Final = (
-    "object", "audio", "style", "style_strength", "start", "end", "listen", "text", "text_file",
-    "checkpoint", "device", "decoder", "topology", "frame", "keys",
-)  # fmt: skip
-_NUMBERS: Final = ("style_strength", "start", "end")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFlags:
+    """What the command and a list of jobs take besides `GenerateOptions`."""
+
+    object: str = field(
+        default="", metadata=about("the head (default: the file's active object)", metavar="HEAD")
+    )
+    audio: str = field(
+        default="",
+        metadata=about(
+            "sound or video file, or the name of a sound strip", metavar="FILE", path="name"
+        ),
+    )
+    style: str = field(
+        default="neutral",
+        metadata=about(
+            "a style's name, a .json style code, an .npz exemplar or an object",
+            metavar="NAME|FILE|OBJECT",
+            path="name",
+        ),
+    )
+    start: float = field(
+        default=0.0, metadata=about("start in the file, in seconds", metavar="S", minimum=0.0)
+    )
+    end: float | None = field(
+        default=None,
+        metadata=about("end in the file, in seconds (default: the file's end)", metavar="S"),
+    )
+    frame: int | None = field(
+        default=None,
+        metadata=about("frame of the start (default: the scene's first)", metavar="N"),
+    )
+    text_file: str = field(
+        default="", metadata=about("a UTF-8 file with the words", metavar="FILE", path="name")
+    )
+    keys: Literal["auto", "new", "existing"] = field(
+        default="auto", metadata=about("which shape keys are animated")
+    )
 
 
 class _UsageError(Exception):
@@ -47,42 +92,33 @@ def _parser() -> _Parser:
         description="Animate heads to speech and save the file.",
     )
     add = parser.add_argument
-    add("--object", metavar="HEAD", help="the head (default: the file's active object)")
-    add("--audio", metavar="FILE", help="sound or video file, or the name of a sound strip")
     add("--save", metavar="OUT.blend", required=True, help="where to save the result")
     add("--jobs", metavar="FILE.json", help="many jobs: a list of objects with these flags as keys")
-    add("--style", default="neutral", metavar="NAME|FILE|OBJECT",
-        help="a style's name, a .json style code, an .npz exemplar or an object")  # fmt: skip
-    add("--style-strength", type=float, default=1.0, metavar="X",
-        help="0 neutral, 1 the style, above 1 exaggerated")  # fmt: skip
-    add("--start", type=float, default=0.0, metavar="S", help="start in the file, in seconds")
-    add("--end", type=float, metavar="S", help="end in the file, in seconds")
-    add("--frame", type=int, metavar="N", help="frame of the start (default: the scene's first)")
-    add("--listen", default="auto", choices=["auto", "words", "sound"])
-    add("--text", default="", metavar="WORDS", help="the words that are spoken")
-    add("--text-file", metavar="FILE", help="a UTF-8 file with them")
-    add("--checkpoint", metavar="DIR|NAME", help="(default: as in the preferences)")
-    add("--device", choices=["auto", "cpu", "cuda", "mps"], help="(default: as in the preferences)")
-    add(
-        "--decoder", choices=["parallel", "autoregressive"], help="(default: as in the preferences)"
-    )
-    add("--topology", default="auto", metavar="NAME|FILE")
-    add("--keys", default="auto", choices=["auto", "new", "existing"], help="which shape keys")
+    for table in _tables():
+        options.add_flags(parser, table)
+    for name in options.gather(preferences.Settings()):
+        parser.set_defaults(**{name: None})
+    parser.epilog = "Checkpoint, device and decoder are by default those of the preferences."
     return parser
+
+
+def _tables() -> tuple[type, ...]:
+    """Tables of the flags, which are the keys of a job too."""
+    return JobFlags, options.GenerateOptions
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns Blender's exit status."""
     try:
-        options = _parser().parse_args(list(arguments))
-        job_list = _job_list(options)
+        flags = _parser().parse_args(list(arguments))
+        job_list = _job_list(flags)
     except _UsageError as error:
         return _say(str(error), WRONG_USAGE)
     except SystemExit:  # --help
         return DONE
     previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return _run(job_list, Path(options.save))
+        return _run(job_list, Path(flags.save))
     except KeyboardInterrupt:
         return _say("interrupted; nothing was saved", INTERRUPTED)
     finally:
@@ -102,18 +138,25 @@ def _say(text: str, status: int) -> int:
     return status
 
 
-def _job_list(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The jobs: one of the flags, or those of the list with the flags as defaults.
+def _job_list(flags: argparse.Namespace) -> list[dict[str, Any]]:
+    """Collect the jobs: one of the flags, or those of the list with the flags as defaults.
+
+    Args:
+        flags: The command's flags.
+
+    Returns:
+        Values by the names of the flags, for each job.
 
     Raises:
         _UsageError: The flags or the list cannot be used.
     """
-    defaults = {name: getattr(options, name) for name in _JOB_FLAGS}
-    if options.jobs is None:
-        if options.audio is None:
+    known = [name for table in _tables() for name in options.names(table)]
+    given = {name: value for name in known if (value := getattr(flags, name)) is not None}
+    if flags.jobs is None:
+        if not flags.audio:
             raise _UsageError("--audio FILE or --jobs FILE.json is needed")
-        return [_absolute(defaults, Path.cwd())]
-    path = Path(options.jobs)
+        return [_checked(_absolute(given, Path.cwd()), "the flags")]
+    path = Path(flags.jobs)
     try:
         listed = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -123,22 +166,40 @@ def _job_list(options: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for number, entry in enumerate(listed, 1):
         entry = {key.replace("-", "_"): value for key, value in entry.items()}
-        if unknown := sorted(entry.keys() - set(_JOB_FLAGS)):
+        if unknown := sorted(entry.keys() - set(known)):
             raise _UsageError(f"job {number} of {path} has unknown keys: {', '.join(unknown)}")
-        for key, value in entry.items():
-            kinds = (int, float) if key in _NUMBERS else (int,) if key == "frame" else (str,)
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise _UsageError(f"job {number} of {path}: {key} is {value!r}")
-        job = {**_absolute(defaults, Path.cwd()), **_absolute(entry, path.resolve().parent)}
-        if not job.get("audio"):
-            raise _UsageError(f"job {number} of {path} names no audio")
-        found.append(job)
+        if entry.keys() & {"text", "text_file"}:
+            entry = {"text": "", "text_file": "", **entry}  # not one of the flags beside its own
+        job = {**_absolute(given, Path.cwd()), **_absolute(entry, path.resolve().parent)}
+        found.append(_checked(job, f"job {number} of {path}"))
     return found
+
+
+def _checked(job: dict[str, Any], name: str) -> dict[str, Any]:
+    """Check the values of a job.
+
+    Args:
+        job: Values by the names of the flags.
+        name: What messages call the job.
+
+    Returns:
+        The job as it was given.
+
+    Raises:
+        _UsageError: A value makes no sense.
+    """
+    if problem := next(filter(None, (options.problem(table, job) for table in _tables())), ""):
+        raise _UsageError(f"{name}: {problem}")
+    if not job.get("audio"):
+        raise _UsageError(f"{name} names no audio")
+    if job.get("text") and job.get("text_file"):
+        raise _UsageError(f"{name}: give the words as text or as text_file, not as both")
+    return job
 
 
 def _absolute(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """File names relative to a folder become absolute; what is no file there stays a name."""
-    files = ("audio", "text_file", "style", "checkpoint", "topology")
+    files = options.paths(*_tables())
     inside = {k: folder / job[k] for k in files if isinstance(job.get(k), str) and job[k]}
     return {**job, **{key: str(path) for key, path in inside.items() if path.exists()}}
 
@@ -180,6 +241,12 @@ def _one_line(text: str) -> str:
 def _start(job: dict[str, Any]) -> backend_job.Job:
     """Start one job.
 
+    Args:
+        job: Values by the names of the flags.
+
+    Returns:
+        The running job.
+
     Raises:
         UserError: It cannot be done.
     """
@@ -199,36 +266,47 @@ def _start(job: dict[str, Any]) -> backend_job.Job:
 
 
 def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:
-    text = str(job.get("text") or "")
-    if job.get("text_file"):
+    rest = {name: job[name] for name in options.names(options.GenerateOptions) if name in job}
+    values = {**options.gather(settings), **rest}
+    flags = JobFlags(**{name: job[name] for name in options.names(JobFlags) if name in job})
+    if flags.text_file:
         try:
-            text = Path(job["text_file"]).read_text("utf-8")
+            values["text"] = Path(flags.text_file).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
-            raise UserError(f"The text {job['text_file']} cannot be read: {error}.") from error
-    audio = Path(job["audio"])
-    scene = bpy.context.scene
-    frame = job.get("frame")
-    style, exemplar = str(job["style"]), None
-    if not Path(style).suffix and bpy.data.objects.get(style) is not None:
-        style, exemplar = "neutral", style
-    elif style in paths.saved_style_names():
-        style = str(style_library.existing_path(style))
-    end = job.get("end")
+            raise UserError(f"The text {flags.text_file} cannot be read: {error}.") from error
+    audio = Path(flags.audio)
+    is_object = _is_exemplar(flags.style)
     return Choices(
         sound_source='FILE' if audio.exists() or audio.suffix else 'STRIP',
-        strip=job["audio"],
+        strip=flags.audio,
         sound_file=audio,
-        sound_frame=scene.frame_start if frame is None else frame,
-        start_seconds=float(job["start"]),
-        end_seconds=None if end is None else float(end),
-        listen=job["listen"],
-        text=text,
-        style=style,
-        exemplar=exemplar,
-        style_strength=float(job["style_strength"]),
-        key_target=str(job["keys"]).upper(),
-        topology=job["topology"],
-        checkpoint=job.get("checkpoint") or settings.checkpoint,
-        device=job.get("device") or settings.device,
-        decoder=job.get("decoder") or settings.decoder,
+        sound_frame=bpy.context.scene.frame_start if flags.frame is None else flags.frame,
+        start_seconds=flags.start,
+        end_seconds=flags.end,
+        style=StyleSource() if is_object else _style(flags.style, values["checkpoint"]),
+        exemplar=flags.style if is_object else None,
+        key_target=flags.keys.upper(),
+        options=options.GenerateOptions(**values),
     )
+
+
+def _is_exemplar(style: str) -> bool:
+    """Whether the flag ``--style`` names an object of the file."""
+    is_name = style != "neutral" and not Path(style).suffix
+    return is_name and bpy.data.objects.get(style) is not None
+
+
+def _style(text: str, checkpoint: str) -> StyleSource:
+    """What the flag ``--style`` means, where it names no object.
+
+    A style that is neither the model's nor saved is sent by its name: the backend names those
+    that there are.
+    """
+    if text == "neutral":
+        return StyleSource()
+    if text in (*paths.model_style_names(checkpoint), *paths.saved_style_names()):
+        return style_library.find(text, checkpoint=checkpoint)
+    suffix = Path(text).suffix.lower()
+    if suffix == ".json":
+        return StyleSource(kind="file", value=text)
+    return StyleSource(kind="exemplar" if suffix == ".npz" else "named", value=text)

@@ -14,6 +14,7 @@ import numpy as np
 from . import (
     backend_job,
     motion,
+    options,
     paths,
     rig_mapping,
     rig_target,
@@ -24,22 +25,24 @@ from . import (
 from .backend_job import BackendJob, Outcome
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
-from .protocol import GenerateRequest, Result, StyleRequest, UserError
+from .protocol import GenerateRequest, Result, StyleRequest, StyleSource, UserError
 from .scene_inputs import Exemplar, Head, SceneInputs
 from .untyped import Object
 
 logger = logging.getLogger(__name__)
 
 TITLE = "Generate Lip Sync"
-_WAYS = {
-    "words": "the words it heard and the sound",
-    "text": "the given words and the sound",
-    "sound": "the sound alone",
-}
 
 
 def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     """Start the main job.
+
+    Args:
+        inputs: Head, sound and choices.
+        settings: The preferences.
+
+    Returns:
+        The running job.
 
     Raises:
         UserError: There is no backend, or the job's files cannot be written.
@@ -56,8 +59,8 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
             _write_head(head_file, inputs.head)
         style = choices.style
         if inputs.exemplar is not None:
-            style = str(folder / "exemplar.npz")
-            write_exemplar(Path(style), inputs.exemplar)
+            style = StyleSource(kind="exemplar", value=str(folder / "exemplar.npz"))
+            write_exemplar(Path(style.value), inputs.exemplar)
         audio = inputs.sound.path
         if inputs.sound.packed is not None:
             audio = folder / f"sound{audio.suffix}"
@@ -75,17 +78,11 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         out=str(folder / "motion.npz"),
         fps_numerator=inputs.fps.numerator,
         fps_denominator=inputs.fps.denominator,
-        topology=choices.topology,
         start_seconds=inputs.start_seconds,
-        duration_seconds=inputs.duration_seconds,
+        num_frames=inputs.num_frames,
         gain=inputs.sound.gain,
-        checkpoint=choices.checkpoint,
-        device=choices.device,
-        decoder=choices.decoder,
-        listen=choices.listen,
-        text=choices.text,
         style=style,
-        style_strength=choices.style_strength,
+        options=choices.options,
     )
 
     def apply(result: Result) -> Outcome:
@@ -111,7 +108,10 @@ def style_job(
     Args:
         exemplar: The animated head.
         settings: The preferences.
-        finish: Given the style code's file; keeps it and says what was done.
+        finish: Called with the file of the style code; keeps it and says what was done.
+
+    Returns:
+        The running job.
 
     Raises:
         UserError: There is no backend.
@@ -119,12 +119,13 @@ def style_job(
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
     write_exemplar(folder / "exemplar.npz", exemplar)
+    preferred = options.gather(settings)
     request = StyleRequest(
         job=folder.name,
         exemplar=str(folder / "exemplar.npz"),
         out=str(folder / "style.json"),
-        checkpoint=settings.checkpoint,
-        device=settings.device,
+        checkpoint=preferred["checkpoint"],
+        device=preferred["device"],
     )
 
     def apply(result: Result) -> Outcome:
@@ -139,8 +140,8 @@ def _goes_by_name(inputs: SceneInputs) -> bool:
     return obj is not None and rig_target.goes_by_name(
         obj,
         key_target=choices.key_target,
-        topology=choices.topology,
-        checkpoint=choices.checkpoint,
+        topology=choices.options.topology,
+        checkpoint=choices.options.checkpoint,
         backend_root=paths.backend_root(),
     )
 
@@ -162,6 +163,9 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         found: The motion.
         by_name: Whether it was made on the demo head and goes to the keys of this one by name.
 
+    Returns:
+        What was done, for the user.
+
     Raises:
         UserError: The head is gone or can no longer take it; nothing was changed.
     """
@@ -179,9 +183,8 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         f"Keyed {written.num_keys} shape keys of {obj.name} from frame "
         f"{inputs.first_frame} to {last_frame}"
     )
-    way = _WAYS.get(str(found.report.get("listen")))
-    if way:
-        text += f", by {way}"
+    if source := motion.RECOGNITION_MODES.get(str(found.report.get("listen"))):
+        text += f", by {source}"
     if written.other_lines:
         count = len(written.other_lines)
         text += f", beside {count} other line{'s' if count > 1 else ''}"

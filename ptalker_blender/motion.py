@@ -22,7 +22,15 @@ Floats = NDArray[np.float32]
 
 MAX_BYTES: Final = 4 << 30
 """A motion file that unpacks to more than this is refused before memory is taken."""
-_UNNAMED: Final = re.compile(r"PTalker \d+")
+LEARNED_SHAPE_NAME: Final = "PTalker {:02d}"
+"""How the backend names the shapes of a model that learns them; they are those of one motion."""
+RECOGNITION_MODES: Final = {
+    "words": "the recognised words and the sound",
+    "text": "the given words and the sound",
+    "sound": "the sound alone",
+}
+"""What the report's ``listen`` says of the phones of a motion, and how this is told the artist."""
+_LEARNED: Final = re.compile(re.escape(LEARNED_SHAPE_NAME.partition("{")[0]) + r"\d+")
 FRAME_TOLERANCE: Final = 1e-4
 """Part of a frame by which a time may miss a frame and still count as on it."""
 
@@ -158,7 +166,7 @@ def keyed_as_new(motion: Motion, *, limit: float) -> KeyedMotion:
 
 def has_unnamed_shapes(names: Sequence[str]) -> bool:
     """Whether shapes are those of one motion alone, numbered by how much of it they carry."""
-    return bool(names) and all(_UNNAMED.fullmatch(name) for name in names)
+    return bool(names) and all(_LEARNED.fullmatch(name) for name in names)
 
 
 def frame_rate(fps: int, fps_base: float) -> Fraction:

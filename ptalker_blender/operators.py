@@ -23,7 +23,7 @@ from . import (
     scene_inputs,
     style_library,
 )
-from .untyped import Context, Event, Object, Results, classes_factory
+from .untyped import Context, Event, Results, classes_factory
 
 
 def report_outcome(operator: bpy.types.Operator, outcome: backend_job.Outcome) -> Results:
@@ -35,42 +35,6 @@ def report_outcome(operator: bpy.types.Operator, outcome: backend_job.Outcome) -
         return {'FINISHED'}
     operator.report({'ERROR' if outcome.kind == 'FAILED' else 'INFO'}, outcome.text)
     return {'CANCELLED'}
-
-
-def choices_of(context: Context, obj: Object) -> scene_inputs.Choices:
-    """What the artist chose for a head, in the panel and in the preferences.
-
-    Raises:
-        UserError: The saved style is gone.
-    """
-    settings, prefs = obj.ptalker, preferences.read(context)
-    style, exemplar, frames = "neutral", None, None
-    if settings.style_source == 'EXEMPLAR':
-        exemplar = settings.exemplar.name if settings.exemplar is not None else ""
-        if settings.use_exemplar_range:
-            frames = (settings.exemplar_start, settings.exemplar_end)
-    elif settings.style_source == 'SAVED':
-        style = settings.saved_style
-        if style not in paths.model_style_names(prefs.checkpoint):
-            style = str(style_library.existing_path(style))
-    sound_file = bpy.path.abspath(settings.sound_file) if settings.sound_file else ""
-    listen = {'AUTO': "auto", 'WORDS': "words", 'TEXT': "auto", 'SOUND': "sound"}[settings.listen]
-    return scene_inputs.Choices(
-        sound_source=settings.sound_source,
-        strip=settings.strip_name,
-        sound_file=Path(sound_file) if sound_file else None,
-        sound_frame=settings.sound_frame,
-        listen=listen,
-        text=scene_inputs.spoken_text(settings) if settings.listen == 'TEXT' else "",
-        style=style,
-        exemplar=exemplar,
-        exemplar_frames=frames,
-        style_strength=settings.style_strength,
-        key_target=settings.key_target,
-        checkpoint=prefs.checkpoint,
-        device=prefs.device,
-        decoder=prefs.decoder,
-    )
 
 
 class PTALKER_OT_generate(bpy.types.Operator):
@@ -110,7 +74,7 @@ class PTALKER_OT_generate(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
-        inputs = scene_inputs.collect(context, obj, choices_of(context, obj))
+        inputs = scene_inputs.collect(context, obj, scene_inputs.choices_of(context, obj))
         return lip_sync_job.generate_job(inputs, preferences.read(context))
 
 
@@ -174,7 +138,7 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
-        choices = choices_of(context, obj)
+        choices = scene_inputs.choices_of(context, obj)
         exemplar = scene_inputs.read_exemplar(
             obj.ptalker.exemplar, scene=context.scene, frames=choices.exemplar_frames
         )

@@ -47,7 +47,7 @@ def _search_styles(_owner: Settings, context: Context,
 
 
 class PTALKER_PG_head(bpy.types.PropertyGroup):
-    """What one head is to say, and how."""
+    """Choices for one head: its sound, words, style and shape keys."""
 
     sound_source: EnumProperty(
         name="Sound",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads head, exemplar and what is used of the sound from the scene into plain frozen values."""
+"""Reads choices, head, exemplar and sound of a job from the scene into plain frozen values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -12,9 +12,18 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from . import face_points, motion, rig_target, sound_strips
+from . import (
+    face_points,
+    motion,
+    options,
+    preferences,
+    rig_target,
+    sound_strips,
+    style_library,
+)
 from .motion import Floats
-from .protocol import UserError
+from .options import GenerateOptions
+from .protocol import StyleSource, UserError
 from .sound_strips import SoundSpan
 from .untyped import Context, Object, Scene, Settings
 
@@ -30,21 +39,15 @@ class Choices:
     Attributes:
         sound_source: ``STRIP`` or ``FILE``.
         strip: Label of the strip; empty for the active or only one.
-        sound_file: The file, where that is the source.
+        sound_file: Sound file, where that is the source.
         sound_frame: Scene frame at which the used part of the file starts.
         start_seconds: Where in the file the used part starts.
-        end_seconds: Where it ends; None: at the file's end.
-        listen: ``auto``, ``words`` or ``sound``.
-        text: The spoken words where known.
-        style: ``neutral``, a style's name, or the path of a style code or exemplar file.
+        end_seconds: Where in the file the used part ends; None: at the file's end.
+        style: Speaking style, where no object shows it.
         exemplar: Object whose animation shows the style; None for ``style``.
-        exemplar_frames: First and last frame to read; None: the scene's range.
-        style_strength: 0 is neutral, 1 the style.
+        exemplar_frames: First and last frame of the exemplar to read; None: the scene's range.
         key_target: ``AUTO``, ``NEW`` or ``EXISTING`` shape keys.
-        topology: ``auto``, a topology's name or file.
-        checkpoint: Name or folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        decoder: ``parallel`` or ``autoregressive``.
+        options: How the head is animated.
     """
 
     sound_source: str = 'STRIP'
@@ -53,17 +56,11 @@ class Choices:
     sound_frame: int = 1
     start_seconds: float = 0.0
     end_seconds: float | None = None
-    listen: str = "auto"
-    text: str = ""
-    style: str = "neutral"
+    style: StyleSource = field(default=StyleSource())
     exemplar: str | None = None
     exemplar_frames: tuple[int, int] | None = None
-    style_strength: float = 1.0
     key_target: str = 'AUTO'
-    topology: str = "auto"
-    checkpoint: str = "base"
-    device: str = "auto"
-    decoder: str = "parallel"
+    options: GenerateOptions = field(default=GenerateOptions())
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +99,11 @@ class SceneInputs:
 
     Attributes:
         head: The head to animate.
-        sound: What is heard, and when.
+        sound: Sound that is used, and its time in the scene.
         fps: Frame rate of the head's scene.
         first_frame: Scene frame of the motion's frame 0.
         start_seconds: File time of that frame.
-        duration_seconds: Seconds to animate; None: up to the file's end.
+        num_frames: Number of frames to animate; None: up to the file's end.
         exemplar: Animation that shows the style; None where a style is named.
         choices: The rest.
         scene_name: The head's scene.
@@ -117,7 +114,7 @@ class SceneInputs:
     fps: Fraction
     first_frame: int
     start_seconds: float
-    duration_seconds: float | None
+    num_frames: int | None
     exemplar: Exemplar | None
     choices: Choices
     scene_name: str
@@ -201,6 +198,50 @@ def spoken_text(settings: Settings) -> str:
     return str(block.as_string() if block is not None else settings.text).strip()
 
 
+def choices_of(context: Context, obj: Object) -> Choices:
+    """Read what the artist chose for a head, in the panel and in the preferences.
+
+    Args:
+        context: For the preferences.
+        obj: The head.
+
+    Returns:
+        The choices.
+
+    Raises:
+        UserError: The saved style is gone.
+    """
+    settings, prefs = obj.ptalker, preferences.read(context)
+    style, exemplar, frames = StyleSource(), None, None
+    if settings.style_source == 'EXEMPLAR':
+        exemplar = settings.exemplar.name if settings.exemplar is not None else ""
+        if settings.use_exemplar_range:
+            frames = (settings.exemplar_start, settings.exemplar_end)
+    elif settings.style_source == 'SAVED':
+        style = style_library.find(settings.saved_style, checkpoint=prefs.checkpoint)
+    sound_file = bpy.path.abspath(settings.sound_file) if settings.sound_file else ""
+    return Choices(
+        sound_source=settings.sound_source,
+        strip=settings.strip_name,
+        sound_file=Path(sound_file) if sound_file else None,
+        sound_frame=settings.sound_frame,
+        style=style,
+        exemplar=exemplar,
+        exemplar_frames=frames,
+        key_target=settings.key_target,
+        options=_options_of(settings, prefs),
+    )
+
+
+def _options_of(settings: Settings, prefs: preferences.Settings) -> GenerateOptions:
+    """The options that a head's properties or else the preferences hold."""
+    values = options.gather(settings, prefs)
+    values["text"] = ""
+    if values["listen"] == "text":  # words that were typed before are kept, but used here only
+        values |= {"listen": "auto", "text": spoken_text(settings)}
+    return options.GenerateOptions(**values)
+
+
 def collect(context: Context, obj: Object | None,
             choices: Choices) -> SceneInputs:  # fmt: skip
     """Read everything that a job needs.
@@ -209,6 +250,9 @@ def collect(context: Context, obj: Object | None,
         context: For its scene and the sequencer's.
         obj: The head.
         choices: What was asked for.
+
+    Returns:
+        Head, sound and choices as plain values.
 
     Raises:
         UserError: Something is missing or cannot be used.
@@ -225,19 +269,18 @@ def collect(context: Context, obj: Object | None,
     sound = _sound(context, choices, fps=fps)
     first_frame = motion.first_frame_at(float(sound.begin), fps=fps)
     start = Fraction(first_frame) / fps - sound.origin
-    duration = None
+    num_frames = None
     if sound.end is not None:
         num_frames = motion.first_frame_at(float(sound.end), fps=fps) - first_frame
         if num_frames < 1:
             raise UserError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
-        duration = float(num_frames / fps)
     return SceneInputs(
         head=read_head(obj),
         sound=sound,
         fps=fps,
         first_frame=first_frame,
         start_seconds=max(0.0, float(start)),
-        duration_seconds=duration,
+        num_frames=num_frames,
         exemplar=exemplar,
         choices=choices,
         scene_name=scene.name,

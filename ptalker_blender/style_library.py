@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from . import paths
-from .protocol import UserError
+from .protocol import StyleSource, UserError
 
 FORMAT: Final = "ptalker-style"
 MAX_BYTES: Final = 16 << 20
@@ -20,13 +20,13 @@ _FORBIDDEN: Final = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 
 @dataclass(frozen=True, slots=True)
 class StyleCode:
-    """A style as a model understands it.
+    """A style code: the input of a model that says in which style it is to speak.
 
     Attributes:
-        code: The numbers.
-        model: Fingerprint of the model that it is for.
+        code: Numbers of the style code.
+        model: Fingerprint of the model that the code is for.
         version: Version of the file format.
-        source: What it was made from.
+        source: Name of what the style was made from.
     """
 
     code: tuple[float, ...]
@@ -36,7 +36,13 @@ class StyleCode:
 
 
 def path_of(name: str) -> Path:
-    """The file of a style.
+    """The file of a style, whether it exists or not.
+
+    Args:
+        name: Name of the style.
+
+    Returns:
+        Path of the file.
 
     Raises:
         UserError: No file can have that name.
@@ -52,6 +58,12 @@ def path_of(name: str) -> Path:
 def existing_path(name: str) -> Path:
     """The file of a saved style.
 
+    Args:
+        name: Name of the style.
+
+    Returns:
+        Path of the file.
+
     Raises:
         UserError: There is none.
     """
@@ -61,8 +73,32 @@ def existing_path(name: str) -> Path:
     return path
 
 
+def find(name: str, *, checkpoint: str) -> StyleSource:
+    """Find a style by its name: one of the model, else a saved one.
+
+    Args:
+        name: Name of the style.
+        checkpoint: Name of a bundled checkpoint, or a checkpoint folder.
+
+    Returns:
+        The style for a request.
+
+    Raises:
+        UserError: There is none.
+    """
+    if name in paths.model_style_names(checkpoint):
+        return StyleSource(kind="named", value=name)
+    return StyleSource(kind="file", value=str(existing_path(name)))
+
+
 def load(path: Path) -> StyleCode:
     """Read a style code.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The style code.
 
     Raises:
         UserError: The file is no style code.
@@ -90,6 +126,13 @@ def load(path: Path) -> StyleCode:
 def save(name: str, style: StyleCode) -> Path:
     """Write a style code, whole or not at all.
 
+    Args:
+        name: Name of the style.
+        style: The style code.
+
+    Returns:
+        Path of the file.
+
     Raises:
         UserError: The name cannot be used, or the file cannot be written.
     """
@@ -106,6 +149,13 @@ def save(name: str, style: StyleCode) -> Path:
 
 def adopt(name: str, path: Path) -> Path:
     """Keep a style code that the backend has written.
+
+    Args:
+        name: Name of the style.
+        path: File that the backend has written.
+
+    Returns:
+        Path of the saved style.
 
     Raises:
         UserError: It is no style code, or it cannot be kept.
@@ -128,6 +178,9 @@ def _write(path: Path, text: str) -> Path:
 def delete(name: str) -> None:
     """Delete a saved style.
 
+    Args:
+        name: Name of the style.
+
     Raises:
         UserError: There is none.
     """
@@ -135,7 +188,15 @@ def delete(name: str) -> None:
 
 
 def blend(first: StyleCode, second: StyleCode, factor: float) -> StyleCode:
-    """A style between two: ``factor`` 0 is the first, 1 the second.
+    """Interpolate between two styles.
+
+    Args:
+        first: One style.
+        second: Other style, of the same model.
+        factor: 0 is the first style, 1 the second.
+
+    Returns:
+        The style between them.
 
     Raises:
         UserError: They are for different models.

@@ -38,7 +38,7 @@ import time
 from pathlib import Path
 from queue import Queue
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 def send(**message):
@@ -54,8 +54,8 @@ def write_motion(request, *, mode):
     if mode == "wrongsize":
         template = np.concatenate([template, template[:1]])
     fps = request["fps_numerator"] / request["fps_denominator"]
-    seconds = request.get("duration_seconds") or 2.0
-    times = np.arange(max(1, int(np.ceil(seconds * fps - 1e-6)))) / fps
+    num_frames = request.get("num_frames") or int(np.ceil(2.0 * fps - 1e-6))
+    times = np.arange(num_frames) / fps
     size = np.ptp(template, axis=0)
     up = int(np.argmax(size))
     low = np.clip((template[:, up].mean() - template[:, up]) / size[up] * 2, 0, 1)

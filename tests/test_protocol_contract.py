@@ -4,58 +4,45 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
+from backend.service import options as backend_options
+from backend.service import protocol as backend
+from ptalker_blender import options as addon_options
+from ptalker_blender import protocol as addon
+
 ROOT = Path(__file__).resolve().parents[1]
 
-
-def _half(name):
-    path = ROOT / name
-    spec = importlib.util.spec_from_file_location(path.parent.name + "_protocol", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-addon, backend = _half("ptalker_blender/protocol.py"), _half("backend/service/protocol.py")
-
+JOB = {"job": "1", "head": "h", "audio": "a", "out": "o", "fps_numerator": 25, "fps_denominator": 1}
 REQUESTS = [
     (
         "GenerateRequest",
-        {
-            "job": "1",
-            "head": "h.npz",
-            "audio": "ä \udcff.wav",
-            "out": "m.npz",
-            "fps_numerator": 24000,
-            "fps_denominator": 1001,
-        },
+        {**JOB, "audio": "ä \udcff.wav", "fps_numerator": 24000, "fps_denominator": 1001},
     ),
     (
         "GenerateRequest",
         {
-            "job": "2",
-            "head": "h",
-            "audio": "a",
-            "out": "o",
-            "fps_numerator": 25,
-            "fps_denominator": 1,
-            "duration_seconds": 2.5,
-            "text": 'say "hi"\n日本',
+            **JOB,
+            "num_frames": 50,
+            "style": addon.StyleSource(kind="exemplar", value="e.npz"),
+            "options": addon_options.GenerateOptions(
+                text='say "hi"\n日本', listen="words", style_strength=1.5, device="cpu"
+            ),
         },
     ),
     ("StyleRequest", {"job": "3", "exemplar": "e.npz", "out": "s.json"}),
     ("CancelRequest", {"job": "1"}),
 ]
+PARTS = ["StyleSource", "GenerateOptions"]
+"""What is nested in messages."""
 MESSAGES = [
-    ("Hello", {"protocol_version": 1, "backend_version": "0.1.0", "python": "3.11", "pid": 7}),
+    ("Hello", {"protocol_version": 2, "backend_version": "0.1.0", "python": "3.11", "pid": 7}),
     ("Status", {"job": "1", "text": "Loading"}),
     ("Progress", {"job": "1", "stage": "Animating", "done": 1.5, "total": 3, "unit": "s"}),
     ("Progress", {"job": "1", "stage": "x", "done": 0, "total": 1, "unit": "s", "seconds_left": 4}),
@@ -75,16 +62,99 @@ def test_both_halves_have_the_same_version_and_names():
     assert set(addon.FINAL_TYPES) == set(backend.FINAL_TYPES)
 
 
+def plain(value):
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+
+
 def test_both_halves_have_the_same_fields():
-    for name, _ in REQUESTS + MESSAGES:
+    for name in [*(name for name, _ in REQUESTS + MESSAGES), *PARTS]:
         here, there = (
             [
-                (f.name, f.type, "none" if f.default is dataclasses.MISSING else f.default)
+                (f.name, f.type, "none" if f.default is dataclasses.MISSING else plain(f.default))
                 for f in dataclasses.fields(getattr(half, name))
             ]
             for half in (addon, backend)
         )
         assert here == there, name
+
+
+def test_both_halves_have_the_same_choices_ranges_and_help():
+    here, there = (
+        [
+            (f.name, half.choices(hints[f.name]), dataclasses.asdict(f.metadata["option"]))
+            for hints in [typing.get_type_hints(half.GenerateOptions)]
+            for f in dataclasses.fields(half.GenerateOptions)
+        ]
+        for half in (addon_options, backend_options)
+    )
+    assert here == there
+    kinds = [typing.get_type_hints(half.StyleSource)["kind"] for half in (addon, backend)]
+    assert kinds[0] == kinds[1]
+
+
+def test_both_programs_mean_the_same_by_texts_of_the_motion_file():
+    pytest.importorskip("scipy")
+    from backend import motion as written
+    from backend.speech import transcript
+    from ptalker_blender import motion as read
+
+    assert set(read.RECOGNITION_MODES) == set(typing.get_args(transcript.RecognitionMode))
+    assert read.LEARNED_SHAPE_NAME == written.LEARNED_SHAPE_NAME
+    names = [written.LEARNED_SHAPE_NAME.format(number) for number in (1, 12, 123)]
+    assert read.has_unnamed_shapes(names)
+    assert not read.has_unnamed_shapes(["jawOpen"])
+
+
+NEW_OPTION = """
+    sparkle: float = field(
+        default=0.5, metadata=about("made up", metavar="X", minimum=0.0, maximum=1.0)
+    )
+"""
+USE_NEW_OPTION = """
+from types import SimpleNamespace
+from backend.cli.main import make_parser
+from backend.errors import UserError
+from backend.service import options, protocol, requests
+from ptalker_blender import options as addon_options, protocol as addon
+
+files = {"audio": "a", "head": "h", "out": "o.npz"}
+arguments = ["generate", "--audio", "a", "--head", "h", "--out", "o.npz", "--sparkle", "0.7"]
+flags = vars(make_parser().parse_args(arguments))
+keys = [*options.names(options.JobFlags), *options.names(options.GenerateOptions)]
+request = requests.request_from_flags("1", {key: flags[key] for key in keys})
+assert request.options.sparkle == 0.7
+requests.check(request)
+entry = {**files, "sparkle": 0.25}
+assert requests.request_from_flags("1", entry).options.sparkle == 0.25
+for wrong in (2, "much"):
+    try:
+        requests.check(requests.request_from_flags("1", {**files, "sparkle": wrong}))
+    except UserError as error:
+        assert "sparkle" in str(error)
+    else:
+        raise AssertionError(wrong)
+
+chosen = addon_options.gather(SimpleNamespace(sparkle=0.125))
+sent = addon.GenerateRequest(
+    job="1", **files, fps_numerator=25, fps_denominator=1,
+    options=addon_options.GenerateOptions(**chosen),
+)
+assert protocol.parse(addon.encode(sent)).options.sparkle == 0.125
+"""
+
+
+def test_an_option_is_declared_in_one_line_of_each_half(tmp_path):
+    pytest.importorskip("soxr")
+    for folder in ("backend", "ptalker_blender"):
+        for source in (ROOT / folder).rglob("*.py"):
+            copy = tmp_path / source.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            text = source.read_text("utf-8")
+            if source.name == "options.py":
+                before, after = text.split("    topology: str", 1)
+                text = f"{before}{NEW_OPTION}    topology: str{after}"
+            copy.write_text(text, "utf-8")
+    subprocess.run([sys.executable, "-c", USE_NEW_OPTION], cwd=tmp_path, check=True)
 
 
 def test_every_message_name_has_an_example_here():
@@ -154,19 +224,33 @@ def test_backend_refuses_what_is_no_request(line, job):
         {"fps_numerator": None},
         {"head": None},
         {"gain": [1.0]},
+        {"num_frames": 2.5},
+        {"style": "neutral"},
+        {"style": None},
+        {"style": {"kind": "loud"}},
+        {"style": {"kind": ["file"]}},
+        {"style": {"kind": "file", "path": "s.json"}},
+        {"options": []},
+        {"options": {"listen": "hard"}},
+        {"options": {"text": 3}},
+        {"options": {"style_strength": True}},
+        {"options": {"volume": 1}},
     ],
 )
 def test_backend_refuses_values_of_the_wrong_type(change):
     values = {"type": "generate", **REQUESTS[0][1], **change}
-    with pytest.raises(backend.ProtocolError, match=next(iter(change))):
+    name, value = next(iter(change.items()))
+    inner = next(iter(value)) if isinstance(value, dict) else name
+    with pytest.raises(backend.ProtocolError, match="path" if "path" in str(value) else inner):
         backend.parse(json.dumps(values))
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "1" + "0" * 400])
 def test_backend_refuses_numbers_that_are_not_finite(number):
     values = json.dumps({"type": "generate", **REQUESTS[0][1]})
-    with pytest.raises(backend.ProtocolError):
-        backend.parse(values[:-1] + f', "style_strength": {number}}}')
+    for part in (f'"gain": {number}', f'"options": {{"style_strength": {number}}}'):
+        with pytest.raises(backend.ProtocolError):
+            backend.parse(f"{values[:-1]}, {part}}}")
 
 
 def test_addon_refuses_a_line_that_is_no_message():
@@ -191,7 +275,7 @@ def _fake(tmp_path, mode, *, lines=1, timeout=20):
     np.savez(head, vertices=vertices)
     request = addon.GenerateRequest(
         job="job 1", head=str(head), audio="a.wav", out=str(tmp_path / "motion.npz"),
-        fps_numerator=25, fps_denominator=1, duration_seconds=1.0,
+        fps_numerator=25, fps_denominator=1, num_frames=25,
     )  # fmt: skip
     command = [sys.executable, str(ROOT / "tests" / "fake_backend.py"), "--mode", mode, "serve"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +20,15 @@ from backend.errors import Cancelled, UserError
 Samples = NDArray[np.float32]
 MIN_SECONDS: Final = 0.1
 MAX_SECONDS: Final = 4 * 3600.0
-_CLIPPED: Final = "The sound is clipped; turn its recording level down for better lips."
-SILENT: Final = "The sound is silent. Choose another one, another part of it, or raise its volume."
-_QUIET: Final = "The sound is very quiet; the lips may move little."
+
+
+class SoundWarning(StrEnum):
+    """What may be wrong with a sound; the value is a sentence for the user."""
+
+    SILENT = "The sound is silent. Choose another one, another part of it, or raise its volume."
+    QUIET = "The sound is very quiet; the lips may move little."
+    CLIPPED = "The sound is clipped; turn its recording level down for better lips."
+    CANCELS_OUT = "The channels cancel each other out, so the first one alone is used."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +38,12 @@ class Sound:
     Attributes:
         samples: Mono, shape ``(n,)``, full scale 1.0, times the gain asked for.
         sample_rate_hz: Always ``SAMPLE_RATE_HZ``.
-        warnings: Sentences for the user: silent, quiet, clipped, channels that cancel out.
+        warnings: What may be wrong with the sound.
     """
 
     samples: Samples
     sample_rate_hz: int
-    warnings: tuple[str, ...]
+    warnings: tuple[SoundWarning, ...]
 
     @property
     def seconds(self) -> float:
@@ -89,9 +96,9 @@ def read_sound(
     samples = mixed.samples
     if gain != 1.0:
         samples = samples * np.float32(gain)
-    warnings = [_CLIPPED] if mixed.is_clipped else []
+    warnings = [SoundWarning.CLIPPED] if mixed.is_clipped else []
     if cancels_out:
-        warnings.append("The channels cancel each other out, so the first one alone is used.")
+        warnings.append(SoundWarning.CANCELS_OUT)
     return Sound(samples, SAMPLE_RATE_HZ, (*_level_warnings(samples), *warnings))
 
 
@@ -174,15 +181,15 @@ def _check_length(path: Path, mixed: _Mixed, start_seconds: float) -> None:
         )
 
 
-def _level_warnings(samples: Samples) -> list[str]:
+def _level_warnings(samples: Samples) -> list[SoundWarning]:
     """Warnings about the loudest 0.1 s."""
     size = SAMPLE_RATE_HZ // 10
     starts = np.arange(0, len(samples), size)
     power = np.add.reduceat(np.square(samples), starts) / size
     loudest = float(power.max())
     if loudest < 1e-7:
-        return [SILENT]
-    return [_QUIET] if loudest < 1e-5 else []
+        return [SoundWarning.SILENT]
+    return [SoundWarning.QUIET] if loudest < 1e-5 else []
 
 
 def resample(

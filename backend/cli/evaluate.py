@@ -9,10 +9,11 @@ from pathlib import Path
 
 from backend import bundled
 from backend.cli.terminal import DONE, WRONG_USAGE, TerminalReporter
+from backend.service.options import GenerateOptions, add_flags
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """All options of the command; exactly one of ``--speech`` and ``--data`` is given."""
+    """Add the options of the command; exactly one of ``--speech`` and ``--data`` is given."""
     add = parser.add_argument
     add(
         "--checkpoint",
@@ -21,12 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|NAME",
         help="checkpoint folders or bundled ones' names; several with --data only (default: base)",
     )
-    add(
-        "--device",
-        default="auto",
-        choices=["auto", "cpu", "cuda", "mps"],
-        help="where the model runs (default: auto, the fastest there is)",
-    )
+    add_flags(parser, GenerateOptions, only=("device",))
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--speech", type=Path, metavar="DIR", help="recordings with phone times")
     what.add_argument("--data", type=Path, metavar="DIR", help="captured faces, as prepare made it")
@@ -41,19 +37,19 @@ def _add_speech_options(parser: argparse.ArgumentParser) -> None:
         "--alignment",
         default="alignment.json",
         metavar="NAME",
-        help="the file in it that holds the times (default: alignment.json)",
+        help="file of the phone times in the folder (default: alignment.json)",
     )
     group.add_argument("--head", type=Path, metavar="FILE", help="default: the demo head")
     group.add_argument(
         "--listen",
         nargs="+",
         choices=["sound", "words", "text"],
-        metavar="WAY",
-        help="sound, words, text (default: all; sound and words under conditions)",
+        metavar="MODE",
+        help="recognition modes (default: sound, words and text; under conditions sound and words)",
     )
     kinds = group.add_mutually_exclusive_group()
-    kinds.add_argument("--styles", action="store_true", help="also the transfer of styles")
-    text = "instead: noise, rooms, other voices, levels, sounds without speech"
+    kinds.add_argument("--styles", action="store_true", help="also measure style transfer")
+    text = "measure robustness instead: noise, rooms, voices, levels, sounds without speech"
     kinds.add_argument("--conditions", action="store_true", help=text)
     text = "under conditions: only the first recordings (default: all)"
     group.add_argument("--clips", type=int, default=0, metavar="N", help=text)
@@ -65,13 +61,13 @@ def _add_capture_options(parser: argparse.ArgumentParser) -> None:
         "--split",
         default="test",
         choices=["train", "validation", "test", "test_unseen"],
-        help="which sequences (default: test)",
+        help="split of the data set (default: test)",
     )
     add(
         "--protocol",
         default="ptalker",
         choices=["ptalker", "codetalker"],
-        help="how numbers are pooled, on which regions (default: ptalker; see docs/metrics.md)",
+        help="evaluation protocol: pooling and regions (default: ptalker; see docs/metrics.md)",
     )
     add(
         "--regions",
@@ -83,7 +79,7 @@ def _add_capture_options(parser: argparse.ArgumentParser) -> None:
         "--style-from",
         default="auto",
         choices=["auto", "identity", "motion", "speech", "neutral"],
-        help="where a model takes a subject's style from (default: auto: its number if it was "
+        help="source of a subject's style (default: auto: the identity embedding if the model was "
         "trained on the subject, else another clip, else neutral)",
     )
 

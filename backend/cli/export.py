@@ -6,13 +6,15 @@ from pathlib import Path
 
 from backend import bundled
 from backend.cli.terminal import DONE
+from backend.service.options import GenerateOptions, add_flags
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    add = command.add_argument
-    add("--checkpoint", default="base", metavar="DIR|NAME", help="which (default: base)")
-    add("--out", required=True, type=Path, metavar="FILE.onnx", help="file to write")
+    add_flags(command, GenerateOptions, only=("checkpoint",))
+    command.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.onnx", help="file to write"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,60 +9,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from backend.cli.model_options import add_model_options
 from backend.cli.terminal import DONE, FAILED, WRONG_USAGE, TerminalReporter
 from backend.errors import UserError
+from backend.service.options import GenerateOptions, JobFlags, add_flags, names
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
+    add_flags(command, JobFlags)
+    add_flags(command, GenerateOptions)
     add = command.add_argument
-    add("--audio", metavar="FILE", help="sound or video file")
-    add("--head", metavar="FILE", help="the head: .npz, .ply or .obj")
-    add("--out", metavar="FILE", help="motion.npz to write")
-    add(
-        "--topology",
-        default="auto",
-        metavar="NAME|FILE",
-        help="flame, demo or a topology file (default: auto, by the head's faces)",
-    )
-    add(
-        "--style",
-        default="neutral",
-        metavar="NAME|FILE",
-        help="a style's name, a .json style code or an .npz exemplar (default: neutral)",
-    )
-    add(
-        "--style-strength",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="0 neutral, 1 the style, above 1 exaggerated (default: 1)",
-    )
-    add(
-        "--fps",
-        default="30",
-        metavar="N[/D]",
-        help="frames a second, e.g. 24000/1001 (default: 30)",
-    )
-    add("--start", type=float, default=0.0, metavar="S", help="start in the file, in seconds")
-    add("--end", type=float, metavar="S", help="end in the file, in seconds (default: its end)")
-    add("--gain", type=float, default=1.0, metavar="X", help="volume (default: 1)")
-    add(
-        "--decoder",
-        default="parallel",
-        choices=["parallel", "autoregressive"],
-        help="one pass (default), or frame after frame",
-    )
-    add(
-        "--listen",
-        default="auto",
-        choices=["auto", "words", "sound"],
-        help="recognise English words, go by the sound alone, or choose (default: auto)",
-    )
-    words = command.add_mutually_exclusive_group()
-    words.add_argument("--text", default="", metavar="WORDS", help="the words that are spoken")
-    words.add_argument("--text-file", metavar="FILE", help="a UTF-8 file with them")
     add(
         "--jobs",
         metavar="FILE.json",
@@ -82,22 +38,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="auto|local|HOST:PORT",
         help="with --jobs: share them out to a Ray cluster; see docs/scale.md",
     )
-    add_model_options(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Animate, and print the report; the exit status."""
-    flags = {
-        key: getattr(options, key)
-        for key in ("audio", "head", "out", "topology", "style", "style_strength", "fps", "start",
-                    "end", "gain", "decoder", "listen", "text", "text_file", "checkpoint", "device")
-    }  # fmt: skip
+    flags = {key: getattr(options, key) for key in (*names(JobFlags), *names(GenerateOptions))}
     if options.jobs is not None:
         return _generate_list(options, flags)
     from backend.service import requests, worker  # brings torch, which --help can do without
 
     try:
-        request = requests.request_from_flags("generate", requests.anchored(flags, Path()))
+        request = requests.request_from_flags("generate", requests.resolve_paths(flags, Path()))
         requests.check(request)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

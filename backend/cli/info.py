@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import platform
 from pathlib import Path
@@ -15,7 +14,7 @@ from backend.cli.terminal import DONE
 
 _PACKAGES: Final = (
     "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
-    "pocketsphinx", "moonshine-reporter", "onnxruntime",
+    "pocketsphinx", "moonshine-voice", "onnxruntime",
 )  # fmt: skip
 
 
@@ -33,15 +32,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def collect(*, with_devices: bool) -> dict[str, object]:
-    """What is installed, as JSON can hold it.
+    """Collect versions, checkpoints with their styles, and topologies.
 
     Args:
-        with_devices: Load torch, which takes seconds, to say where a model can run.
+        with_devices: Also say where a model can run; loads torch, which takes seconds.
+
+    Returns:
+        What is installed, as JSON can hold it.
     """
     found: dict[str, object] = {
         "version": version(),
         "python": platform.python_version(),
-        "packages": {name: _package_version(name) for name in _PACKAGES},
+        "packages": {name: bundled.package_version(name) for name in _PACKAGES},
         "checkpoints": {
             path.parent.name: describe_checkpoint(path.parent)
             for path in sorted(bundled.CHECKPOINTS_DIR.glob("*/config.json"))
@@ -56,7 +58,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
 
 
 def as_text(found: dict[str, object], indent: str = "") -> str:
-    """`collect`'s answer for a reader."""
+    """The result of `collect` as indented text."""
     lines = []
     for name, value in found.items():
         if isinstance(value, dict):
@@ -65,13 +67,6 @@ def as_text(found: dict[str, object], indent: str = "") -> str:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             lines.append(f"{indent}{name}: {text}")
     return "\n".join(lines)
-
-
-def _package_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
 
 
 def describe_checkpoint(folder: Path) -> dict[str, object]:

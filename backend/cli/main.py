@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 from backend import version
 from backend.cli import evaluate, export, generate, info, prepare, style, train
-from backend.cli.model_options import add_model_options
 from backend.cli.terminal import FAILED, INTERRUPTED
 from backend.errors import Cancelled, UserError
+from backend.service.options import GenerateOptions, add_flags
 from backend.service.server import describe, serve
 
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 all done, 1 a job failed, 2 wrong usage, 130 interrupted.
     """
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.command != "serve":
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m backend",
         description="PTalker's backend: turns speech into the animation of a head.",
@@ -63,7 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     text = "Turn an exemplar animation into a style code to keep."
     style.add_options(add("style", style.run, text))
     text = "Answer requests on stdin; what Blender starts."
-    add_model_options(add("serve", _serve, text), checkpoint="")
+    serve_command = add("serve", _serve, text)
+    serve_command.add_argument(
+        "--checkpoint",
+        default="",
+        metavar="DIR|NAME",
+        help="loaded before the first request, so that this one is quick (default: none)",
+    )
+    add_flags(serve_command, GenerateOptions, only=("device",))
     prepare.add_options(add("prepare", prepare.run, "Make data to train on."))
     text = "Train a model on speech or on captured faces; goes on where it stopped."
     train.add_options(add("train", train.run, text))

@@ -2,12 +2,12 @@
 """The command ``prepare``: data to train on."""
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
 from backend.cli.terminal import DONE, WRONG_USAGE, TerminalReporter
+from backend.processes import num_cores
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -21,16 +21,31 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--hours", type=float, default=4.0, metavar="X", help="hours to synthesise (default: 4)"
     )
     add = speech.add_argument
-    add("--seed", type=int, default=0, metavar="N", help="of all chance in it")
-    add("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes side by side")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the corpus (default: 0)")
+    add("--workers", type=int, default=num_cores(), metavar="N", help="processes side by side")
     text = "Captured faces with speech as published; folder: X.wav by X.npz, .npy, .abc or X/*.ply."
     for kind in ("vocaset", "biwi", "3d-hdtf", "folder"):
         add = kinds.add_parser(kind, help=text, description=text).add_argument
         add("--raw", required=True, metavar="DIR", help="the downloaded files as they came")
         add("--out", required=True, metavar="DIR", help="folder to prepare into")
-        add("--precision", default="float16", choices=["float16", "float32"], help="of the motion")
-        add("--fps", default="", metavar="N[/D]", help="of a folder, where no .npz says it")
-        add("--units", default="m", choices=["m", "cm", "mm"], help="of a folder (default: m)")
+        add(
+            "--precision",
+            default="float16",
+            choices=["float16", "float32"],
+            help="of the stored motion (default: float16)",
+        )
+        add(
+            "--fps",
+            default="",
+            metavar="N[/D]",
+            help="frame rate of a folder, where no .npz says it",
+        )
+        add(
+            "--units",
+            default="m",
+            choices=["m", "cm", "mm"],
+            help="unit of positions in a folder (default: m)",
+        )
         add("--blender", default="blender", metavar="PROGRAM", help="reads Alembic of a folder")
     text = "Captures made up from prepared speech: invented speakers on one head."
     add = kinds.add_parser("synthetic", help=text, description=text).add_argument
@@ -38,8 +53,20 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--head", required=True, type=Path, metavar="FILE", help="the head: .npz, .ply or .obj")
     add("--out", required=True, type=Path, metavar="DIR", help="folder to prepare into")
     add("--subjects", type=int, default=12, metavar="N", help="invented speakers (default: 12)")
-    add("--sentences", type=int, default=12, metavar="N", help="of each of them (default: 12)")
-    add("--seed", type=int, default=0, metavar="N", help="of voices, styles and heads")
+    add(
+        "--sentences",
+        type=int,
+        default=12,
+        metavar="N",
+        help="sentences of each speaker (default: 12)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of voices, styles and heads (default: 0)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

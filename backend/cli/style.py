@@ -4,8 +4,8 @@
 import argparse
 import json
 
-from backend.cli.model_options import add_model_options
 from backend.cli.terminal import DONE, TerminalReporter
+from backend.service.options import GenerateOptions, add_flags
 from backend.service.protocol import StyleRequest
 
 
@@ -18,7 +18,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="vertices (T, V, 3), template (V, 3), fps, topology",
     )
     command.add_argument("--out", required=True, metavar="FILE.json", help="style code to write")
-    add_model_options(command)
+    add_flags(command, GenerateOptions, only=("checkpoint", "device"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,8 +32,11 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         device=options.device,
     )
-    reporter = TerminalReporter()
-    report = worker.Worker().run(request, reporter)
-    reporter.close()
+    reporter, jobs = TerminalReporter(), worker.Worker()
+    try:
+        report = jobs.run(request, reporter)
+    finally:
+        jobs.close()
+        reporter.close()
     print(json.dumps(report, indent=1))
     return DONE

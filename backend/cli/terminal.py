@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The terminal: exit statuses, and progress on one line of standard error."""
+"""What a command shows in the terminal: progress on standard error, and its exit status."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ INTERRUPTED: Final = 130
 
 
 class TerminalReporter:
-    """Progress on one line of the terminal, warnings on lines of their own, all on stderr."""
+    """Shows progress on one line of the terminal and warnings on lines of their own, on stderr."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
         self._width = 0
 
     def status(self, text: str) -> None:
-        """Say what the job is doing."""
+        """Show what the job is doing."""
         self._line(text)
 
     def warn(self, text: str) -> None:
-        """Say what the user should know."""
+        """Write a warning on a line of its own."""
         self.close()
         sys.stderr.write(f"warning: {text}\n")
 
     def progress(
         self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
     ) -> None:
-        """Say how far the stage is."""
+        """Show how far the stage is."""
         left = "" if seconds_left is None else f", {seconds_left:.0f} s left"
         self._line(f"{stage}: {done:.0f} of {total:.0f} {unit}{left}")
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from backend.cli.terminal import DONE
 from backend.errors import UserError
+from backend.model.presets import CAPTURE_PRESETS
+from backend.processes import num_cores
 
-CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
 PHONE_HEAD: Final = "phone-head"
 PARTS: Final = ("graph-attention", "cross-attention", "alignment-losses", "disentanglement")
 _FLAGS: Final = {"batches_per_step": "accumulate"}
@@ -31,13 +32,13 @@ _CAPTURES: Final = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """All options; what is not given stays with the defaults of the arguments' classes."""
+    """Add the options of the command; the arguments' classes hold the defaults."""
     add = parser.add_argument
     add(
         "--preset",
         default="base",
-        help="on speech base or tiny (default: base), or phone-head, what hears phones beside a "
-        "model; on captured faces " + ", ".join(CAPTURE_PRESETS),
+        help="on speech base or tiny (default: base), or phone-head, the phone classifier on "
+        "Moonshine features; on captured faces " + ", ".join(CAPTURE_PRESETS),
     )
     add(
         "--data",
@@ -55,9 +56,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="run_folder",
         help="folder of the run: state to go on from, logs and the checkpoint",
     )
-    _add(parser, "--seed", int, "N", "of everything (default: 0)")
+    _add(parser, "--seed", int, "N", "seed of the training (default: 0)")
     _add(parser, "--batch-size", int, "N", "sequences in a batch (default: 16; captured faces: 8)")
-    _add(parser, "--threads", int, "N", "threads on a CPU (default: torch's choice)")
+    _add(parser, "--threads", int, "N", "threads of torch on a CPU (default: torch's choice)")
     add(
         "--processes",
         type=int,
@@ -70,20 +71,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=PARTS,
         default=argparse.SUPPRESS,
-        help="leave parts out, to see what they are worth",
+        help="ablation: leave parts of the model out",
     )
     speech = parser.add_argument_group("on speech")
-    _add(speech, "--phone-steps", int, "N", "steps in which the ear learns phones")
-    _add(speech, "--word-steps", int, "N", "steps in which it is told what a recogniser heard")
-    _add(speech, "--style-steps", int, "N", "steps in which it learns to read styles off motion")
-    _add(speech, "--lip-steps", int, "N", "steps in which it learns to read lips")
-    _add(speech, "--motion-steps", int, "N", "steps in which the whole model learns to move")
+    _add(speech, "--phone-steps", int, "N", "steps of the speech encoder and its phone classifier")
+    _add(speech, "--word-steps", int, "N", "steps with noisy recognised phones as input")
+    _add(speech, "--style-steps", int, "N", "steps of the style encoder")
+    _add(speech, "--lip-steps", int, "N", "steps of the lip reader")
+    _add(speech, "--motion-steps", int, "N", "steps of the whole model on motion")
     speech.add_argument(
         "--start-from",
         nargs="+",
         default=argparse.SUPPRESS,
         metavar="CHECKPOINT",
-        help="go on from it at half the learning rate, or from the mean of several of one "
+        help="fine-tune a checkpoint at half the learning rate, or the mean of several of one "
         "training; base is the bundled one",
     )
     _add_capture_options(parser.add_argument_group("on captured faces"))
@@ -93,23 +94,36 @@ def _add_capture_options(group: argparse._ArgumentGroup) -> None:
     text = "base, a folder, or HUB_ID@COMMIT (default: the preset's HuBERT-large from the hub)"
     _add(group, "--speech-encoder", str, "WHICH", text)
     for flag, choices, text in (
-        ("--freeze", ("nothing", "convolutions", "everything"), "what of it stays as it is"),
+        (
+            "--freeze",
+            ("nothing", "convolutions", "everything"),
+            "which part of the speech encoder is not trained",
+        ),
         ("--precision", ("auto", "no", "bf16", "fp16"), "mixed precision (default: auto)"),
     ):
         group.add_argument(flag, choices=choices, default=argparse.SUPPRESS, help=text)
     _add(group, "--steps", int, "N", "steps of training (default: 4000)")
     text = "batches to a step, over all processes (default: 1)"
     _add(group, "--accumulate", int, "N", text, dest="batches_per_step")
-    _add(group, "--learning-rate", float, "X", "at its peak (default: 0.001)")
-    _add(group, "--validations", int, "N", "how often the model is judged (default: 20)")
+    _add(group, "--learning-rate", float, "X", "peak learning rate (default: 0.001)")
+    _add(group, "--validations", int, "N", "number of validations (default: 20)")
     text = "validations without a better score before it ends; 0: never (default: 8)"
     _add(group, "--patience", int, "N", text)
-    _add(group, "--max-seconds", float, "X", "of a sequence; longer ones are cut (default: 8)")
+    _add(group, "--max-seconds", float, "X", "longest sequence; longer ones are cut (default: 8)")
     group.add_argument(
-        "--small", action="store_true", default=argparse.SUPPRESS, help="a fraction of the size"
+        "--small",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="a small model of the same architecture",
     )
     _add(group, "--regions", Path, "FILE.json", "which vertices are lips, as for evaluate")
-    _add(group, "--cache", Path, "DIR", "what a frozen encoder heard (default: in the run's)")
+    _add(
+        group,
+        "--cache",
+        Path,
+        "DIR",
+        "cached features of a frozen speech encoder (default: in the run's)",
+    )
     _add(group, "--stop-at", int, "N", "stop after so many steps, to go on later")
 
 
@@ -133,7 +147,13 @@ def _add(
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train as the options say, and print what was made; the exit status.
+    """Train, and print the path of the result.
+
+    Args:
+        options: The options of the command.
+
+    Returns:
+        Exit status.
 
     Raises:
         UserError: Data, preset or run folder are no good.
@@ -190,9 +210,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _train_in_processes(options: argparse.Namespace) -> None:
-    """By torch's own launcher, of which ``torchrun`` is the command line.
+    """Train with torch's own launcher, of which ``torchrun`` is the command line.
 
-    That one cannot be used as it is: it takes our ``--run`` for an abbreviation of its own option.
+    ``torchrun`` itself would take ``--run`` for an abbreviation of one of its own options.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -219,12 +239,12 @@ def _train_in_processes(options: argparse.Namespace) -> None:
 
 
 def _train_one_of_several(options: argparse.Namespace, refusal: Path) -> None:
-    """In its own process; why a training is refused is written to a file, for the parent to say."""
+    """Train in a process of its own; a refusal is written to a file for the parent."""
     import torch
 
     if not torch.cuda.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"
-        threads = max(1, (os.cpu_count() or 1) // options.processes)
+        threads = max(1, num_cores() // options.processes)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         torch.set_num_threads(threads)
     is_first = os.environ["RANK"] == "0"
@@ -237,7 +257,7 @@ def _train_one_of_several(options: argparse.Namespace, refusal: Path) -> None:
 
 
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
-    """What was given; an option of the other kind of training is a mistake."""
+    """Options that were given; one of another kind of training is refused."""
     given = {name: value for name, value in vars(options).items() if name in {*_SPEECH, *_CAPTURES}}
     given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     odd = sorted(set(given) - set(names))

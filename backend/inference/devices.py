@@ -12,6 +12,7 @@ import torch
 from backend.errors import UserError
 
 _FEW_PARAMETERS: Final = 20_000_000
+_USUAL_THREADS: Final = torch.get_num_threads()
 
 
 def pick_device(name: str) -> torch.device:
@@ -56,14 +57,16 @@ def memory_errors() -> Iterator[None]:
         ) from error
 
 
-def limit_threads(num_parameters: int) -> None:
-    """Have torch use one thread for a small model.
+def set_threads(num_parameters: int) -> None:
+    """Set how many threads torch uses for a model: one for a small one, else torch's own choice.
 
-    Such a model animates a minute in a second on one core. More threads wait for each other at
+    A small model animates a minute in a second on one core. More threads wait for each other at
     every layer: beside a busy Blender they made it many times slower than one.
+
+    Args:
+        num_parameters: Size of the model.
     """
-    if num_parameters < _FEW_PARAMETERS:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1 if num_parameters < _FEW_PARAMETERS else _USUAL_THREADS)
 
 
 def training_precision() -> Literal["bf16", "no"]:

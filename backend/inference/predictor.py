@@ -265,7 +265,7 @@ class Predictor:
             unit_mm = face_frame(head).unit_mm
             small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
             weights, shapes, error_mm = small.weights, small.shapes, small.largest_error / unit_mm
-            names = tuple(f"PTalker {number:02d}" for number in range(1, len(shapes) + 1))
+            names = tuple(map(motion.LEARNED_SHAPE_NAME.format, range(1, len(shapes) + 1)))
         if float(np.ptp(gap_mm)) < 1.0 and np.abs(samples).max() > 0.01:
             warn("The lips hardly move: is there speech in this sound?")
         return motion.Motion(

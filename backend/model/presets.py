@@ -112,3 +112,5 @@ PRESETS: dict[str, ModelConfig] = {
     ),
 }
 """Named configs. The numbers of identities and of vertices are those of the data that they name."""
+CAPTURE_PRESETS = tuple(name for name, config in PRESETS.items() if config.shape_kind == "learned")
+"""Names of the presets that are trained on captured faces; the others are trained on speech."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The service: requests in, messages out, one job or a list of them."""
+"""The service: does jobs, one that a request describes or a list of them."""

@@ -8,12 +8,13 @@ tests/test_protocol_contract.py holds the two together.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from types import NoneType
-from typing import Final
+from typing import Any, Final, Literal, TypeVar, get_type_hints
 
-PROTOCOL_VERSION: Final = 1
+from backend.service.options import Device, GenerateOptions, fits
+
+PROTOCOL_VERSION: Final = 2
 MAX_LINE_BYTES: Final = 1 << 20
 """A longer line is refused: arrays travel as .npz files, never in messages."""
 
@@ -46,6 +47,21 @@ FINAL_TYPES: Final = frozenset({MessageType.RESULT, MessageType.CANCELLED, Messa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StyleSource:
+    """Where the speaking style of a job comes from.
+
+    Attributes:
+        kind: ``neutral``; ``named`` for a style of the checkpoint; ``file`` for a style code;
+            ``exemplar`` for an animation that shows the style.
+        value: Name of the style, or path of the ``.json`` style code or the ``.npz`` exemplar;
+            empty for ``neutral``.
+    """
+
+    kind: Literal["neutral", "named", "file", "exemplar"] = "neutral"
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
     """Animate a head to a stretch of a sound file and write ``motion.npz``.
 
@@ -56,17 +72,11 @@ class GenerateRequest:
         out: ``motion.npz`` to write; it appears complete or not at all.
         fps_numerator: With ``fps_denominator`` the frame rate, e.g. 24000 / 1001.
         fps_denominator: See ``fps_numerator``.
-        topology: ``auto``, the name of a shipped topology, or the path of a topology file.
         start_seconds: Where in the file frame 0 lies, 0 or more.
-        duration_seconds: How much of the file to animate; None means up to its end.
+        num_frames: Number of frames to animate; None means up to the file's end.
         gain: Linear volume by which the sound is multiplied first.
-        checkpoint: Name of a bundled checkpoint, or the path of a checkpoint folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        decoder: ``parallel`` or ``autoregressive``.
-        listen: ``auto``, ``words`` or ``sound``.
-        text: The words that are spoken, where known; empty otherwise.
-        style: ``neutral``, a style's name, or the path of a .json style code or .npz exemplar.
-        style_strength: 0 is neutral, 1 the style, more exaggerates it.
+        style: Speaking style of the head.
+        options: How the head is animated.
     """
 
     job: str
@@ -75,17 +85,11 @@ class GenerateRequest:
     out: str
     fps_numerator: int
     fps_denominator: int
-    topology: str = "auto"
     start_seconds: float = 0.0
-    duration_seconds: float | None = None
+    num_frames: int | None = None
     gain: float = 1.0
-    checkpoint: str = "base"
-    device: str = "auto"
-    decoder: str = "parallel"
-    listen: str = "auto"
-    text: str = ""
-    style: str = "neutral"
-    style_strength: float = 1.0
+    style: StyleSource = field(default=StyleSource())
+    options: GenerateOptions = field(default=GenerateOptions())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,7 @@ class StyleRequest:
     exemplar: str
     out: str
     checkpoint: str = "base"
-    device: str = "auto"
+    device: Device = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,25 +199,24 @@ _MESSAGES: Final[dict[str, type[Message]]] = {
     MessageType.CANCELLED: Cancelled,
     MessageType.ERROR: Error,
 }
-_ACCEPTED: Final[dict[str, tuple[type, ...]]] = {  # by the annotation's text
-    "str": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "float | None": (float, int, NoneType),
-    "dict[str, object]": (dict,),
-}
+_Message = TypeVar("_Message")
 
 
 def encode(message: Message) -> str:
-    """One line of JSON, in ASCII and with its line feed.
+    """Write a message as one line of JSON.
+
+    Args:
+        message: The message.
+
+    Returns:
+        The line, in ASCII and with its line feed.
 
     Raises:
         ProtocolError: The line is too long, or holds NaN or what JSON cannot say.
     """
     names = {kind: name for name, kind in _MESSAGES.items()}
-    values = {f.name: getattr(message, f.name) for f in fields(message)}
     try:
-        line = json.dumps({"type": names[type(message)], **values}, allow_nan=False)
+        line = json.dumps({"type": names[type(message)], **asdict(message)}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{type(message).__name__} cannot be sent: {error}") from error
     if len(line) > MAX_LINE_BYTES:
@@ -222,7 +225,13 @@ def encode(message: Message) -> str:
 
 
 def parse(line: str | bytes) -> Request:
-    """The request on one line of JSON.
+    """Read a request off one line of JSON.
+
+    Args:
+        line: The line.
+
+    Returns:
+        The request, with values of the right types.
 
     Raises:
         ProtocolError: Not a request of this protocol; its ``job`` is the line's, where it has one.
@@ -241,26 +250,42 @@ def parse(line: str | bytes) -> Request:
     kind = _REQUESTS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ProtocolError(f"unknown message type {name!r}, expected {sorted(_REQUESTS)}", job=job)
-    _check_fields(kind, values, job=job)
-    return kind(**values)
+    try:
+        return _build(kind, values)
+    except ValueError as error:
+        raise ProtocolError(str(error), job=job) from error
 
 
-def _check_fields(kind: type[Request], values: dict[str, object], *, job: str) -> None:
-    known = {f.name: f for f in fields(kind)}
-    if unknown := sorted(values.keys() - known.keys()):
-        raise ProtocolError(f"{kind.__name__} has unknown fields {unknown}", job=job)
-    for name, field in known.items():
-        if name not in values:
-            if field.default is MISSING:
-                raise ProtocolError(f"{kind.__name__} lacks the field {name!r}", job=job)
-            continue
-        value, expected = values[name], str(field.type)
-        right = isinstance(value, _ACCEPTED[expected]) and not isinstance(value, bool)
-        if right and expected.startswith("float") and isinstance(value, float | int):
-            right = abs(value) < 1e300  # JSON's 1e999 is read as infinity
-        if not right:
-            text = f"{kind.__name__}.{name} is {str(value)[:80]!r}, expected {expected}"
-            raise ProtocolError(text, job=job)
+def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
+    """Make a message, or a part of one, out of the values of its fields.
+
+    Args:
+        kind: Class of the message or of the part.
+        values: Values by the names of the fields, as JSON has them.
+
+    Returns:
+        The message or the part.
+
+    Raises:
+        ValueError: A field is missing, unknown or of the wrong type.
+    """
+    entries: Any = fields(kind)  # type: ignore[arg-type] # a dataclass, which a TypeVar cannot say
+    hints = get_type_hints(kind)
+    if unknown := sorted(values.keys() - hints.keys()):
+        raise ValueError(f"{kind.__name__} has unknown fields {unknown}")
+    built: dict[str, Any] = {}
+    for entry in entries:
+        if entry.name in values:
+            value, hint = values[entry.name], hints[entry.name]
+            is_part = is_dataclass(hint) and isinstance(value, dict)
+            if not (is_part or fits(hint, value)):
+                raise ValueError(
+                    f"{kind.__name__}.{entry.name} is {str(value)[:80]!r}, expected {entry.type}"
+                )
+            built[entry.name] = _build(hint, value) if is_part else value
+        elif entry.default is MISSING:
+            raise ValueError(f"{kind.__name__} lacks the field {entry.name!r}")
+    return kind(**built)
 
 
 def _refuse_constant(name: str) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests: made from the command line's flags or a list of jobs, and checked.
+"""Requests: made from the flags of the command line or from a list of jobs, and checked.
 
 What enters with a request is checked here before memory is taken for it.
 """
@@ -9,63 +9,55 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from backend.audio.load import MAX_SECONDS
 from backend.errors import UserError
-from backend.motion import frame_rate
-from backend.service.protocol import GenerateRequest, StyleRequest
+from backend.motion import frame_rate, num_frames
+from backend.service import options
+from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
 
-MAX_STRENGTH: Final = 3.0
-
-_CHOICES: Final = {
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "decoder": ("parallel", "autoregressive"),
-    "listen": ("auto", "words", "sound"),
-}
-_FLAGS: Final = {
-    "audio", "head", "out", "topology", "style", "style_strength", "fps", "start", "end", "gain",
-    "decoder", "listen", "text", "text_file", "checkpoint", "device",
-}  # fmt: skip
+_TABLES: tuple[type, ...] = (options.JobFlags, options.GenerateOptions)
 
 
 def check(request: GenerateRequest) -> None:
     """Refuse values that make no sense, before anything is read.
 
+    Args:
+        request: The request.
+
     Raises:
         UserError: Names the value and what is expected.
     """
-    for name in _CHOICES:
-        _check_choice(name, getattr(request, name))
+    given = {name: getattr(request.options, name) for name in options.names(type(request.options))}
+    if problem := options.problem(type(request.options), given):
+        raise UserError(problem)
     rate = (request.fps_numerator, request.fps_denominator)
     if min(rate) < 1 or max(rate) > 10**9 or not 1 <= rate[0] / rate[1] <= 1000:
         raise UserError(f"The frame rate is {rate[0]}/{rate[1]}; it must be 1 to 1000 a second.")
-    if not 0 <= request.style_strength <= MAX_STRENGTH:
-        raise UserError(
-            f"The style's strength is {request.style_strength}; it must be 0 to {MAX_STRENGTH:g}."
-        )
     if not (math.isfinite(request.start_seconds) and request.start_seconds >= 0):
         raise UserError(f"The start is {request.start_seconds:g} s; it must be 0 or more.")
-    duration = request.duration_seconds
-    if duration is not None and not 0 < duration <= MAX_SECONDS:
+    frames = request.num_frames
+    if frames is not None and not 0 < frames * rate[1] <= MAX_SECONDS * rate[0]:
         raise UserError(
-            f"The sound's length is {duration:g} s; it must be above 0 and at most "
-            f"{MAX_SECONDS:g} s at once."
+            f"{str(frames)[:20]} frames were asked for; from one frame to {MAX_SECONDS:g} s can be "
+            "animated at once."
         )
-    if len(request.text) > 500_000:
-        raise UserError(f"The text has {len(request.text)} letters; at most 500000 can be used.")
-    _check_out(request.out, [request.audio, request.head, request.style])
+    is_file = request.style.kind in ("file", "exemplar")
+    style = [request.style.value] if is_file else []
+    _check_out(request.out, [request.audio, request.head, *style])
 
 
 def check_style_request(request: StyleRequest) -> None:
-    """As `check`, for a request to make a style."""
-    _check_choice("device", request.device)
+    """Refuse a style request whose result cannot be written.
+
+    Args:
+        request: The request.
+
+    Raises:
+        UserError: Names the file.
+    """
     _check_out(request.out, [request.exemplar])
-
-
-def _check_choice(name: str, value: str) -> None:
-    if value not in _CHOICES[name]:
-        raise UserError(f"{name} is {value!r:.60}; it must be one of {', '.join(_CHOICES[name])}.")
 
 
 def _check_out(out: str, inputs: Sequence[str]) -> None:
@@ -77,61 +69,91 @@ def _check_out(out: str, inputs: Sequence[str]) -> None:
             raise UserError(f'The result would overwrite "{path.name}". Choose another file.')
 
 
-def anchored(flags: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Flags with relative paths made relative to ``folder``; what is None is left out.
+def resolve_paths(flags: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Take the relative paths among flags as relative to a folder.
 
     A style, a topology or a checkpoint is a path where such a file exists, and a name otherwise.
+
+    Args:
+        flags: Values by the names of the flags.
+        folder: Folder that the paths are relative to.
+
+    Returns:
+        The flags, without those that are None.
     """
     result = {name: value for name, value in flags.items() if value is not None}
-    for name in ("audio", "head", "out", "text_file", "style", "topology", "checkpoint"):
-        value = result.get(name)
+    kinds = options.paths(*_TABLES)
+    for name in kinds.keys() & result.keys():
+        value = result[name]
         if isinstance(value, str) and value and "\0" not in value:
             path = folder / value
-            if name in ("audio", "head", "out", "text_file") or path.exists():
+            if kinds[name] == "file" or path.exists():
                 result[name] = str(path)
     return result
 
 
 def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest:
-    """A request from the command line's flags or from a job of a list.
+    """Make a request out of the command line's flags or of a job of a list.
 
     Args:
         job: Id of the job.
-        flags: By the names of the flags, with underscores; what is None is not given.
+        flags: Values by the names of the flags, with underscores; None means that the flag is not
+            given.
+
+    Returns:
+        The request; `check` is still to be called.
 
     Raises:
         UserError: A flag is unknown, missing or of the wrong kind.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
-    if unknown := sorted(given.keys() - _FLAGS):
-        raise UserError(f"Unknown: {', '.join(unknown)[:200]}. Known: {', '.join(sorted(_FLAGS))}.")
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    known = {name: table for table in _TABLES for name in options.names(table)}
+    if unknown := sorted(given.keys() - known.keys()):
+        raise UserError(f"Unknown: {', '.join(unknown)[:200]}. Known: {', '.join(sorted(known))}.")
     if missing := [name for name in ("audio", "head", "out") if not given.get(name)]:
         raise UserError(f"Missing: {', '.join(missing)}.")
-    texts = {
-        name: _as_text(name, given.get(name, ""))
-        for name in _FLAGS - {"start", "end", "gain", "style_strength", "fps"}
-        if name in given
-    }
-    numbers: dict[str, float] = {
-        name: _as_number(name, given[name])
-        for name in ("start", "end", "gain", "style_strength")
-        if name in given
-    }
-    if (text_file := texts.pop("text_file", None)) is not None:
-        texts["text"] = _read_text(Path(text_file))
-    start, end = numbers.pop("start", 0.0), numbers.pop("end", None)
-    if end is not None and not end > start:
-        raise UserError(f"The end ({end:g} s) must lie after the start ({start:g} s).")
-    given_fields: dict[str, Any] = {**texts, **numbers}
-    fps = frame_rate(str(given.get("fps", 30)))
+    if problem := next(filter(None, (options.problem(table, given) for table in _TABLES)), ""):
+        raise UserError(problem)
+    own = options.JobFlags(**{n: v for n, v in given.items() if known[n] is options.JobFlags})
+    rest = {n: v for n, v in given.items() if known[n] is options.GenerateOptions}
+    if own.text_file:
+        if rest.get("text"):
+            raise UserError("Give the spoken words as text or as text_file, not as both.")
+        rest["text"] = _read_text(Path(own.text_file))
+    if own.end is not None and not own.end > own.start:
+        raise UserError(f"The end ({own.end:g} s) must lie after the start ({own.start:g} s).")
+    fps = frame_rate(str(own.fps))
     return GenerateRequest(
         job=job,
+        audio=own.audio,
+        head=own.head,
+        out=own.out,
         fps_numerator=fps.numerator,
         fps_denominator=fps.denominator,
-        start_seconds=start,
-        duration_seconds=None if end is None else end - start,
-        **given_fields,
+        start_seconds=own.start,
+        num_frames=None if own.end is None else num_frames(own.end - own.start, fps),
+        gain=own.gain,
+        style=style_source(own.style),
+        options=options.GenerateOptions(**rest),
     )
+
+
+def style_source(text: str) -> StyleSource:
+    """Parse the value of the flag ``--style``.
+
+    Args:
+        text: ``neutral``, the path of a ``.json`` style code or of an ``.npz`` exemplar, or the
+            name of a style of the checkpoint.
+
+    Returns:
+        The style for a request.
+    """
+    if text == "neutral":
+        return StyleSource()
+    suffix = Path(text).suffix.lower()
+    if suffix == ".json":
+        return StyleSource(kind="file", value=text)
+    return StyleSource(kind="exemplar" if suffix == ".npz" else "named", value=text)
 
 
 def _read_text(path: Path) -> str:
@@ -143,15 +165,3 @@ def _read_text(path: Path) -> str:
         raise UserError(f'"{path}" cannot be read: {error.strerror or error}.') from error
     except UnicodeDecodeError as error:
         raise UserError(f'"{path.name}" is not UTF-8 text. Save it as UTF-8.') from error
-
-
-def _as_text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{name} is {str(value)[:60]!r}; it must be text.")
-    return value
-
-
-def _as_number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{name} is {str(value)[:60]!r}; it must be a number.")
-    return float(value)

@@ -65,7 +65,7 @@ class Outbox:
         self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Send one message; ends the process when nobody listens any more."""
+        """Send one message; ends the process when the pipe is closed."""
         data = encode(message).encode("ascii")
         try:
             with self._lock:
@@ -76,7 +76,7 @@ class Outbox:
 
 
 class Inbox:
-    """Requests that wait, and which jobs are to stop. Filled by `listen` on a thread of its own."""
+    """Queue of requests, and which jobs are to stop. `listen` fills it on a thread of its own."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -87,7 +87,7 @@ class Inbox:
         self._closing = False
 
     def take(self) -> GenerateRequest | StyleRequest:
-        """The next request; waits for it."""
+        """Wait for the next request and return it."""
         return self._waiting.get()
 
     def is_cancelled(self, job: str) -> bool:
@@ -176,7 +176,7 @@ def leave(status: int) -> NoReturn:
 
 
 class JobReporter:
-    """What a running job says: status, warnings, and progress, throttled and with the time left."""
+    """Sends the messages of a running job; progress is throttled to ten messages a second."""
 
     def __init__(self, job: str, outbox: Outbox, is_cancelled: Callable[[str], bool]) -> None:
         self._job = job
@@ -186,17 +186,17 @@ class JobReporter:
         self._last_sent = 0.0
 
     def status(self, text: str) -> None:
-        """Say what the job is doing."""
+        """Report what the job is doing."""
         self._outbox.send(Status(job=self._job, text=text))
 
     def warn(self, text: str) -> None:
-        """Say what the user should know."""
+        """Report what the user should know."""
         self._outbox.send(JobWarning(job=self._job, text=text))
 
     def progress(
         self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
     ) -> None:
-        """Say how far the stage is, at most ten times a second."""
+        """Report how far the stage is."""
         now = time.monotonic()
         if stage == self._stage and now - self._last_sent < _PROGRESS_SECONDS and done < total:
             return
@@ -220,7 +220,16 @@ class JobReporter:
 def run_job(
     request: GenerateRequest | StyleRequest, load: Callable[[], Worker], reporter: JobReporter
 ) -> Message:
-    """Do the job; whatever happens, this returns the one message that ends it."""
+    """Do a job.
+
+    Args:
+        request: What to do.
+        load: Returns the worker; the first call loads torch.
+        reporter: Receives the job's messages.
+
+    Returns:
+        The one message that ends the job, whatever happens.
+    """
     job = request.job
     try:
         if reporter.is_cancelled():
@@ -243,7 +252,7 @@ def _ending(job: str, error: BaseException) -> Message:
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong, in a sentence for the user."""
+    """What went wrong, as a sentence for the user."""
     if isinstance(error, errors.UserError):
         return str(error)
     if isinstance(error, MemoryError):
@@ -254,11 +263,11 @@ def describe(error: BaseException) -> str:
 
 
 def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
-    """Work off requests until stdin closes.
+    """Do the jobs of requests until stdin closes.
 
     Args:
-        checkpoint: Loaded before the first request, so that this is quick; empty loads none.
-        device: Where that checkpoint is loaded.
+        checkpoint: Checkpoint to load before the first request; empty loads none.
+        device: Device that this checkpoint is loaded to.
     """
     outbox = Outbox(os.dup(1))
     os.dup2(2, 1)

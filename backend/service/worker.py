@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs from files to files, one request at a time; lists of them are in job_lists.py."""
+"""The worker: does what a request asks for, from files to files, and keeps the model loaded."""
 
 from __future__ import annotations
 
@@ -11,33 +11,41 @@ from pathlib import Path
 from typing import Protocol
 
 from backend import motion, version
-from backend.audio.load import SILENT, Sound, read_sound
+from backend.audio.load import Sound, SoundWarning, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head, identify
-from backend.inference.devices import limit_threads
+from backend.inference.devices import set_threads
 from backend.inference.predictor import Predictor, Style
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
-from backend.service.protocol import GenerateRequest, StyleRequest
+from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
 from backend.service.requests import check, check_style_request
 from backend.stages import Stage
 
 
 class ProgressReporter(Protocol):
-    """What a job says while it runs."""
+    """Receives the messages of a running job, and says whether it is to stop."""
 
     def status(self, text: str) -> None:
-        """Say what the job is doing."""
+        """Report what the job is doing."""
 
     def warn(self, text: str) -> None:
-        """Say what the user should know."""
+        """Report what the user should know."""
 
     def progress(
         self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
     ) -> None:
-        """Say how far the stage is, and when the job will be done."""
+        """Report how far the stage is.
+
+        Args:
+            stage: What the job is doing.
+            done: Work done in the stage.
+            total: All work of the stage.
+            unit: Unit of ``done`` and ``total``.
+            seconds_left: Estimate for the whole job; None while unknown.
+        """
 
     def is_cancelled(self) -> bool:
         """Whether the job is to stop."""
@@ -45,7 +53,14 @@ class ProgressReporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a generate request names, read."""
+    """The files of a generate request, read.
+
+    Attributes:
+        request: The request, checked.
+        sound: Sound to animate to.
+        head: Head to animate.
+        read_seconds: Time that reading took.
+    """
 
     request: GenerateRequest
     sound: Sound
@@ -54,15 +69,27 @@ class Inputs:
 
 
 class Worker:
-    """Does jobs; keeps models loaded between them."""
+    """Does jobs one after the other and keeps the last model loaded."""
 
     def __init__(self, *, listeners: int | None = None) -> None:
+        """Prepare a worker; it loads a model with its first job.
+
+        Args:
+            listeners: Processes that recognise words, see `Predictor`.
+        """
         self._predictors: dict[tuple[Path, str], Predictor] = {}
         self._estimate = ProgressEstimate()
         self._listeners = listeners
 
     def predictor(self, checkpoint: str, device: str) -> Predictor:
-        """The model of a checkpoint, loaded unless it is loaded already; only one is kept.
+        """Load a checkpoint, unless it is loaded already; only one is kept.
+
+        Args:
+            checkpoint: Name of a bundled checkpoint, or a checkpoint folder.
+            device: One of the choices of the option ``device``.
+
+        Returns:
+            The model, ready to use.
 
         Raises:
             UserError: There is no such checkpoint or device, or it is damaged.
@@ -73,12 +100,12 @@ class Worker:
             self.close()
             self._predictors.clear()
             predictor = Predictor(folder, device, listeners=self._listeners)
-            limit_threads(predictor.num_parameters)
+            set_threads(predictor.num_parameters)
             self._predictors[key] = predictor
         return self._predictors[key]
 
     def close(self) -> None:
-        """End the processes that listen."""
+        """End the processes that recognise words."""
         for predictor in self._predictors.values():
             predictor.close()
 
@@ -87,8 +114,12 @@ class Worker:
     ) -> dict[str, object]:
         """Do one job.
 
+        Args:
+            request: What to do.
+            reporter: Receives the job's messages.
+
         Returns:
-            Its report, which JSON can hold.
+            Report of the job, which JSON can hold.
 
         Raises:
             UserError: It failed for a reason that the user can act on.
@@ -108,20 +139,23 @@ class Worker:
         estimate: ProgressEstimate | None = None,
         key: str = "",
     ) -> dict[str, object]:
-        """The rest of a generate job, once its inputs are read; raises as `run`.
+        """Do a generate job whose inputs are read; raises as `run`.
 
         Args:
-            inputs: What was read.
-            reporter: Hears of it.
-            estimate: Of this job alone, where several run at once.
-            key: Goes into the report, to know the result by.
+            inputs: Files of the request, read.
+            reporter: Receives the job's messages.
+            estimate: Progress estimate of this job alone, where several run at once.
+            key: Key by which a list of jobs recognises the result; goes into the report.
+
+        Returns:
+            Report of the job, which JSON can hold.
         """
         request, sound, estimate = inputs.request, inputs.sound, estimate or self._estimate
         started = time.monotonic()
-        warnings = list(sound.warnings)
-        if SILENT in warnings:
-            raise UserError(SILENT)
-        asked = request.duration_seconds
+        if SoundWarning.SILENT in sound.warnings:
+            raise UserError(SoundWarning.SILENT)
+        warnings: list[str] = [*sound.warnings]
+        asked = _asked_seconds(request)
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
                 f"The sound ends {asked - sound.seconds:.1f} s before the end that was asked for."
@@ -129,16 +163,16 @@ class Worker:
         for text in warnings:
             reporter.warn(text)
         reporter.status(Stage.LOADING_MODEL)
-        predictor = self.predictor(request.checkpoint, request.device)
-        estimate.start(sound.seconds, with_words=request.listen != "sound")
-        fps = Fraction(request.fps_numerator, request.fps_denominator)
+        options = request.options
+        predictor = self.predictor(options.checkpoint, options.device)
+        estimate.start(sound.seconds, with_words=options.listen != "sound")
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
             left = estimate.seconds_left(stage, done, total)
             reporter.progress(stage, done, total, unit, left)
 
         def warn(text: str) -> None:
-            if not ("silent" in text and any("silent" in other for other in warnings)):
+            if text not in warnings:
                 warnings.append(text)
                 reporter.warn(text)
 
@@ -146,13 +180,13 @@ class Worker:
             sound.samples,
             sound.sample_rate_hz,
             inputs.head,
-            fps=fps,
-            num_frames=motion.num_frames(_seconds(request, sound), fps),
+            fps=_frame_rate(request),
+            num_frames=_num_frames(request, sound),
             style=_style(predictor, request.style, warn),
-            style_strength=request.style_strength,
-            listen=request.listen,
-            text=request.text,
-            decoder=request.decoder,
+            style_strength=options.style_strength,
+            listen=options.listen,
+            text=options.text,
+            decoder=options.decoder,
             start_seconds=request.start_seconds,
             progress=progress,
             warn=warn,
@@ -162,9 +196,9 @@ class Worker:
         result.report.update(
             {
                 "version": version(),
-                "checkpoint": request.checkpoint,
+                "checkpoint": options.checkpoint,
                 "audio": request.audio,
-                "style": request.style,
+                "style": request.style.value or request.style.kind,
                 "seconds_taken": round(seconds, 3),
                 "real_time_factor": round(seconds / sound.seconds, 4),
                 "warnings": warnings,
@@ -196,34 +230,57 @@ class Worker:
 
 
 def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> Inputs:
-    """Read the head and the sound of a request that was checked."""
+    """Read the head and the sound of a request.
+
+    Args:
+        request: The request, checked.
+        is_cancelled: Whether the job is to stop; called between blocks of sound.
+
+    Returns:
+        Head and sound.
+
+    Raises:
+        UserError: A file is missing or cannot be used.
+        Cancelled: ``is_cancelled`` returned true.
+    """
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head = identify(*mesh, topology=request.topology, face_points=points)
+    head = identify(*mesh, topology=request.options.topology, face_points=points)
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
-        duration_seconds=request.duration_seconds,
+        duration_seconds=_asked_seconds(request),
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
     return Inputs(request, sound, head, time.monotonic() - started)
 
 
-def _seconds(request: GenerateRequest, sound: Sound) -> float:
-    """Length to animate: what was asked for, unless the file ends before."""
-    if request.duration_seconds is None or request.duration_seconds > sound.seconds + 0.001:
-        return sound.seconds
-    return request.duration_seconds
+def _frame_rate(request: GenerateRequest) -> Fraction:
+    return Fraction(request.fps_numerator, request.fps_denominator)
 
 
-def _style(predictor: Predictor, name: str, warn: Callable[[str], None]) -> Style | None:
-    """The style a request names; None is neutral."""
-    suffix = Path(name).suffix.lower()
-    if suffix == ".npz":
-        return predictor.exemplar_style(read_exemplar(Path(name)), warn)
-    if suffix == ".json":
-        read = read_style(Path(name))
-        return predictor.style_from_code(read.code, read.model)
-    return predictor.named_style(name)
+def _asked_seconds(request: GenerateRequest) -> float | None:
+    """Length of the sound to animate; None means up to the file's end."""
+    if request.num_frames is None:
+        return None
+    return float(request.num_frames / _frame_rate(request))
+
+
+def _num_frames(request: GenerateRequest, sound: Sound) -> int:
+    """Number of frames to animate: what was asked for, unless the file ends before."""
+    available = motion.num_frames(sound.seconds, _frame_rate(request))
+    return available if request.num_frames is None else min(available, request.num_frames)
+
+
+def _style(predictor: Predictor, source: StyleSource, warn: Callable[[str], None]) -> Style | None:
+    """The style that a request names; None is neutral."""
+    if source.kind == "neutral":
+        return None
+    if source.kind == "named":
+        return predictor.named_style(source.value)
+    if source.kind == "exemplar":
+        return predictor.exemplar_style(read_exemplar(Path(source.value)), warn)
+    read = read_style(Path(source.value))
+    return predictor.style_from_code(read.code, read.model)

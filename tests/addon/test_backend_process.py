@@ -10,8 +10,10 @@ import pytest
 
 from ptalker_blender import backend_process
 from ptalker_blender.backend_process import BackendProcess, child_env, find_backend_root
+from ptalker_blender.options import GenerateOptions
 from ptalker_blender.protocol import (
     FINAL_TYPES,
+    PROTOCOL_VERSION,
     Cancelled,
     GenerateRequest,
     Progress,
@@ -52,7 +54,7 @@ def test_job_ends_in_a_result(start, request_of):
     process = start()
     process.send(request_of())
     messages = collect(process, Result)
-    assert process.hello.protocol_version == 1
+    assert process.hello.protocol_version == PROTOCOL_VERSION
     assert sum(isinstance(m, Progress) for m in messages) == 4
     assert messages[-1].path.endswith("a.npz")
 
@@ -86,7 +88,7 @@ def test_sending_never_blocks(start, request_of):
     process = start("silent")
     began = time.monotonic()
     for _ in range(5):
-        process.send(request_of(text="word " * 100_000))
+        process.send(request_of(options=GenerateOptions(text="word " * 100_000)))
     assert time.monotonic() - began < 1.0
 
 
@@ -148,7 +150,7 @@ def test_no_hello_in_time(start, monkeypatch):
 
 def test_other_protocol_version(start):
     process = start("version")
-    with pytest.raises(UserError, match="version 2 of the protocol"):
+    with pytest.raises(UserError, match=f"version {PROTOCOL_VERSION + 1} of the protocol"):
         for _ in range(100):
             process.poll(wait=0.1)
 

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``--command ptalker``: flags, job lists, exit codes, one line per failure."""
 
+import dataclasses
 import json
 import os
+import re
+import shlex
 import signal
 import threading
+import types
+import typing
+from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -59,11 +66,78 @@ def test_flags_reach_the_backend(run, addon, sound_file, monkeypatch, tmp_path):
         "--text-file", text, "--checkpoint", "other", "--device", "cpu",
         "--decoder", "autoregressive", "--topology", "flame")  # fmt: skip
     request = seen[0]
-    assert (request.style, request.style_strength) == ("happy", 0.5)
-    assert (request.listen, request.text) == ("sound", "hello there")
-    assert (request.checkpoint, request.device) == ("other", "cpu")
-    assert (request.decoder, request.topology) == ("autoregressive", "flame")
+    assert (request.style.kind, request.style.value) == ("named", "happy")
+    options = request.options
+    assert (options.style_strength, options.listen, options.text) == (0.5, "sound", "hello there")
+    assert (options.checkpoint, options.device) == ("other", "cpu")
+    assert (options.decoder, options.topology) == ("autoregressive", "flame")
     assert (request.fps_numerator, request.fps_denominator) == (24, 1)
+
+
+def test_an_option_of_the_table_is_a_flag_a_key_and_read_off_properties(
+    run, addon, sound_file, monkeypatch, tmp_path
+):
+    options = addon.options
+    extended = dataclasses.make_dataclass(
+        "GenerateOptions",
+        [("sparkle", float, dataclasses.field(default=0.5, metadata=options.about("made up")))],
+        bases=(options.GenerateOptions,), frozen=True, kw_only=True,
+    )  # fmt: skip
+    monkeypatch.setattr(options, "GenerateOptions", extended)
+    seen = []
+    encode = addon.backend_process.encode
+    monkeypatch.setattr(
+        addon.backend_process, "encode", lambda request: seen.append(request) or encode(request)
+    )
+    jobs = tmp_path / "jobs.json"
+    jobs.write_text(json.dumps([{"sparkle": 0.25}, {}]))
+    run("--audio", sound_file, "--sparkle", "0.75", "--jobs", jobs)
+    assert [request.options.sparkle for request in seen] == [0.25, 0.75]
+    assert options.gather(types.SimpleNamespace(sparkle=0.125)) == {"sparkle": 0.125}
+
+
+def test_properties_have_the_defaults_and_limits_of_the_options(addon, head):
+    options = addon.options
+    hints = typing.get_type_hints(options.GenerateOptions)
+    found = set()
+    for owner in (head.ptalker, preferences_of(addon)):
+        for field in dataclasses.fields(options.GenerateOptions):
+            prop = owner.bl_rna.properties.get(field.name)
+            if prop is None:
+                continue
+            found.add(field.name)
+            if choices := options.choices(hints[field.name]):
+                items = {item.identifier.lower() for item in prop.enum_items}
+                assert items - {"text"} == set(choices)  # words that are given go as a text
+                assert prop.default.lower() == field.default
+            elif isinstance(field.default, float):
+                option = field.metadata["option"]
+                limits = (prop.default, prop.hard_min, prop.hard_max)
+                assert limits == (field.default, option.minimum, option.maximum)
+            else:
+                assert prop.default == field.default
+    assert found == {"style_strength", "listen", "text", "device", "decoder"}
+
+
+def preferences_of(addon):
+    return bpy.context.preferences.addons[addon.preferences.__package__].preferences
+
+
+def test_commands_of_the_readme_are_understood(addon):
+    text = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
+    found = re.findall(r"^blender -b \S+ --command ptalker (.*)$", text, re.MULTILINE)
+    assert found
+    for line in found:
+        flags = addon.command._parser().parse_args(shlex.split(line, comments=True))
+        assert addon.command._job_list(flags)
+    named = re.findall(
+        r"--command ptalker --help` lists the other options, among them (.*?)\.", text
+    )
+    known = addon.command._parser().format_help()
+    flags = re.findall(r"--[a-z-]+", named[0])
+    assert flags
+    for flag in flags:
+        assert flag in known
 
 
 def test_failed_job_is_one_line_and_the_others_are_saved(run, sound_file, tmp_path):

@@ -148,9 +148,10 @@ def test_backend_is_killed_by_the_system(fake_backend, head, snapshot, addon):
     assert snapshot() == before
 
 
-def test_backend_speaks_another_protocol(fake_backend, head, snapshot):
+def test_backend_speaks_another_protocol(fake_backend, head, snapshot, addon):
     fake_backend("version")
-    expect_failure(snapshot, "version 2 of the protocol", "Install the PTalker extension again")
+    other = f"version {addon.protocol.PROTOCOL_VERSION + 1} of the protocol"
+    expect_failure(snapshot, other, "Install the PTalker extension again")
 
 
 def test_backend_never_says_hello(fake_backend, head, snapshot, addon, monkeypatch):
@@ -184,7 +185,7 @@ def start(addon):
     """The job that the button starts, polled by hand instead of by the timer."""
     context = bpy.context
     obj = context.active_object
-    inputs = addon.scene_inputs.collect(context, obj, addon.operators.choices_of(context, obj))
+    inputs = addon.scene_inputs.collect(context, obj, addon.scene_inputs.choices_of(context, obj))
     job = addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
     addon.job_runner._begin(job)
     return job

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists of jobs, shared out among processes or a cluster."""
+"""Batch jobs: a list of jobs, shared out among processes or a cluster."""

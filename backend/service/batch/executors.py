@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the workers of a list of jobs live: in this process, in others, or in a cluster of Ray.
+"""Executors of a list of jobs: in this process, in several processes, or in a Ray cluster.
 
-Torch is loaded where a worker is, not here.
+Torch is loaded where a worker runs, not here.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
 
 def executor_for(num_jobs: int, *, device: str, workers: int | None, ray: str | None) -> Executor:
-    """The workers for a list.
+    """Choose the executor for a list of jobs.
 
     Args:
         num_jobs: Length of the list.
-        device: The device of most of its jobs.
-        workers: How many; None chooses.
-        ray: Address of a cluster, ``auto`` or ``local``; None for this machine without Ray.
+        device: Device of most of its jobs.
+        workers: Number of workers; None leaves the choice to this.
+        ray: Address of a Ray cluster, ``auto`` or ``local``; None for this machine without Ray.
+
+    Returns:
+        The executor; it starts no worker by itself.
 
     Raises:
         UserError: Ray is not installed or the cluster does not answer.
@@ -50,26 +53,26 @@ def executor_for(num_jobs: int, *, device: str, workers: int | None, ray: str | 
 
 
 def _may_use_gpu(device: str) -> bool:
-    """Whether the model will probably run on a GPU; torch alone is certain, but slow to load."""
+    """Whether the model will probably run on a GPU; torch would be certain, but is slow to load."""
     has_gpu = sys.platform == "darwin" or shutil.which("nvidia-smi") is not None
     return device in ("cuda", "mps") or (device == "auto" and has_gpu)
 
 
 class InProcessExecutor:
-    """One worker in this process."""
+    """Runs one worker in a thread of this process; see `Executor`."""
 
     size = 1
-    num_lost: tuple[type[BaseException], ...] = ()
-    tries_again = False
+    worker_lost: tuple[type[BaseException], ...] = ()
+    may_retry = False
 
     def start_worker(self) -> WorkerHandle:
-        """The worker."""
+        """Start the worker."""
         from backend.service.batch.list_worker import ListWorker  # brings torch
 
         return _InProcessHandle(ListWorker())
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing: each worker was closed by itself."""
 
 
 class _InProcessHandle:
@@ -87,24 +90,25 @@ class _InProcessHandle:
 
 
 class ProcessExecutor:
-    """Workers in processes of their own, for more than one core.
+    """Runs each worker in a process of its own; see `Executor`."""
 
-    Args:
-        size: How many.
-    """
-
-    num_lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
-    tries_again = False
+    worker_lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    may_retry = False
 
     def __init__(self, size: int) -> None:
+        """Prepare an executor.
+
+        Args:
+            size: Number of workers.
+        """
         self.size = size
 
     def start_worker(self) -> WorkerHandle:
-        """A new process; it starts with its first job."""
+        """Start a worker; its process starts with its first jobs."""
         return _ProcessHandle()
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing: each worker was closed by itself."""
 
 
 class _ProcessHandle:
@@ -139,20 +143,21 @@ def _do_in_process(jobs: Sequence[ListJob]) -> list[JobOutcome]:
 
 
 class RayExecutor:
-    """Actors of a Ray cluster, one a processor core or a GPU.
+    """Runs each worker as an actor of a Ray cluster, on a core or a GPU; see `Executor`."""
 
-    Args:
-        address: ``auto``, ``host:port``, or ``local`` for a Ray of its own on this machine.
-        device: The device of most jobs.
-        workers: How many actors; None takes all there is room for.
-
-    Raises:
-        UserError: Ray is not installed or the cluster does not answer.
-    """
-
-    tries_again = True  # another machine may have what this one lacks
+    may_retry = True  # another machine may have what this one lacks
 
     def __init__(self, address: str, *, device: str, workers: int | None) -> None:
+        """Connect to a cluster.
+
+        Args:
+            address: ``auto``, ``host:port``, or ``local`` for a Ray of its own on this machine.
+            device: Device of most jobs.
+            workers: Largest number of actors; None takes all that there is room for.
+
+        Raises:
+            UserError: Ray is not installed or the cluster does not answer.
+        """
         if importlib.util.find_spec("ray") is None:
             raise UserError(
                 "Ray is not installed. Install what backend/requirements-cluster.txt names into "
@@ -179,17 +184,17 @@ class RayExecutor:
         self._gpus = 1 if device != "cpu" and resources.get("GPU", 0) >= 1 else 0
         room = int(resources.get("GPU" if self._gpus else "CPU", 1))
         self.size = max(1, room if workers is None else min(workers, room))
-        self.num_lost: tuple[type[BaseException], ...] = (ray.exceptions.RayActorError,)
+        self.worker_lost: tuple[type[BaseException], ...] = (ray.exceptions.RayActorError,)
 
     def start_worker(self) -> WorkerHandle:
-        """A new actor."""
+        """Start an actor."""
         from backend.service.batch.list_worker import ListWorker  # brings torch
 
         options = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": 0}
         return _RayHandle(self._ray, self._ray.remote(**options)(ListWorker).remote(listeners=1))
 
     def close(self) -> None:
-        """Leave the cluster; a local one ends."""
+        """Disconnect from the cluster; a local one ends."""
         self._ray.shutdown()
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A list of jobs, shared out among workers: processes of this machine or actors of a cluster.
+"""A list of jobs: which are to be done, and their distribution to workers. Loads no torch.
 
-Apart from ``jobs.py``, which does one job: this is about who does which, and loads no torch.
+Workers are processes of this machine or actors of a cluster; ``executors.py`` starts them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
 from backend import bundled, io, version
 from backend.errors import UserError
 from backend.service.protocol import GenerateRequest
-from backend.service.requests import anchored, check, request_from_flags
+from backend.service.requests import check, request_from_flags, resolve_paths
 from backend.stages import Stage
 
 MAX_GROUP: Final = 32
-"""Jobs that a worker gets at a time."""
+"""Largest number of jobs that are given to a worker at a time."""
 
+RECOGNISERS: Final = ("moonshine-voice", "onnxruntime", "pocketsphinx")
+"""Packages that decide what is recognised in a sound."""
+
+_CHECKPOINT_FILES: Final = ("model.safetensors", "config.json", "styles.json")
 _TRIES: Final = 3
 
 
@@ -34,10 +39,10 @@ class ListJob:
     """One job of a list.
 
     Attributes:
-        number: Its place in the list, from 0.
-        name: What people know it by.
-        request: What is to be done; all paths are absolute.
-        key: Of the request and the state of its files; stands in the result's report.
+        number: Place of the job in the list, from 0.
+        name: Name of the job in messages to the user.
+        request: Request of the job; all paths are absolute.
+        key: `request_key` of the request; stands in the result's report.
     """
 
     number: int
@@ -48,79 +53,73 @@ class ListJob:
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """What came of a job.
+    """How a job ended.
 
     Attributes:
-        number: The job's.
-        error: Why it failed, a sentence; empty if it did not.
+        number: Place of the job in the list.
+        error: Sentence that says why the job failed; empty where it succeeded.
         warnings: Sentences for the user.
-        audio_seconds: Length of its sound, where it was done.
-        worker: Who did it: host and process.
+        audio_seconds: Length of the sound that was animated; 0 where the job failed.
     """
 
     number: int
     error: str
     warnings: tuple[str, ...] = ()
     audio_seconds: float = 0.0
-    worker: str = ""
 
 
 class WorkerHandle(Protocol):
-    """A worker as the list sees it."""
+    """A worker that was started, wherever it runs."""
 
     def submit(self, jobs: Sequence[ListJob]) -> Future[list[JobOutcome]]:
-        """Have it do jobs; the next ones are given to it when these are done."""
+        """Give jobs to the worker; it gets the next ones when these are done."""
 
     def close(self) -> None:
-        """End it, also in the middle of its work."""
+        """End the worker, also in the middle of a job."""
 
 
 class Executor(Protocol):
-    """Where workers come from.
+    """Starts workers.
 
     Attributes:
-        size: Workers side by side.
-        num_lost: What a future raises whose worker died.
-        tries_again: Whether what failed may succeed elsewhere.
+        size: Number of workers that run at the same time.
+        worker_lost: Exceptions of a future whose worker died.
+        may_retry: Whether a job that failed may succeed on another worker.
     """
 
     size: int
-    num_lost: tuple[type[BaseException], ...]
-    tries_again: bool
+    worker_lost: tuple[type[BaseException], ...]
+    may_retry: bool
 
     def start_worker(self) -> WorkerHandle:
-        """A new worker.
-
-        Raises:
-            UserError: There can be none.
-        """
+        """Start a worker."""
 
     def close(self) -> None:
-        """Once all members are closed."""
+        """Release what the workers ran on, once all of them are closed."""
 
 
 class ListReporter(Protocol):
-    """Hears of the list."""
+    """Receives the messages of a running list."""
 
     def warn(self, text: str) -> None:
-        """Something the user should know."""
+        """Report what the user should know."""
 
     def progress(
         self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
     ) -> None:
-        """How many files are done."""
+        """Report how many files are done."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a list.
+    """How the jobs of a list ended.
 
     Attributes:
-        made: Results that were made.
-        kept: Results of an earlier run that were left as they are.
-        failed: Names and reasons of the jobs without a result, in the list's order.
-        audio_seconds: Length of the sound of those that were made.
-        seconds: What it took.
+        made: Number of results that were made.
+        kept: Number of results of an earlier run that were left as they are.
+        failed: Names of the jobs without a result and the reasons, in the list's order.
+        audio_seconds: Length of all sound that was animated.
+        seconds: Time that the list took.
     """
 
     made: int = 0
@@ -139,10 +138,16 @@ class Summary:
 
 
 def read_list(path: Path) -> list[dict[str, object]]:
-    """The entries of a list: objects with the command line's flags as keys.
+    """Read a list of jobs.
+
+    Args:
+        path: JSON file.
+
+    Returns:
+        One object per job, with the command line's flags as keys.
 
     Raises:
-        UserError: It cannot be read or is none.
+        UserError: The file cannot be read or holds no such list.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -156,14 +161,7 @@ def read_list(path: Path) -> list[dict[str, object]]:
 
 
 class JobList:
-    """The jobs of a list that are still to be done, and what came of the others.
-
-    Args:
-        entries: What ``read_list`` gave.
-        folder: What their paths are relative to.
-        defaults: What an entry does not say; its paths are relative to the working folder.
-        overwrite: Whether results that are there are made again.
-    """
+    """The jobs of a list that are still to be done, and how the others ended."""
 
     def __init__(
         self,
@@ -173,10 +171,19 @@ class JobList:
         defaults: Mapping[str, object],
         overwrite: bool = False,
     ) -> None:
+        """Plan the jobs of a list.
+
+        Args:
+            entries: The list, see `read_list`.
+            folder: Folder that the paths of the entries are relative to.
+            defaults: Flags that hold where an entry has none; paths among them are relative to the
+                working folder.
+            overwrite: Whether results that are there are made again.
+        """
         self.entries = entries
         self.summary = Summary()
         self._folder, self._overwrite = folder.absolute(), overwrite
-        self._defaults = anchored(defaults, Path.cwd())
+        self._defaults = resolve_paths(defaults, Path.cwd())
         self._failed: dict[int, str] = {}
         self._tries: dict[int, int] = {}
         self._again: deque[ListJob] = deque()
@@ -187,16 +194,22 @@ class JobList:
 
     @property
     def num_ended(self) -> int:
-        """Jobs that are done or have failed for good."""
+        """Number of jobs that are done or have failed for good."""
         return self.summary.made + self.summary.kept + len(self._failed)
 
-    def group(self, members: int) -> list[ListJob]:
-        """The next jobs for one of so many members: of one checkpoint and device, none if no more.
+    def group(self, num_workers: int) -> list[ListJob]:
+        """Take the next jobs for one worker.
 
-        What failed before is alone in its group, and comes last.
+        Groups shrink towards the end of the list, so that all workers end at about the same time.
+
+        Args:
+            num_workers: Number of workers that share the list.
+
+        Returns:
+            Jobs of one checkpoint and device, or one job that failed before; empty at the end.
         """
         left = len(self.entries) - self.num_ended
-        size = max(1, min(MAX_GROUP, math.ceil(left / (2 * members))))
+        size = max(1, min(MAX_GROUP, math.ceil(left / (2 * num_workers))))
         jobs: list[ListJob] = []
         while self._next is not None and len(jobs) < size:
             if jobs and _model(jobs[0]) != _model(self._next):
@@ -207,35 +220,48 @@ class JobList:
             jobs.append(self._again.popleft())
         return jobs
 
-    def take(self, job: ListJob, outcome: JobOutcome, *, may_try_again: bool) -> None:
-        """Note what came of a job."""
+    def take(self, job: ListJob, outcome: JobOutcome, *, may_retry: bool) -> None:
+        """Note how a job ended.
+
+        Args:
+            job: The job.
+            outcome: How it ended.
+            may_retry: Whether it is done again after a failure.
+        """
         if not outcome.error:
             self.summary.made += 1
             self.summary.audio_seconds += outcome.audio_seconds
             return
         self._tries[job.number] = self._tries.get(job.number, 0) + 1
-        if may_try_again and self._tries[job.number] < _TRIES:
+        if may_retry and self._tries[job.number] < _TRIES:
             self._again.append(job)
         else:
             self._failed[job.number] = outcome.error
 
-    def take_dead(self, jobs: Sequence[ListJob]) -> int:
-        """Note that the worker of these jobs died; returns how many are to be done again."""
+    def take_lost(self, jobs: Sequence[ListJob]) -> int:
+        """Note that the worker of some jobs died.
+
+        Args:
+            jobs: The jobs that it was given.
+
+        Returns:
+            Number of jobs without a result.
+        """
         lost = 0
         for job in jobs:
             out = Path(job.request.out)
             for partial in out.parent.glob(f"{_escaped(out.name)}.????????.part"):
                 partial.unlink(missing_ok=True)
-            if is_finished(out, job.key):  # written, only not told
-                self.take(job, JobOutcome(job.number, ""), may_try_again=True)
+            if is_finished(out, job.key):  # written, but not reported
+                self.take(job, JobOutcome(job.number, ""), may_retry=True)
                 continue
             lost += 1
             error = f"The process that worked on it ended unexpectedly, {_TRIES} times."
-            self.take(job, JobOutcome(job.number, error), may_try_again=True)
+            self.take(job, JobOutcome(job.number, error), may_retry=True)
         return lost
 
     def finish(self, seconds: float) -> Summary:
-        """What came of all."""
+        """End the list, after so many seconds, and return how its jobs ended."""
         self.summary.seconds = seconds
         self.summary.failed = [
             (self._name(number), self._failed[number]) for number in sorted(self._failed)
@@ -246,7 +272,7 @@ class JobList:
         return f"job {number + 1} ({self.entries[number].get('audio', '')})"
 
     def _plan(self) -> Iterator[ListJob]:
-        """Requests are made one after the other, since there may be very many."""
+        """Yields the jobs to do; lazily, since a list may be very long."""
         for number in range(len(self.entries)):
             try:
                 request = self._request(number)
@@ -262,9 +288,9 @@ class JobList:
             yield ListJob(number, self._name(number), request, key)
 
     def _request(self, number: int) -> GenerateRequest:
-        own = anchored(self.entries[number], self._folder)
+        own = resolve_paths(self.entries[number], self._folder)
         if own.keys() & {"text", "text_file"}:
-            own = {"text": "", "text_file": None, **own}  # not one of each
+            own = {"text": "", "text_file": "", **own}  # in place of either default
         request = request_from_flags(str(number), {**self._defaults, **own})
         check(request)
         out = str(Path(request.out).resolve())
@@ -274,7 +300,7 @@ class JobList:
         return replace(request, out=out)
 
     def _partials(self, folder: Path) -> dict[str, list[Path]]:
-        """By the result's name, what a run that was killed left of it in a folder."""
+        """Partial files that a killed run left in a folder, by the result's name."""
         if folder not in self._leftovers:
             found = self._leftovers[folder] = {}
             for path in folder.glob("*.????????.part"):
@@ -285,8 +311,16 @@ class JobList:
 def run_list(jobs: JobList, executor: Executor, reporter: ListReporter) -> Summary:
     """Do all jobs of a list; each result is written once, whatever happens to a worker.
 
+    Args:
+        jobs: The list.
+        executor: Starts the workers; closed in the end.
+        reporter: Receives the list's messages.
+
+    Returns:
+        How the jobs ended.
+
     Raises:
-        UserError: There can be no worker.
+        UserError: No worker can be started.
     """
     started = time.monotonic()
     idle: list[WorkerHandle] = []
@@ -300,8 +334,8 @@ def run_list(jobs: JobList, executor: Executor, reporter: ListReporter) -> Summa
                 return jobs.finish(time.monotonic() - started)
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 handle, group = busy.pop(future)
-                if isinstance(future.exception(), executor.num_lost):
-                    lost = jobs.take_dead(group)
+                if isinstance(future.exception(), executor.worker_lost):
+                    lost = jobs.take_lost(group)
                     reporter.warn(f"A worker ended unexpectedly; {lost} files are done again.")
                     handle.close()
                 else:
@@ -322,7 +356,7 @@ def _take_all(
     reporter: ListReporter,
 ) -> None:
     for job, outcome in zip(group, outcomes, strict=True):
-        jobs.take(job, outcome, may_try_again=executor.tries_again)
+        jobs.take(job, outcome, may_retry=executor.may_retry)
         for text in outcome.warnings:
             reporter.warn(f"{job.name}: {text}")
 
@@ -335,7 +369,7 @@ def _report(jobs: JobList, reporter: ListReporter, seconds: float) -> None:
 
 
 def is_finished(out: Path, key: str) -> bool:
-    """Whether a result is there and was made by a request with this key."""
+    """Whether a result exists and was made by a request with this key."""
     if not out.is_file():
         return False
     try:
@@ -346,22 +380,48 @@ def is_finished(out: Path, key: str) -> bool:
 
 
 def request_key(request: GenerateRequest) -> str:
-    """Same for the same request, as long as none of its files is changed."""
-    about: dict[str, object] = {**asdict(request), "job": "", "device": "", "version": version()}
-    weights = [
-        folder / "model.safetensors"
-        for folder in (bundled.CHECKPOINTS_DIR / request.checkpoint, Path(request.checkpoint))
-    ]
-    inputs = (request.audio, request.head, request.style, request.topology)
-    for path in [*map(Path, inputs), *weights]:
-        if "\0" not in str(path) and path.is_file():
-            state = path.stat()
-            about[str(path)] = [state.st_size, state.st_mtime_ns]
+    """Digest of all that decides the result of a request.
+
+    These are the request, the state of the files that it names, the backend's version, the
+    parameters of the checkpoint and of the phone head, and the installed recognisers.
+
+    Args:
+        request: The request, checked; all paths are absolute.
+
+    Returns:
+        The digest; the same where the result would be the same.
+    """
+    about: dict[str, object] = asdict(replace(request, job=""))
+    about["options"] = asdict(replace(request.options, device="auto"))
+    about["version"] = version()
+    about["recognisers"] = [bundled.package_version(name) for name in RECOGNISERS]
+    checkpoint = request.options.checkpoint
+    folders = (bundled.CHECKPOINTS_DIR / checkpoint, Path(checkpoint))
+    weights = [folder / name for folder in folders for name in _CHECKPOINT_FILES]
+    about["parameters"] = [_digest(path) for path in (*weights, bundled.PHONE_HEAD)]
+    for name in (request.audio, request.head, request.style.value, request.options.topology):
+        if name and "\0" not in name and Path(name).is_file():
+            state = Path(name).stat()
+            about[name] = [state.st_size, state.st_mtime_ns]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _digest(path: Path) -> str:
+    """Digest of a file's content; empty where there is no such file."""
+    if "\0" in str(path) or not path.is_file():
+        return ""
+    state = path.stat()
+    return _digest_of_state(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of_state(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _model(job: ListJob) -> tuple[str, str]:
-    return job.request.checkpoint, job.request.device
+    return job.request.options.checkpoint, job.request.options.device
 
 
 def _escaped(name: str) -> str:

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One worker of a list of jobs: a process, or an actor of a cluster, that keeps the model."""
+"""The worker of a list of jobs: does several jobs at once with one loaded model."""
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,20 +18,22 @@ _log = logging.getLogger(__name__)
 
 
 class ListWorker:
-    """Does groups of jobs, each job in a thread of its own, the model for several at once.
-
-    Args:
-        listeners: Processes that recognise words, see ``Predictor``.
-    """
+    """Does groups of jobs, each in a thread of its own; the model computes batches of them."""
 
     def __init__(self, listeners: int | None = None) -> None:
+        """Prepare a worker.
+
+        Args:
+            listeners: Processes that recognise words, see `Predictor`.
+        """
         self._worker = Worker(listeners=listeners)
         self._is_ending = threading.Event()
 
     def do(self, jobs: Sequence[ListJob]) -> list[JobOutcome]:
-        """Do jobs of one checkpoint and device; what fails leaves the others."""
+        """Do jobs of one checkpoint and device; one that fails does not disturb the others."""
         try:
-            predictor = self._worker.predictor(jobs[0].request.checkpoint, jobs[0].request.device)
+            options = jobs[0].request.options
+            predictor = self._worker.predictor(options.checkpoint, options.device)
         except (UserError, MemoryError) as error:
             return [self._outcome(job, error=_sentence(error)) for job in jobs]
         batcher = predictor.gather()
@@ -42,7 +42,7 @@ class ListWorker:
             return list(pool.map(lambda job: self._do_one(job, batcher), jobs))
 
     def end(self) -> None:
-        """Have the jobs that run end soon, without results."""
+        """Ask the running jobs to end soon, without results."""
         self._is_ending.set()
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class ListWorker:
         self._worker.close()
 
     def _do_one(self, job: ListJob, batcher: DynamicBatcher) -> JobOutcome:
-        reporter = _Quiet(self._is_ending)
+        reporter = _WarningCollector(self._is_ending)
         try:
             with batcher.participant():
                 inputs = read_inputs(job.request, reporter.is_cancelled)
@@ -67,12 +67,11 @@ class ListWorker:
     def _outcome(
         self, job: ListJob, *, error: str = "", warnings: Sequence[str] = (), seconds: float = 0.0
     ) -> JobOutcome:
-        where = f"{socket.gethostname()}:{os.getpid()}"
-        return JobOutcome(job.number, error, tuple(warnings), seconds, where)
+        return JobOutcome(job.number, error, tuple(warnings), seconds)
 
 
-class _Quiet:
-    """Keeps a job's warnings for its outcome."""
+class _WarningCollector:
+    """Keeps the warnings of one job and drops its progress: many jobs run at once."""
 
     def __init__(self, is_ending: threading.Event) -> None:
         self.warnings: list[str] = []
@@ -82,7 +81,7 @@ class _Quiet:
         return self._is_ending.is_set()
 
     def status(self, text: str) -> None:
-        """Many jobs run at once: nobody hears."""
+        """Drop it."""
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -90,7 +89,7 @@ class _Quiet:
     def progress(
         self, stage: str, done: float, total: float, unit: str, seconds_left: float | None
     ) -> None:
-        """As ``status``."""
+        """Drop it."""
 
 
 def _sentence(error: UserError | MemoryError) -> str:

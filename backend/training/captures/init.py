@@ -29,7 +29,6 @@ from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
 from backend.training.captures.speech_encoder import SpeechSource, fill_speech_encoder
 
-CAPTURE_PRESETS: Final = ("vocaset", "biwi", "faceformer", "regression")
 _FRAMES: Final = 600
 _LIPS_COUNT: Final = 2.0
 _EYES_TO_RADIUS: Final = 0.6  # of a FLAME head: between the eyes, against the root mean square

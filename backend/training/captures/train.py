@@ -24,12 +24,11 @@ from backend.model import losses
 from backend.model.batch import TrainingBatch
 from backend.model.config import LossWeights, TrainConfig
 from backend.model.loss_geometry import FaceGeometry
-from backend.model.presets import PRESETS
+from backend.model.presets import CAPTURE_PRESETS, PRESETS
 from backend.model.ptalker import PTalker
 from backend.training.ablations import without
 from backend.training.captures.export import CaptureTrained, export, plot_curves, plot_sample
 from backend.training.captures.init import (
-    CAPTURE_PRESETS,
     TrainingSetup,
     config_for,
     new_start,

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import typing
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from backend import motion as motions
 from backend.cli import main as command_line
 from backend.errors import UserError
 from backend.motion import frame_rate
+from backend.speech.transcript import RecognitionMode
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAD = ROOT / "backend" / "demo" / "head.npz"
@@ -49,7 +51,7 @@ def test_generate_writes_the_motion_and_prints_the_report(tiny_checkpoint, sound
     assert motion.report == report
     assert (motion.fps, motion.start_seconds) == (Fraction(24000, 1001), 0.25)
     assert len(motion.weights) == 24
-    assert report["audio_seconds"] == 1.0
+    assert report["audio_seconds"] == 1.001  # 24 frames of 1001 / 24000 s
     assert (report["listen"], report["device"], report["warnings"]) == ("sound", "cpu", [])
     assert np.isfinite(motion.weights).all()
     assert sorted(p.name for p in tmp_path.iterdir()) == [out.name, sound.name]
@@ -66,7 +68,8 @@ def test_text_can_come_from_a_file(tiny_checkpoint, sound, tmp_path):
     [("--fps", "0"), ("--fps", "-24"), ("--fps", "nan"), ("--fps", "1/0"), ("--fps", "1e99"),
      ("--start", "-1", "--end", "1"), ("--start", "2", "--end", "1"), ("--end", "inf"),
      ("--style-strength", "nan"), ("--style-strength", "-1"), ("--style-strength", "99"),
-     ("--end", "1e9"), ("--start", "nan"), ("--gain", "inf"), ("--text-file", "/none")],
+     ("--end", "1e9"), ("--start", "nan"), ("--gain", "inf"), ("--text-file", "/none"),
+     ("--gain", "-1"), ("--text", "a", "--text-file", "b")],
 )  # fmt: skip
 def test_values_that_make_no_sense_are_wrong_usage(flags, sound, tmp_path, capsys):
     assert generate("none", sound, tmp_path / "m.npz", *flags) == 2
@@ -77,8 +80,7 @@ def test_values_that_make_no_sense_are_wrong_usage(flags, sound, tmp_path, capsy
 
 @pytest.mark.parametrize(
     "flags",
-    [("--device", "abacus"), ("--text", "a", "--text-file", "b"), ("--style-strength", "x"),
-     ("--wrong",)],
+    [("--device", "abacus"), ("--style-strength", "x"), ("--wrong",)],
 )  # fmt: skip
 def test_flags_that_do_not_exist_are_wrong_usage(flags, sound, tmp_path):
     with pytest.raises(SystemExit) as caught:
@@ -179,7 +181,17 @@ def test_info_says_what_there_is(capsys):
     assert command_line.main(["info"]) == 0
     assert "topologies: demo, flame" in capsys.readouterr().out
     assert command_line.main(["info", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["packages"]["torch"]
+    packages = json.loads(capsys.readouterr().out)["packages"]
+    files = [ROOT / "backend" / name for name in ("requirements.txt", "requirements-words.txt")]
+    pinned = {line.partition("==")[0] for file in files for line in file.read_text().splitlines()}
+    assert set(packages) <= pinned  # a misspelt name would be reported as missing
+    assert packages["torch"] != "missing"
+
+
+def test_recognition_modes_to_evaluate_are_those_of_a_transcript():
+    modes = typing.get_args(RecognitionMode)
+    arguments = ["evaluate", "--speech", "DIR", "--listen"]
+    assert command_line.make_parser().parse_args([*arguments, *modes]).listen == list(modes)
 
 
 @pytest.mark.parametrize(

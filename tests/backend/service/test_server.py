@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 FINAL = {"result", "cancelled", "error"}
 
-# What a job does is told by its `text`.
+# The option `text` of a request says what its job does.
 STUB = """
 import os, signal, sys, time
 # A shell starts background jobs deaf to Ctrl-C, and what they start inherits that.
@@ -31,7 +31,7 @@ class Worker:
         raise UserError("no such checkpoint")
 
     def run(self, request, reporter):
-        what = getattr(request, "text", "")
+        what = request.options.text
         if what == "slow":
             for step in range(1000):
                 reporter.progress("Animating", step, 1000, "s", 1.0)
@@ -93,7 +93,7 @@ class Service:
 
     def generate(self, job, text=""):
         self.send(type="generate", job=job, head="h", audio="a", out="o", fps_numerator=24,
-                  fps_denominator=1, text=text)  # fmt: skip
+                  fps_denominator=1, options={"text": text})  # fmt: skip
 
     def next(self, timeout=120):
         return self.lines.get(timeout=timeout)
@@ -286,8 +286,10 @@ def test_it_ends_when_nobody_reads_its_messages(tmp_path):
     ) as process:
         process.stdout.readline()
         process.stdout.close()
-        request = {"type": "generate", "job": "1", "head": "h", "audio": "a", "out": "o",
-                   "fps_numerator": 24, "fps_denominator": 1, "text": "slow"}  # fmt: skip
+        request = {
+            "type": "generate", "job": "1", "head": "h", "audio": "a", "out": "o",
+            "fps_numerator": 24, "fps_denominator": 1, "options": {"text": "slow"},
+        }  # fmt: skip
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
         try:
@@ -334,14 +336,19 @@ def test_the_real_worker_makes_motions_styles_and_errors(
     common = {"checkpoint": str(tiny_checkpoint), "device": "cpu"}
     request = {
         "type": "generate", "head": str(demo_head_file), "audio": str(tmp_path / "a b.wav"),
-        "fps_numerator": 24000, "fps_denominator": 1001, "listen": "sound", **common,
+        "fps_numerator": 24000, "fps_denominator": 1001, "options": {"listen": "sound", **common},
     }  # fmt: skip
     style = {"type": "style", "exemplar": str(exemplar), "out": str(tmp_path / "s.json"), **common}
     real_service.send(**style, job="style")
     first, bad, second = tmp_path / "1.npz", tmp_path / "2.npz", tmp_path / "3.npz"
-    real_service.send(**request, job="1", out=str(first), style=str(tmp_path / "s.json"))
-    real_service.send(**request, job="2", out=str(bad), style="nobody")
-    real_service.send(**request, job="3", out=str(second), duration_seconds=0.5, start_seconds=0.5)
+    real_service.send(
+        **request,
+        job="1",
+        out=str(first),
+        style={"kind": "file", "value": str(tmp_path / "s.json")},
+    )
+    real_service.send(**request, job="2", out=str(bad), style={"kind": "named", "value": "nobody"})
+    real_service.send(**request, job="3", out=str(second), num_frames=12, start_seconds=0.5)
     finals = [real_service.until(*FINAL) for _ in range(4)]
     assert [messages[-1]["type"] for messages in finals] == ["result", "result", "error", "result"]
     assert "nobody" in finals[2][-1]["message"]

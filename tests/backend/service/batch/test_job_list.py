@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ pytest.importorskip("torch")
 import soundfile
 import torch
 
+from backend import bundled
 from backend import motion as motions
 from backend.cli import main as command_line
 from backend.inference import dynamic_batching
 from backend.model.presets import PRESETS
+from backend.service.batch import job_list
 from backend.service.batch.job_list import JobList, JobOutcome, run_list
 from tests.backend.model.samples import build
 
@@ -35,13 +38,13 @@ HEAD = ROOT / "backend" / "demo" / "head.npz"
 
 class ProgressReporter:
     def __init__(self):
-        self.warnings, self.told = [], []
+        self.warnings, self.reports = [], []
 
     def warn(self, text):
         self.warnings.append(text)
 
     def progress(self, stage, done, total, unit, seconds_left):
-        self.told.append((done, total, unit))
+        self.reports.append((done, total, unit))
 
 
 def write_sounds(folder, count, seconds=1.0):
@@ -64,7 +67,7 @@ def run(folder, entries, checkpoint, *flags):
 # ---- several sounds through the model at once
 
 
-def test_gathered_calls_give_what_each_gives_alone():
+def test_batched_calls_give_what_each_gives_alone():
     model = build(PRESETS["tiny"], lively=True).eval()
     calls = []
     for number, num_frames in enumerate((60, 45, 60, 20, 130)):
@@ -149,6 +152,42 @@ def test_what_is_there_is_kept_until_something_of_it_changes(tiny_checkpoint, tm
     assert (tmp_path / "0.npz").stat().st_mtime_ns != made["0.npz"]
 
 
+def test_results_are_made_again_after_a_repair(tiny_checkpoint, tmp_path, capsys, monkeypatch):
+    entries = write_sounds(tmp_path, 1)
+    own = shutil.copytree(tiny_checkpoint, tmp_path / "own")
+    phone_head = tmp_path / "phone_head.safetensors"
+    shutil.copy(bundled.PHONE_HEAD, phone_head)
+    monkeypatch.setattr(bundled, "PHONE_HEAD", phone_head)
+    versions = dict.fromkeys(job_list.RECOGNISERS, "1.0")
+    monkeypatch.setattr(bundled, "package_version", versions.get)
+
+    def made():
+        jobs = JobList(
+            entries, tmp_path, defaults={"head": str(HEAD), "checkpoint": str(own)}
+        )  # fmt: skip
+        found = jobs.group(1)
+        for job in found:
+            PlayedExecutor({}).write(job)
+        return len(found)
+
+    assert (made(), made()) == (1, 0)
+    phone_head.unlink()
+    assert (made(), made()) == (1, 0)
+    shutil.copy(bundled.CHECKPOINTS_DIR / "phone_head" / "model.safetensors", phone_head)
+    assert (made(), made()) == (1, 0)
+    for name in job_list.RECOGNISERS:
+        versions[name] = "missing"
+        assert (made(), made()) == (1, 0), name
+    for name in ("model.safetensors", "config.json"):
+        with (own / name).open("ab") as file:
+            file.write(b" ")
+        assert (made(), made()) == (1, 0), name
+    (own / "styles.json").write_text("{}")
+    assert (made(), made()) == (1, 0)
+    os.utime(own / "model.safetensors", (1, 1))  # set up again, to the same parameters
+    assert made() == 0
+
+
 # ---- workers that die, played by threads
 
 
@@ -159,7 +198,7 @@ class DeadError(Exception):
 class PlayedExecutor:
     """Workers that write results, and die when they come to a job they are to die at."""
 
-    size, num_lost, tries_again = 2, (DeadError,), False
+    size, worker_lost, may_retry = 2, (DeadError,), False
 
     def __init__(self, lost_at, writes_before_dying=False):
         self.lost_at, self.writes_before_dying = lost_at, writes_before_dying
@@ -214,11 +253,11 @@ def test_jobs_of_a_dead_worker_are_done_again_once(tmp_path):
     assert (summary.made, summary.failed) == (20, [])
     assert sorted(executor.written) == list(range(20))
     assert len(reporter.warnings) == 2
-    assert reporter.told[-1] == (20, 20, "files")
+    assert reporter.reports[-1] == (20, 20, "files")
     assert executor.started == 4
 
 
-def test_a_result_that_was_written_but_not_told_is_not_made_again(tmp_path):
+def test_a_result_that_was_written_but_not_reported_is_not_made_again(tmp_path):
     executor = PlayedExecutor({3: 1}, writes_before_dying=True)
     summary, _ = played(tmp_path, executor)
     assert summary.made == 20
@@ -240,10 +279,10 @@ def test_groups_shrink_towards_the_end_and_hold_one_model(tmp_path):
     jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD)})
     sizes = []
     while group := jobs.group(2):
-        assert len({job.request.device for job in group}) == 1
+        assert len({job.request.options.device for job in group}) == 1
         assert all(Path(job.request.out).is_absolute() for job in group)
         for job in group:
-            jobs.take(job, JobOutcome(job.number, ""), may_try_again=False)
+            jobs.take(job, JobOutcome(job.number, ""), may_retry=False)
         sizes.append(len(group))
     assert sizes == [3, 2, 1, 1, 1, 1]
 
