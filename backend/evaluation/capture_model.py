@@ -34,6 +34,8 @@ from backend.heads.topology import Head, load_topology, shipped_topologies
 from backend.inference.devices import memory_errors, pick_device
 from backend.inference.shapes_for_head import HeadShapes
 from backend.model import checkpoint
+from backend.model.generate import generate
+from backend.model.style_inversion import style_of_motion
 
 StyleFrom = Literal["auto", "identity", "motion", "speech", "neutral"]
 
@@ -132,12 +134,12 @@ class CaptureModel:
             )
         if source == "speech":
             return StyleCode(self._model.encode_audio_style(self._speech(other)), source)
-        return StyleCode(self._model.encode_motion_style(self._exemplar(other)), source)
+        return StyleCode(style_of_motion(self._model, self._exemplar(other)), source)
 
     def style_of(self, clip: Sequence) -> StyleCode:
         """The style of a clip itself, for others to speak in: its motion's, or its subject's."""
         if "motion" in self._config.style_sources:
-            return StyleCode(self._model.encode_motion_style(self._exemplar(clip)), "motion")
+            return StyleCode(style_of_motion(self._model, self._exemplar(clip)), "motion")
         if clip.subject in self._config.speakers:
             return StyleCode(self._model.encode_identity_style(clip.subject), "identity")
         return StyleCode(self._model.neutral_style(), "neutral")
@@ -155,7 +157,8 @@ class CaptureModel:
         rows = math.ceil(count / float(fps) * rate)
         started = time.monotonic()
         with self._memory(), memory_errors():
-            made = self._model.generate(
+            made = generate(
+                self._model,
                 self._speech(sequence),
                 style.code,
                 num_frames=rows,

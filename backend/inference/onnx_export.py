@@ -21,6 +21,7 @@ from backend.errors import UserError
 from backend.inference.style_files import read_presets
 from backend.io import write_atomically
 from backend.model import checkpoint
+from backend.model.generate import generate_in_one_pass
 from backend.model.ptalker import PTalker
 from backend.speech.phones import PHONES
 
@@ -35,7 +36,7 @@ TOLERANCE: Final = 1e-3
 class SoundPath(nn.Module):
     """What an engine runs: features, phones and a style to weights, in one parallel pass.
 
-    It is ``PTalker.generate`` of a single chunk, hearing twice included, and ``smoothed``.
+    It is ``generate`` of a single chunk, which tests hold to the same curves.
 
     Args:
         model: A model of solved shapes that hears features on the motion's clock.
@@ -47,20 +48,18 @@ class SoundPath(nn.Module):
 
     def forward(self, features: Tensor, phones: Tensor, style: Tensor) -> Tensor:
         """Shapes ``(1, T, input_dim)``, ``(1, T)`` and ``(1, D)``; returns ``(1, T, K)``."""
-        encoder, decoder = self.model.speech_content, self.model.decoder
-        num_frames = features.shape[1]
-        lengths = torch.full((1,), num_frames)
+        stacking, num_frames = self.model.speech_content.stacking, features.shape[1]
         # The encoder would fill the last stack itself, but then the graph would be traced for even
         # lengths alone.
-        stacks = (num_frames + encoder.stacking - 1) // encoder.stacking
-        missing = stacks * encoder.stacking - num_frames
-        features = F.pad(features, (0, 0, 0, missing))
-        phones = F.pad(phones, (0, missing))
-        phones = encoder.self_conditioned_phones(features, lengths, phones)
-        heard = encoder(features, lengths, phones=phones, num_frames=num_frames)
-        queries = decoder.queries(style, num_frames)
-        hidden = decoder(queries, heard.features, heard.mask, style, causal=False)
-        return self.model.smoothed(self.model.weights(hidden))
+        stacks = (num_frames + stacking - 1) // stacking
+        missing = stacks * stacking - num_frames
+        return generate_in_one_pass(
+            self.model,
+            F.pad(features, (0, 0, 0, missing)),
+            style,
+            F.pad(phones, (0, missing)),
+            num_frames=num_frames,
+        )
 
 
 def export(folder: Path, out: Path) -> float | None:

@@ -34,7 +34,8 @@ from backend.inference.dynamic_batching import SIZES, DynamicBatcher
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, read_presets
 from backend.model import checkpoint
-from backend.model.style_inversion import fit_style
+from backend.model.generate import generate
+from backend.model.style_inversion import style_of_motion
 from backend.processes import num_cores
 from backend.speech.moonshine_phones import can_recognise, fill_gaps, sound_alone
 from backend.speech.phones import phone_frames
@@ -47,7 +48,6 @@ TOLERANCE_MM: Final = 0.01
 """Largest vertex error of learned shapes that are left out."""
 
 ProgressCall = Callable[[str, float, float, str], None]
-_CHUNK_FRAMES: Final = 3000
 _WORDLESS: Final = "This model goes by the sound alone; the words are not used."
 
 
@@ -158,17 +158,14 @@ class Predictor:
                 f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
                 "animation of a speaking head."
             )
-        config = self._model.config
-        rate = config.motion_fps
+        rate = self._model.config.motion_fps
         moved = self._in_model_terms(exemplar)
         flat = moved.reshape(len(moved), -1)
         times = np.arange(max(1, round(seconds * rate))) / rate
         on_clock = motion.at_times(flat, times, rate=exemplar.fps).reshape(-1, *moved.shape[1:])
         with memory_errors():
             batch = torch.from_numpy(on_clock)[None].to(self.device)
-            code = self._model.encode_motion_style(batch)
-            if config.shape_kind == "solved" and "parallel" in config.modes:
-                code = fit_style(self._model, batch, code)
+            code = style_of_motion(self._model, batch)
         return _as_style(code)
 
     def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
@@ -311,8 +308,10 @@ class Predictor:
 
         log_posteriors = None
         if self._model.config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
-            with memory_errors(), self._interruptible(is_cancelled):
-                known = self._model.speech_content.phone_log_posteriors(speech.to(self.device))
+            with memory_errors():
+                known = self._model.speech_content.phone_log_posteriors(
+                    speech.to(self.device), should_stop=is_cancelled
+                )
                 log_posteriors = known[0].float().cpu().numpy()
         try:
             if listen == "sound":
@@ -366,34 +365,18 @@ class Predictor:
         seconds = num_rows / self._model.config.motion_fps
         num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
         ids = phone_frames(told.phones, num_ids, heard.rate_hz, certain=told.is_certain)
-        with memory_errors(), self._interruptible(is_cancelled):
-            weights = (self.batcher or self._model).generate(
+        call = self.batcher.generate if self.batcher else partial(generate, self._model)
+        with memory_errors():
+            weights = call(
                 speech.to(self.device),
                 code,
                 num_frames=num_rows,
                 phones=torch.from_numpy(ids)[None].to(self.device) if told.phones else None,
                 mode=next(mode for mode in self._model.config.modes if mode == decoder),
-                chunk_frames=_CHUNK_FRAMES,
                 on_progress=report,
+                should_stop=is_cancelled,
             )
-            return np.asarray(self._model.smoothed(weights)[0].cpu().numpy(), np.float32)
-
-    @contextmanager
-    def _interruptible(self, is_cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Asks before every layer norm, since a chunk of many seconds reports only at its end."""
-
-        def ask(*_: object) -> None:
-            if is_cancelled():
-                raise Cancelled
-
-        layers = [] if self.batcher is not None else self._model.modules()  # others use it too
-        norms = [layer for layer in layers if isinstance(layer, torch.nn.LayerNorm)]
-        hooks = [layer.register_forward_pre_hook(ask) for layer in norms]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+            return np.asarray(weights[0].cpu().numpy(), np.float32)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Wav2Vec2BertModel
 
+from backend.errors import Cancelled
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.config import ModelConfig
 from backend.model.conformer import build_speech_encoder, conformer_receptive_field
@@ -213,18 +215,30 @@ class SpeechContentEncoder(nn.Module):
         return out * mask.unsqueeze(-1), mask
 
     @torch.no_grad()
-    def phone_log_posteriors(self, speech: Tensor, *, chunk_frames: int = 3000) -> Tensor:
-        """What a conformer thinks of each frame before it is told anything, of any length.
+    def phone_log_posteriors(
+        self,
+        speech: Tensor,
+        *,
+        chunk_frames: int = 3000,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Tensor:
+        """The phone classifier's posteriors without phone input, for features of any length.
 
         Args:
             speech: Features ``(B, S, input_dim)``.
-            chunk_frames: Frames heard at a time; there is no border between them.
+            chunk_frames: Frames encoded at a time; chunks overlap by the receptive field.
+            should_stop: Asked before each chunk whether to give up.
 
         Returns:
             Natural logarithms of the probabilities of phone ids, shape ``(B, S, num_phone_ids)``.
+
+        Raises:
+            Cancelled: ``should_stop`` said so.
         """
         num_frames, parts = speech.shape[1], []
         for start in range(0, num_frames, chunk_frames):
+            if should_stop():
+                raise Cancelled
             end = min(num_frames, start + chunk_frames)
             begin = max(0, start - self.receptive_field) // self.stacking * self.stacking
             around = speech[:, begin : end + self.receptive_field]

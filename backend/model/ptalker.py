@@ -3,22 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from backend.model.adversary import SpeakerAdversary
 from backend.model.attention import frame_mask
 from backend.model.batch import CycleOutputs, TrainingBatch, TrainingOutputs
-from backend.model.config import Mode, ModelConfig, StyleSource
+from backend.model.config import ModelConfig, StyleSource
 from backend.model.content_encoders import (
     MotionContentEncoder,
     SpeechContent,
     SpeechContentEncoder,
 )
 from backend.model.decoder import MotionDecoder
-from backend.model.generate import PreparedSpeech, ignore, in_parallel, step_by_step
 from backend.model.graph_encoder import GraphEncoder, MotionGraph
 from backend.model.lip_reader import LipReader
 from backend.model.resample import average_frames, stretch_frames
@@ -29,8 +26,6 @@ from backend.model.style_encoders import (
     Style,
     StyleFusion,
 )
-
-_SIDE = 0.1065  # of a neighbouring frame: exp(-2) / (1 + 2 exp(-2))
 
 
 class PTalker(nn.Module):
@@ -265,71 +260,6 @@ class PTalker(nn.Module):
             wanted_style=own.code.detach().roll(-1, 0),
             wanted=own.present.roll(-1, 0) & mask.any(1),
         )
-
-    @torch.no_grad()
-    def generate(
-        self,
-        speech: Tensor,
-        style: Tensor,
-        *,
-        num_frames: int,
-        lengths: Tensor | None = None,
-        phones: Tensor | None = None,
-        mode: Mode | None = None,
-        chunk_frames: int = 6000,
-        on_progress: Callable[[int, int], None] = ignore,
-    ) -> Tensor:
-        """Motion of any length, worked off in chunks; the model must be in evaluation mode.
-
-        Chunks overlap by all that an output frame depends on, so that their borders cannot be seen
-        (HuBERT alone attends to everything; it gets 5 s to each side).
-
-        Args:
-            speech: Features ``(B, S, input_dim)`` or waveforms ``(B, N)``.
-            style: Codes from one of the methods here, shape ``(B, D)`` or ``(1, D)``.
-            num_frames: Frames ``T`` to make, at the model's rate.
-            lengths: Valid frames or samples of each, int64 ``(B,)``; all by default.
-            phones: Recognised phones on the speech encoder's clock, int64 ``(B, S)``, 0 for none.
-            mode: How to decode; by default the config's first way.
-            chunk_frames: Frames decoded at a time.
-            on_progress: Told done and total frames; what it raises ends the work.
-
-        Returns:
-            Weights ``(B, T, K)``.
-
-        Raises:
-            ValueError: The model was not trained for that mode.
-        """
-        mode = mode or self.config.modes[0]
-        if mode not in self.config.modes:
-            raise ValueError(f"This model decodes {' or '.join(self.config.modes)}, not {mode}")
-        sound = PreparedSpeech(
-            self.speech_content.prepare(speech, _all_of(speech) if lengths is None else lengths),
-            _all_of(speech) if lengths is None else lengths,
-            phones,
-        )
-        decode = in_parallel if mode == "parallel" else step_by_step
-        return decode(
-            self,
-            sound,
-            style.expand(len(speech), -1),
-            num_frames=num_frames,
-            chunk_frames=chunk_frames,
-            on_progress=on_progress,
-        )
-
-    def smoothed(self, weights: Tensor) -> Tensor:
-        """Whole generated motions ``(B, T, K)`` without the jitter from frame to frame.
-
-        Solved shapes: a Gaussian of half a frame (10 ms), which brings the jerk on held-out speech
-        from 1.3 times the reference's to the same and changes nothing else. Not part of
-        ``generate``, whose sequences may end in padding.
-        """
-        if self.config.shape_kind != "solved":
-            return weights
-        before = torch.cat((weights[:, :1], weights[:, :-1]), dim=1)
-        after = torch.cat((weights[:, 1:], weights[:, -1:]), dim=1)
-        return (1.0 - 2.0 * _SIDE) * weights + _SIDE * (before + after)
 
     def shapes(self) -> Tensor:
         """Learned shapes ``(F + 1, V, 3)``: the head's matrix, and its bias, whose weight is 1.
