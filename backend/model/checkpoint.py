@@ -17,7 +17,6 @@ from torch import Tensor
 from backend.errors import UserError
 from backend.io import from_json, write_text
 from backend.model.config import ModelConfig
-from backend.model.conformer import load_published_weights
 from backend.model.ptalker import PTalker
 from backend.model.surgery import can_extend, with_deeper_speech_encoder, with_phone_context
 
@@ -261,6 +260,8 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _fetch_published(model: PTalker) -> None:
+    from backend.model.pretrained_encoder import load_published_weights  # loads transformers
+
     speech = model.config.speech
     try:
         load_published_weights(model.speech_content.encoder, speech.hub_id, speech.revision)

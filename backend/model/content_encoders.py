@@ -5,19 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Wav2Vec2BertModel
 
 from backend.errors import Cancelled
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
-from backend.model.config import ModelConfig
-from backend.model.conformer import build_speech_encoder, conformer_receptive_field
+from backend.model.config import ModelConfig, SpeechEncoderConfig
+from backend.model.conformer import Conformer, conformer_receptive_field
 from backend.model.phone_context import CONTEXT_FRAMES, PhoneContext
 from backend.model.resample import fit_frames, take_frames
 from backend.speech.phones import PHONE_IDS, SILENCE
+
+if TYPE_CHECKING:
+    from transformers import HubertModel
 
 _SURE = 0.35  # of a phone: share of the probability
 _TRUST_FROM, _TRUST_GAIN = 0.2, 20.0
@@ -91,7 +94,7 @@ class SpeechContentEncoder(nn.Module):
         if speech.frozen == "everything":
             self.encoder.requires_grad_(False)
         elif speech.frozen == "convolutions":
-            self.encoder.feature_extractor.requires_grad_(False)
+            self.encoder.get_submodule("feature_extractor").requires_grad_(False)
 
     def forward(
         self,
@@ -190,26 +193,22 @@ class SpeechContentEncoder(nn.Module):
         if self.takes_waveform and speech.ndim == 3:
             mask = frame_mask(lengths, speech.shape[1])
             return speech * mask.unsqueeze(-1), mask
-        if isinstance(encoder, Wav2Vec2BertModel):
+        if isinstance(encoder, Conformer):
             mask = frame_mask(lengths, speech.shape[1])
             whole = speech.shape[1] + (-speech.shape[1]) % self.stacking
             speech = fit_frames(speech * mask.unsqueeze(-1), whole)
-            hidden, _ = encoder.feature_projection(self._stack(speech))
+            added = None
             if phones is not None:
                 phones = fit_frames(phones[:, : mask.shape[1]] * mask[:, : phones.shape[1]], whole)
-                hidden = hidden + self._stack(self.phone_embedding(phones))
-            tokens = frame_mask((lengths + self.stacking - 1) // self.stacking, hidden.shape[1])
-            out = encoder.encoder(hidden, attention_mask=tokens).last_hidden_state
-            out = self.unstack(out).unflatten(-1, (self.stacking, -1)).flatten(1, 2)
+                added = self._stack(self.phone_embedding(phones))
+            stacked = self._stack(speech)
+            tokens = frame_mask((lengths + self.stacking - 1) // self.stacking, stacked.shape[1])
+            out = self.unstack(encoder(stacked, tokens, added))
+            out = out.unflatten(-1, (self.stacking, -1)).flatten(1, 2)
             return out[:, : mask.shape[1]] * mask.unsqueeze(-1), mask
-        samples = frame_mask(lengths, speech.shape[1])
-        out = encoder(speech, attention_mask=samples).last_hidden_state
-        counts = lengths
-        for kernel, stride in zip(
-            encoder.config.conv_kernel, encoder.config.conv_stride, strict=True
-        ):
-            counts = (counts - kernel) // stride + 1
-        mask = frame_mask(counts, out.shape[1])
+        from backend.model.pretrained_encoder import encode_waveform  # loads transformers
+
+        out, mask = encode_waveform(encoder, speech, lengths)
         if phones is not None:
             out = out + self.phone_embedding(fit_frames(phones, out.shape[1]))
         return out * mask.unsqueeze(-1), mask
@@ -338,6 +337,15 @@ class SpeechContentEncoder(nn.Module):
         high = torch.minimum(low + 1, last)
         out = torch.lerp(take_frames(content, low), take_frames(content, high), share)
         return out * valid.unsqueeze(-1), valid
+
+
+def build_speech_encoder(config: SpeechEncoderConfig) -> Conformer | HubertModel:
+    """The speech encoder of a config, with random parameters."""
+    if config.kind == "hubert":
+        from backend.model.pretrained_encoder import build_hubert  # loads transformers
+
+        return build_hubert(config)
+    return Conformer(config)
 
 
 class MotionContentEncoder(nn.Module):

@@ -23,7 +23,7 @@ from backend.data.captures.batches import EncodeSpeech
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.config import SpeechEncoderConfig
-from backend.model.conformer import load_published_weights
+from backend.model.pretrained_encoder import load_published_weights
 from backend.model.ptalker import PTalker
 
 Frozen = Literal["nothing", "convolutions", "everything"]

@@ -9,9 +9,10 @@ from transformers import HubertModel
 
 from backend.errors import UserError
 from backend.model import checkpoint
-from backend.model.conformer import build_speech_encoder, load_published_weights
+from backend.model.content_encoders import build_speech_encoder
 from backend.model.generate import generate
 from backend.model.presets import PRESETS
+from backend.model.pretrained_encoder import load_published_weights
 from tests.backend.model.samples import SMALL_HUBERT, build, small
 
 
