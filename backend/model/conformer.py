@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from backend.model.attention import alibi_table, windowed_attention
 from backend.model.config import SpeechEncoderConfig
+from backend.model.optimizer_groups import optimised_by_adamw
 
 _BIAS_SCALE = 0.25  # of ALiBi's slopes, where the learned bias by distance begins
 
@@ -65,7 +66,9 @@ class FeatureProjection(nn.Module):
 
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
-        self.projection = nn.Linear(config.stacking * config.input_dim, config.hidden_size)
+        self.projection = optimised_by_adamw(
+            nn.Linear(config.stacking * config.input_dim, config.hidden_size)
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from backend.errors import Cancelled
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
 from backend.model.config import ModelConfig, SpeechEncoderConfig
 from backend.model.conformer import Conformer, conformer_receptive_field
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.phone_context import CONTEXT_FRAMES, PhoneContext
 from backend.model.resample import fit_frames, take_frames
 from backend.speech.phones import PHONE_IDS, SILENCE
@@ -75,21 +76,23 @@ class SpeechContentEncoder(nn.Module):
         if speech.stacking > 1:
             self.unstack = nn.Linear(speech.hidden_size, speech.stacking * speech.hidden_size)
         self.num_phones = config.num_phone_ids - 1
-        self.phone_embedding = nn.Embedding(
-            3 * self.num_phones + 1, speech.hidden_size // speech.stacking, padding_idx=0
+        self.phone_embedding = optimised_by_adamw(
+            nn.Embedding(
+                3 * self.num_phones + 1, speech.hidden_size // speech.stacking, padding_idx=0
+            )
         )
         nn.init.normal_(self.phone_embedding.weight, std=0.3)
         with torch.no_grad():
             self.phone_embedding.weight[0].zero_()
         self.phones = nn.Linear(speech.hidden_size, config.num_phone_ids)
         self.content = nn.Linear(speech.hidden_size, config.feature_dim)
-        self.spoken_embedding = nn.Embedding(
-            config.num_phone_ids, config.feature_dim, padding_idx=0
+        self.spoken_embedding = optimised_by_adamw(
+            nn.Embedding(config.num_phone_ids, config.feature_dim, padding_idx=0)
         )
-        self.spans: PhoneContext | None = None
-        if config.span_width:
-            self.spans = PhoneContext(
-                config.feature_dim, speech.input_dim, config.span_width, config.feature_dim
+        self.phone_context: PhoneContext | None = None
+        if config.phone_context_width:
+            self.phone_context = PhoneContext(
+                config.feature_dim, speech.input_dim, config.phone_context_width, config.feature_dim
             )
         if speech.frozen == "everything":
             self.encoder.requires_grad_(False)
@@ -136,7 +139,7 @@ class SpeechContentEncoder(nn.Module):
         The phones go past the encoder too: its layers, which make one token of two frames, blur
         when a phone begins, and with it when lips close. How far they are to be trusted is not told
         here, the hidden frames say it. Nor do they say how long a phone lasts and how loud it is as
-        a whole: ``spans`` adds that.
+        a whole: ``phone_context`` adds that.
 
         Args:
             speech: As ``hear`` takes it.
@@ -154,8 +157,8 @@ class SpeechContentEncoder(nn.Module):
         symbols = torch.where(phones > 0, (phones - 1) % self.num_phones + 1, 0)
         embedded = self.spoken_embedding(symbols)
         content = content + embedded
-        if self.spans is not None:
-            content = content + self.spans(symbols, embedded, speech[:, : hidden.shape[1]])
+        if self.phone_context is not None:
+            content = content + self.phone_context(symbols, embedded, speech[:, : hidden.shape[1]])
         return content
 
     @property

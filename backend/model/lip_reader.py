@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backend.model.config import ModelConfig
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.style_encoders import MotionStyle
 
 _STACKED: Final = 2  # frames to a token: half the work, and hardly less is read
@@ -30,11 +31,13 @@ class LipReader(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.lip_width
-        self.projection = nn.Linear(3 * _STACKED * MotionStyle.COMPONENTS, width)
+        self.projection = optimised_by_adamw(
+            nn.Linear(3 * _STACKED * MotionStyle.COMPONENTS, width)
+        )
         dilations = islice(cycle(_DILATIONS), config.lip_layers)
         self.layers = nn.ModuleList(ReadingLayer(width, dilation) for dilation in dilations)
         self.norm = nn.LayerNorm(width)
-        self.phone_head = nn.Linear(width, _STACKED * config.num_phone_ids)
+        self.phone_head = optimised_by_adamw(nn.Linear(width, _STACKED * config.num_phone_ids))
 
     def forward(self, components: Tensor, mask: Tensor) -> Tensor:
         """Read.

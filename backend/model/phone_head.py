@@ -11,6 +11,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from backend.model.lip_reader import ReadingLayer
+from backend.model.optimizer_groups import optimised_by_adamw
 
 _DILATIONS: Final = (1, 2, 4, 1)
 
@@ -27,11 +28,11 @@ class PhoneHead(nn.Module):
     def __init__(self, feature_dim: int, num_phone_ids: int, *, width: int = 128) -> None:
         super().__init__()
         self.feature_norm = nn.LayerNorm(feature_dim)
-        self.projection = nn.Linear(feature_dim, width)
+        self.projection = optimised_by_adamw(nn.Linear(feature_dim, width))
         self.dropout = nn.Dropout(0.2)
         self.layers = nn.ModuleList(ReadingLayer(width, dilation) for dilation in _DILATIONS)
         self.norm = nn.LayerNorm(width)
-        self.phone_head = nn.Linear(width, num_phone_ids)
+        self.phone_head = optimised_by_adamw(nn.Linear(width, num_phone_ids))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Hear.

@@ -12,6 +12,7 @@ from transformers import HubertConfig, HubertModel
 
 from backend.model.attention import frame_mask
 from backend.model.config import SpeechEncoderConfig
+from backend.model.optimizer_groups import optimised_by_adamw
 
 
 def build_hubert(config: SpeechEncoderConfig) -> HubertModel:
@@ -19,7 +20,7 @@ def build_hubert(config: SpeechEncoderConfig) -> HubertModel:
 
     It has HuBERT-large's construction: layer norm everywhere, the stable variant.
     """
-    return HubertModel(
+    encoder = HubertModel(
         HubertConfig(
             hidden_size=config.hidden_size,
             num_hidden_layers=config.num_layers,
@@ -38,6 +39,8 @@ def build_hubert(config: SpeechEncoderConfig) -> HubertModel:
             apply_spec_augment=False,
         )
     )
+    optimised_by_adamw(encoder.feature_projection.get_submodule("projection"))
+    return encoder
 
 
 def encode_waveform(encoder: HubertModel, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

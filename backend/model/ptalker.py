@@ -18,6 +18,7 @@ from backend.model.content_encoders import (
 from backend.model.decoder import MotionDecoder
 from backend.model.graph_encoder import GraphEncoder, MotionGraph
 from backend.model.lip_reader import LipReader
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.resample import average_frames, stretch_frames
 from backend.model.style_encoders import (
     IdentityStyle,
@@ -59,11 +60,10 @@ class PTalker(nn.Module):
         self.motion_adversary = SpeakerAdversary(config.feature_dim, speakers)
         self.decoder = MotionDecoder(config, self.graph_encoder.width)
         solved = config.shape_kind == "solved"
-        self.head = nn.Linear(
-            config.feature_dim, len(config.shape_names) if solved else 3 * config.num_vertices
-        )
-        nn.init.normal_(self.head.weight, std=0.02 if solved else 1e-4)
-        nn.init.zeros_(self.head.bias)
+        num_outputs = len(config.shape_names) if solved else 3 * config.num_vertices
+        self.output_layer = optimised_by_adamw(nn.Linear(config.feature_dim, num_outputs))
+        nn.init.normal_(self.output_layer.weight, std=0.02 if solved else 1e-4)
+        nn.init.zeros_(self.output_layer.bias)
 
     def set_graph(self, graph: MotionGraph) -> None:
         """Give a new model its graph; a loaded one has it.
@@ -146,7 +146,7 @@ class PTalker(nn.Module):
 
     def motion(self, hidden: Tensor) -> Tensor:
         """The head: hidden frames to weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``."""
-        out: Tensor = self.head(hidden)
+        out: Tensor = self.output_layer(hidden)
         return out if self.config.shape_kind == "solved" else out.unflatten(-1, (-1, 3))
 
     def _motion_features(self, nodes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -269,7 +269,7 @@ class PTalker(nn.Module):
         """
         if self.config.shape_kind == "solved":
             raise ValueError("This model's shapes are solved on each head; it holds none")
-        columns = torch.cat((self.head.weight.T, self.head.bias.unsqueeze(0)))
+        columns = torch.cat((self.output_layer.weight.T, self.output_layer.bias.unsqueeze(0)))
         return columns.detach().unflatten(-1, (-1, 3))
 
     def neutral_style(self, batch_size: int = 1) -> Tensor:

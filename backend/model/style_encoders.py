@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backend.model.attention import MaskedConv, TransformerLayer
 from backend.model.config import ModelConfig, StyleSource
+from backend.model.optimizer_groups import optimised_by_adamw
 
 _RIDGE = 100.0
 
@@ -41,7 +42,7 @@ class IdentityStyle(nn.Module):
 
     def __init__(self, num_identities: int, style_dim: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_identities, style_dim)
+        self.embedding = optimised_by_adamw(nn.Embedding(num_identities, style_dim))
         self.facets = nn.Embedding(num_identities, self._FACETS * style_dim)
         self.query = nn.Linear(style_dim, style_dim)
         self.key = nn.Linear(style_dim, style_dim, bias=False)

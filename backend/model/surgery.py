@@ -52,9 +52,9 @@ def with_phone_context(model: PTalker, config: ModelConfig) -> PTalker:
     Returns:
         The model with it, in evaluation mode; itself where it has one or the config wants none.
     """
-    if model.config.span_width or not config.span_width:
+    if model.config.phone_context_width or not config.phone_context_width:
         return model
-    return _with_more(model, replace(model.config, span_width=config.span_width))
+    return _with_more(model, replace(model.config, phone_context_width=config.phone_context_width))
 
 
 def _with_more(model: PTalker, config: ModelConfig) -> PTalker:

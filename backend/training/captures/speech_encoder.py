@@ -29,7 +29,7 @@ from backend.model.ptalker import PTalker
 Frozen = Literal["nothing", "convolutions", "everything"]
 
 _WITHOUT_PHONES: Final = 1
-_UNHEARD: Final = ("content.", "spoken_embedding.", "spans.")
+_UNHEARD: Final = ("content.", "spoken_embedding.", "phone_context.")
 """Parts of an ear that were made for one decoder."""
 _HOW: Final = (
     "Give --speech-encoder base, a folder with a HuBERT's config.json and model.safetensors, or "

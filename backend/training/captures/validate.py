@@ -66,7 +66,7 @@ def predicted(
         clip: Which.
         factor: Offsets in the set's unit times this are in the model's.
     """
-    device = model.head.weight.device
+    device = model.output_layer.weight.device
     others = [
         one
         for one in data.split(clip.split)

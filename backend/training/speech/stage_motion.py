@@ -20,6 +20,7 @@ from backend.model import losses
 from backend.model.batch import TrainingBatch
 from backend.model.config import LossWeights, StyleSource, TrainConfig
 from backend.model.loss_geometry import FaceGeometry, face_point_geometry
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.ptalker import PTalker
 from backend.model.style_encoders import Style
 from backend.training.loop import Stage
@@ -74,7 +75,7 @@ class MotionBody(nn.Module):
         self.model = model
         self.geometry = geometry
         self.config = TrainConfig(weights=weights)
-        self.style_head = nn.Linear(model.config.style_dim, STYLE_DIM)
+        self.style_head = optimised_by_adamw(nn.Linear(model.config.style_dim, STYLE_DIM))
         self.style_codes = nn.Linear(STYLE_DIM, model.config.style_dim)
         self.goes_on = goes_on
 

@@ -332,7 +332,7 @@ def learned(tmp_path_factory, head):
         )
     )
     with torch.no_grad():
-        ptalker.head.weight.normal_(0, 3e-4)  # metres
+        ptalker.output_layer.weight.normal_(0, 3e-4)  # metres
     folder = tmp_path_factory.mktemp("learned")
     checkpoint.save(folder, ptalker, card="For tests.")
     return Predictor(folder, "cpu")

@@ -126,6 +126,31 @@ def test_other_format_is_refused(folder):
     assert "something" in refusal(folder)
 
 
+def test_checkpoint_with_older_names_loads_strictly(folder):
+    expected = checkpoint.load(folder)
+    older = {"output_layer.": "head.", "speech_content.phone_context.": "speech_content.spans."}
+
+    def rename(weights):
+        for name in list(weights):
+            for new, old in older.items():
+                if name.startswith(new):
+                    weights[old + name.removeprefix(new)] = weights.pop(name)
+
+    change_weights(folder, rename)
+    model = json.loads((folder / "config.json").read_text())["model"]
+    model["span_width"] = model.pop("phone_context_width")
+    edit_config(folder, model=model)
+    loaded = checkpoint.load(folder)
+    assert loaded.config == expected.config
+    for name, value in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    part = checkpoint.load_part(folder, "speech_content.phone_context.")
+    assert set(part) == {
+        f"speech_content.phone_context.{name}"
+        for name in ("enter.weight", "enter.bias", "leave.weight", "leave.bias")
+    }
+
+
 @pytest.mark.parametrize("kept", [0, 7, 1000, -1000])
 def test_truncated_weights_are_refused(folder, kept):
     path = folder / "model.safetensors"
@@ -146,8 +171,8 @@ def change_weights(folder, change) -> None:
 
 
 def test_missing_weight_is_refused(folder):
-    change_weights(folder, lambda weights: weights.pop("head.bias"))
-    assert "head.bias" in refusal(folder)
+    change_weights(folder, lambda weights: weights.pop("output_layer.bias"))
+    assert "output_layer.bias" in refusal(folder)
 
 
 def test_weight_too_many_is_refused(folder):
@@ -156,16 +181,16 @@ def test_weight_too_many_is_refused(folder):
 
 
 def test_weight_of_another_shape_is_refused(folder):
-    change_weights(folder, lambda weights: weights.update({"head.bias": torch.zeros(7)}))
-    assert "head.bias has shape (7,), expected (52,)" in refusal(folder)
+    change_weights(folder, lambda weights: weights.update({"output_layer.bias": torch.zeros(7)}))
+    assert "output_layer.bias has shape (7,), expected (52,)" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     "value", [torch.full((52,), torch.nan), torch.zeros(52, dtype=torch.int64)]
 )
 def test_weights_that_are_no_numbers_are_refused(folder, value):
-    change_weights(folder, lambda weights: weights.update({"head.bias": value}))
-    assert "head.bias" in refusal(folder)
+    change_weights(folder, lambda weights: weights.update({"output_layer.bias": value}))
+    assert "output_layer.bias" in refusal(folder)
 
 
 def test_config_that_asks_for_terabytes_takes_no_memory(folder):
@@ -177,8 +202,8 @@ def test_config_that_asks_for_terabytes_takes_no_memory(folder):
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model = build(PRESETS["tiny"])
     with torch.no_grad():
-        model.head.bias[0] = 1e6
-    with pytest.raises(ValueError, match=r"head\.bias"):
+        model.output_layer.bias[0] = 1e6
+    with pytest.raises(ValueError, match=r"output_layer\.bias"):
         checkpoint.save(tmp_path, model, card="", half=True)
     assert not (tmp_path / "config.json").exists()
 

@@ -12,7 +12,7 @@ TINY = PRESETS["tiny"]
 
 
 def test_told_phones_reach_the_decoder_past_an_ear_that_ignores_them():
-    model = build(replace(TINY, span_width=0), lively=True).eval()
+    model = build(replace(TINY, phone_context_width=0), lively=True).eval()
     batch = random_batch(TINY, (20,))
     with torch.no_grad():
         model.speech_content.phone_embedding.weight.zero_()

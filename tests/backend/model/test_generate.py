@@ -87,9 +87,9 @@ def test_generation_equals_the_training_pass():
 def test_solved_weights_reach_exact_closure_and_stay_in_range():
     model = build(TINY, lively=True).eval()
     with torch.no_grad():
-        model.head.weight.mul_(0.1)
-        model.head.bias[::2] = -3.0
-        model.head.bias[1::2] = 9.0
+        model.output_layer.weight.mul_(0.1)
+        model.output_layer.bias[::2] = -3.0
+        model.output_layer.bias[1::2] = 9.0
     weights = generate(model, torch.randn(1, 30, 160), model.neutral_style(), num_frames=30)
     assert weights[:, :, ::2].abs().max() == 0.0
     assert weights.max() == pytest.approx(TINY.max_weight)

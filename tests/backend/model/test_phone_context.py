@@ -17,15 +17,15 @@ from backend.model.surgery import with_phone_context
 from backend.training.speech.init import trained_before
 
 TINY = PRESETS["tiny"]
-BARE = dataclasses.replace(TINY, span_width=0)
+BARE = dataclasses.replace(TINY, phone_context_width=0)
 
 
 def lively(config: ModelConfig, seed: int = 0) -> PTalker:
     """A model whose spans say something."""
     torch.manual_seed(seed)
     model = PTalker(config).eval()
-    if model.speech_content.spans is not None:
-        torch.nn.init.normal_(model.speech_content.spans.leave.weight, std=0.3)
+    if model.speech_content.phone_context is not None:
+        torch.nn.init.normal_(model.speech_content.phone_context.leave.weight, std=0.3)
     return model
 
 
@@ -79,11 +79,11 @@ def test_the_same_frames_of_a_longer_phone_have_other_content():
     contents = [
         ear(speech, torch.tensor([40]), phones=phones, trains_encoder=False) for phones in symbols
     ]
-    spans = [
+    moved = [
         ear.content_of(speech, each.hidden, each.mask, phones) - ear.content(each.hidden)
         for each, phones in zip(contents, symbols, strict=True)
     ]
-    assert (spans[0][0, 20] - spans[1][0, 20]).abs().max() > 0.01
+    assert (moved[0][0, 20] - moved[1][0, 20]).abs().max() > 0.01
 
 
 def test_phones_told_in_the_padding_do_not_lengthen_the_last_one():
@@ -128,21 +128,21 @@ def test_a_mean_with_a_model_from_before_halves_what_it_adds(tmp_path):
     checkpoint.save(tmp_path / "new", new, card="", training=command)
     mean = checkpoint.load_mean([tmp_path / "old", tmp_path / "new"])
     assert mean.config == TINY
-    spans, halved = new.speech_content.spans, mean.speech_content.spans
-    torch.testing.assert_close(halved.leave.weight, 0.5 * spans.leave.weight, atol=1e-3, rtol=0.0)
+    part, halved = new.speech_content.phone_context, mean.speech_content.phone_context
+    torch.testing.assert_close(halved.leave.weight, 0.5 * part.leave.weight, atol=1e-3, rtol=0.0)
 
 
 def test_checkpoints_from_before_still_load(tmp_path):
     checkpoint.save(tmp_path, lively(BARE), card="")
     path = tmp_path / checkpoint.CONFIG_NAME
     config = json.loads(path.read_text(encoding="utf-8"))
-    del config["model"]["span_width"]
+    del config["model"]["phone_context_width"]
     path.write_text(json.dumps(config), encoding="utf-8")
-    assert checkpoint.load(tmp_path).speech_content.spans is None
+    assert checkpoint.load(tmp_path).speech_content.phone_context is None
 
 
 def test_it_needs_phones_and_features():
-    with pytest.raises(ValueError, match="span_width needs"):
+    with pytest.raises(ValueError, match="phone_context_width needs"):
         dataclasses.replace(TINY, num_phone_ids=1)
-    with pytest.raises(ValueError, match="span_width needs"):
-        dataclasses.replace(PRESETS["vocaset"], span_width=8)
+    with pytest.raises(ValueError, match="phone_context_width needs"):
+        dataclasses.replace(PRESETS["vocaset"], phone_context_width=8)
