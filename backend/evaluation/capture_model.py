@@ -46,7 +46,7 @@ _MAX_EXEMPLAR_FRAMES: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class StyleCode:
+class SourcedCode:
     """A style code ``(1, D)`` and what it was taken from."""
 
     code: torch.Tensor
@@ -93,7 +93,7 @@ class CaptureModel:
             )
         self._solver = HeadShapes(self._model)
 
-    def style(self, sequence: Sequence, source: StyleFrom) -> StyleCode:
+    def style(self, sequence: Sequence, source: StyleFrom) -> SourcedCode:
         """The style in which the model is asked to speak a sequence, never taken from itself.
 
         Args:
@@ -113,7 +113,7 @@ class CaptureModel:
             elif "motion" in sources and self._other_clip(sequence) is not None:
                 source = "motion"
         if source == "neutral":
-            return StyleCode(self._model.neutral_style(), source)
+            return SourcedCode(self._model.neutral_style(), source)
         if source not in sources:
             raise UserError(
                 f"The model {self.preset} takes no style from {source}, only from "
@@ -125,7 +125,7 @@ class CaptureModel:
                     f"The model {self.preset} was not trained on {sequence.subject} and has no "
                     "number for it. Choose --style-from auto or motion."
                 )
-            return StyleCode(self._model.encode_identity_style(sequence.subject), source)
+            return SourcedCode(self._model.encode_identity_style(sequence.subject), source)
         other = self._other_clip(sequence)
         if other is None:
             raise UserError(
@@ -133,18 +133,18 @@ class CaptureModel:
                 "--style-from auto or neutral."
             )
         if source == "speech":
-            return StyleCode(self._model.encode_audio_style(self._speech(other)), source)
-        return StyleCode(style_of_motion(self._model, self._exemplar(other)), source)
+            return SourcedCode(self._model.encode_audio_style(self._speech(other)), source)
+        return SourcedCode(style_of_motion(self._model, self._exemplar(other)), source)
 
-    def style_of(self, clip: Sequence) -> StyleCode:
+    def style_of(self, clip: Sequence) -> SourcedCode:
         """The style of a clip itself, for others to speak in: its motion's, or its subject's."""
         if "motion" in self._config.style_sources:
-            return StyleCode(style_of_motion(self._model, self._exemplar(clip)), "motion")
+            return SourcedCode(style_of_motion(self._model, self._exemplar(clip)), "motion")
         if clip.subject in self._config.speakers:
-            return StyleCode(self._model.encode_identity_style(clip.subject), "identity")
-        return StyleCode(self._model.neutral_style(), "neutral")
+            return SourcedCode(self._model.encode_identity_style(clip.subject), "identity")
+        return SourcedCode(self._model.neutral_style(), "neutral")
 
-    def offsets(self, sequence: Sequence, style: StyleCode) -> NDArray[np.float32]:
+    def offsets(self, sequence: Sequence, style: SourcedCode) -> NDArray[np.float32]:
         """What the model makes of a sequence's sound: ``(T, V, 3)`` in the set's units.
 
         Raises:

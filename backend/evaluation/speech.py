@@ -24,7 +24,7 @@ from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 from backend.inference.predictor import Predictor
-from backend.inference.predictor import Style as ModelStyle
+from backend.inference.style_files import StyleCode
 from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech.phones import SILENCE, Phone
@@ -141,7 +141,7 @@ def predicted(
     head: Head,
     way: str,
     *,
-    style: ModelStyle | None = None,
+    style: StyleCode | None = None,
 ) -> Motion:
     """What the model makes of a clip at 50 Hz in a way of listening; no style is neutral."""
     return predictor.predict(

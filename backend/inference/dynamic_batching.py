@@ -59,6 +59,8 @@ class DynamicBatcher:
         size: Largest batch.
     """
 
+    size: int
+
     def __init__(self, model: PTalker, size: int) -> None:
         self._model, self.size = model, size
         self._lock = threading.Lock()

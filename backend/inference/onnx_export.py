@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sound path of a model as an ONNX file, for engines without torch; see docs/export.md.
-
-Apart from ``inference.py``, which runs the model: this needs packages that running it does not.
-"""
+"""Export of a model's path from speech to weights as an ONNX file; see docs/export.md."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class SoundPath(nn.Module):
     It is ``generate`` of a single chunk, which tests hold to the same curves.
 
     Args:
-        model: A model of solved shapes that hears features on the motion's clock.
+        model: A model of solved shapes whose features are on the motion's clock.
     """
 
     def __init__(self, model: PTalker) -> None:
@@ -123,7 +120,7 @@ def _check(model: PTalker) -> None:
         or (config.motion_fps, 0.0) != (config.speech.rate_hz, config.speech.offset_seconds)
     ):
         raise UserError(
-            f"The model {config.preset} cannot be exported: only models of solved shapes that hear "
+            f"The model {config.preset} cannot be exported: only models of solved shapes that take "
             "features at the motion's frame rate and decode in parallel can. Choose such a "
             "checkpoint, like the bundled one."
         )
@@ -135,8 +132,8 @@ def _example_frames(model: PTalker) -> int:
     Where the example has one block only, the graph is traced for ever one.
     """
     config = model.config
-    ear = 2 * config.speech.window * config.speech.stacking
-    return 4 * max(ear, 2 * config.self_window, 2 * config.cross_window) + 67
+    encoder = 2 * config.speech.window * config.speech.stacking
+    return 4 * max(encoder, 2 * config.self_window, 2 * config.cross_window) + 67
 
 
 def _noise(model: PTalker, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:

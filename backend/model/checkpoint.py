@@ -123,12 +123,11 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
 
 
 def load_mean(folders: Sequence[Path]) -> PTalker:
-    """The mean of the weights of checkpoints that were trained on from each other.
+    """The mean of the parameters of checkpoints that were trained on from each other.
 
-    Such a mean ("model soup", Wortsman et al. 2022) can be better than each of them; that of
-    weights which began at random apart from each other is none. Shallower ears are made as deep as
-    the deepest first, and who does not see phones as wholes gets the part for it, neither of which
-    changes what they do.
+    Such a mean ("model soup", Wortsman et al. 2022) can be better than each of them; a mean of
+    models with separate random starts is no model. Shallower speech encoders are first made as deep
+    as the deepest, and models without phone context get one, neither of which changes their output.
 
     Args:
         folders: One or more.
@@ -162,11 +161,14 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
 
 
 def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
-    """The weights of one part of a checkpoint, in 32 bits, by their names in the whole.
+    """The tensors of one part of a checkpoint.
 
     Args:
         folder: The checkpoint.
-        prefix: What the names of the part begin with.
+        prefix: First part of the tensors' names.
+
+    Returns:
+        Tensors in 32 bits by their names in the whole model.
 
     Raises:
         UserError: Missing or damaged.
@@ -188,7 +190,13 @@ def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """What a checkpoint's model is, without its weights.
+    """The config of a checkpoint's model.
+
+    Args:
+        folder: The checkpoint.
+
+    Returns:
+        The config.
 
     Raises:
         UserError: Missing, damaged, or of another version.
@@ -225,7 +233,13 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def commands_of(folder: Path) -> tuple[str, ...]:
-    """The commands that made a checkpoint, the first one first, as far as it says.
+    """The commands that made a checkpoint.
+
+    Args:
+        folder: The checkpoint.
+
+    Returns:
+        The commands that the checkpoint names, the first one first.
 
     Raises:
         UserError: Missing or damaged.

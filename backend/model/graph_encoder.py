@@ -98,7 +98,14 @@ def patch_means(x: Tensor, vertex_nodes: Tensor, num_nodes: int) -> Tensor:
 
 
 def nearest_nodes(positions: Tensor, num_neighbours: int) -> Tensor:
-    """The ``num_neighbours`` nearest others of each node, int64 ``(N, num_neighbours)``.
+    """The nearest other nodes of each node.
+
+    Args:
+        positions: Nodes at rest, shape ``(N, 3)``.
+        num_neighbours: Neighbours of each node.
+
+    Returns:
+        Numbers of the nodes, int64 ``(N, num_neighbours)``.
 
     Raises:
         ValueError: There are not so many nodes.

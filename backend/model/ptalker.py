@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PTalker, assembled: the forward pass of training and the one way to generate."""
+"""PTalker, assembled from its blocks: the forward pass of training and style codes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from backend.model.style_encoders import (
     IdentityStyle,
     MotionStyle,
     SpeechStyle,
-    Style,
+    StyleCodes,
     StyleFusion,
 )
 
 
 class PTalker(nn.Module):
-    """The figure's blocks, assembled; ``set_graph`` completes a new model.
+    """The blocks of the paper's figure; ``set_graph`` completes a new model.
 
     Departures from the released code: the decoder is fed audio content *and*, in a second branch of
     training, motion content, as the figure shows; style comes from another clip than the one that
@@ -68,8 +68,11 @@ class PTalker(nn.Module):
     def set_graph(self, graph: MotionGraph) -> None:
         """Give a new model its graph; a loaded one has it.
 
+        Args:
+            graph: The graph of the face.
+
         Raises:
-            ValueError: It has other sizes than the config says.
+            ValueError: The graph has other sizes than the config says.
         """
         self.graph_encoder.set_graph(graph)
 
@@ -92,10 +95,10 @@ class PTalker(nn.Module):
         Args:
             batch: The batch.
             reversal: Strength of the reversed gradient of the adversaries.
-            autoregressive: Feed motion back instead of decoding in parallel; by default what
-                the config's first mode says.
-            own_feedback_share: Frames whose feedback is the model's own motion, not the truth.
-            with_cycle: Also decode with swapped styles and look what came of it.
+            autoregressive: Feed motion back instead of decoding in parallel; by default the
+                config's first mode decides.
+            own_feedback_share: Share of frames whose feedback is the model's own motion.
+            with_cycle: Also decode with swapped styles and encode the result.
 
         Returns:
             The outputs.
@@ -104,10 +107,10 @@ class PTalker(nn.Module):
             autoregressive = self.config.modes[0] == "autoregressive"
         T = batch.motion.shape[1]
         mask = frame_mask(batch.motion_lengths, T)
-        heard = self.speech_content(
+        speech = self.speech_content(
             batch.speech, batch.speech_lengths, phones=batch.phones, num_frames=T
         )
-        both = heard.mask & mask
+        both = speech.mask & mask
         nodes = self.graph_encoder.displacements(batch.motion) * mask[:, :, None, None]
         features, reduced_mask = self._motion_features(nodes, mask)
         reduced_content = self.motion_content(features, reduced_mask)
@@ -120,32 +123,32 @@ class PTalker(nn.Module):
         style = self.fusion(styles, batch_size=len(mask), strength=batch.style_strength)
         queries = self.decoder.queries(style, T)
         if autoregressive:
-            queries = self._fed_back(nodes, heard.features, both, style, own_feedback_share)
+            queries = self._fed_back(nodes, speech.features, both, style, own_feedback_share)
         return TrainingOutputs(
             motion=self.motion(
-                self.decoder(queries, heard.features, both, style, causal=autoregressive)
+                self.decoder(queries, speech.features, both, style, causal=autoregressive)
             ),
             motion_from_motion=self.motion(
                 self.decoder(queries, seen, mask, style, causal=autoregressive)
             ),
             mask=mask,
-            audio_content=heard.features,
+            audio_content=speech.features,
             motion_content=seen,
             content_mask=both,
-            audio_style_frames=self._audio_style_frames(batch, heard, T),
+            audio_style_frames=self._audio_style_frames(batch, speech, T),
             reduced_content=reduced_content,
             motion_style_frames=motion_style_frames,
             reduced_mask=reduced_mask,
-            phone_logits=heard.phone_logits,
+            phone_logits=speech.phone_logits,
             styles=styles,
             own_style=own_style,
-            speaker_logits_audio=self.audio_adversary(heard.features, both, reversal),
+            speaker_logits_audio=self.audio_adversary(speech.features, both, reversal),
             speaker_logits_motion=self.motion_adversary(reduced_content, reduced_mask, reversal),
-            cycle=self._cycle(heard.features, both, style, own_style) if with_cycle else None,
+            cycle=self._cycle(speech.features, both, style, own_style) if with_cycle else None,
         )
 
     def motion(self, hidden: Tensor) -> Tensor:
-        """The head: hidden frames to weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``."""
+        """Output layer: hidden frames to weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``."""
         out: Tensor = self.output_layer(hidden)
         return out if self.config.shape_kind == "solved" else out.unflatten(-1, (-1, 3))
 
@@ -156,15 +159,18 @@ class PTalker(nn.Module):
 
     def styles_of(
         self, batch: TrainingBatch, *, trains_motion_style: bool = True
-    ) -> dict[StyleSource, Style]:
-        """Codes of the sources that the batch has and the config wants.
+    ) -> dict[StyleSource, StyleCodes]:
+        """Style codes of the sources that the batch has and the config names.
 
         Args:
             batch: The batch.
             trains_motion_style: Whether gradients reach E_m^s, which is most of the work.
+
+        Returns:
+            Style codes by source.
         """
         wanted = self.config.style_sources
-        styles: dict[StyleSource, Style] = {}
+        styles: dict[StyleSource, StyleCodes] = {}
         if "identity" in wanted and self.config.speakers:
             styles["identity"] = self.identity_style(batch.speaker)
         if "speech" in wanted and batch.style_speech is not None:
@@ -176,8 +182,8 @@ class PTalker(nn.Module):
                 styles["motion"] = self.encode_style(batch.style_motion, batch.style_motion_lengths)
         return styles
 
-    def _speech_style(self, speech: Tensor, lengths: Tensor) -> Style:
-        """E_a^s of a clip; an encoder of waveforms lends its ears, untrained by this."""
+    def _speech_style(self, speech: Tensor, lengths: Tensor) -> StyleCodes:
+        """E_a^s of a clip; of waveforms, on hidden frames that get no gradient from it."""
         if not self.speech_content.takes_waveform:
             return self.speech_style(speech, frame_mask(lengths, speech.shape[1]))[0]
         with torch.no_grad():
@@ -185,7 +191,7 @@ class PTalker(nn.Module):
             hidden, mask = self.speech_content.encode(prepared, lengths, None)
         return self.speech_style(hidden, mask)[0]
 
-    def encode_style(self, motion: Tensor, lengths: Tensor) -> Style:
+    def encode_style(self, motion: Tensor, lengths: Tensor) -> StyleCodes:
         """E_m^s of clips, ``(B, T, K)`` or ``(B, T, V, 3)`` with their lengths ``(B,)``."""
         mask = frame_mask(lengths, motion.shape[1])
         nodes = self.graph_encoder.displacements(motion) * mask[:, :, None, None]
@@ -193,12 +199,12 @@ class PTalker(nn.Module):
         return self.motion_style(*features, nodes * self.config.motion_scale, mask)[0]
 
     def _audio_style_frames(
-        self, batch: TrainingBatch, heard: SpeechContent, num_frames: int
+        self, batch: TrainingBatch, speech: SpeechContent, num_frames: int
     ) -> Tensor:
-        """What each frame's sound says of the style, on the motion's clock."""
-        features = heard.hidden.detach() if self.speech_content.takes_waveform else batch.speech
-        frames = self.speech_style(features, heard.hidden_mask)[1]
-        return self.speech_content.to_motion_clock(frames, heard.hidden_mask, num_frames)[0]
+        """Style of each frame's sound, on the motion's clock, ``(B, T, D)``."""
+        features = speech.hidden.detach() if self.speech_content.takes_waveform else batch.speech
+        frames = self.speech_style(features, speech.hidden_mask)[1]
+        return self.speech_content.to_motion_clock(frames, speech.hidden_mask, num_frames)[0]
 
     def _fed_back(
         self, nodes: Tensor, content: Tensor, mask: Tensor, style: Tensor, own_share: float
@@ -246,8 +252,8 @@ class PTalker(nn.Module):
             return self.graph_encoder.basis
         return self.graph_encoder.displacements(self.shapes().unsqueeze(0))[0]
 
-    def _cycle(self, content: Tensor, mask: Tensor, style: Tensor, own: Style) -> CycleOutputs:
-        """Decode with the next sequence's style, then look at the motion that was made (Mimic)."""
+    def _cycle(self, content: Tensor, mask: Tensor, style: Tensor, own: StyleCodes) -> CycleOutputs:
+        """Decode with the next sequence's style, then encode the motion that was made (Mimic)."""
         style = style.roll(-1, 0)
         queries = self.decoder.queries(style, content.shape[1])
         motion = self.motion(self.decoder(queries, content, mask, style, causal=False))
@@ -262,7 +268,10 @@ class PTalker(nn.Module):
         )
 
     def shapes(self) -> Tensor:
-        """Learned shapes ``(F + 1, V, 3)``: the head's matrix, and its bias, whose weight is 1.
+        """Learned shapes: the output layer's matrix, and its bias, whose weight is 1.
+
+        Returns:
+            Shapes in offsets of the vertices, ``(F + 1, V, 3)``.
 
         Raises:
             ValueError: The model's shapes are solved on each head.
@@ -277,7 +286,7 @@ class PTalker(nn.Module):
         return self.fusion.neutral.detach().expand(batch_size, -1)
 
     @torch.no_grad()
-    def fuse(self, styles: dict[StyleSource, Style], *, batch_size: int = 1) -> Tensor:
+    def fuse(self, styles: dict[StyleSource, StyleCodes], *, batch_size: int = 1) -> Tensor:
         """A style code for ``generate`` from any sources, shape ``(B, D)``."""
         return self.fusion(styles, batch_size=batch_size)
 
@@ -308,10 +317,16 @@ class PTalker(nn.Module):
 
     @torch.no_grad()
     def encode_identity_style(self, speaker: str) -> Tensor:
-        """The style code of a speaker of training, shape ``(1, D)``.
+        """The style code of a speaker of training.
+
+        Args:
+            speaker: One of the config's ``speakers``.
+
+        Returns:
+            Style code for ``generate``, shape ``(1, D)``.
 
         Raises:
-            ValueError: There is none of that name.
+            ValueError: The config has no such speaker.
         """
         number = self.config.speakers.index(speaker)
         numbers = torch.tensor([number], device=self.fusion.neutral.device)

@@ -17,7 +17,7 @@ from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head, identify
 from backend.inference.devices import limit_threads
-from backend.inference.predictor import Predictor, Style
+from backend.inference.predictor import Predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
 from backend.service.protocol import GenerateRequest, StyleRequest
@@ -218,12 +218,11 @@ def _seconds(request: GenerateRequest, sound: Sound) -> float:
     return request.duration_seconds
 
 
-def _style(predictor: Predictor, name: str, warn: Callable[[str], None]) -> Style | None:
+def _style(predictor: Predictor, name: str, warn: Callable[[str], None]) -> StyleCode | None:
     """The style a request names; None is neutral."""
     suffix = Path(name).suffix.lower()
     if suffix == ".npz":
         return predictor.exemplar_style(read_exemplar(Path(name)), warn)
     if suffix == ".json":
-        read = read_style(Path(name))
-        return predictor.style_from_code(read.code, read.model)
+        return predictor.checked_style(read_style(Path(name)))
     return predictor.named_style(name)

@@ -22,7 +22,7 @@ from backend.model.config import LossWeights, StyleSource, TrainConfig
 from backend.model.loss_geometry import FaceGeometry, face_point_geometry
 from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.ptalker import PTalker
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 from backend.training.loop import Stage
 from backend.training.speech.stage_phones import BATCHES_PER_STEP
 from backend.training.speech.validate import judge_motion
@@ -141,24 +141,24 @@ class MotionBody(nn.Module):
         """Told phones, and what the ear is sure of where none are."""
         ear = self.model.speech_content
         ear.eval()
-        phones = ear.self_conditioned_phones(speech, lengths, told, sure=_SURE)
+        phones = ear.self_conditioned_phones(speech, lengths, told, confidence=_SURE)
         ear.train(self.training)
         return phones
 
     def _with_true_codes(
-        self, styles: Mapping[StyleSource, Style], style_vectors: Tensor
-    ) -> dict[StyleSource, Style]:
+        self, styles: Mapping[StyleSource, StyleCodes], style_vectors: Tensor
+    ) -> dict[StyleSource, StyleCodes]:
         """The codes of the styles themselves in place of every other one that was read."""
         read = styles["motion"]
         is_read = torch.arange(len(read.code), device=read.code.device) % _STYLES_PER_CLIP == 0
         true = self.style_codes(style_vectors).to(read.code.dtype)
         return {
             **styles,
-            "motion": Style(torch.where(is_read.unsqueeze(1), read.code, true), read.present),
+            "motion": StyleCodes(torch.where(is_read.unsqueeze(1), read.code, true), read.present),
         }
 
     def _seen_styles(
-        self, styles: Mapping[StyleSource, Style], style_vectors: Tensor
+        self, styles: Mapping[StyleSource, StyleCodes], style_vectors: Tensor
     ) -> dict[str, Tensor]:
         """What an exemplar shows must tell the style's dimensions, and be where its number is.
 

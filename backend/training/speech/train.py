@@ -175,7 +175,7 @@ def _make_ready_for(stage: Stage, body: MotionBody, data: SpeechData, *, seed: i
     if stage.name == "words":
         weigh_phone_input(ear, data)
     elif stage.name == "motions":
-        ear.trust_as_recognised()
+        ear.copy_recognised_embeddings()
     elif stage.name == "styles":
         error = fit_style_reader(
             body.model, body.style_head, data, seed=seed, num_steps=stage.num_steps

@@ -11,31 +11,31 @@ from tests.backend.model.samples import build, random_batch, small
 TINY = PRESETS["tiny"]
 
 
-def test_told_phones_reach_the_decoder_past_an_ear_that_ignores_them():
+def test_input_phones_bypass_an_encoder_that_ignores_them():
     model = build(replace(TINY, phone_context_width=0), lively=True).eval()
     batch = random_batch(TINY, (20,))
     with torch.no_grad():
         model.speech_content.phone_embedding.weight.zero_()
-    ear = model.speech_content
+    encoder = model.speech_content
     phones = torch.full((1, 20), 5)
-    plain, told = (
-        ear(batch.speech, batch.speech_lengths, phones=given) for given in (None, phones)
+    plain, given = (
+        encoder(batch.speech, batch.speech_lengths, phones=given) for given in (None, phones)
     )
-    torch.testing.assert_close(told.hidden, plain.hidden)
-    spoken = ear.spoken_embedding.weight[5]
-    torch.testing.assert_close(told.features, plain.features + spoken)
-    certain = ear(batch.speech, batch.speech_lengths, phones=phones + ear.num_phones)
-    torch.testing.assert_close(certain.features, told.features)
+    torch.testing.assert_close(given.hidden, plain.hidden)
+    spoken = encoder.spoken_embedding.weight[5]
+    torch.testing.assert_close(given.features, plain.features + spoken)
+    marked = encoder(batch.speech, batch.speech_lengths, phones=phones + encoder.num_phones)
+    torch.testing.assert_close(marked.features, given.features)
 
 
-def test_an_ear_that_is_left_as_it_is_still_trains_what_reads_it():
+def test_a_frozen_speech_encoder_still_trains_what_reads_it():
     model = build(TINY)
     batch = random_batch(TINY, (20,))
-    heard = model.speech_content(batch.speech, batch.speech_lengths, trains_encoder=False)
-    heard.features.square().sum().backward()
+    contents = model.speech_content(batch.speech, batch.speech_lengths, trains_encoder=False)
+    contents.features.square().sum().backward()
     assert model.speech_content.content.weight.grad is not None
     assert all(value.grad is None for value in model.speech_content.encoder.parameters())
-    assert not heard.phone_logits.requires_grad
+    assert not contents.phone_logits.requires_grad
 
 
 def test_phones_are_optional_and_matter():
@@ -45,75 +45,77 @@ def test_phones_are_optional_and_matter():
     unknown = model.speech_content(
         speech, lengths, phones=torch.zeros(1, 20, dtype=torch.int64)
     ).features
-    told = model.speech_content(speech, lengths, phones=torch.full((1, 20), 7)).features
+    given = model.speech_content(speech, lengths, phones=torch.full((1, 20), 7)).features
     torch.testing.assert_close(without, unknown)
-    assert not torch.allclose(without, told)
+    assert not torch.allclose(without, given)
 
 
-def test_phones_are_trusted_by_where_they_come_from():
+def test_recognised_given_and_own_phones_have_separate_embeddings():
     model = build(PRESETS["tiny"], lively=True).eval()
-    ear, batch = model.speech_content, random_batch(model.config, (20,))
-    told = batch.phones.clamp(min=1)
-    heard = [
-        ear(batch.speech, batch.speech_lengths, phones=told + shift * ear.num_phones).features
+    encoder, batch = model.speech_content, random_batch(model.config, (20,))
+    given = batch.phones.clamp(min=1)
+    contents = [
+        encoder(
+            batch.speech, batch.speech_lengths, phones=given + shift * encoder.num_phones
+        ).features
         for shift in range(3)
     ]
-    assert not torch.allclose(heard[0], heard[1])
-    assert not torch.allclose(heard[1], heard[2])
-    nothing = torch.zeros_like(told)
+    assert not torch.allclose(contents[0], contents[1])
+    assert not torch.allclose(contents[1], contents[2])
+    nothing = torch.zeros_like(given)
     with torch.no_grad():
-        ear.phones.bias[5] = 50.0  # surely this one
-        own = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, nothing)
-        certain = told + ear.num_phones
-        kept = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, certain)
-        ear.phones.bias[0] = 99.0  # surely none
-        none = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, nothing)
-    assert (own == 5 + 2 * ear.num_phones).all()
-    assert torch.equal(kept, certain)
+        encoder.phones.bias[5] = 50.0  # surely this one
+        own = encoder.self_conditioned_phones(batch.speech, batch.speech_lengths, nothing)
+        marked = given + encoder.num_phones
+        kept = encoder.self_conditioned_phones(batch.speech, batch.speech_lengths, marked)
+        encoder.phones.bias[0] = 99.0  # surely none
+        none = encoder.self_conditioned_phones(batch.speech, batch.speech_lengths, nothing)
+    assert (own == 5 + 2 * encoder.num_phones).all()
+    assert torch.equal(kept, marked)
     assert (none == 0).all()
 
 
 def model_that_doubts(num_frames):
-    """An ear that always hears 8, nearly as well 7, and never 9; told first 7, then 9."""
+    """A phone classifier for 8, nearly as much for 7, never for 9; recognised: first 7, then 9."""
     model = build(PRESETS["tiny"], lively=True).eval()
-    ear = model.speech_content
+    encoder = model.speech_content
     with torch.no_grad():
-        ear.phones.weight.zero_()
-        ear.phones.bias.zero_()
-        ear.phones.bias[7], ear.phones.bias[8] = 5.0, 5.4
-    told = torch.full((1, num_frames), 7)
-    told[:, num_frames // 2 :] = 9
-    return model, torch.randn(1, num_frames, 160), told
+        encoder.phones.weight.zero_()
+        encoder.phones.bias.zero_()
+        encoder.phones.bias[7], encoder.phones.bias[8] = 5.0, 5.4
+    given = torch.full((1, num_frames), 7)
+    given[:, num_frames // 2 :] = 9
+    return model, torch.randn(1, num_frames, 160), given
 
 
 @torch.no_grad()
-def test_recognised_phones_count_as_much_as_the_ear_agrees_with_them():
-    model, speech, told = model_that_doubts(200)
-    ear, lengths = model.speech_content, torch.tensor([200])
-    found = ear.self_conditioned_phones(speech, lengths, told)
-    own = 2 * ear.num_phones
-    assert (ear.self_conditioned_phones(speech, lengths, None) == 8 + own).all()
-    assert (found[:, :20] == 7 + own).all()  # a word of which the ear thinks well
-    assert (found[:, -20:] == 8 + own).all()  # one of which it thinks ill
+def test_recognised_phones_count_as_much_as_the_phone_classifier_agrees():
+    model, speech, given = model_that_doubts(200)
+    encoder, lengths = model.speech_content, torch.tensor([200])
+    found = encoder.self_conditioned_phones(speech, lengths, given)
+    own = 2 * encoder.num_phones
+    assert (encoder.self_conditioned_phones(speech, lengths, None) == 8 + own).all()
+    assert (found[:, :20] == 7 + own).all()  # the classifier nearly agrees
+    assert (found[:, -20:] == 8 + own).all()  # it never agrees
 
 
 def test_recognised_phones_are_weighed_alike_in_chunks_and_in_one_piece():
-    model, speech, told = model_that_doubts(400)
+    model, speech, given = model_that_doubts(400)
     style = model.neutral_style()
-    whole = generate(model, speech, style, num_frames=400, phones=told)
-    cut = generate(model, speech, style, num_frames=400, phones=told, chunk_frames=20)
+    whole = generate(model, speech, style, num_frames=400, phones=given)
+    cut = generate(model, speech, style, num_frames=400, phones=given, chunk_frames=20)
     torch.testing.assert_close(cut, whole, atol=1e-4, rtol=0)
 
 
-def test_what_the_ear_thinks_is_the_same_in_chunks_and_in_one_piece():
+def test_phone_posteriors_are_the_same_in_chunks_and_in_one_piece():
     model = build(PRESETS["tiny"], lively=True).eval()
-    ear, speech = model.speech_content, random_batch(model.config, (300,)).speech
-    whole = ear.phone_log_posteriors(speech)
+    encoder, speech = model.speech_content, random_batch(model.config, (300,)).speech
+    whole = encoder.phone_log_posteriors(speech)
     assert whole.shape == (1, 300, model.config.num_phone_ids)
     torch.testing.assert_close(whole.exp().sum(-1), torch.ones(1, 300))
     assert whole.std(dim=1).max() > 0.01
     torch.testing.assert_close(
-        ear.phone_log_posteriors(speech, chunk_frames=7), whole, atol=1e-4, rtol=0
+        encoder.phone_log_posteriors(speech, chunk_frames=7), whole, atol=1e-4, rtol=0
     )
 
 
@@ -129,17 +131,15 @@ def test_content_of_a_slower_motion_is_interpolated_in_time():
     torch.testing.assert_close(late[0, :, 0], torch.tensor(expected))
 
 
-def test_own_phones_are_those_above_the_asked_certainty():
+def test_own_phones_are_those_above_the_asked_confidence():
     model = build(TINY, lively=True).eval()
     batch = random_batch(TINY, (40,))
-    ear = model.speech_content
-    counts = [
-        int(
-            (
-                ear.self_conditioned_phones(batch.speech, batch.speech_lengths, None, sure=sure) > 0
-            ).sum()
+    encoder = model.speech_content
+    counts = []
+    for least in (0.0, 0.05, 1.0):
+        own = encoder.self_conditioned_phones(
+            batch.speech, batch.speech_lengths, None, confidence=least
         )
-        for sure in (0.0, 0.05, 1.0)
-    ]
+        counts.append(int((own > 0).sum()))
     assert counts[0] >= counts[1] >= counts[2] == 0
     assert counts[0] > 0

@@ -8,7 +8,7 @@ from backend.articulation.speaking_style import STYLE_DIM
 from backend.heads.lip_measures import measured_demo_head
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 from backend.training.speech.init import new_model
 from backend.training.speech.stage_motion import (
     WEIGHTS,
@@ -33,7 +33,7 @@ def test_every_other_style_is_shown_by_its_own_code():
     read = torch.randn(4, model.config.style_dim)
     vectors = torch.randn(4, STYLE_DIM)
     present = torch.tensor([True, True, False, True])
-    shown = body._with_true_codes({"motion": Style(read, present)}, vectors)["motion"]
+    shown = body._with_true_codes({"motion": StyleCodes(read, present)}, vectors)["motion"]
     assert torch.equal(shown.code[::2], read[::2])
     assert torch.equal(shown.code[1::2], body.style_codes(vectors)[1::2])
     assert torch.equal(shown.present, present)
