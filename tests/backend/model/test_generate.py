@@ -75,8 +75,8 @@ def test_chunks_cannot_be_told_from_one_piece(mode, motion_fps):
 def test_generation_equals_the_training_pass():
     model = build(TINY, lively=True).eval()
     batch = random_batch(TINY, (25,))
-    certain = batch.phones.clamp(min=1) + model.speech_content.num_phones  # not weighed any more
-    batch = replace(batch, phones=certain)
+    given = batch.phones.clamp(min=1) + model.speech_content.num_phones  # which are not weighed
+    batch = replace(batch, phones=given)
     outputs = model(batch)
     style = model.fusion(outputs.styles, batch_size=1)
     made = generate(model, batch.speech, style, num_frames=25, phones=batch.phones)

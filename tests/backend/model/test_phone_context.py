@@ -20,8 +20,8 @@ TINY = PRESETS["tiny"]
 BARE = dataclasses.replace(TINY, phone_context_width=0)
 
 
-def lively(config: ModelConfig, seed: int = 0) -> PTalker:
-    """A model whose spans say something."""
+def perturbed(config: ModelConfig, seed: int = 0) -> PTalker:
+    """A model whose phone context is not zero."""
     torch.manual_seed(seed)
     model = PTalker(config).eval()
     if model.speech_content.phone_context is not None:
@@ -71,33 +71,35 @@ def test_phones_of_any_length_as_counted_one_by_one():
 
 
 def test_the_same_frames_of_a_longer_phone_have_other_content():
-    ear = lively(TINY).speech_content
+    encoder = perturbed(TINY).speech_content
     speech = torch.zeros(1, 40, TINY.speech.input_dim)
     short, long = torch.full((2, 1, 40), 5)
     short[:, :10], short[:, 30:], long[:, :4], long[:, 36:] = 3, 3, 3, 3
     symbols = [short, long]
     contents = [
-        ear(speech, torch.tensor([40]), phones=phones, trains_encoder=False) for phones in symbols
+        encoder(speech, torch.tensor([40]), phones=phones, trains_encoder=False)
+        for phones in symbols
+        for phones in symbols
     ]
     moved = [
-        ear.content_of(speech, each.hidden, each.mask, phones) - ear.content(each.hidden)
+        encoder.content_of(speech, each.hidden, each.mask, phones) - encoder.content(each.hidden)
         for each, phones in zip(contents, symbols, strict=True)
     ]
     assert (moved[0][0, 20] - moved[1][0, 20]).abs().max() > 0.01
 
 
-def test_phones_told_in_the_padding_do_not_lengthen_the_last_one():
-    ear = lively(TINY).speech_content
+def test_phones_in_the_padding_do_not_lengthen_the_last_one():
+    encoder = perturbed(TINY).speech_content
     speech, lengths = torch.randn(1, 30, TINY.speech.input_dim), torch.tensor([20])
     speech[:, 20:] = 0.0
     phones = torch.full((1, 30), 5)
-    whole = ear(speech, lengths, phones=phones).features[:, :20]
-    alone = ear(speech[:, :20], lengths, phones=phones[:, :20]).features
+    whole = encoder(speech, lengths, phones=phones).features[:, :20]
+    alone = encoder(speech[:, :20], lengths, phones=phones[:, :20]).features
     torch.testing.assert_close(whole, alone, atol=1e-5, rtol=0.0)
 
 
 def test_a_long_phone_across_borders_of_chunks_is_one_phone():
-    model = lively(TINY)
+    model = perturbed(TINY)
     speech = torch.randn(1, 400, TINY.speech.input_dim)
     phones = torch.full((1, 400), 5 + model.speech_content.num_phones)
     phones[:, 90:300] += 3
@@ -108,7 +110,7 @@ def test_a_long_phone_across_borders_of_chunks_is_one_phone():
 
 
 def test_a_model_without_it_gets_it_and_does_the_same(tmp_path):
-    bare = lively(BARE)
+    bare = perturbed(BARE)
     extended = with_phone_context(bare, TINY)
     speech, phones = torch.randn(1, 50, TINY.speech.input_dim), torch.full((1, 50), 5)
     made = [
@@ -123,8 +125,8 @@ def test_a_model_without_it_gets_it_and_does_the_same(tmp_path):
 
 def test_a_mean_with_a_model_from_before_halves_what_it_adds(tmp_path):
     command = {"command": "train"}
-    new = lively(TINY)
-    checkpoint.save(tmp_path / "old", lively(BARE), card="", training=command)
+    new = perturbed(TINY)
+    checkpoint.save(tmp_path / "old", perturbed(BARE), card="", training=command)
     checkpoint.save(tmp_path / "new", new, card="", training=command)
     mean = checkpoint.load_mean([tmp_path / "old", tmp_path / "new"])
     assert mean.config == TINY
@@ -133,7 +135,7 @@ def test_a_mean_with_a_model_from_before_halves_what_it_adds(tmp_path):
 
 
 def test_checkpoints_from_before_still_load(tmp_path):
-    checkpoint.save(tmp_path, lively(BARE), card="")
+    checkpoint.save(tmp_path, perturbed(BARE), card="")
     path = tmp_path / checkpoint.CONFIG_NAME
     config = json.loads(path.read_text(encoding="utf-8"))
     del config["model"]["phone_context_width"]

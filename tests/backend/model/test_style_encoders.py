@@ -31,7 +31,7 @@ def test_any_source_of_style_alone_suffices(kept):
     assert torch.allclose(fused, model.neutral_style(2)) == (not kept)
 
 
-def test_a_fitted_reader_tells_known_dimensions_in_the_first_of_the_code():
+def test_a_fitted_reader_estimates_known_dimensions_in_the_first_of_the_code():
     model = build(PRESETS["tiny"])
     style = model.motion_style
     generator = torch.Generator().manual_seed(0)
@@ -47,8 +47,8 @@ def test_a_fitted_reader_tells_known_dimensions_in_the_first_of_the_code():
     nodes = nodes * shape + known[:, 0, None, None, None]
     nodes += 0.1 * torch.randn(nodes.shape, generator=generator)
     mask = torch.ones(800, 64, dtype=torch.bool)
-    told = torch.stack((known[:, 0], torch.sign(known[:, 1])), dim=1)
-    parts = zip(nodes.split(200), mask.split(200), told.split(200), strict=True)
+    found = torch.stack((known[:, 0], torch.sign(known[:, 1])), dim=1)
+    parts = zip(nodes.split(200), mask.split(200), found.split(200), strict=True)
     assert style.fit(parts) < 0.02
 
     seen = style.decorrelation(node_statistics(nodes, mask))
@@ -56,8 +56,8 @@ def test_a_fitted_reader_tells_known_dimensions_in_the_first_of_the_code():
         part = lead_lag(style.components(nodes.flatten(2)), mask, style.lags)
         read = style.linear(torch.cat((seen.clamp(-4, 4), part), dim=1))[:, :2]
         blind = style.linear(torch.cat((seen.clamp(-4, 4), part.mean(0).expand_as(part)), dim=1))
-    assert float((read - told).square().mean()) < 0.02
-    assert float((blind[:, 1] - told[:, 1]).square().mean()) > 0.5  # no mean shows what leads
+    assert float((read - found).square().mean()) < 0.02
+    assert float((blind[:, 1] - found[:, 1]).square().mean()) > 0.5  # no mean shows what leads
     assert not style.decorrelation.weight.requires_grad
     assert not style.components.weight.requires_grad
     torch.testing.assert_close(seen.mean(0), torch.zeros(seen.shape[1]), atol=1e-2, rtol=0.0)
@@ -69,24 +69,24 @@ def test_what_leads_is_the_odd_part_of_the_correlation_at_a_lag():
     x = torch.stack((both, both.flip(1), torch.full_like(both, 9.0)))
     mask = torch.ones(3, 6, dtype=torch.bool)
     mask[2] = False
-    told = lead_lag(x, mask, (2, 10))
-    assert told.shape == (3, 2)
+    found = lead_lag(x, mask, (2, 10))
+    assert found.shape == (3, 2)
     mean, spread = 1 / 6, (5 / 36) ** 0.5
     low, high = -mean / (spread + 0.1), (1 - mean) / (spread + 0.1)
     forward = (high * high + 3 * low * low) / 6  # frames 0 to 3 of one, 2 to 5 of the other
     backward = (high * low + 3 * low * low) / 6
-    torch.testing.assert_close(told[0], torch.tensor([forward - backward, 0.0]))
-    torch.testing.assert_close(told[1], -told[0])
-    assert (told[2] == 0).all()  # padding only, and a lag longer than the motion
+    torch.testing.assert_close(found[0], torch.tensor([forward - backward, 0.0]))
+    torch.testing.assert_close(found[1], -found[0])
+    assert (found[2] == 0).all()  # padding only, and a lag longer than the motion
 
 
 def test_the_nodes_statistics_leave_padding_out():
     nodes = torch.zeros(2, 4, 1, 3)
     nodes[:, :, 0, 0] = torch.tensor([1.0, 3.0, 1.0, 99.0])
     mask = torch.tensor([[True, True, True, False], [False] * 4])
-    told = node_statistics(nodes, mask)[0].reshape(5, 3)[:, 0]
+    found = node_statistics(nodes, mask)[0].reshape(5, 3)[:, 0]
     mean, spread, speed = 5 / 3, (8 / 9) ** 0.5, 10 * (8 / 3) ** 0.5
-    torch.testing.assert_close(told, torch.tensor([mean, spread, speed, 3.0, 1.0]))
+    torch.testing.assert_close(found, torch.tensor([mean, spread, speed, 3.0, 1.0]))
     assert (node_statistics(nodes, mask)[1] == 0).all()
 
 

@@ -22,8 +22,10 @@ def test_of_what_hears_nothing_is_trained_any_more():
     ear = PTalker(PRESETS["base"]).speech_content  # whose frames are stacked, as tiny's are not
     ear.freeze_speech_encoder()
     trained = {name for name, value in ear.named_parameters() if value.requires_grad}
-    spans = {f"spans.{part}.{name}" for part in ("enter", "leave") for name in ("weight", "bias")}
-    assert trained == {"content.weight", "content.bias", "spoken_embedding.weight"} | spans
+    context = {
+        f"phone_context.{part}.{name}" for part in ("enter", "leave") for name in ("weight", "bias")
+    }
+    assert trained == {"content.weight", "content.bias", "spoken_embedding.weight"} | context
 
 
 def test_every_other_style_is_shown_by_its_own_code():
