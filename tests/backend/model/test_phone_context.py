@@ -79,7 +79,6 @@ def test_the_same_frames_of_a_longer_phone_have_other_content():
     contents = [
         encoder(speech, torch.tensor([40]), phones=phones, trains_encoder=False)
         for phones in symbols
-        for phones in symbols
     ]
     moved = [
         encoder.content_of(speech, each.hidden, each.mask, phones) - encoder.content(each.hidden)
