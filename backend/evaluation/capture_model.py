@@ -32,6 +32,8 @@ from backend.heads.topology import Head, load_topology, shipped_topologies
 from backend.inference.devices import memory_errors, pick_device
 from backend.inference.shapes_for_head import HeadShapes
 from backend.model import checkpoint
+from backend.model.generate import generate
+from backend.model.style_inversion import style_of_motion
 
 StyleFrom = Literal["auto", "identity", "motion", "speech", "neutral"]
 
@@ -42,7 +44,7 @@ _MAX_EXEMPLAR_FRAMES: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class StyleCode:
+class SourcedCode:
     """A style code ``(1, D)`` and the kind of source it was taken from."""
 
     code: torch.Tensor
@@ -98,7 +100,7 @@ class CaptureModel:
             )
         self._solver = HeadShapes(self._model)
 
-    def style(self, sequence: Sequence, source: StyleFrom) -> StyleCode:
+    def style(self, sequence: Sequence, source: StyleFrom) -> SourcedCode:
         """The style in which a sequence is to be animated, never taken from the sequence itself.
 
         Args:
@@ -121,7 +123,7 @@ class CaptureModel:
             elif "motion" in sources and self._other_clip(sequence) is not None:
                 source = "motion"
         if source == "neutral":
-            return StyleCode(self._model.neutral_style(), source)
+            return SourcedCode(self._model.neutral_style(), source)
         if source not in sources:
             raise UserError(
                 f"The model {self.preset} takes no style from {source}, only from "
@@ -133,7 +135,7 @@ class CaptureModel:
                     f"The model {self.preset} was not trained on {sequence.subject} and has no "
                     "number for it. Choose --style-from auto or motion."
                 )
-            return StyleCode(self._model.encode_identity_style(sequence.subject), source)
+            return SourcedCode(self._model.encode_identity_style(sequence.subject), source)
         other = self._other_clip(sequence)
         if other is None:
             raise UserError(
@@ -141,18 +143,18 @@ class CaptureModel:
                 "--style-from auto or neutral."
             )
         if source == "speech":
-            return StyleCode(self._model.encode_audio_style(self._speech(other)), source)
-        return StyleCode(self._model.encode_motion_style(self._exemplar(other)), source)
+            return SourcedCode(self._model.encode_audio_style(self._speech(other)), source)
+        return SourcedCode(style_of_motion(self._model, self._exemplar(other)), source)
 
-    def style_of(self, clip: Sequence) -> StyleCode:
+    def style_of(self, clip: Sequence) -> SourcedCode:
         """The style of a clip, for other sequences: of its motion, else of its subject."""
         if "motion" in self._config.style_sources:
-            return StyleCode(self._model.encode_motion_style(self._exemplar(clip)), "motion")
+            return SourcedCode(style_of_motion(self._model, self._exemplar(clip)), "motion")
         if clip.subject in self._config.speakers:
-            return StyleCode(self._model.encode_identity_style(clip.subject), "identity")
-        return StyleCode(self._model.neutral_style(), "neutral")
+            return SourcedCode(self._model.encode_identity_style(clip.subject), "identity")
+        return SourcedCode(self._model.neutral_style(), "neutral")
 
-    def offsets(self, sequence: Sequence, style: StyleCode) -> NDArray[np.float32]:
+    def offsets(self, sequence: Sequence, style: SourcedCode) -> NDArray[np.float32]:
         """Animates a sequence from its audio.
 
         Args:
@@ -172,7 +174,8 @@ class CaptureModel:
         rows = math.ceil(count / float(fps) * rate)
         started = time.monotonic()
         with self._memory(), memory_errors():
-            made = self._model.generate(
+            made = generate(
+                self._model,
                 self._speech(sequence),
                 style.code,
                 num_frames=rows,

@@ -24,7 +24,7 @@ from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 from backend.inference.predictor import Predictor
-from backend.inference.predictor import Style as ModelStyle
+from backend.inference.style_files import StyleCode
 from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech.phones import SILENCE, Phone
@@ -143,7 +143,7 @@ def predicted(
     head: Head,
     mode: str,
     *,
-    style: ModelStyle | None = None,
+    style: StyleCode | None = None,
 ) -> Motion:
     """Animates a clip at 50 Hz in a recognition mode, by default in the neutral style."""
     return predictor.predict(

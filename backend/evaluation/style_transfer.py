@@ -26,8 +26,9 @@ from backend.evaluation.clips import SpokenClip
 from backend.evaluation.curve_metrics import closures
 from backend.heads.lip_measures import MeasuredHead
 from backend.heads.topology import INTEROCULAR_MM
+from backend.model import generate as model_generate
 from backend.model.ptalker import PTalker
-from backend.model.style_inversion import fit_style
+from backend.model.style_inversion import style_of_motion
 from backend.speech.phones import phone_frames
 
 NUM_STYLES: Final = 32
@@ -70,7 +71,7 @@ def style_transfer_metrics(
         exemplar = _exemplar(shown, style, number)
         exemplars.append(exemplar)
         shown_motion = torch.from_numpy(exemplar)[None]
-        code = fit_style(model, shown_motion, model.encode_motion_style(shown_motion))
+        code = style_of_motion(model, shown_motion)
         truths.append([clip.articulated(clip.phones, style) for clip in said])
         made.append([generate(model, clip, code, with_phones=True) for clip in said])
         by_sound.append([generate(model, clip, code, with_phones=False) for clip in said])
@@ -148,14 +149,15 @@ def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, with_phone
     phones = torch.from_numpy(
         phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, source="given")
     )[None]
-    weights = model.generate(
+    weights = model_generate.generate(
+        model,
         speech,
         code,
         num_frames=clip.num_frames,
         phones=phones if with_phones else None,
         mode="parallel",
     )
-    return np.asarray(model.smoothed(weights)[0].numpy(), np.float32)
+    return np.asarray(weights[0].numpy(), np.float32)
 
 
 def _exemplar(clips: Sequence[SpokenClip], style: SpeakingStyle, number: int) -> Motion:

@@ -19,7 +19,7 @@ from torch import Tensor
 from backend.model.batch import TrainingBatch, TrainingOutputs
 from backend.model.config import LossWeights, TrainConfig
 from backend.model.loss_geometry import FaceGeometry
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 
 _EPSILON = 1e-6
 _EXCLUDED = -1e4
@@ -219,7 +219,7 @@ def style_contrast(codes: Tensor, same: Tensor, present: Tensor, temperature: fl
     return masked_mean(-per_code, present & positive.any(1))
 
 
-def style_consistency(styles: Sequence[Style]) -> Tensor:
+def style_consistency(styles: Sequence[StyleCodes]) -> Tensor:
     """Mean of ``1 - cos`` over pairs of sources that are both present; the figure's L_cos.
 
     The released code has the function and never calls it.
@@ -239,7 +239,11 @@ def adversary(logits: Tensor, speaker: Tensor) -> Tensor:
 
 
 def cycle(
-    found_content: Tensor, content: Tensor, mask: Tensor, found_style: Style, wanted_style: Tensor
+    found_content: Tensor,
+    content: Tensor,
+    mask: Tensor,
+    found_style: StyleCodes,
+    wanted_style: Tensor,
 ) -> Tensor:
     """After a swap of styles: content is found again, and the swapped style is.
 
@@ -372,7 +376,7 @@ def style_terms(
     if len(styles) > 1:
         terms["style_consistency"] = style_consistency(
             [
-                Style(style.code.detach(), style.present) if source == "identity" else style
+                StyleCodes(style.code.detach(), style.present) if source == "identity" else style
                 for source, style in styles.items()
             ]
         )
@@ -382,7 +386,7 @@ def style_terms(
             swapped.content,
             outputs.reduced_content,
             outputs.reduced_mask,
-            Style(swapped.style, swapped.wanted),
+            StyleCodes(swapped.style, swapped.wanted),
             swapped.wanted_style,
         )
     return terms

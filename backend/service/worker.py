@@ -17,7 +17,7 @@ from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head, identify
 from backend.inference.devices import set_threads
-from backend.inference.predictor import Predictor, Style
+from backend.inference.predictor import Predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
 from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
@@ -274,7 +274,9 @@ def _num_frames(request: GenerateRequest, sound: Sound) -> int:
     return available if request.num_frames is None else min(available, request.num_frames)
 
 
-def _style(predictor: Predictor, source: StyleSource, warn: Callable[[str], None]) -> Style | None:
+def _style(
+    predictor: Predictor, source: StyleSource, warn: Callable[[str], None]
+) -> StyleCode | None:
     """The style that a request names; None is neutral."""
     if source.kind == "neutral":
         return None
@@ -282,5 +284,4 @@ def _style(predictor: Predictor, source: StyleSource, warn: Callable[[str], None
         return predictor.named_style(source.value)
     if source.kind == "exemplar":
         return predictor.exemplar_style(read_exemplar(Path(source.value)), warn)
-    read = read_style(Path(source.value))
-    return predictor.style_from_code(read.code, read.model)
+    return predictor.checked_style(read_style(Path(source.value)))

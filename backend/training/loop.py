@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
 
+from backend.model.optimizer_groups import muon_parameters
 from backend.training.muon import Muon
 
 _log = logging.getLogger(__name__)
@@ -316,10 +317,10 @@ def _optimizers(
     """Muon for the matrices inside, AdamW for all else.
 
     Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; with its steps scaled to the
-    size of AdamW's, one learning rate serves both. Embeddings and what touches the outside stay
-    with AdamW, as its authors advise, and so does what is fine-tuned.
+    size of AdamW's, one learning rate serves both. Layers declare for which they are, see
+    ``optimizer_groups.py``; what is fine-tuned stays with AdamW.
     """
-    outside = ("embed", "projection", "scores", "head", "shapes", "classifier")
+    matrices = {id(value) for value in muon_parameters(module)}
     inner: list[Tensor] = []
     outer: list[Tensor] = []
     tuned: list[Tensor] = []
@@ -329,8 +330,7 @@ def _optimizers(
         if fine_tuned and name.startswith(fine_tuned):
             tuned.append(value)
         else:
-            is_inner = value.ndim == 2 and not any(word in name for word in outside)
-            (inner if is_inner else outer).append(value)
+            (inner if id(value) in matrices else outer).append(value)
     groups: list[dict[str, Any]] = [{"params": outer}]
     if tuned:
         groups.append({"params": tuned, "share": _FINE_TUNING_SHARE})

@@ -175,8 +175,8 @@ def new_setup(
 def to_own_unit(model: PTalker, factor: float) -> None:
     """Converts a model from the unit of training to the set's unit; its motion stays the same."""
     with torch.no_grad():
-        model.head.weight.div_(factor)
-        model.head.bias.div_(factor)
+        model.output_layer.weight.div_(factor)
+        model.output_layer.bias.div_(factor)
         model.graph_encoder.scale.mul_(factor)
 
 
@@ -203,9 +203,9 @@ def _initialise_shapes(model: PTalker, frames: NDArray[np.float32]) -> None:
     # A component of length sqrt(value) times a weight of variance 1 is what the motion shows.
     parts = flat.T @ vectors[:, :count].float() / len(flat) ** 0.5  # (3V, count)
     with torch.no_grad():
-        model.head.weight.normal_(std=1e-3)
-        model.head.weight[:, :count] = parts
-        model.head.bias.copy_(mean)
+        model.output_layer.weight.normal_(std=1e-3)
+        model.output_layer.weight[:, :count] = parts
+        model.output_layer.bias.copy_(mean)
 
 
 def _lip_pairs(head: Head | None) -> Tensor:

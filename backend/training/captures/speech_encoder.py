@@ -20,13 +20,13 @@ from backend.data.captures.batches import EncodeSpeech
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.config import SpeechEncoderConfig
-from backend.model.conformer import load_published_weights
+from backend.model.pretrained_encoder import load_published_weights
 from backend.model.ptalker import PTalker
 
 Frozen = Literal["nothing", "convolutions", "everything"]
 
 _WITHOUT_PHONES: Final = 1
-_FOR_DECODER: Final = ("content.", "spoken_embedding.", "spans.")
+_FOR_DECODER: Final = ("content.", "spoken_embedding.", "phone_context.")
 """Parts of a content encoder that belong to one decoder, and are new in a new model."""
 _HOW: Final = (
     "Give --speech-encoder base, a folder with a HuBERT's config.json and model.safetensors, or "

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from backend.data.captures.batches import EncodedSpeech
 from backend.data.captures.prepared import PreparedSet
 from backend.data.captures.prepared import Sequence as Clip
+from backend.model.generate import generate
 from backend.model.ptalker import PTalker
+from backend.model.style_inversion import style_of_motion
 from backend.training.captures.init import TrainingSetup
 
 _MAX_CLIPS: Final = 24
@@ -64,7 +66,7 @@ def predicted(
     Returns:
         Offsets in the model's unit, ``(T, V, 3)``.
     """
-    device = model.head.weight.device
+    device = model.output_layer.weight.device
     others = [
         one
         for one in data.split(clip.split)
@@ -75,8 +77,8 @@ def predicted(
         style = model.encode_identity_style(clip.subject)
     elif others and "motion" in model.config.style_sources:
         motion = torch.from_numpy(data.offsets(others[0]) * np.float32(factor))
-        style = model.encode_motion_style(motion[None].to(device))
+        style = style_of_motion(model, motion[None].to(device))
     speech = torch.from_numpy(encoded.speech(clip))[None].to(device)
-    weights = model.generate(speech, style, num_frames=clip.num_frames)
+    weights = generate(model, speech, style, num_frames=clip.num_frames)
     made = torch.tensordot(weights[0].float(), model.shapes(), dims=1)
     return np.asarray(made.cpu().numpy(), np.float32)

@@ -17,7 +17,7 @@ from backend.data.speech.batches import motion_of
 from backend.data.speech.dataset import Clip, SpeechData
 from backend.model import checkpoint
 from backend.model.ptalker import PTalker
-from backend.model.style_inversion import fit_style
+from backend.model.style_inversion import style_of_motion
 from backend.speech.phones import phone_frames
 
 _EXEMPLARS: Final = 4
@@ -84,8 +84,7 @@ def _code_of(model: PTalker, data: SpeechData, clip: Clip, style: SpeakingStyle)
     device = model.fusion.neutral.device
     motion = torch.from_numpy(motion_of(data, clip, style)[None, :_EXEMPLAR_FRAMES]).to(device)
     phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ)[None])
-    code = model.encode_motion_style(motion)
-    return fit_style(model, motion, code, phones[:, :_EXEMPLAR_FRAMES].to(device))[0]
+    return style_of_motion(model, motion, phones[:, :_EXEMPLAR_FRAMES].to(device))[0]
 
 
 def card(trained: Trained) -> str:

@@ -17,8 +17,9 @@ from backend.model import losses
 from backend.model.batch import TrainingBatch
 from backend.model.config import LossWeights, StyleSource, TrainConfig
 from backend.model.loss_geometry import FaceGeometry, face_point_geometry
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.ptalker import PTalker
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 from backend.training.loop import BATCHES_PER_STEP, Stage
 from backend.training.speech.validate import score_motion
 
@@ -71,7 +72,7 @@ class MotionTrainingModule(nn.Module):
         self.model = model
         self.geometry = geometry
         self.config = TrainConfig(weights=weights)
-        self.style_head = nn.Linear(model.config.style_dim, STYLE_DIM)
+        self.style_head = optimised_by_adamw(nn.Linear(model.config.style_dim, STYLE_DIM))
         self.style_codes = nn.Linear(STYLE_DIM, model.config.style_dim)
         self.is_pretrained = is_pretrained
 
@@ -139,25 +140,25 @@ class MotionTrainingModule(nn.Module):
         encoder = self.model.speech_content
         encoder.eval()
         phones = encoder.self_conditioned_phones(
-            speech, lengths, phone_input, sure=_OWN_PHONE_PROBABILITY
+            speech, lengths, phone_input, confidence=_OWN_PHONE_PROBABILITY
         )
         encoder.train(self.training)
         return phones
 
     def _with_true_codes(
-        self, styles: Mapping[StyleSource, Style], style_vectors: Tensor
-    ) -> dict[StyleSource, Style]:
+        self, styles: Mapping[StyleSource, StyleCodes], style_vectors: Tensor
+    ) -> dict[StyleSource, StyleCodes]:
         """Replaces every other code of an exemplar by the code of the style itself."""
         read = styles["motion"]
         is_read = torch.arange(len(read.code), device=read.code.device) % _STYLES_PER_CLIP == 0
         true = self.style_codes(style_vectors).to(read.code.dtype)
         return {
             **styles,
-            "motion": Style(torch.where(is_read.unsqueeze(1), read.code, true), read.present),
+            "motion": StyleCodes(torch.where(is_read.unsqueeze(1), read.code, true), read.present),
         }
 
     def _style_code_terms(
-        self, styles: Mapping[StyleSource, Style], style_vectors: Tensor
+        self, styles: Mapping[StyleSource, StyleCodes], style_vectors: Tensor
     ) -> dict[str, Tensor]:
         """Supervision of exemplars' codes: by the style's dimensions and the identity's code.
 

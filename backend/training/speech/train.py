@@ -198,7 +198,7 @@ def _prepare_for(
     if stage.name == "words":
         weigh_phone_input(content_encoder, data)
     elif stage.name == "motions":
-        content_encoder.trust_as_recognised()
+        content_encoder.copy_recognised_embeddings()
     elif stage.name == "styles":
         error = fit_style_reader(
             training_module.model,

@@ -18,7 +18,9 @@ from backend.data.speech.dataset import SpeechData, fixed_choice
 from backend.evaluation import curve_metrics
 from backend.heads.lip_measures import MeasuredHead
 from backend.model.batch import TrainingBatch
+from backend.model.generate import generate
 from backend.model.ptalker import PTalker
+from backend.model.style_inversion import style_of_motion
 
 _CLIPS: Final = 160  # of 48, chance in some ten closures chose what should be kept
 _STYLES: Final = 24
@@ -48,7 +50,7 @@ def score_motion(model: PTalker, data: SpeechData, mouth: MeasuredHead) -> dict[
         exemplar = motion_of(data, other, style)[:250]
         batch = plain_batch(data, [clip], style, phone_input="given")
         shown = torch.from_numpy(exemplar)[None].to(model.neutral_style().device)
-        code = model.encode_motion_style(shown)
+        code = style_of_motion(model, shown)
         motion = _generated(model, batch, code)
         neutral = motion_of(data, clip, SpeakingStyle.neutral())
         ratios.append(curve_metrics.style_error_ratio(motion, batch.motion[0].numpy(), neutral))
@@ -60,7 +62,8 @@ def score_motion(model: PTalker, data: SpeechData, mouth: MeasuredHead) -> dict[
 def _generated(model: PTalker, batch: TrainingBatch, code: Tensor) -> NDArray[np.float32]:
     """Blendshape weights ``(T, K)`` of a batch of one, made on the device of the style code."""
     moved = batch.to(code.device)
-    weights = model.generate(
+    weights = generate(
+        model,
         moved.speech,
         code,
         num_frames=batch.motion.shape[1],

@@ -58,13 +58,13 @@ def build(config: ModelConfig, *, seed: int = 0, lively: bool = False) -> PTalke
     model = PTalker(config)
     model.set_graph(random_graph(config))
     if lively:
-        silent = ("modulation", "distance_scores", "spans.leave")  # as they begin
+        silent = ("modulation", "distance_scores", "phone_context.leave")  # as they begin
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name == "fusion.neutral" or any(part in name for part in silent):
                     parameter.normal_(std=0.1)
-            model.head.weight.normal_(std=0.3)
-            model.head.bias.fill_(0.4 if config.shape_kind == "solved" else 0.0)
+            model.output_layer.weight.normal_(std=0.3)
+            model.output_layer.bias.fill_(0.4 if config.shape_kind == "solved" else 0.0)
     return model
 
 

@@ -91,9 +91,3 @@ def test_json_with_a_missing_field_is_rejected():
     del data["feature_dim"]
     with pytest.raises(ValueError, match="feature_dim"):
         from_json(ModelConfig, json.dumps(data))
-
-
-def test_number_of_weights_follows_the_shapes():
-    assert PRESETS["base"].num_weights == 52
-    assert PRESETS["vocaset"].num_weights == 65
-    assert PRESETS["biwi"].num_weights == 129

@@ -12,7 +12,7 @@ from backend.model.attention import frame_mask
 from backend.model.config import LossWeights
 from backend.model.loss_geometry import FaceGeometry, face_point_geometry
 from backend.model.presets import PRESETS
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 from tests.backend.model.samples import TRAIN_CONFIG, build, random_batch
 
 CONTRAST = {
@@ -49,7 +49,7 @@ CONTENT_TERMS = {
         a.unflatten(2, (-1, 3)), b.unflatten(2, (-1, 3)), mask, 1.0
     ),
     "cycle": lambda a, b, mask: losses.cycle(
-        a, b, mask, Style(a[:, 0], torch.ones(len(a), dtype=torch.bool)), b[:, 0]
+        a, b, mask, StyleCodes(a[:, 0], torch.ones(len(a), dtype=torch.bool)), b[:, 0]
     ),
 }
 
@@ -184,12 +184,12 @@ def test_style_contrast_is_zero_and_finite_at_batch_one():
 
 
 def test_style_consistency_counts_pairs_that_are_present():
-    one = Style(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([True, True]))
-    other = Style(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([True, True]))
-    opposite = Style(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([False, True]))
+    one = StyleCodes(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([True, True]))
+    other = StyleCodes(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([True, True]))
+    opposite = StyleCodes(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([False, True]))
     assert losses.style_consistency([one, other]) == pytest.approx(0.5)
     assert losses.style_consistency([one, opposite]) == pytest.approx(0.0)
-    nobody = Style(one.code, torch.tensor([False, False]))
+    nobody = StyleCodes(one.code, torch.tensor([False, False]))
     assert losses.style_consistency([one, nobody]) == 0.0
 
 

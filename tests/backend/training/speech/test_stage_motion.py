@@ -8,7 +8,7 @@ from backend.articulation.speaking_style import STYLE_DIM
 from backend.heads.lip_measures import measured_demo_head
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 from backend.training.speech.init import new_model
 from backend.training.speech.stage_motion import (
     WEIGHTS,
@@ -22,8 +22,10 @@ def test_only_layers_after_the_frozen_speech_encoder_are_trained():
     encoder = PTalker(PRESETS["base"]).speech_content  # whose frames are stacked, as tiny's are not
     encoder.freeze_speech_encoder()
     trained = {name for name, value in encoder.named_parameters() if value.requires_grad}
-    spans = {f"spans.{part}.{name}" for part in ("enter", "leave") for name in ("weight", "bias")}
-    assert trained == {"content.weight", "content.bias", "spoken_embedding.weight"} | spans
+    context = {
+        f"phone_context.{part}.{name}" for part in ("enter", "leave") for name in ("weight", "bias")
+    }
+    assert trained == {"content.weight", "content.bias", "spoken_embedding.weight"} | context
 
 
 def test_every_other_style_is_given_by_its_own_code():
@@ -33,7 +35,9 @@ def test_every_other_style_is_given_by_its_own_code():
     read = torch.randn(4, model.config.style_dim)
     vectors = torch.randn(4, STYLE_DIM)
     present = torch.tensor([True, True, False, True])
-    shown = training_module._with_true_codes({"motion": Style(read, present)}, vectors)["motion"]
+    shown = training_module._with_true_codes({"motion": StyleCodes(read, present)}, vectors)[
+        "motion"
+    ]
     assert torch.equal(shown.code[::2], read[::2])
     assert torch.equal(shown.code[1::2], training_module.style_codes(vectors)[1::2])
     assert torch.equal(shown.present, present)
