@@ -150,48 +150,73 @@ def _padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _windows(x: Floats, tall: int, wide: int, node: Node) -> NDArray[np.float32]:
-    """Windows of a convolution, a view: ``(N, H, W, C, tall, wide)``."""
+def _padded(x: Floats, tall: int, wide: int, node: Node) -> Floats:
     stride = int(node["stride"])  # type: ignore[call-overload]
-    if node["padded"]:
-        down = _padding(x.shape[1], tall, stride)
-        across = _padding(x.shape[2], wide, stride)
-        if any(down + across):
-            x = np.pad(x, ((0, 0), down, across, (0, 0)))
-    view = np.lib.stride_tricks.sliding_window_view(x, (tall, wide), axis=(1, 2))
-    return view[:, ::stride, ::stride]
+    if not node["padded"]:
+        return x
+    down = _padding(x.shape[1], tall, stride)
+    across = _padding(x.shape[2], wide, stride)
+    if not any(down + across):
+        return x
+    return np.pad(x, ((0, 0), down, across, (0, 0)))
 
 
 def _convolve(given: list[Floats], node: Node, parameters: Parameters) -> Floats:
     (x,) = given
     kernel = parameters[str(node["kernel"])]  # (out, tall, wide, in)
     out, tall, wide, channels = kernel.shape
-    if (tall, wide, node["stride"]) != (1, 1, 1):
-        x = _windows(x, tall, wide, node).transpose(0, 1, 2, 4, 5, 3)
+    stride = int(node["stride"])  # type: ignore[call-overload]
+    if (tall, wide, stride) != (1, 1, 1):
+        x = _padded(x, tall, wide, node)
+        x = np.lib.stride_tricks.sliding_window_view(x, (tall, wide), axis=(1, 2))
+        x = x[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
     shape = x.shape[:3]
     rows = np.ascontiguousarray(x).reshape(-1, tall * wide * channels)
-    result = rows @ kernel.reshape(out, -1).T
-    result += parameters[str(node["bias"])]
-    return result.reshape(*shape, out)
+    result = (rows @ kernel.reshape(out, -1).T).reshape(*shape, out)
+    _rows(result)[:] += _along_row(parameters[str(node["bias"])], shape[2])
+    return result
 
 
 def _convolve_depthwise(given: list[Floats], node: Node, parameters: Parameters) -> Floats:
     (x,) = given
-    kernel = parameters[str(node["kernel"])][0]  # (tall, wide, C)
-    windows = _windows(x, kernel.shape[0], kernel.shape[1], node)
-    result = np.empty(windows.shape[:4], np.float32)
-    result[:] = parameters[str(node["bias"])]
-    product = np.empty_like(result)
-    for down in range(kernel.shape[0]):
-        for across in range(kernel.shape[1]):
-            np.multiply(windows[..., down, across], kernel[down, across], out=product)
-            result += product
+    _, tall, wide, channels = parameters[str(node["kernel"])].shape
+    stride = int(node["stride"])  # type: ignore[call-overload]
+    x = _padded(x, tall, wide, node)
+    high, across = ((x.shape[1] - tall) // stride + 1, (x.shape[2] - wide) // stride + 1)
+    result = np.empty((len(x), high, across, channels), np.float32)
+    _rows(result)[:] = _along_row(parameters[str(node["bias"])], across)
+    product = np.empty_like(_rows(result))
+    for i in range(tall):
+        for j in range(wide):
+            part = x[:, i : i + stride * high : stride, j : j + stride * across : stride]
+            part = part if stride == 1 else np.ascontiguousarray(part)
+            weights = _along_row(parameters[str(node["kernel"])][0, i, j], across)
+            np.multiply(_rows(part), weights, out=product)
+            _rows(result)[:] += product
     return result
 
 
+def _rows(x: Floats) -> Floats:
+    """A view in which a picture's row is one axis, over which NumPy's inner loops run."""
+    shape, strides = x.shape, x.strides
+    size = shape[2] * shape[3]
+    return np.lib.stride_tricks.as_strided(
+        x, (*shape[:2], size), (*strides[:2], x.itemsize), writeable=x.flags.writeable
+    )
+
+
+def _along_row(values: Floats, pixels: int) -> Floats:
+    """One value per channel, repeated for the pixels of a row."""
+    return np.tile(values.reshape(-1), pixels)
+
+
 def _prelu(given: list[Floats], node: Node, parameters: Parameters) -> Floats:
-    slope = parameters[str(node["slope"])].reshape(-1)
-    return np.maximum(given[0], 0.0) + slope * np.minimum(given[0], 0.0)
+    x = given[0]
+    slope = _along_row(parameters[str(node["slope"])], x.shape[2])
+    result = np.minimum(x, 0.0)
+    _rows(result)[:] *= slope
+    result += np.maximum(x, 0.0)
+    return result
 
 
 def _max_pool(given: list[Floats], _node: Node, _parameters: Parameters) -> Floats:
@@ -220,5 +245,5 @@ _OPERATIONS: Final[dict[str, Callable[[list[Floats], Node, Parameters], Floats]]
     "pad": _pad,
     "reshape": _reshape,
     "concatenate": lambda given, _node, _parameters: np.concatenate(given, axis=1),
-    "sigmoid": lambda given, _node, _parameters: 1.0 / (1.0 + np.exp(-given[0])),
+    "sigmoid": lambda given, _node, _parameters: 1.0 / (1.0 + np.exp(-np.clip(given[0], -80.0, 80.0))),
 }

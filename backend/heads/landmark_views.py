@@ -20,9 +20,9 @@ from backend.heads.rasterise import Raster, rasterise
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SKIN: Final = (0.80, 0.62, 0.53)
+SKIN: Final = np.array([0.80, 0.62, 0.53], dtype=np.float32)
 BACKGROUND: Final = 0.92
-_LIGHT: Final = np.array([0.0, 0.35, 1.0]) / np.hypot(0.35, 1.0)
+_LIGHT: Final = np.array([0.0, 0.33, 0.944], dtype=np.float32)
 _AMBIENT: Final = 0.25
 _DIFFUSE: Final = 0.85
 
@@ -64,24 +64,23 @@ class View:
 
     Attributes:
         axes: Rows are the picture's right, its up, and the direction to the viewer, ``(3, 3)``.
-        centre: What the picture's middle shows, along these axes, ``(2,)``.
+        target: What the picture's middle shows, ``(3,)``.
         extent: What the picture's height shows, in the mesh's unit.
     """
 
     axes: Floats
-    centre: Floats
+    target: Floats
     extent: float
 
     def screen(self, points: Floats, pixels: int) -> tuple[Floats, Floats]:
         """Places in the picture (right, down, ``(..., 2)``) and nearness to the viewer."""
-        seen = points @ self.axes.T
+        seen = (points - self.target) @ self.axes.T
         scale = pixels / self.extent
-        right = (seen[..., 0] - self.centre[0]) * scale + pixels / 2
-        down = pixels / 2 - (seen[..., 1] - self.centre[1]) * scale
+        right, down = pixels / 2 + seen[..., 0] * scale, pixels / 2 - seen[..., 1] * scale
         return np.stack([right, down], axis=-1), seen[..., 2]
 
     def turned(self, yaw: float, pitch: float) -> View:
-        """The camera moved around what its middle shows on the plane through the origin.
+        """The camera moved around its target.
 
         Args:
             yaw: Degrees to the right.
@@ -125,14 +124,43 @@ def raster_of(surface: Surface, view: View, pixels: int) -> Raster:
     return Raster(triangle, raster.shares)
 
 
-def shade(surface: Surface, view: View, raster: Raster) -> NDArray[np.float32]:
-    """The picture of a view: RGB, 0..1, ``(H, W, 3)``."""
+def normal_map(surface: Surface, view: View, raster: Raster) -> NDArray[np.float32]:
+    """Unit normals in the view's axes at its pixels, towards the viewer; 0 in the background."""
     normals = raster.interpolated(surface.normals, surface.triangles) @ view.axes.T
     normals *= np.where(normals[:, 2:] < 0.0, -1.0, 1.0)  # both sides of a triangle are lit
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    found = np.zeros((*raster.triangle.shape, 3), dtype=np.float32)
+    found[raster.triangle >= 0] = normals
+    return found
+
+
+def cut_out(
+    normals: NDArray[np.float32], of: View, view: View, pixels: int
+) -> NDArray[np.float32]:
+    """The normal map of a smaller or rolled view, sampled from a larger one's.
+
+    Args:
+        normals: Normal map of ``of``, square.
+        of: A view from the same direction.
+        view: The view wanted.
+        pixels: Side of its picture.
+    """
+    steps = ((np.arange(pixels) + 0.5) / pixels - 0.5) * view.extent
+    up, right = np.meshgrid(-steps, steps, indexing="ij")
+    points = view.target + np.stack([right, up], axis=-1) @ view.axes[:2]
+    place = np.floor(of.screen(points, len(normals))[0]).astype(np.int64)
+    column, row = place[..., 0], place[..., 1]
+    inside = (np.minimum(row, column) >= 0) & (np.maximum(row, column) < len(normals))
+    found = normals[np.where(inside, row, 0), np.where(inside, column, 0)] * inside[..., None]
+    roll = (view.axes @ of.axes.T).astype(np.float32)
+    return np.asarray(found @ roll.T)
+
+
+def shade(normals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The picture of a normal map: RGB, 0..1, ``(H, W, 3)``."""
     light = _AMBIENT + _DIFFUSE * np.maximum(normals @ _LIGHT, 0.0)
-    picture = np.full((*raster.triangle.shape, 3), BACKGROUND, dtype=np.float32)
-    picture[raster.triangle >= 0] = np.clip(light[:, None] * np.array(SKIN), 0.0, 1.0)
+    picture = np.clip(light[..., None] * SKIN, 0.0, 1.0).astype(np.float32)
+    picture[~normals.any(axis=-1)] = BACKGROUND
     return picture
 
 
