@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from backend import bundled
 from backend.errors import UserError
+from backend.heads.edge_paths import PathTracer
 from backend.heads.face_search import CROP, FACE_SCORE, NO_FACE, FaceView, find_face
 from backend.heads.landmark_network import LANDMARK_PIXELS, find_landmarks
 from backend.heads.landmark_views import (
@@ -33,17 +34,33 @@ from backend.heads.landmark_views import (
     raster_of,
     shade,
 )
-from backend.heads.mesh import Mesh
+from backend.heads.mesh import Mesh, polygon_edges
 from backend.heads.mesh_files import read_head
+from backend.heads.rasterise import Raster
+from backend.heads.parting import Openings
 from backend.heads.point_transfer import Bend, nearest_facing, robust_similarity
 from backend.heads.topology import FACE_POINT_NAMES, Head, face_frame, identify
 
 VIEWS: Final = ((0.0, 0.0), (20.0, 0.0), (-20.0, 0.0), (0.0, 12.0), (0.0, -12.0))
 """Yaw and pitch of the cameras in degrees."""
+_SIDE_VIEWS: Final = ((45.0, 0.0), (-45.0, 0.0))
+"""Those that show where the jaw ends and the ear begins, on the side that is nearer."""
 MIN_VIEWS: Final = 4
 """So many of the views must look like a face."""
 _FACE_LANDMARKS: Final = 468
 """The others are the irises."""
+_NOSE_TIP: Final = 4
+_OUTLINE: Final = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
+    148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip
+"""Landmarks on the outline of a face that is seen from the front: their depth is not seen."""
+_DEEP_PIXELS: Final = 14.0
+"""A landmark lies so near to the depth where the network expects it."""
+_WINDOW: Final = 4
+"""So many pixels off, a landmark is taken to the skin."""
+_COVERED: Final = 0.012
+"""Part of the picture's side by which something else lies before the skin."""
 _LEAST_FACING: Final = 0.3
 """Cosine under which a landmark lies too close to the outline to be placed on the surface."""
 
@@ -73,22 +90,66 @@ def read_views(surface: Surface, skin: int, front: View) -> Landmarks:
         skin: Which of its connected parts has the face.
         front: The view from the front; the others are turned from it.
     """
-    views = [front.turned(yaw, pitch) for yaw, pitch in VIEWS]
+    views = [front.turned(yaw, pitch) for yaw, pitch in VIEWS + _SIDE_VIEWS]
     rasters = [raster_of(surface, view, LANDMARK_PIXELS) for view in views]
     pictures = [shade(normal_map(surface, v, r)) for v, r in zip(views, rasters, strict=True)]
     places, scores = find_landmarks(np.stack(pictures))
-    places = places[:, :_FACE_LANDMARKS, :2]
+    places = places[:, :_FACE_LANDMARKS]
     alone = surface.part(skin)
     has_others = len(alone.triangles) < len(surface.triangles)
     points, facing = [], []
     for view, raster, place in zip(views, rasters, places, strict=True):
-        skin_raster = raster_of(alone, view, LANDMARK_PIXELS) if has_others else raster
-        found = points_on_surface(alone, view, skin_raster, place)
-        points.append(found[0])
-        facing.append(found[1])
+        shown = raster_of(alone, view, LANDMARK_PIXELS) if has_others else raster
+        nearness = _nearness(alone, view, shown)
+        before = _nearness(surface, view, raster) - nearness if has_others else 0.0 * nearness
+        nearness[before > _COVERED * view.extent] = np.nan
+        moved = _to_skin(place, nearness * LANDMARK_PIXELS / view.extent)
+        point, cosine = points_on_surface(alone, view, shown, moved)
+        points.append(point)
+        facing.append(cosine)
     weights = np.where(np.stack(facing) < _LEAST_FACING, 0.0, np.square(np.stack(facing)))
+    to_left = places[0, :, 0] - places[0, _NOSE_TIP, 0]  # the subject's left is the picture's right
+    outline = np.zeros(_FACE_LANDMARKS, dtype=bool)
+    outline[list(_OUTLINE)] = True
+    weights[: len(VIEWS), outline] = 0.0
+    for number, (yaw, _) in enumerate(_SIDE_VIEWS, start=len(VIEWS)):
+        is_far_side = to_left * np.sign(yaw) < -0.02 * LANDMARK_PIXELS
+        weights[number, ~outline | is_far_side] = 0.0
     middle, spread = _weighted_median(np.stack(points), weights)
-    return Landmarks(middle, weights.max(axis=0), spread, scores.astype(np.float64))
+    seen = scores[: len(VIEWS)].astype(np.float64)
+    return Landmarks(middle, weights.max(axis=0), spread, seen)
+
+
+def _nearness(surface: Surface, view: View, raster: Raster) -> Floats:
+    """How near to the viewer each pixel is, in the mesh's unit; NaN in the background."""
+    _, depth = view.screen(surface.vertices, LANDMARK_PIXELS)
+    found = np.full(raster.triangle.shape, np.nan)
+    shown = raster.triangle >= 0
+    found[shown] = raster.interpolated(depth[:, None], surface.triangles)[:, 0]
+    return found
+
+
+def _to_skin(places: NDArray[np.float32], nearness: Floats) -> Floats:
+    """The landmarks moved to the nearest pixels of the skin; NaN where there are none.
+
+    A landmark of a lid may lie a little beside it, where the picture shows the eye or its socket.
+
+    Args:
+        places: The network's: right, down, and away from the viewer, in pixels, ``(N, 3)``.
+        nearness: Of the skin at each pixel, in pixels; NaN where there is none, ``(H, W)``.
+    """
+    steps = np.arange(-_WINDOW, _WINDOW + 1)
+    window = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    window = window[np.argsort((window**2).sum(axis=1), kind="stable")]
+    pixel = np.floor(places[:, :2]).astype(np.int64)
+    near = np.clip(pixel[:, None] + window, 0, LANDMARK_PIXELS - 1)  # (N, windows, 2)
+    behind = -nearness[near[..., 1], near[..., 0]] - places[:, 2:]
+    with np.errstate(invalid="ignore"):
+        good = np.abs(behind - np.nanmedian(behind[:, 0])) < _DEEP_PIXELS
+    first = good.argmax(axis=1)
+    found = np.where((first == 0)[:, None], places[:, :2], pixel + window[first] + 0.5)
+    found[~good.any(axis=1)] = np.nan
+    return found
 
 
 def _weighted_median(points: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -105,12 +166,35 @@ def _weighted_median(points: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return middle, spread
 
 
-def front_view(axes: Floats, points: Floats) -> View:
-    """The view from the front of a face whose landmarks lie at ``points``, cut out as usual."""
-    seen = points[np.isfinite(points).all(axis=1)] @ axes.T
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    target = np.array([*(low + high)[:2] / 2, np.median(seen[:, 2])]) @ axes
-    return View(axes, target, CROP * float((high - low)[:2].max()))
+def face_landmarks_seen(surface: Surface, face: FaceView) -> tuple[Floats, int]:
+    """Where a view's landmarks lie on the surface, ``(468, 3)``, and the part that has most."""
+    raster = raster_of(surface, face.view, LANDMARK_PIXELS)
+    places = face.landmarks[:_FACE_LANDMARKS]
+    nearness = _nearness(surface, face.view, raster) * LANDMARK_PIXELS / face.view.extent
+    moved = _to_skin(places, nearness)
+    points, facing = points_on_surface(surface, face.view, raster, moved)
+    points[facing < _LEAST_FACING] = np.nan
+    pixel = np.clip(places[:, :2], 0, LANDMARK_PIXELS - 1).astype(np.int64)
+    shown = raster.triangle[pixel[:, 1], pixel[:, 0]]
+    parts = surface.components[surface.triangles[shown[shown >= 0], 0]]
+    return points, int(np.bincount(parts).argmax())
+
+
+def front_view(axes: Floats, points: Floats, view: View, places: NDArray[np.floating]) -> View:
+    """The view from the front of a face, cut out as the network wants it.
+
+    Args:
+        axes: The face's.
+        points: Its landmarks in the mesh's space, ``(N, 3)``; NaN where unknown.
+        view: One in which they were read.
+        places: Right and down in its picture of ``LANDMARK_PIXELS``, ``(N, 2)``.
+    """
+    low, high = places.min(axis=0), places.max(axis=0)
+    scale = view.extent / LANDMARK_PIXELS
+    shift = ((low + high) / 2 - LANDMARK_PIXELS / 2) * (scale, -scale)
+    target = view.target + shift @ view.axes[:2]
+    depth = np.nanmedian((points - target) @ view.axes[2])
+    return View(axes, target + depth * view.axes[2], CROP * scale * float((high - low).max()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +225,10 @@ def reference() -> _Reference:
     surface = Surface.from_mesh((frame.to_face_mm(head.vertices), *mesh[1:]))
     numbers = head.topology.face_point_vertices
     skin = int(surface.components[numbers[0]])
-    view = front_view(np.eye(3), surface.vertices[numbers[:_NUM_FACE]])
-    for _ in range(2):  # the second time with the network's own crop
-        landmarks = read_views(surface, skin, view)
-        view = front_view(np.eye(3), landmarks.points)
+    seen = find_face(surface)
+    points, _ = face_landmarks_seen(surface, seen)
+    view = front_view(np.eye(3), points, seen.view, seen.landmarks[:_FACE_LANDMARKS, :2])
+    landmarks = read_views(surface, skin, view)
     outer = _sample(surface.vertices, _outer_skin(head), _SAMPLES)
     return _Reference(
         surface.vertices[numbers],
@@ -174,10 +258,6 @@ def _sample(points: Floats, numbers: Ints, count: int) -> Ints:
 _SAMPLES: Final = 500
 
 
-_NUM_FACE: Final = FACE_POINT_NAMES.index("crown")
-"""The first points lie on the face and ears."""
-
-
 def bend_to(found: Landmarks, surface: Surface, skin: int) -> Bend:
     """The bend that brings the demo head onto a head.
 
@@ -188,10 +268,10 @@ def bend_to(found: Landmarks, surface: Surface, skin: int) -> Bend:
     """
     known = reference()
     weights = np.minimum(found.weights, known.landmarks.weights)
-    weights[list(_OUTLINE)] = 0.0
     used = np.flatnonzero(weights > 0.0)
     at, goal = known.landmarks.points[used], found.points[used]
-    slack = _LANDMARK_SLACK_MM / np.sqrt(weights[used])
+    slack = np.where(np.isin(used, _OUTLINE), _OUTLINE_SLACK_MM, _LANDMARK_SLACK_MM)
+    slack = slack / np.sqrt(weights[used])
     bend = Bend.through(at, goal, slack)
     vertices = np.unique(surface.triangles[surface.components[surface.triangles[:, 0]] == skin])
     places, facing = surface.vertices[vertices], surface.normals[vertices]
@@ -216,12 +296,148 @@ def bend_to(found: Landmarks, surface: Surface, skin: int) -> Bend:
 
 
 _LANDMARK_SLACK_MM: Final = 0.7
+_OUTLINE_SLACK_MM: Final = 3.0
 _SURFACE_SLACK_MM: Final = 2.0
 _TURN_MM: Final = 15.0
 _NEAR_LANDMARKS_MM: Final = 15.0
 _SETTLING_MM: Final = (40.0, 30.0, 25.0, 20.0)
-_OUTLINE: Final = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
-    148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
-"""Landmarks on the outline of a face that is seen from the front: their depth is not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPoints:
+    """The face points of a head.
+
+    Attributes:
+        face_points: Name to vertex number, all of ``FACE_POINT_NAMES``.
+        confidence: Name to how far the point can be trusted, 0..1.
+        scores: How much each of the five views looks like a face (a logit).
+        axes: The face's axes in the mesh's space: left, up, out of the face; rows of ``(3, 3)``.
+        interocular: Distance of the eyes' centres in the mesh's unit.
+        seconds: How long it took.
+    """
+
+    face_points: dict[str, int]
+    confidence: dict[str, float]
+    scores: list[float]
+    axes: Floats
+    interocular: float
+    seconds: float
+
+    @property
+    def doubtful(self) -> list[str]:
+        """Names of the points that should be looked at."""
+        return [n for n in FACE_POINT_NAMES if self.confidence[n] < DOUBTFUL]
+
+
+DOUBTFUL: Final = 0.5
+
+
+def find_face_points(
+    mesh: Mesh, *, progress: Callable[[float, float], None] | None = None
+) -> FoundPoints:
+    """Find all face points of a head.
+
+    Args:
+        mesh: In any unit and orientation; a whole body too.
+        progress: Hears how many of how many steps are done.
+
+    Raises:
+        UserError: No face is seen on it.
+    """
+    started = time.monotonic()
+    report = progress or (lambda _done, _total: None)
+    vertices = mesh[0]
+    surface = Surface.from_mesh(mesh)
+    report(0, _STEPS)
+    face = find_face(surface)
+    report(1, _STEPS)
+    known = reference()
+    report(2, _STEPS)
+    points, skin = face_landmarks_seen(surface, face)
+    usable = np.isfinite(points).all(axis=1) & (known.landmarks.weights > 0.0)
+    if usable.sum() < _FACE_LANDMARKS // 4:
+        raise UserError(NO_FACE)
+    axes = robust_similarity(known.landmarks.points, points, usable.astype(float)).rotation.T
+    places = face.landmarks[:_FACE_LANDMARKS, :2]
+    found = read_views(surface, skin, front_view(axes, points, face.view, places))
+    if (found.scores >= FACE_SCORE).sum() < MIN_VIEWS:
+        raise UserError(NO_FACE)
+    report(3, _STEPS)
+    weights = np.minimum(found.weights, known.landmarks.weights)
+    fit = robust_similarity(known.landmarks.points, found.points, weights)
+    in_mm = replace(
+        surface,
+        vertices=(vertices - fit.translation) @ fit.rotation / fit.scale,
+        normals=surface.normals @ fit.rotation,
+    )
+    landmarks = replace(
+        found,
+        points=(found.points - fit.translation) @ fit.rotation / fit.scale,
+        spread=found.spread / fit.scale,
+    )
+    bend = bend_to(landmarks, in_mm, skin)
+    report(4, _STEPS)
+    numbers, confidence = _choose(bend, landmarks, in_mm, mesh, skin)
+    face_points = {name: int(numbers[name]) for name in FACE_POINT_NAMES}
+    frame = face_frame(identify(*mesh, face_points=face_points))
+    report(_STEPS, _STEPS)
+    return FoundPoints(
+        face_points,
+        confidence,
+        [round(float(score), 1) for score in found.scores],
+        frame.axes,
+        frame.interocular,
+        time.monotonic() - started,
+    )
+
+
+_STEPS: Final = 5
+
+
+def _choose(
+    bend: Bend, landmarks: Landmarks, surface: Surface, mesh: Mesh, skin: int
+) -> tuple[dict[str, int], dict[str, float]]:
+    """A vertex for each point, and how far it can be trusted."""
+    known = reference()
+    at = dict(zip(FACE_POINT_NAMES, bend.apply(known.points), strict=True))
+    edges = polygon_edges(mesh[1], mesh[2])
+    tracer = PathTracer(surface.vertices, edges[surface.components[edges[:, 0]] == skin])
+    is_skin = surface.components[surface.triangles[:, 0]] == skin
+    openings = Openings(
+        surface.vertices, surface.triangles[is_skin], surface.triangles[~is_skin], tracer
+    )
+    chosen = openings.lips(at)
+    for side in ("left", "right"):
+        chosen |= openings.lids(at, side, set(chosen.values()))
+    rest = [name for name in FACE_POINT_NAMES if name not in chosen]
+    candidates = np.flatnonzero(surface.components == skin)
+    candidates = np.setdiff1d(candidates, list(chosen.values()))
+    order = [FACE_POINT_NAMES.index(name) for name in rest]
+    numbers, costs = nearest_facing(
+        np.stack([at[name] for name in rest]),
+        known.normals[order],
+        surface.vertices,
+        surface.normals,
+        candidates,
+    )
+    seen = landmarks.weights > 0.0
+    seen &= known.landmarks.weights > 0.0
+    support = cKDTree(known.landmarks.points[seen])
+    confidence = {}
+    for name in FACE_POINT_NAMES:
+        away, near = support.query(known.points[FACE_POINT_NAMES.index(name)], k=4)
+        spread = float(np.mean(landmarks.spread[seen][near]))
+        trust = float(np.exp(-float(away.mean()) / _SUPPORT_MM) * np.exp(-spread / _SPREAD_MM))
+        confidence[name] = trust
+    for name, number, cost in zip(rest, numbers.tolist(), costs.tolist(), strict=True):
+        chosen[name] = number
+        confidence[name] *= float(np.exp(-cost / _COST_MM))
+    for name in set(FACE_POINT_NAMES) - set(rest):  # seen on the mesh itself
+        confidence[name] = max(confidence[name], _SEEN_PARTING)
+    return chosen, {name: round(value, 2) for name, value in confidence.items()}
+
+
+_SUPPORT_MM: Final = 50.0
+_SPREAD_MM: Final = 8.0
+_COST_MM: Final = 15.0
+_SEEN_PARTING: Final = 0.8

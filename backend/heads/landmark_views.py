@@ -173,14 +173,14 @@ def points_on_surface(
         surface: What was drawn.
         view: The camera.
         raster: The pixels of the picture.
-        places: Right and down in pixels, ``(N, 2)``.
+        places: Right and down in pixels, ``(N, 2)``; NaN is shown nowhere.
 
     Returns:
         Points ``(N, 3)`` in the mesh's space, NaN where the view shows the background; and the
         cosines of their normals with the direction to the viewer, 0 there, ``(N,)``.
     """
     pixels = raster.triangle.shape[0]
-    pixel = np.clip(np.floor(places).astype(np.int64), 0, pixels - 1)
+    pixel = np.clip(np.floor(np.nan_to_num(places, nan=-1.0)).astype(np.int64), 0, pixels - 1)
     number = raster.triangle[pixel[:, 1], pixel[:, 0]]
     shown = (number >= 0) & ((places >= 0) & (places < pixels)).all(axis=1)
     points, facing = np.full((len(places), 3), np.nan), np.zeros(len(places))
