@@ -21,7 +21,6 @@ from scipy.spatial import cKDTree
 
 from backend import bundled
 from backend.errors import UserError
-from backend.heads.edge_paths import PathTracer
 from backend.heads.face_search import CROP, FACE_SCORE, NO_FACE, FaceView, find_face
 from backend.heads.landmark_network import LANDMARK_PIXELS, find_landmarks
 from backend.heads.landmark_views import (
@@ -59,6 +58,8 @@ _DEEP_PIXELS: Final = 14.0
 """A landmark lies so near to the depth where the network expects it."""
 _WINDOW: Final = 4
 """So many pixels off, a landmark is taken to the skin."""
+_LEAST_SKIN: Final = 4 * len(FACE_POINT_NAMES)
+"""Vertices of a part that may be the skin."""
 _COVERED: Final = 0.012
 """Part of the picture's side by which something else lies before the skin."""
 _LEAST_FACING: Final = 0.3
@@ -177,7 +178,9 @@ def face_landmarks_seen(surface: Surface, face: FaceView) -> tuple[Floats, int]:
     pixel = np.clip(places[:, :2], 0, LANDMARK_PIXELS - 1).astype(np.int64)
     shown = raster.triangle[pixel[:, 1], pixel[:, 0]]
     parts = surface.components[surface.triangles[shown[shown >= 0], 0]]
-    return points, int(np.bincount(parts).argmax())
+    counts = np.bincount(parts, minlength=int(surface.components.max()) + 1)
+    counts[np.bincount(surface.components) < _LEAST_SKIN] = 0
+    return points, int(counts.argmax())
 
 
 def front_view(axes: Floats, points: Floats, view: View, places: NDArray[np.floating]) -> View:
@@ -400,11 +403,13 @@ def _choose(
     """A vertex for each point, and how far it can be trusted."""
     known = reference()
     at = dict(zip(FACE_POINT_NAMES, bend.apply(known.points), strict=True))
-    edges = polygon_edges(mesh[1], mesh[2])
-    tracer = PathTracer(surface.vertices, edges[surface.components[edges[:, 0]] == skin])
     is_skin = surface.components[surface.triangles[:, 0]] == skin
+    edges = polygon_edges(mesh[1], mesh[2])
     openings = Openings(
-        surface.vertices, surface.triangles[is_skin], surface.triangles[~is_skin], tracer
+        surface.vertices,
+        surface.triangles[is_skin],
+        surface.triangles[~is_skin],
+        edges[surface.components[edges[:, 0]] == skin],
     )
     chosen = openings.lips(at)
     for side in ("left", "right"):

@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _COLUMN_MM: Final = 0.5
+_BESIDE_MM: Final = 4.0
 _ROW_MM: Final = 0.12
 _FAR_MM: Final = 6.0
 """So far apart along the mesh the surface has parted."""
@@ -36,11 +37,13 @@ class Parting:
         share: Part of the columns in which the surface parts, 0..1.
         upper: Vertices of the upper row, each once, from the subject's right to the left.
         lower: Those of the lower row.
+        seen: Vertices of the skin that are seen around it.
     """
 
     share: float
     upper: Ints
     lower: Ints
+    seen: Ints
 
 
 def find_parting(
@@ -69,9 +72,10 @@ def find_parting(
         at_ends: Take the first and the last parting of a column (lips, behind which there is a
             mouth), instead of those nearest to the known places (lids, which have creases).
     """
-    columns = np.arange(right[0] + _COLUMN_MM, left[0], _COLUMN_MM)
-    if len(columns) < 3:
-        return Parting(0.0, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    columns = np.arange(right[0] - _BESIDE_MM, left[0] + _BESIDE_MM, _COLUMN_MM)
+    nothing = np.zeros(0, np.int64)
+    if left[0] - right[0] < 4 * _COLUMN_MM:
+        return Parting(0.0, nothing, nothing, nothing)
     known = [_heights(columns, row, right, left) for row in (upper, lower)]
     top, bottom = known[0].max() + margin_mm, known[1].min() - margin_mm
     number = int((top - bottom) / _ROW_MM)
@@ -82,13 +86,15 @@ def find_parting(
     seen = screen[drawn]
     size = (len(columns), number)
     near = np.flatnonzero(((seen.max(axis=1) > 0) & (seen.min(axis=1) < size)).all(axis=1))
+    if not len(near):
+        return Parting(0.0, nothing, nothing, nothing)
     raster = rasterise(screen, points[:, 2], drawn[near], width=size[0], height=size[1])
     shown = np.where(raster.triangle >= 0, near[raster.triangle], -1)
     shown[shown >= len(triangles)] = -1
     parted = _parted(points, triangles, shown)  # (rows - 1, columns): between a row and the next
     heights = top - (np.arange(number - 1) + 1) * _ROW_MM
     inside = (heights[:, None] < known[0] + margin_mm) & (heights[:, None] > known[1] - margin_mm)
-    parted &= inside
+    parted &= inside & (columns > right[0]) & (columns < left[0])
     has = np.flatnonzero(parted.any(axis=0))
     rows: list[list[int]] = [[], []]
     for column in has.tolist():
@@ -108,8 +114,9 @@ def find_parting(
             place = np.array([columns[column], heights[jump]])
             away_from = np.linalg.norm(points[corners, :2] - place, axis=1)
             row.append(int(corners[away_from.argmin()]))
-    share = len(has) / len(columns)
-    return Parting(share, *(np.array(list(dict.fromkeys(row)), np.int64) for row in rows))
+    share = len(has) * _COLUMN_MM / (left[0] - right[0])
+    upper_row, lower_row = (np.array(list(dict.fromkeys(row)), np.int64) for row in rows)
+    return Parting(share, upper_row, lower_row, np.unique(triangles[np.unique(shown[shown >= 0])]))
 
 
 def _heights(columns: Floats, row: Floats, right: Floats, left: Floats) -> Floats:
@@ -138,6 +145,16 @@ def _parted(points: Floats, triangles: Ints, shown: Ints) -> NDArray[np.bool_]:
     return parted
 
 
+def _edge_graph(points: Floats, triangles: Ints) -> sparse.csr_matrix:
+    """Lengths of the triangles' edges, each once."""
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+    return sparse.coo_matrix(
+        (np.maximum(length, 1e-9), (edges[:, 0], edges[:, 1])), shape=(len(points),) * 2
+    ).tocsr()
+
+
 def _distances(points: Floats, triangles: Ints, a: Ints, b: Ints) -> Floats:
     """Shortest ways along edges between the corners of pairs of triangles; inf where long."""
     ends = points[np.concatenate([a, b]).ravel()]
@@ -148,13 +165,7 @@ def _distances(points: Floats, triangles: Ints, a: Ints, b: Ints) -> Floats:
     near = np.flatnonzero(inside)
     local = np.full(len(points), -1)
     local[near] = np.arange(len(near))
-    edges = np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]], kept[:, [2, 0]]])
-    edges = np.unique(np.sort(edges, axis=1), axis=0)
-    length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-    graph = sparse.coo_matrix(
-        (np.maximum(length, 1e-9), (local[edges[:, 0]], local[edges[:, 1]])),
-        shape=(len(near),) * 2,
-    ).tocsr()
+    graph = _edge_graph(points[near], local[kept])
     sources, place = np.unique(local[a], return_inverse=True)
     reached = csgraph.dijkstra(graph, directed=False, indices=sources, limit=2 * _FAR_MM)
     place = place.reshape(a.shape)
@@ -169,15 +180,14 @@ class Openings:
         points: ``(V, 3)`` in the face's axes, in mm.
         triangles: Of the skin, ``(N, 3)``.
         others: Of all else, ``(M, 3)``.
-        tracer: Of the skin's edges.
+        edges: Of the skin's polygons, ``(E, 2)``.
     """
 
-    def __init__(
-        self, points: Floats, triangles: Ints, others: Ints, tracer: PathTracer
-    ) -> None:
+    def __init__(self, points: Floats, triangles: Ints, others: Ints, edges: Ints) -> None:
         self._points, self._triangles, self._others = points, triangles, others
         self._nothing = np.zeros((0, 3), np.int64)
-        self._tracer = tracer
+        self._tracer = PathTracer(points, edges)
+        self._graph = _edge_graph(points, triangles)
 
     def lips(self, at: dict[str, Floats]) -> dict[str, int]:
         """Vertices of the corners and inner lips, from where they should lie; or nothing."""
@@ -225,36 +235,109 @@ class Openings:
             margin_mm=_MARGIN_MM,
             at_ends=at_ends,
         )
-        rows = {"upper": parting.upper, "lower": parting.lower}
+        rows = {
+            lip: self._not_deep(row, np.stack([at[name] for name in (*ends, *names[lip])]))
+            for lip, row in (("upper", parting.upper), ("lower", parting.lower))
+        }
         if parting.share < _LEAST_SHARE or min(map(len, rows.values())) < len(names["upper"]):
             return {}
-        try:
-            corners = [self._corner(rows, place) for place in (0, -1)]
-        except UserError:
+        if at_ends:
+            corners = [self._meeting(rows, place) for place in (0, -1)]
+        else:
+            # The outer corner is where the lids meet; the inner one lies beyond, behind the
+            # caruncle, where the landmarks say.
+            corners = []
+            for place, end in ((0, ends[0]), (-1, ends[1])):
+                meeting = self._meeting(rows, place)
+                goal, depth_counts = at[end], _DEPTH_COUNTS
+                if "outer" in end and meeting is not None:
+                    goal, depth_counts = np.append(self._points[meeting, :2], goal[2]), 1.0
+                away = (self._points[parting.seen] - goal) * (1.0, 1.0, depth_counts)
+                corners.append(int(parting.seen[np.linalg.norm(away, axis=1).argmin()]))
+        if None in corners or corners[0] == corners[1] or taken & set(corners):
             return {}
-        found = dict(zip(ends, corners, strict=True))
-        used = taken | set(corners)
-        across = self._points[corners, 0]
-        known = np.array([at[end][0] for end in ends])
-        for lip, row in rows.items():
-            row = np.array([v for v in row.tolist() if v not in used], np.int64)
-            if len(row) < len(names[lip]):
-                return {}
-            row = row[np.argsort(self._points[row, 0])]
-            wanted = np.interp([at[name][0] for name in names[lip]], known, across)
-            for name, vertex in zip(names[lip], self._in_order(row, wanted), strict=True):
-                found[name] = vertex
-            used |= set(found.values())
-        return found
+        for beside in (True, False):
+            found = dict(zip(ends, corners, strict=True))
+            for lip, row in rows.items():
+                used = taken | set(found.values())
+                whole = self._whole(row, parting.seen, corners) if beside else row
+                found |= self._spaced(whole, at, ends, corners, names[lip], used)
+            if self._joined(found, ends, names):
+                return found
+        return {}
 
-    def _corner(self, rows: dict[str, Ints], place: int) -> int:
+    def _spaced(
+        self,
+        row: Ints,
+        at: dict[str, Floats],
+        ends: tuple[str, str],
+        corners: list[int],
+        names: list[str],
+        used: set[int],
+    ) -> dict[str, int]:
+        """Vertices of a row, spaced between the corners as they should be; or nothing."""
+        row = np.setdiff1d(row, list(used))
+        if len(row) < len(names):
+            return {}
+        row = row[np.argsort(self._points[row, 0], kind="stable")]
+        known = [at[end][0] for end in ends]
+        wanted = np.interp([at[name][0] for name in names], known, self._points[corners, 0])
+        return dict(zip(names, self._in_order(row, wanted), strict=True))
+
+    def _joined(
+        self, found: dict[str, int], ends: tuple[str, str], names: dict[str, list[str]]
+    ) -> bool:
+        """Whether edges join all neighbours, the two rows apart: what the shape solver needs."""
+        if not all(name in found for row in names.values() for name in row):
+            return False
+        stops = {
+            lip: [found[name] for name in (ends[0], *row, ends[1])] for lip, row in names.items()
+        }
+        try:
+            upper = self._tracer.path(stops["upper"], avoid=np.array(stops["lower"][1:-1]))
+            self._tracer.path(stops["lower"], avoid=upper[1:-1])
+        except UserError:
+            return False
+        return True
+
+    def _not_deep(self, row: Ints, known: Floats) -> Ints:
+        """The row without what lies far before or behind where it should."""
+        order = np.argsort(known[:, 0])
+        depth = np.interp(self._points[row, 0], known[order, 0], known[order, 2])
+        return row[np.abs(self._points[row, 2] - depth) < _DEEP_MM]
+
+    def _whole(self, row: Ints, seen: Ints, corners: list[int]) -> Ints:
+        """The row with what is seen straight between its ends and both corners."""
+        order = row[np.argsort(self._points[row, 0], kind="stable")]
+        found = [order]
+        for start, end in ((corners[0], order[0]), (order[-1], corners[1])):
+            a, b = self._points[start], self._points[end]
+            way = b - a
+            along = np.clip((self._points[seen] - a) @ way / max(way @ way, 1e-9), 0.0, 1.0)
+            off = np.linalg.norm(self._points[seen] - a - along[:, None] * way, axis=1)
+            found.append(seen[(off < _BESIDE_WAY_MM) & (along > 0.0) & (along < 1.0)])
+        return np.unique(np.concatenate(found))
+
+    def _meeting(self, rows: dict[str, Ints], place: int) -> int | None:
         """Where the rows meet: the outermost vertex of the way from one's end to the other's."""
         ends = [int(row[np.argsort(self._points[row, 0])[place]]) for row in rows.values()]
-        if ends[0] == ends[1]:
-            return ends[0]
-        way = self._tracer.path(ends)
+        way = self._way(*ends)
+        if not way:
+            return None
         x = self._points[way, 0]
         return int(way[x.argmin() if place == 0 else x.argmax()])
+
+    def _way(self, start: int, end: int) -> list[int]:
+        """The shortest way along edges; empty where there is none nearby."""
+        _, before = csgraph.dijkstra(
+            self._graph, directed=False, indices=start, limit=_WAY_MM, return_predecessors=True
+        )
+        way = [end]
+        while way[-1] != start:
+            way.append(int(before[way[-1]]))
+            if way[-1] < 0:
+                return []
+        return way[::-1]
 
     def _in_order(self, row: Ints, wanted: Floats) -> list[int]:
         """Vertices of a row nearest to some places along x, each its own, in their order."""
@@ -275,3 +358,7 @@ class Openings:
 
 _MARGIN_MM: Final = 4.0
 _LEAST_SHARE: Final = 0.4
+_WAY_MM: Final = 60.0
+_DEEP_MM: Final = 8.0
+_BESIDE_WAY_MM: Final = 1.2
+_DEPTH_COUNTS: Final = 0.2
