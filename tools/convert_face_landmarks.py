@@ -35,7 +35,8 @@ NETWORKS: Final = {
 }
 SHA256: Final = {
     "face_detector.tflite": "b4578f35940bf5a1a655214a1cce5cab13eba73c1297cd78e1a04c2380b0152f",
-    "face_landmarks_detector.tflite": "c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5",
+    "face_landmarks_detector.tflite": "c7d54204ce0448474c7f3fa9af494787"
+    "c0965cbdd6f20fc72867e43046bd43d5",
 }
 
 # Numbers of the TensorFlow Lite schema.
@@ -120,7 +121,7 @@ class Reader:
         inputs, outputs = ([int(i) for i in _numbers(self._graph, slot)] for slot in (1, 2))
         return {"input": inputs[0], "outputs": outputs, "nodes": nodes}
 
-    def _nodes(
+    def _nodes(  # noqa: C901 - one branch per operation
         self, kind: str, inputs: list[int], output: int, operator: Table
     ) -> list[dict[str, object]]:
         node: dict[str, object] = {"kind": kind, "inputs": inputs[:1], "output": output}

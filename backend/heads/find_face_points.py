@@ -35,9 +35,9 @@ from backend.heads.landmark_views import (
 )
 from backend.heads.mesh import Mesh, polygon_edges
 from backend.heads.mesh_files import read_head
-from backend.heads.rasterise import Raster
 from backend.heads.parting import Openings
 from backend.heads.point_transfer import Bend, nearest_facing, robust_similarity
+from backend.heads.rasterise import Raster
 from backend.heads.topology import FACE_POINT_NAMES, Head, face_frame, identify
 
 VIEWS: Final = ((0.0, 0.0), (20.0, 0.0), (-20.0, 0.0), (0.0, 12.0), (0.0, -12.0))
@@ -64,6 +64,33 @@ _COVERED: Final = 0.012
 """Part of the picture's side by which something else lies before the skin."""
 _LEAST_FACING: Final = 0.3
 """Cosine under which a landmark lies too close to the outline to be placed on the surface."""
+
+
+_LANDMARK_SLACK_MM: Final = 0.7
+"""Standard deviation of a landmark that faces the viewer."""
+_OUTLINE_SLACK_MM: Final = 3.0
+"""That of a landmark of the outline."""
+_SURFACE_SLACK_MM: Final = 2.0
+"""That of the distance of surfaces that should lie on each other."""
+_NEAR_LANDMARKS_MM: Final = 15.0
+"""So near to a landmark, the surface follows the landmarks alone."""
+_SETTLING_MM: Final = (40.0, 30.0, 25.0, 20.0)
+"""How far the demo head's surface may lie from the head's, step after step, to be drawn to it."""
+_TURN_MM: Final = 15.0
+"""What a right angle between two normals counts, over the square root of two."""
+_SAMPLES: Final = 500
+"""Places of the demo head's skin that settle on the head's."""
+
+DOUBTFUL: Final = 0.4
+"""A point of less confidence should be looked at."""
+_SUPPORT_MM: Final = 50.0
+_SPREAD_MM: Final = 8.0
+_COST_MM: Final = 25.0
+"""Confidence falls to 1/e: so far from the landmarks, with views so far from agreeing, and with the
+chosen vertex so far from where the point should be."""
+_SEEN_PARTING: Final = 0.8
+"""Least confidence of a point where the surface is seen to part."""
+_STEPS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +285,6 @@ def _sample(points: Floats, numbers: Ints, count: int) -> Ints:
     return numbers[chosen]
 
 
-_SAMPLES: Final = 500
-
-
 def bend_to(found: Landmarks, surface: Surface, skin: int) -> Bend:
     """The bend that brings the demo head onto a head.
 
@@ -298,14 +322,6 @@ def bend_to(found: Landmarks, surface: Surface, skin: int) -> Bend:
     return bend
 
 
-_LANDMARK_SLACK_MM: Final = 0.7
-_OUTLINE_SLACK_MM: Final = 3.0
-_SURFACE_SLACK_MM: Final = 2.0
-_TURN_MM: Final = 15.0
-_NEAR_LANDMARKS_MM: Final = 15.0
-_SETTLING_MM: Final = (40.0, 30.0, 25.0, 20.0)
-
-
 @dataclass(frozen=True, slots=True)
 class FoundPoints:
     """The face points of a head.
@@ -331,8 +347,26 @@ class FoundPoints:
         """Names of the points that should be looked at."""
         return [n for n in FACE_POINT_NAMES if self.confidence[n] < DOUBTFUL]
 
+    def warning(self) -> str:
+        """What the user should look at; empty where nothing is doubtful."""
+        if not self.doubtful:
+            return ""
+        return (
+            f"{len(self.doubtful)} of {len(FACE_POINT_NAMES)} face points were found but are "
+            f"doubtful: {', '.join(self.doubtful)}. Look at them on the head."
+        )
 
-DOUBTFUL: Final = 0.5
+    def as_json(self) -> dict[str, object]:
+        """All of it, as JSON can hold it."""
+        return {
+            "face_points": self.face_points,
+            "confidence": self.confidence,
+            "doubtful": self.doubtful,
+            "scores": self.scores,
+            "axes": [[round(float(x), 6) for x in row] for row in self.axes],
+            "interocular": self.interocular,
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def find_face_points(
@@ -394,9 +428,6 @@ def find_face_points(
     )
 
 
-_STEPS: Final = 5
-
-
 def _choose(
     bend: Bend, landmarks: Landmarks, surface: Surface, mesh: Mesh, skin: int
 ) -> tuple[dict[str, int], dict[str, float]]:
@@ -440,9 +471,3 @@ def _choose(
     for name in set(FACE_POINT_NAMES) - set(rest):  # seen on the mesh itself
         confidence[name] = max(confidence[name], _SEEN_PARTING)
     return chosen, {name: round(value, 2) for name, value in confidence.items()}
-
-
-_SUPPORT_MM: Final = 50.0
-_SPREAD_MM: Final = 8.0
-_COST_MM: Final = 15.0
-_SEEN_PARTING: Final = 0.8

@@ -107,7 +107,7 @@ class Network:
         self._parameters = parameters
         self._last_use: dict[object, int] = {}
         for index, node in enumerate(self._nodes):
-            self._last_use |= dict.fromkeys(node["inputs"], index)  # type: ignore[call-overload]
+            self._last_use |= dict.fromkeys(node["inputs"], index)
 
     def run(self, pictures: Floats) -> list[Floats]:
         """The outputs for a batch of pictures."""
@@ -133,9 +133,7 @@ def _network(name: str) -> Network:
             f"The face landmark network cannot be read ({error}). Install PTalker again."
         ) from error
     parameters = {
-        key: value.astype(np.float32)
-        for key, value in stored.items()
-        if key.startswith(f"{name}.")
+        key: value.astype(np.float32) for key, value in stored.items() if key.startswith(f"{name}.")
     }
     return Network(graph, parameters)
 
@@ -235,6 +233,10 @@ def _reshape(given: list[Floats], node: Node, _parameters: Parameters) -> Floats
     return given[0].reshape(len(given[0]), *shape)
 
 
+def _sigmoid(given: list[Floats], _node: Node, _parameters: Parameters) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(given[0], -80.0, 80.0))), np.float32)
+
+
 _OPERATIONS: Final[dict[str, Callable[[list[Floats], Node, Parameters], Floats]]] = {
     "convolve": _convolve,
     "convolve_depthwise": _convolve_depthwise,
@@ -245,5 +247,5 @@ _OPERATIONS: Final[dict[str, Callable[[list[Floats], Node, Parameters], Floats]]
     "pad": _pad,
     "reshape": _reshape,
     "concatenate": lambda given, _node, _parameters: np.concatenate(given, axis=1),
-    "sigmoid": lambda given, _node, _parameters: 1.0 / (1.0 + np.exp(-np.clip(given[0], -80.0, 80.0))),
+    "sigmoid": _sigmoid,
 }

@@ -134,9 +134,7 @@ def normal_map(surface: Surface, view: View, raster: Raster) -> NDArray[np.float
     return found
 
 
-def cut_out(
-    normals: NDArray[np.float32], of: View, view: View, pixels: int
-) -> NDArray[np.float32]:
+def cut_out(normals: NDArray[np.float32], of: View, view: View, pixels: int) -> NDArray[np.float32]:
     """The normal map of a smaller or rolled view, sampled from a larger one's.
 
     Args:

@@ -203,9 +203,7 @@ class Openings:
     def lids(self, at: dict[str, Floats], side: str, taken: set[int]) -> dict[str, int]:
         """Vertices of an eye's corners and lids, from where they should lie; or nothing."""
         order = (5, 4, 3, 2, 1) if side == "right" else (1, 2, 3, 4, 5)
-        names = {
-            lid: [f"lid_{lid}_{side}_{i}" for i in order] for lid in ("upper", "lower")
-        }
+        names = {lid: [f"lid_{lid}_{side}_{i}" for i in order] for lid in ("upper", "lower")}
         ends = (f"eye_outer_{side}", f"eye_inner_{side}")
         ends = ends if side == "right" else ends[::-1]
         for others in (self._nothing, self._others):
@@ -241,22 +239,11 @@ class Openings:
         }
         if parting.share < _LEAST_SHARE or min(map(len, rows.values())) < len(names["upper"]):
             return {}
-        if at_ends:
-            corners = [self._meeting(rows, place) for place in (0, -1)]
-        else:
-            # The outer corner is where the lids meet; the inner one lies beyond, behind the
-            # caruncle, where the landmarks say.
-            corners = []
-            for place, end in ((0, ends[0]), (-1, ends[1])):
-                meeting = self._meeting(rows, place)
-                goal, depth_counts = at[end], _DEPTH_COUNTS
-                if "outer" in end and meeting is not None:
-                    goal, depth_counts = np.append(self._points[meeting, :2], goal[2]), 1.0
-                away = (self._points[parting.seen] - goal) * (1.0, 1.0, depth_counts)
-                corners.append(int(parting.seen[np.linalg.norm(away, axis=1).argmin()]))
-        if None in corners or corners[0] == corners[1] or taken & set(corners):
+        found_corners = self._corners(rows, parting.seen, at, ends, at_ends=at_ends)
+        corners = [vertex for vertex in found_corners if vertex is not None]
+        if len(set(corners) - taken) < 2:
             return {}
-        for beside in (True, False):
+        for beside in (False,) if at_ends else (True, False):
             found = dict(zip(ends, corners, strict=True))
             for lip, row in rows.items():
                 used = taken | set(found.values())
@@ -265,6 +252,29 @@ class Openings:
             if self._joined(found, ends, names):
                 return found
         return {}
+
+    def _corners(
+        self,
+        rows: dict[str, Ints],
+        seen: Ints,
+        at: dict[str, Floats],
+        ends: tuple[str, str],
+        *,
+        at_ends: bool,
+    ) -> list[int | None]:
+        meetings = [self._meeting(rows, place) for place in (0, -1)]
+        if at_ends or not len(seen):
+            return meetings
+        # The outer corner of an eye is where the lids meet; the inner one lies beyond that, behind
+        # the caruncle, where the landmarks say. How deep they lie is seen, not guessed.
+        corners: list[int | None] = []
+        for meeting, end in zip(meetings, ends, strict=True):
+            goal, depth_counts = at[end], _DEPTH_COUNTS
+            if "outer" in end and meeting is not None:
+                goal, depth_counts = np.append(self._points[meeting, :2], goal[2]), 1.0
+            away = (self._points[seen] - goal) * (1.0, 1.0, depth_counts)
+            corners.append(int(seen[np.linalg.norm(away, axis=1).argmin()]))
+        return corners
 
     def _spaced(
         self,

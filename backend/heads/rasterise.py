@@ -44,7 +44,7 @@ def rasterise(
     """Find the nearest triangle at the centre of each pixel.
 
     Args:
-        screen: Places of the vertices in pixels from the upper left corner: right, down, ``(V, 2)``.
+        screen: Places of the vertices in pixels, right and down from the upper left, ``(V, 2)``.
         depth: Their nearness to the viewer, ``(V,)``.
         triangles: ``(N, 3)``; both of their sides are seen.
         width: Pixels across.
