@@ -99,9 +99,9 @@ def find_face(surface: Surface) -> FaceView:
 
 
 def _may_stand(surface: Surface, axes: Floats) -> bool:
-    """Whether a whole body may stand so: no other side of its box is much longer."""
+    """Whether a whole body may stand so: its box is flat, and no other side much longer."""
     extents = np.ptp(surface.vertices @ axes.T, axis=0)
-    return bool(extents[1] > 0.75 * extents.max())
+    return bool(extents[1] > 0.75 * extents.max() and extents.min() < 0.55 * extents.max())
 
 
 def _detections(

@@ -38,7 +38,13 @@ from backend.heads.mesh_files import read_head
 from backend.heads.parting import Openings
 from backend.heads.point_transfer import Bend, nearest_facing, robust_similarity
 from backend.heads.rasterise import Raster
-from backend.heads.topology import FACE_POINT_NAMES, Head, face_frame, identify
+from backend.heads.topology import (
+    FACE_POINT_NAMES,
+    Head,
+    UnknownHeadError,
+    face_frame,
+    identify,
+)
 
 VIEWS: Final = ((0.0, 0.0), (20.0, 0.0), (-20.0, 0.0), (0.0, 12.0), (0.0, -12.0))
 """Yaw and pitch of the cameras in degrees."""
@@ -471,3 +477,26 @@ def _choose(
     for name in set(FACE_POINT_NAMES) - set(rest):  # seen on the mesh itself
         confidence[name] = max(confidence[name], _SEEN_PARTING)
     return chosen, {name: round(value, 2) for name, value in confidence.items()}
+
+
+def identify_or_find(
+    mesh: Mesh, *, topology: str, face_points: dict[str, int] | None
+) -> tuple[Head, str]:
+    """The head that a mesh is: known, marked, or else with face points that are found.
+
+    Args:
+        mesh: In any unit and orientation.
+        topology: ``auto``, a shipped topology's name, or a JSON file.
+        face_points: Points marked on this very mesh.
+
+    Returns:
+        The head, and a warning where its points were found and some of them are doubtful.
+
+    Raises:
+        UserError: It is none of these; the message says why and what to do.
+    """
+    try:
+        return identify(*mesh, topology=topology, face_points=face_points), ""
+    except UnknownHeadError:
+        found = find_face_points(mesh)
+    return identify(*mesh, face_points=found.face_points), found.warning()

@@ -14,8 +14,9 @@ from backend import motion, version
 from backend.audio.load import SILENT, Sound, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
+from backend.heads.find_face_points import identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head
-from backend.heads.topology import Head, identify
+from backend.heads.topology import Head
 from backend.inference.devices import limit_threads
 from backend.inference.predictor import Predictor, Style
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
@@ -51,6 +52,7 @@ class Inputs:
     sound: Sound
     head: Head
     read_seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 class Worker:
@@ -118,7 +120,7 @@ class Worker:
         """
         request, sound, estimate = inputs.request, inputs.sound, estimate or self._estimate
         started = time.monotonic()
-        warnings = list(sound.warnings)
+        warnings = [*sound.warnings, *inputs.warnings]
         if SILENT in warnings:
             raise UserError(SILENT)
         asked = request.duration_seconds
@@ -200,7 +202,7 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head = identify(*mesh, topology=request.topology, face_points=points)
+    head, warning = identify_or_find(mesh, topology=request.topology, face_points=points)
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
@@ -208,7 +210,8 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
-    return Inputs(request, sound, head, time.monotonic() - started)
+    warnings = (warning,) if warning else ()
+    return Inputs(request, sound, head, time.monotonic() - started, warnings)
 
 
 def _seconds(request: GenerateRequest, sound: Sound) -> float:
