@@ -77,6 +77,12 @@ class FaceView:
 def find_face(surface: Surface) -> FaceView:
     """The face of a mesh, seen from its front.
 
+    Args:
+        surface: The mesh, in any unit and orientation.
+
+    Returns:
+        The view that shows it best.
+
     Raises:
         UserError: None is seen.
     """

@@ -96,6 +96,9 @@ _COST_MM: Final = 25.0
 chosen vertex so far from where the point should be."""
 _SEEN_PARTING: Final = 0.8
 """Least confidence of a point where the surface is seen to part."""
+_UNSEEN_PARTING: Final = 0.5
+"""Factor of those that lie at such a place by their name, where none is seen."""
+_OF_OPENINGS: Final = ("lip_corner", "lip_upper_inner", "lip_lower_inner", "lid_")
 _STEPS: Final = 5
 
 
@@ -123,6 +126,9 @@ def read_views(surface: Surface, skin: int, front: View) -> Landmarks:
         surface: The head.
         skin: Which of its connected parts has the face.
         front: The view from the front; the others are turned from it.
+
+    Returns:
+        Where the views, taken together, place each landmark.
     """
     views = [front.turned(yaw, pitch) for yaw, pitch in VIEWS + _SIDE_VIEWS]
     rasters = [raster_of(surface, view, LANDMARK_PIXELS) for view in views]
@@ -135,8 +141,9 @@ def read_views(surface: Surface, skin: int, front: View) -> Landmarks:
     for view, raster, place in zip(views, rasters, places, strict=True):
         shown = raster_of(alone, view, LANDMARK_PIXELS) if has_others else raster
         nearness = _nearness(alone, view, shown)
-        before = _nearness(surface, view, raster) - nearness if has_others else 0.0 * nearness
-        nearness[before > _COVERED * view.extent] = np.nan
+        if has_others:
+            before = _nearness(surface, view, raster) - nearness
+            nearness[before > _COVERED * view.extent] = np.nan
         moved = _to_skin(place, nearness * LANDMARK_PIXELS / view.extent)
         point, cosine = points_on_surface(alone, view, shown, moved)
         points.append(point)
@@ -171,6 +178,9 @@ def _to_skin(places: NDArray[np.float32], nearness: Floats) -> Floats:
     Args:
         places: The network's: right, down, and away from the viewer, in pixels, ``(N, 3)``.
         nearness: Of the skin at each pixel, in pixels; NaN where there is none, ``(H, W)``.
+
+    Returns:
+        Right and down in pixels, ``(N, 2)``.
     """
     steps = np.arange(-_WINDOW, _WINDOW + 1)
     window = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
@@ -224,6 +234,9 @@ def front_view(axes: Floats, points: Floats, view: View, places: NDArray[np.floa
         points: Its landmarks in the mesh's space, ``(N, 3)``; NaN where unknown.
         view: One in which they were read.
         places: Right and down in its picture of ``LANDMARK_PIXELS``, ``(N, 2)``.
+
+    Returns:
+        The view.
     """
     low, high = places.min(axis=0), places.max(axis=0)
     scale = view.extent / LANDMARK_PIXELS
@@ -298,6 +311,9 @@ def bend_to(found: Landmarks, surface: Surface, skin: int) -> Bend:
         found: Landmarks of the head, in the demo head's face axes and mm.
         surface: The head, in the same.
         skin: Which of its connected parts has the face.
+
+    Returns:
+        The bend, in mm.
     """
     known = reference()
     weights = np.minimum(found.weights, known.landmarks.weights)
@@ -383,6 +399,9 @@ def find_face_points(
     Args:
         mesh: In any unit and orientation; a whole body too.
         progress: Hears how many of how many steps are done.
+
+    Returns:
+        Vertex numbers of all points, how far each can be trusted, and how the face was found.
 
     Raises:
         UserError: No face is seen on it.
@@ -474,6 +493,8 @@ def _choose(
     for name, number, cost in zip(rest, numbers.tolist(), costs.tolist(), strict=True):
         chosen[name] = number
         confidence[name] *= float(np.exp(-cost / _COST_MM))
+        if name.startswith(_OF_OPENINGS):  # the surface was not seen to part there
+            confidence[name] *= _UNSEEN_PARTING
     for name in set(FACE_POINT_NAMES) - set(rest):  # seen on the mesh itself
         confidence[name] = max(confidence[name], _SEEN_PARTING)
     return chosen, {name: round(value, 2) for name, value in confidence.items()}

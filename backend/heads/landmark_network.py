@@ -54,6 +54,9 @@ def detect(pictures: Floats) -> list[Detection]:
 
     Args:
         pictures: RGB, 0..1, ``(N, 128, 128, 3)``.
+
+    Returns:
+        One detection per picture, however poor its score.
     """
     boxes, scores = _network("detector").run(2.0 * pictures - 1.0)
     found = []

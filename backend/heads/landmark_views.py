@@ -34,7 +34,7 @@ class Surface:
     Attributes:
         vertices: ``(V, 3)``.
         triangles: ``(N, 3)``.
-        normals: Unit normals of the vertices, ``(V, 3)``.
+        normals: Unit normals of the vertices, out of the mesh, ``(V, 3)``.
         components: Number of the connected part of each vertex, ``(V,)``.
     """
 
@@ -49,6 +49,9 @@ class Surface:
         vertices, corners, sizes = mesh
         triangles = triangulate(corners, sizes)
         normals = vertex_normals(vertices, triangles)
+        a, b, c = (vertices[triangles[:, k]] - vertices.mean(axis=0) for k in range(3))
+        if np.einsum("ni,ni->", a, np.cross(b, c)) < 0.0:  # its faces are wound inside out
+            normals = -normals
         components = connected_components(corners, sizes, len(vertices))
         return cls(vertices, triangles, normals, components)
 
@@ -85,6 +88,9 @@ class View:
         Args:
             yaw: Degrees to the right.
             pitch: Degrees upwards.
+
+        Returns:
+            The view from there.
         """
         a, b = np.radians([yaw, pitch])
         turn = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
@@ -142,6 +148,9 @@ def cut_out(normals: NDArray[np.float32], of: View, view: View, pixels: int) -> 
         of: A view from the same direction.
         view: The view wanted.
         pixels: Side of its picture.
+
+    Returns:
+        Normals in the axes of ``view``, 0 outside of the larger view, ``(pixels, pixels, 3)``.
     """
     steps = ((np.arange(pixels) + 0.5) / pixels - 0.5) * view.extent
     up, right = np.meshgrid(-steps, steps, indexing="ij")

@@ -71,6 +71,9 @@ def find_parting(
         margin_mm: How far above the upper places and below the lower ones to look.
         at_ends: Take the first and the last parting of a column (lips, behind which there is a
             mouth), instead of those nearest to the known places (lids, which have creases).
+
+    Returns:
+        Both rows; empty where the surface does not part.
     """
     columns = np.arange(right[0] - _BESIDE_MM, left[0] + _BESIDE_MM, _COLUMN_MM)
     nothing = np.zeros(0, np.int64)

@@ -48,6 +48,9 @@ class Bend:
             at: Where the marks lie, ``(N, 3)``.
             goal: Where they should lie, ``(N, 3)``.
             slack: Standard deviation of each goal in mm, ``(N,)``.
+
+        Returns:
+            The bend.
         """
         system = _kernel(cdist(at, at)) + np.diag(np.square(slack))
         return cls(at, solve(system, goal - at, assume_a="pos"))

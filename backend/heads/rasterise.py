@@ -49,6 +49,9 @@ def rasterise(
         triangles: ``(N, 3)``; both of their sides are seen.
         width: Pixels across.
         height: Pixels down.
+
+    Returns:
+        What each pixel shows.
     """
     bounds = np.array([width, height])
     corners = screen[triangles]  # (N, 3, 2)

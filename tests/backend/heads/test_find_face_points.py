@@ -110,6 +110,14 @@ def test_front_and_size_are_found(demo):
     assert found.interocular == pytest.approx(truth.interocular, rel=0.05)
 
 
+def test_a_head_whose_faces_are_wound_inside_out_is_found(demo, found_on_demo):
+    vertices, corners, sizes = demo
+    turned = np.concatenate([c[::-1] for c in np.split(corners, np.cumsum(sizes)[:-1])])
+    found = find_face_points((vertices, turned, sizes))
+    same = [found.face_points[n] == found_on_demo.face_points[n] for n in FACE_POINT_NAMES]
+    assert sum(same) > 85  # quads are cut the other way, so some pixels differ
+
+
 def test_another_head_is_found_within_the_asked_accuracy(flame_head):
     mesh = read_head(flame_head)
     found = find_face_points(mesh)
