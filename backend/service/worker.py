@@ -14,8 +14,9 @@ from backend import motion, version
 from backend.audio.load import SILENT, Sound, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
+from backend.heads.find_face_points import identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head
-from backend.heads.topology import Head, identify
+from backend.heads.topology import Head
 from backend.inference.devices import set_threads
 from backend.inference.predictor import Predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
@@ -66,6 +67,7 @@ class Inputs:
     sound: Sound
     head: Head
     read_seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 class Worker:
@@ -154,7 +156,7 @@ class Worker:
         started = time.monotonic()
         if sound.is_silent:
             raise UserError(SILENT)
-        warnings: list[str] = [*sound.warnings]
+        warnings: list[str] = [*sound.warnings, *inputs.warnings]
         asked = _asked_seconds(request)
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
@@ -246,7 +248,7 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head = identify(*mesh, topology=request.options.topology, face_points=points)
+    head, warning = identify_or_find(mesh, topology=request.options.topology, face_points=points)
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
@@ -254,7 +256,8 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
-    return Inputs(request, sound, head, time.monotonic() - started)
+    warnings = (warning,) if warning else ()
+    return Inputs(request, sound, head, time.monotonic() - started, warnings)
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:
