@@ -51,8 +51,8 @@ def advice(obj: Object, backend_root: Path) -> str:
     if num_marked:
         return f"{num_marked} of {len(wanted)} face points are marked. Mark the others too."
     return (
-        f'PTalker does not know "{obj.name}" ({count} vertices). '
-        "Select a FLAME head, or mark the face points of this one."
+        f'PTalker does not know "{obj.name}" ({count} vertices): Generate looks for its face. '
+        "Where that fails, mark its face points."
     )
 
 

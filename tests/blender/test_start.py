@@ -19,7 +19,7 @@ sys.stdout.flush()
 os._exit(0)
 """
 AT_START = {
-    "compat", "face_point_operators", "job_runner", "operators", "panels", "preferences",
+    "compat", "face_point_operators", "job_runner", "key_map_ui", "operators", "panels", "preferences",
     "properties", "setup_operators", "style_operators", "typed",
 }  # fmt: skip
 SLOW = {
