@@ -147,6 +147,9 @@ def head_problem(obj: Object | None, key_target: str | None = None) -> str:
     Args:
         obj: The head.
         key_target: Which shape keys; None for what is chosen in the panel.
+
+    Returns:
+        The sentence.
     """
     if obj is None:
         return "Select the head to animate."

@@ -61,6 +61,7 @@ class Inputs:
         sound: Sound to animate to.
         head: Head to animate.
         read_seconds: Time that reading took.
+        warnings: What the user should know about the head.
     """
 
     request: GenerateRequest
