@@ -118,7 +118,7 @@ def style_job(
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
     path = folder / "exemplar.npz"
-    preferred = options.gather(settings)
+    preferred = options.values_of(settings)
     request = StyleRequest(
         job=folder.name,
         exemplar=str(path),

@@ -260,7 +260,7 @@ def choices_of(context: Context, obj: Object) -> Choices:
 
 def _options_of(settings: Any, prefs: preferences.Settings) -> GenerateOptions:
     """The options that a head's properties or else the preferences hold."""
-    values = options.gather(settings, prefs)
+    values = options.values_of(settings, prefs)
     values["text"] = ""
     if values["listen"] == "text":  # words that were typed before are kept, but used here only
         values |= {"listen": "auto", "text": spoken_text(settings)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sound as recognisers take it, where something is heard in it, and pieces cut at its pauses."""
+"""Sound for speech recognition: normalised in level, with active frames, cut at pauses."""
 
 import numpy as np
 from numpy.typing import NDArray

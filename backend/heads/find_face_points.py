@@ -398,7 +398,7 @@ def find_face_points(
 
     Args:
         mesh: In any unit and orientation; a whole body too.
-        progress: Hears how many of how many steps are done.
+        progress: Called with the steps done and their number.
 
     Returns:
         Vertex numbers of all points, how far each can be trusted, and how the face was found.

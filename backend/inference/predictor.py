@@ -57,7 +57,7 @@ class Predictor:
     Attributes:
         device: Device of the model.
         fingerprint: Fingerprint of the checkpoint's parameters; style codes are tied to it.
-        batcher: Dynamic batching for several threads; None without ``gather``.
+        batcher: Dynamic batching for several threads; None until ``enable_batching``.
     """
 
     device: torch.device
@@ -85,7 +85,7 @@ class Predictor:
         self._presets = read_presets(folder / "styles.json")
         self._shapes = HeadShapes(self._model)
 
-    def gather(self) -> DynamicBatcher:
+    def enable_batching(self) -> DynamicBatcher:
         """Batch the ``predict`` calls of threads that are participants of what this returns."""
         if self.batcher is None:
             self.batcher = DynamicBatcher(self._model, SIZES[self.device.type])
