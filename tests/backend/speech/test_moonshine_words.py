@@ -17,8 +17,8 @@ from backend.errors import UserError
 from backend.speech import moonshine_words, transcript
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
 from backend.speech.pocketsphinx import align_words, place_words
-from backend.speech.pronunciation import words_of
 from backend.speech.recognition import SpeechRecogniser
+from backend.speech.written_text import words_of
 from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, sure_of
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")

@@ -13,9 +13,9 @@ from backend.speech import moonshine_words
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
 from backend.speech.pocketsphinx import recognise_words, recognise_words_hybrid
 from backend.speech.pocketsphinx_hybrid import as_features
-from backend.speech.pronunciation import words_of
 from backend.speech.recognition import SpeechRecogniser
 from backend.speech.viterbi import phone_boundaries
+from backend.speech.written_text import words_of
 from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, no_speech, sure_of
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")

@@ -27,9 +27,10 @@ from backend.speech.phones import (
     merge_silences,
     phone_frames,
 )
-from backend.speech.pronunciation import pronounce, words_of
+from backend.speech.pronunciation import pronounce
 from backend.speech.recognition import ListeningCancelledError, SpeechRecogniser
 from backend.speech.transcript import Transcript
+from backend.speech.written_text import words_of
 from tests.backend.speech.samples import SENTENCE, no_speech
 
 pocketsphinx = pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
