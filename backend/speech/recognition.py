@@ -137,22 +137,28 @@ class SpeechRecogniser:
         cuts = cut_at_pauses(sound)
         report = _part(progress, 0.0, _HEARING_SHARE)
         heard = self._hear(sound, cuts, log_posteriors, report, is_cancelled)
-        heard_cuts, active = cuts, active_frames(sound)
-        fitted = written_text.fit(
-            given,
-            _placed(cuts, heard),
-            lambda start, end: (
-                float(active[int(start * 100) : int(min(end, 1e6) * 100)].sum()) / 100
-            ),
+        active = active_frames(sound)
+        placed = _placed(cuts, heard)
+
+        def speech_seconds(start: float, end: float) -> float:
+            return float(active[int(start * 100) : int(min(end, 1e6) * 100)].sum()) / 100
+
+        fitted = written_text.fit(given, placed, speech_seconds)
+        report = _part(progress, _HEARING_SHARE, 1.0)
+        text_cuts, pieces = self._place(
+            sound, cuts, heard, fitted.words, log_posteriors, report, is_cancelled
         )
-        cuts, shares = _share_words(cuts, heard, fitted.words)
-        tasks: list[_Task] = [
-            (sound[a:b], share, _part_of(log_posteriors, a, b))
-            for (a, b), share in zip(cuts, shares, strict=True)
-        ]
-        pieces = self._work(tasks, _part(progress, _HEARING_SHARE, 1.0), is_cancelled)
-        if not _fits(pieces, heard, float(active.sum()) / 100):
-            fallen = _recognised(sound, heard_cuts, heard)
+        fits = _fits(pieces, heard, float(active.sum()) / 100)
+        if not fits:
+            doubted = written_text.fit(given, placed, speech_seconds, is_doubted=True)
+            if doubted.words != fitted.words:
+                fitted = doubted
+                text_cuts, pieces = self._place(
+                    sound, cuts, heard, fitted.words, log_posteriors, None, is_cancelled
+                )
+                fits = _fits(pieces, heard, float(active.sum()) / 100)
+        if not fits or fitted.given_share == 0.0:
+            fallen = _recognised(sound, cuts, heard)
             warning = (
                 "The text does not fit what is spoken, so it was not used: check it against the"
                 " sound."
@@ -160,7 +166,7 @@ class SpeechRecogniser:
             return replace(fallen, warnings=(warning, *fallen.warnings))
         trusted = [piece.is_sure is not False for piece in pieces]
         is_text = fitted.given_share >= 0.5
-        found = joined(cuts, pieces, trusted, "text" if is_text else "words")
+        found = joined(text_cuts, pieces, trusted, "text" if is_text else "words")
         is_certain = is_text or moonshine_words.is_installed()
         found = replace(found, is_certain=is_certain, warnings=(*fitted.warnings, *found.warnings))
         if all(trusted):
@@ -169,6 +175,24 @@ class SpeechRecogniser:
             "A part of the text does not fit what is spoken: there, listening to the sound alone."
         )
         return replace(found, warnings=(warning, *found.warnings))
+
+    def _place(
+        self,
+        sound: NDArray[np.int16],
+        cuts: Sequence[tuple[int, int]],
+        heard: Sequence[Piece],
+        words: Sequence[str],
+        log_posteriors: NDArray[np.float32] | None,
+        progress: Progress | None,
+        is_cancelled: Callable[[], bool] | None,
+    ) -> tuple[list[tuple[int, int]], list[Piece]]:
+        """Aligns words, in pieces where what was recognised tells which words they hold."""
+        cuts, shares = _share_words(cuts, heard, words)
+        tasks: list[_Task] = [
+            (sound[a:b], share, _part_of(log_posteriors, a, b))
+            for (a, b), share in zip(cuts, shares, strict=True)
+        ]
+        return cuts, self._work(tasks, progress, is_cancelled)
 
     def _hear(
         self,

@@ -635,6 +635,7 @@ def _speaker_names(text: str) -> list[tuple[int, int]]:
 
 # A stretch of the text is taken to be spoken where its length by letters fits the time there.
 _LEAST_FILLED, _MOST_FILLED = 0.4, 2.2
+_LEAST_FILLED_IF_DOUBTED = 0.8
 _FEW_WORDS = 2  # that a recogniser leaves out, adds or mistakes: the text is believed
 _ALIKE = 0.35  # in letters, of misrecognised words and the right ones; of others 0.2 to 0.35
 _FOUND_ELSEWHERE = 0.6  # share of equal words
@@ -662,6 +663,8 @@ def fit(
     given: GivenText,
     recognised: Sequence[RecognisedWord],
     speech_seconds: Callable[[float, float], float],
+    *,
+    is_doubted: bool = False,
 ) -> FittedText:
     """Find what of a text is spoken in a sound, whatever is missing, added or moved.
 
@@ -669,6 +672,8 @@ def fit(
         given: Text to fit.
         recognised: Recognised words in order of time.
         speech_seconds: Time in which somebody speaks between two times of the sound.
+        is_doubted: The text did not fit when it was believed: recognised words win where they
+            differ by more than a recogniser's mistakes.
 
     Returns:
         The words to align; all of the text's speech where nothing speaks against it.
@@ -683,7 +688,7 @@ def fit(
     for kind, first, end, start, stop in matcher.get_opcodes() if heard else ():
         own = [(texts[index], index) for index in range(start, stop)]
         if kind == "equal" or _is_spoken(
-            texts[start:stop], recognised, first, end, rate, speech_seconds
+            texts[start:stop], recognised, first, end, rate, speech_seconds, is_doubted
         ):
             merged += own
         else:
@@ -731,6 +736,7 @@ def _is_spoken(
     end: int,
     rate: float,
     speech_seconds: Callable[[float, float], float],
+    is_doubted: bool,
 ) -> bool:
     """Whether given words can be what is spoken where ``recognised[first:end]`` differs."""
     block = recognised[first:end]
@@ -743,11 +749,12 @@ def _is_spoken(
     beside = sum(len(word.text) for word in (*before, *after)) * rate
     there = max(speech_seconds(start, stop) - beside, 0.0)
     needed = sum(map(len, texts)) * rate
-    if not _LEAST_FILLED * there <= needed:
+    least = _LEAST_FILLED_IF_DOUBTED if is_doubted else _LEAST_FILLED
+    if needed < least * there:
         return False
     if needed > _MOST_FILLED * there and len(texts) > _FEW_WORDS:
         return False
-    if len(block) > _FEW_WORDS and all(word.is_sure for word in block):
+    if is_doubted and len(block) > _FEW_WORDS and all(word.is_sure for word in block):
         ours, theirs = "".join(texts), "".join(word.text for word in block)
         alike = difflib.SequenceMatcher(None, ours[:2000], theirs[:2000], autojunk=False).ratio()
         return alike >= _ALIKE

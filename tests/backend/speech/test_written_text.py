@@ -94,13 +94,13 @@ def test_scripts_and_subtitles_keep_what_is_spoken(text, spoken, left_out):
     assert sorted(" ".join([*given.asides, *given.left_out]).split()) == sorted(left_out.split())
 
 
-def _fitted(text, sound=SPEECH):
+def _fitted(text, sound=SPEECH, **settings):
     """Fit a text to a sound in which each word takes 60 ms per letter, without pauses."""
     at, words = 0.0, []
     for word in sound.split():
         words.append(RecognisedWord(word, at, at + 0.06 * len(word), is_sure=True))
         at = words[-1].end_seconds
-    fitted = fit(read(text), words, lambda start, end: max(min(end, at) - start, 0.0))
+    fitted = fit(read(text), words, lambda start, end: max(min(end, at) - start, 0.0), **settings)
     return " ".join(fitted.words), fitted
 
 
@@ -160,9 +160,11 @@ def test_stage_direction_that_is_spoken_is_kept():
     assert fitted.warnings == ("Left out of the text: (laughs loudly).",)
 
 
-def test_another_text_gives_no_words_of_its_own():
+def test_doubted_text_that_is_another_is_given_up():
     _, fitted = _fitted(
-        "Nothing like this was ever said to anybody", "one two three four five " * 4
+        "Nothing like this was ever said to anybody",
+        "one two three four five " * 4,
+        is_doubted=True,
     )
     assert fitted.given_share < 0.5
 
