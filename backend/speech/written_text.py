@@ -636,6 +636,7 @@ def _speaker_names(text: str) -> list[tuple[int, int]]:
 # A stretch of the text is taken to be spoken where its length by letters fits the time there.
 _LEAST_FILLED, _MOST_FILLED = 0.4, 2.2
 _LEAST_FILLED_IF_DOUBTED = 0.8
+_LEAST_FILLED_BY_RECOGNISED = 0.5
 _FEW_WORDS = 2  # that a recogniser leaves out, adds or mistakes: the text is believed
 _ALIKE = 0.35  # in letters, of misrecognised words and the right ones; of others 0.2 to 0.35
 _FOUND_ELSEWHERE = 0.6  # share of equal words
@@ -751,7 +752,8 @@ def _is_spoken(
     needed = sum(map(len, texts)) * rate
     least = _LEAST_FILLED_IF_DOUBTED if is_doubted else _LEAST_FILLED
     if needed < least * there:
-        return False
+        # Made-up words at the end of a sound come too fast to be spoken.
+        return there < _LEAST_FILLED_BY_RECOGNISED * sum(len(word.text) for word in block) * rate
     if needed > _MOST_FILLED * there and len(texts) > _FEW_WORDS:
         return False
     if is_doubted and len(block) > _FEW_WORDS and all(word.is_sure for word in block):

@@ -118,6 +118,18 @@ def test_misrecognised_words_do_not_change_the_text():
     assert not fitted.warnings
 
 
+def test_made_up_words_that_are_too_fast_do_not_change_the_text():
+    words = [RecognisedWord(w, i * 0.3, i * 0.3 + 0.3, True) for i, w in enumerate(SPEECH.split())]
+    end = words[-1].end_seconds
+    made_up = "is a ten year old book".split()
+    words += [
+        RecognisedWord(w, end + i / 20, end + i / 20 + 0.05, True) for i, w in enumerate(made_up)
+    ]
+    fitted = fit(read(SPEECH), words, lambda start, stop: min(stop, end + 0.3) - start)
+    assert " ".join(fitted.words) == SPEECH
+    assert not fitted.warnings
+
+
 @pytest.mark.parametrize("at", [0, 9, 18])
 def test_line_that_nobody_speaks_is_left_out_and_named(at):
     parts = SPEECH.split()
