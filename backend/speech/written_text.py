@@ -706,7 +706,7 @@ def fit(
         warnings.append(f"Not found in the sound, so left out of the text: {quoted}.")
     if added := [word for word, index in merged if index < 0]:
         warnings.append(
-            f"The text lacks {len(added)} spoken words, which were recognised instead: "
+            f"Spoken words that the text lacks were recognised instead ({len(added)}): "
             f"{_listed([' '.join(added)])}."
         )
     share = num_given / len(merged)

@@ -121,7 +121,7 @@ def test_misrecognised_words_do_not_change_the_text():
 def test_made_up_words_that_are_too_fast_do_not_change_the_text():
     words = [RecognisedWord(w, i * 0.3, i * 0.3 + 0.3, True) for i, w in enumerate(SPEECH.split())]
     end = words[-1].end_seconds
-    made_up = "is a ten year old book".split()
+    made_up = ["is", "a", "ten", "year", "old", "book"]
     words += [
         RecognisedWord(w, end + i / 20, end + i / 20 + 0.05, True) for i, w in enumerate(made_up)
     ]
