@@ -274,6 +274,8 @@ def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:
             values["text"] = Path(flags.text_file).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
             raise UserError(f"The text {flags.text_file} cannot be read: {error}.") from error
+        if not values["text"].strip():
+            raise UserError(f"The text {flags.text_file} is empty: write what is spoken into it.")
     audio = Path(flags.audio)
     is_object = _is_exemplar(flags.style)
     return Choices(

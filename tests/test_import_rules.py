@@ -23,7 +23,7 @@ BLENDER = {
 THIRD_PARTY = {
     "torch", "torch_geometric", "transformers", "safetensors", "numpy", "scipy", "soundfile",
     "soxr", "av", "pocketsphinx", "moonshine_voice", "accelerate", "tensorboard", "matplotlib",
-    "ray", "onnx", "onnxscript", "onnxruntime",
+    "inflect", "ray", "onnx", "onnxscript", "onnxruntime",
     "tokenizers", "huggingface_hub", "requests", "packaging", "yaml", "regex", "tqdm", "filelock",
     "PIL", "jinja2", "networkx", "sympy", "psutil", "aiohttp", "attr", "cffi", "pytest",
     "backend",

@@ -15,7 +15,7 @@ from backend.audio.segmentation import prepare_sound
 from backend.errors import UserError
 from backend.speech.phones import Phone, from_arpabet, merge_silences
 from backend.speech.pocketsphinx import PocketSphinx
-from backend.speech.pronunciation import words_of
+from backend.speech.written_text import words_of
 
 WORST_ALIGN_SCORE = -33.0
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
