@@ -697,27 +697,27 @@ def fit(
     Returns:
         The words to align; all of the text's speech where nothing speaks against it.
     """
-    heard = [word.text for word in recognised]
-    words, left_out = _spoken(given, heard)
+    recognised_texts = [word.text for word in recognised]
+    words, left_out = _spoken(given, recognised_texts)
     texts = [word.word for word in words]
     merged: list[tuple[str, int]] = []  # with the word's place in the text, -1 if recognised
-    letters = sum(map(len, heard))
+    letters = sum(map(len, recognised_texts))
     rate = sum(w.end_seconds - w.start_seconds for w in recognised) / max(letters, 1)
-    matcher = difflib.SequenceMatcher(None, heard, texts, autojunk=False)
-    for kind, first, end, start, stop in matcher.get_opcodes() if heard else ():
+    matcher = difflib.SequenceMatcher(None, recognised_texts, texts, autojunk=False)
+    for kind, first, end, start, stop in matcher.get_opcodes() if recognised_texts else ():
         own = [(texts[index], index) for index in range(start, stop)]
         if kind == "equal" or _is_spoken(
             texts[start:stop], recognised, first, end, rate, speech_seconds, is_doubted
         ):
             merged += own
         else:
-            merged += _elsewhere(heard[first:end], texts)
+            merged += _elsewhere(recognised_texts[first:end], texts)
     num_given = sum(index >= 0 for _, index in merged)
     warnings = []
     if left_out:
         warnings.append(f"Left out of the text: {_listed(left_out)}.")
     if num_given < max(_LEAST_GIVEN * len(merged), 1):
-        return FittedText(tuple(texts), 1.0 if not heard else 0.0, tuple(warnings))
+        return FittedText(tuple(texts), 1.0 if not recognised_texts else 0.0, tuple(warnings))
     unused = sorted(set(range(len(words))) - {index for _, index in merged})
     if lines := [given.text[a:b] for a, b in _runs(words, unused)]:
         quoted = _listed([f'"{" ".join(line.split())}"' for line in lines])
@@ -731,12 +731,12 @@ def fit(
     return FittedText(tuple(word for word, _ in merged), share, tuple(warnings))
 
 
-def _spoken(given: GivenText, heard: Sequence[str]) -> tuple[list[GivenWord], list[str]]:
+def _spoken(given: GivenText, recognised_texts: Sequence[str]) -> tuple[list[GivenWord], list[str]]:
     """The words of speech and of the asides that are recognised, and what is left out."""
     said: Counter[int] = Counter()
     if any(word.aside >= 0 for word in given.words):
         texts = [word.word for word in given.words]
-        matcher = difflib.SequenceMatcher(None, heard, texts, autojunk=False)
+        matcher = difflib.SequenceMatcher(None, recognised_texts, texts, autojunk=False)
         for block in matcher.get_matching_blocks():
             said.update(word.aside for word in given.words[block.b : block.b + block.size])
     total = Counter(word.aside for word in given.words)
@@ -781,23 +781,23 @@ def _is_spoken(
     return True
 
 
-def _elsewhere(heard: Sequence[str], texts: Sequence[str]) -> list[tuple[str, int]]:
+def _elsewhere(recognised_texts: Sequence[str], texts: Sequence[str]) -> list[tuple[str, int]]:
     """Recognised words, or the stretch of the text that they are, wherever it stands there."""
-    plain = [(word, -1) for word in heard]
-    if len(heard) <= _FEW_WORDS:
+    plain = [(word, -1) for word in recognised_texts]
+    if len(recognised_texts) <= _FEW_WORDS:
         return plain
     votes: Counter[int] = Counter()
     places = defaultdict(list)
     for index, word in enumerate(texts):
         places[word].append(index)
-    for index, word in enumerate(heard):
+    for index, word in enumerate(recognised_texts):
         votes.update(place - index for place in places[word][:200])
     if not votes:
         return plain
     shift = votes.most_common(1)[0][0]
-    start, stop = max(shift - 3, 0), max(shift + len(heard) + 3, 0)
+    start, stop = max(shift - 3, 0), max(shift + len(recognised_texts) + 3, 0)
     window = texts[start:stop]
-    matcher = difflib.SequenceMatcher(None, heard, window, autojunk=False)
+    matcher = difflib.SequenceMatcher(None, recognised_texts, window, autojunk=False)
     blocks = [block for block in matcher.get_matching_blocks() if block.size]
     if (
         not blocks

@@ -158,12 +158,12 @@ def test_a_model_with_shapes_of_its_own_needs_its_own_head(addon, cube, arkit_na
 
 
 def test_panel_says_which_keys_are_driven(fake_backend, cube, addon, arkit_names):
-    assert "mark the face points" in addon.poll_checks.advice(bpy.context)
+    assert "mark its face points" in addon.poll_checks.advice(bpy.context)
     give_keys(cube, [n for n in arkit_names if n not in ("tongueOut", "cheekPuff")])
     text = addon.poll_checks.advice(bpy.context)
     assert text == "50 of 52 ARKit shape keys are driven; not found: cheekPuff, tongueOut."
     cube.ptalker.key_target = 'NEW'
-    assert "mark the face points" in addon.poll_checks.advice(bpy.context)
+    assert "mark its face points" in addon.poll_checks.advice(bpy.context)
 
 
 def test_existing_keys_that_are_not_there_are_missed_before_the_run(fake_backend, cube, addon):
