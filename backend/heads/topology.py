@@ -36,6 +36,7 @@ __all__ = [
     "Part",
     "Similarity",
     "Topology",
+    "UnknownHeadError",
     "face_frame",
     "fingerprint",
     "identify",
@@ -45,6 +46,11 @@ __all__ = [
     "shipped_topologies",
     "similarity_fit",
 ]
+
+
+class UnknownHeadError(UserError):
+    """A mesh is none of the known heads, and no face points are marked on it."""
+
 
 _MAX_TOPOLOGY_BYTES = 16 << 20
 INTEROCULAR_MM = 62.0  # heads are compared at this distance between the eyes' centres
@@ -376,7 +382,7 @@ def _check_count(name: str, num_vertices: int) -> None:
     known = [load_topology(shipped) for shipped in shipped_topologies()]
     if all(topology.num_vertices != num_vertices for topology in known):
         names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
-        raise UserError(
+        raise UnknownHeadError(
             f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
             "Mark its face points, or choose the head that speaks."
         )
@@ -387,7 +393,7 @@ def _search(num_vertices: int, mark: str) -> Topology:
     if found is not None:
         return found
     known = [load_topology(name) for name in shipped_topologies()]
-    raise UserError(
+    raise UnknownHeadError(
         _mismatch(next(t for t in known if t.num_vertices == num_vertices), num_vertices)
     )
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that styles come from: exemplar animations (.npz) and style codes (.json).
-
-Apart from inference.py, which knows no files, and motion.py, whose files are results.
-"""
+"""Files that styles come from: exemplar animations (.npz) and style codes (.json)."""
 
 from __future__ import annotations
 
@@ -42,12 +39,12 @@ _STILL_POINTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class StyleCode:
-    """A style as a model understands it.
+    """A style code of one model.
 
     Attributes:
-        code: Shape ``(n,)``.
-        model: Fingerprint of the model that it is for.
-        source: What it was made from, for people.
+        code: The code, shape ``(D,)``.
+        model: Fingerprint of the model that the code is for.
+        source: Name of the style or of the exemplar it was made from, for people.
     """
 
     code: NDArray[np.float32]
@@ -57,7 +54,7 @@ class StyleCode:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """An animation whose style is wanted.
+    """An animation from which a style is taken.
 
     Attributes:
         offsets: Displacements from the head at rest, the head held still, shape ``(T, V, 3)``.
@@ -74,11 +71,11 @@ def write_style(path: Path, style: StyleCode) -> None:
     """Write a style code.
 
     Args:
-        path: The file.
+        path: The ``.json`` file.
         style: The style code.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: The file cannot be written.
     """
     text = json.dumps(
         {

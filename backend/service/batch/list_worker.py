@@ -36,7 +36,7 @@ class ListWorker:
             predictor = self._worker.predictor(options.checkpoint, options.device)
         except (UserError, MemoryError) as error:
             return [self._outcome(job, error=_sentence(error)) for job in jobs]
-        batcher = predictor.gather()
+        batcher = predictor.enable_batching()
         threads = 2 * batcher.size  # half of them decode and write while the model works
         with ThreadPoolExecutor(max_workers=threads) as pool:
             return list(pool.map(lambda job: self._do_one(job, batcher), jobs))
