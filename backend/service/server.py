@@ -62,7 +62,7 @@ _NO_THREADS: Final = (
     "The system allows this program no more memory, threads or open files. Close other programs, "
     "then try again."
 )
-_BUG: Final = "Something unforeseen went wrong in the backend; its log says what."
+UNFORESEEN: Final = "Something unforeseen went wrong in the backend; its log says what."
 
 
 class Outbox:
@@ -308,7 +308,7 @@ def describe(error: BaseException) -> str:
         return _NO_THREADS
     if code == errno.ENOSPC:
         return "The disk is full. Free some space, then try again."
-    return _BUG
+    return UNFORESEEN
 
 
 def _for_log(request: GenerateRequest | StyleRequest) -> str:
