@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -129,6 +130,34 @@ def test_one_bad_call_does_not_spoil_its_company():
         with pytest.raises(RuntimeError):
             bad.result()
     batcher.close()
+
+
+def test_an_answer_that_is_there_at_once_holds_up_nobody():
+    class SoonReady:
+        """A thread pool whose tasks have always ended when it returns."""
+
+        def submit(self, task, *arguments):
+            made = Future()
+            made.set_result(task(*arguments))
+            return made
+
+        def shutdown(self):
+            pass
+
+    batcher = dynamic_batching.DynamicBatcher(build(PRESETS["tiny"]).eval(), size=1)
+    batcher.close()
+    batcher._pool = SoonReady()
+
+    def ask():
+        with batcher.participant():
+            return batcher.generate(
+                torch.zeros(1, 30, 160), torch.zeros(1, 16), num_frames=30, phones=None,
+                mode="parallel", chunk_frames=100, on_progress=lambda done, total: None,
+            )  # fmt: skip
+
+    answered = queue.SimpleQueue()
+    threading.Thread(target=lambda: answered.put(ask()), daemon=True).start()
+    assert answered.get(timeout=60).shape == (1, 30, 52)
 
 
 # ---- a list that is taken up again
