@@ -60,6 +60,9 @@ def make_zip() -> Path:
 def validate_zip(path: Path) -> None:
     """Have Blender's own extension tool validate a zip.
 
+    Args:
+        path: The zip.
+
     Raises:
         SetupError: It was refused; the text says why.
     """

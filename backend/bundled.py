@@ -13,6 +13,7 @@ CHECKPOINTS_DIR: Final = BACKEND_DIR / "checkpoints"
 BASE_CHECKPOINT: Final = CHECKPOINTS_DIR / "base"
 PHONE_HEAD: Final = CHECKPOINTS_DIR / "phone_head" / "model.safetensors"
 TOPOLOGIES_DIR: Final = BACKEND_DIR / "topologies"
+FACE_LANDMARKS: Final = CHECKPOINTS_DIR / "face_landmarks"
 DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
 
 

@@ -9,6 +9,7 @@ class Stage(StrEnum):
 
     STARTING = "Starting"
     READING_SOUND = "Reading the sound"
+    FINDING_FACE_POINTS = "Finding the face points"
     READING_EXEMPLAR = "Reading the exemplar"
     LOADING_MODEL = "Loading the model"
     RECOGNISING_WORDS = "Recognising words"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The backend's environment: whether it is ready, what a setup would bring, and its steps.
+"""The backend's Python environment: whether it is ready, and the steps that set it up.
 
 ``env_installer.py`` carries the steps out.
 """
@@ -25,21 +25,14 @@ State = Literal['MISSING', 'OUTDATED', 'BROKEN', 'READY']
 TORCH_INDEX: Final = "https://download.pytorch.org/whl/"
 CUDA_BUILD: Final = "cu130"
 SIZES_GB: Final = {'CPU': (0.6, 1.8), 'CUDA': (3.1, 7.6)}
-"""Build of PyTorch -> what is downloaded and what it takes on the disk in the end, in GB."""
+"""Build of PyTorch -> size of the download, and space on the disk in the end, in GB."""
 _REMOVED: Final = ".removed"
 MIN_PYTHON: Final = (3, 11)
 MAX_PYTHON: Final = (3, 14)
 
-_CHECK: Final = (
-    "import importlib.metadata as m, json, platform, torch, torch_geometric, transformers, scipy, "
-    "soundfile, soxr, av; "
-    "d = ['cuda'] if torch.cuda.is_available() else []; "
-    "d += ['mps'] if torch.backends.mps.is_available() else []; "
-    "h = {p.metadata['Name'] for p in m.distributions()}; "
-    "print('PTALKER ' + json.dumps({'python': platform.python_version(), 'devices': d + ['cpu'], "
-    "'packages': {n: m.version(n) for n in "
-    "('torch', 'transformers', 'numpy', 'moonshine-voice') if n in h}}))"
-)
+_CHECK: Final = ("-m", "backend", "info", "--json", "--devices", "--check")
+_NAMED_PACKAGES: Final = ("torch", "transformers", "numpy", "moonshine-voice")
+"""Packages whose versions the preferences show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +52,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be set up, and from what.
+    """How the environment is to be set up.
 
     Attributes:
         user_dir: The extension's user folder.
-        requirements: The pinned requirements; beside them may be what not every system can have.
+        requirements: File with the pinned requirements; a file beside it may pin optional ones.
         base_python: Python to make the environment from.
-        build: Which build of PyTorch.
+        build: Build of PyTorch to install.
         wheels: Folder of wheels to install from without a network; None: download.
-        clear: Make the environment anew.
+        clear: Whether to delete an existing environment first.
     """
 
     user_dir: Path
@@ -95,19 +88,19 @@ def record_path(user_dir: Path) -> Path:
 
 
 def optional_requirements(requirements: Path) -> Path:
-    """The pins of what recognises words best, which not every system can have."""
+    """The pins of the Moonshine recogniser, which not every system can install."""
     return requirements.with_name("requirements-words.txt")
 
 
 def requirements_hash(requirements: Path) -> str:
-    """Changes whenever the pins do."""
+    """A hash of the pinned requirements, optional ones included."""
     optional = optional_requirements(requirements)
     pins = requirements.read_bytes() + (optional.read_bytes() if optional.exists() else b"")
     return hashlib.sha256(pins).hexdigest()[:16]
 
 
 def read_status(user_dir: Path, requirements: Path) -> Status:
-    """Whether the backend is ready: a few file accesses, fast enough for drawing."""
+    """Whether the backend is ready; it reads a few small files."""
     try:
         record = json.loads(record_path(user_dir).read_text("utf-8"))
     except (OSError, ValueError):
@@ -145,7 +138,7 @@ def choose_build(wanted: TorchBuild) -> Literal['CPU', 'CUDA']:
 
 
 def torch_index(build: Literal['CPU', 'CUDA'], system: str = sys.platform) -> str:
-    """Where that build is; empty for the standard index.
+    """Package index that has a build of PyTorch; empty for the standard index.
 
     The standard index has the CUDA build for Linux, the CPU build for Windows, MPS for macOS.
     """
@@ -180,6 +173,9 @@ def free_gb(folder: Path) -> float:
 def check_plan(plan: Plan) -> None:
     """Refuse early what cannot work.
 
+    Args:
+        plan: How the environment is to be set up.
+
     Raises:
         UserError: What is missing, and the remedy.
     """
@@ -200,11 +196,17 @@ def check_plan(plan: Plan) -> None:
 def remove(user_dir: Path) -> threading.Thread:
     """Delete the environment and all that belongs to it; saved styles stay.
 
-    It is gone at once, its files, of which there are many, bit by bit on the thread that is
-    returned; what a Blender that quits leaves of them goes with the next removal.
+    Its folders are renamed at once; their many files are deleted on a thread. What a Blender that
+    quits leaves of them is deleted with the next removal.
+
+    Args:
+        user_dir: The extension's user folder.
+
+    Returns:
+        The running thread.
 
     Raises:
-        UserError: Something in it is in use.
+        UserError: A file of the environment is in use.
     """
     record_path(user_dir).unlink(missing_ok=True)
     try:
@@ -227,20 +229,22 @@ def _delete_removed(user_dir: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One child process.
+    """One child process of a setup.
 
     Attributes:
-        title: What it does.
+        title: What the step does, for the panel.
         command: Program and arguments.
-        share: The part of the whole that it takes.
-        fallback: Run where the command fails.
-        if_failed: What it means where all fails, for the log; empty: the setup failed.
+        share: Part of the whole setup's time that the step takes, 0 to 1.
+        fallback: Program and arguments to run where the command fails.
+        folder: Working directory; None: the user's folder.
+        if_failed: For the log, what a failure of the step means; empty: the setup has failed.
     """
 
     title: str
     command: tuple[str, ...]
     share: float
     fallback: tuple[str, ...] = ()
+    folder: Path | None = None
     if_failed: str = ""
 
 
@@ -269,14 +273,36 @@ def setup_steps(plan: Plan) -> list[Step]:
     optional = optional_requirements(plan.requirements)
     if optional.exists():
         without = (
-            "Moonshine cannot be installed here: words are left to PocketSphinx, sounds to the"
-            " bundled model alone."
+            "Moonshine cannot be installed here: words are left to PocketSphinx, phones to the "
+            "bundled model."
         )
         command = (*pip, "-r", str(optional))
         steps.append(Step("Installing the recogniser", command, 0.05, if_failed=without))
-    return [*steps, check_step(plan.user_dir)]
+    return [*steps, check_step(plan.user_dir, plan.requirements.parents[1])]
 
 
-def check_step(user_dir: Path) -> Step:
-    """Import everything once and say the versions."""
-    return Step("Checking", (str(python_of(user_dir)), "-I", "-c", _CHECK), 0.1)
+def check_step(user_dir: Path, backend_root: Path) -> Step:
+    """The step in which the backend imports its packages and prints their versions.
+
+    Args:
+        user_dir: The extension's user folder.
+        backend_root: The folder that holds ``backend/``.
+
+    Returns:
+        The step; :func:`read_check` reads what it prints.
+    """
+    return Step("Checking", (str(python_of(user_dir)), *_CHECK), 0.1, folder=backend_root)
+
+
+def read_check(line: str) -> dict[str, object]:
+    """Python, devices and versions from a line that the check printed; empty for other lines."""
+    try:
+        said = json.loads(line)
+        packages = {
+            name: said["packages"][name]
+            for name in _NAMED_PACKAGES
+            if said["packages"].get(name, "missing") != "missing"
+        }
+        return {"python": said["python"], "devices": said["devices"], "packages": packages}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

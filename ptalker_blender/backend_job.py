@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs that take a while: how the runner sees them, and those that the backend does.
+"""Jobs: the interface that the runner polls, and the jobs that the backend process does.
 
 The backend process outlives a job, so that its model stays warm; it ends with the add-on, with
 Blender, or after a failure, and the next job starts a new one.
@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -31,10 +31,10 @@ from .protocol import (
     UserError,
 )
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CANCEL_SECONDS: Final = 3.0
-"""A backend that does not answer a cancel is killed after so long."""
+"""A backend that does not answer a cancel is killed after this time."""
 
 JobRequest = GenerateRequest | StyleRequest
 
@@ -46,7 +46,7 @@ class Outcome:
     Attributes:
         kind: ``DONE``, ``CANCELLED`` or ``FAILED``.
         text: One sentence for the user.
-        warnings: What they should know besides.
+        warnings: Further sentences that the user should know.
         undo_text: Name of the undo step where the scene was changed; else empty.
         action: ``session_uid`` of the Action that was written; 0 where none was.
     """
@@ -59,30 +59,47 @@ class Outcome:
 
 
 class Job(Protocol):
-    """What the runner needs of a job.
+    """A job as the runner sees it.
 
     Attributes:
-        title: What it does, for the panel.
-        stage: What it is doing now.
+        title: What the job does, for the panel.
+        is_setup: Whether the job changes or checks the backend's environment.
+        stage: What the job is doing now.
         fraction: How much of the stage is done, 0 to 1; None while unknown.
-        seconds_left: Estimate for the whole; None while unknown.
-        outcome: How it ended; None while it runs.
+        seconds_left: Estimated seconds for the whole job; None while unknown.
+        outcome: How the job ended; None while it runs.
     """
 
     title: str
+    is_setup: bool
     stage: str
     fraction: float | None
     seconds_left: float | None
     outcome: Outcome | None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the job works inside Blender now and is to be polled again soon."""
+
+    def start(self) -> None:
+        """Begin; the runner calls it once.
+
+        Raises:
+            UserError: The job cannot begin.
+        """
+
     def poll(self, *, wait: float = 0.0) -> None:
-        """Do what there is to do, at most a few hundredths of a second."""
+        """Do what there is to do, at most a few hundredths of a second.
+
+        Args:
+            wait: Longest time to wait for something to do, in seconds.
+        """
 
     def cancel(self) -> None:
         """Ask for the end; a later poll brings the outcome."""
 
     def close(self) -> None:
-        """Release everything; end it where it still runs."""
+        """Release everything; end it where it still runs. It may never have been started."""
 
 
 class _Warm:
@@ -94,8 +111,14 @@ class _Warm:
 def obtain_backend(command: list[str]) -> BackendProcess:
     """The running backend, or a new one.
 
+    Args:
+        command: Command line of the backend.
+
+    Returns:
+        A process that was started with that command.
+
     Raises:
-        UserError: It cannot be started.
+        UserError: The backend cannot be started.
     """
     if _Warm.process is not None:
         if _Warm.process.is_running and _Warm.process.command == tuple(command):
@@ -126,6 +149,8 @@ class BackendJob:
     See :class:`Job` for the attributes.
     """
 
+    is_setup = False
+
     def __init__(
         self,
         title: str,
@@ -134,9 +159,10 @@ class BackendJob:
         command: list[str],
         folder: Path,
         apply: Callable[[Result], Outcome],
+        prepare: Generator[Progress, None, None] | None = None,
         keep_folder: bool = False,
     ) -> None:
-        """Start the backend where needed and send the request.
+        """Build the job; it starts nothing.
 
         Args:
             title: What the job does, for the panel.
@@ -144,10 +170,9 @@ class BackendJob:
             command: Command line of the backend.
             folder: The job's files, deleted in the end.
             apply: Called once with the result, on the main thread; may raise UserError.
+            prepare: Work inside Blender before the request is sent, a slice of it at each step;
+                may raise UserError.
             keep_folder: Leave the files where they are.
-
-        Raises:
-            UserError: The backend cannot be started.
         """
         self.title = title
         self.stage = "Starting the backend"
@@ -155,16 +180,29 @@ class BackendJob:
         self.seconds_left: float | None = None
         self.outcome: Outcome | None = None
         self._request = request
+        self._command = command
         self._folder = folder
         self._keep_folder = keep_folder
         self._apply = apply
+        self._preparation = prepare
         self._warnings: list[str] = []
         self._kill_at: float | None = None
-        self._backend = obtain_backend(command)
-        self._backend.send(request)
+        self._backend: BackendProcess | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._preparation is not None
+
+    def start(self) -> None:
+        self._backend = obtain_backend(self._command)  # it starts while the job is prepared
+        if self._preparation is None:
+            self._backend.send(self._request)
 
     def poll(self, *, wait: float = 0.0) -> None:
-        if self.outcome is not None:
+        if self.outcome is not None or self._backend is None:
+            return
+        if self._preparation is not None:
+            self._prepare(self._preparation, self._backend)
             return
         try:
             for message in self._backend.poll(wait=wait):
@@ -176,12 +214,16 @@ class BackendJob:
             self._end('CANCELLED' if self._kill_at else 'FAILED', str(error))
             return
         if self._kill_at is not None and time.monotonic() > self._kill_at:
-            logger.warning("The backend did not answer the cancel and was killed")
+            _log.warning("The backend did not answer the cancel and was killed")
             release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
 
     def cancel(self) -> None:
-        if self.outcome is None and self._kill_at is None:
+        if self.outcome is not None or self._kill_at is not None:
+            return
+        if self._preparation is not None:
+            self._end('CANCELLED', "")
+        elif self._backend is not None:
             self.stage = "Cancelling"
             self.fraction = self.seconds_left = None
             self._kill_at = time.monotonic() + CANCEL_SECONDS
@@ -189,10 +231,22 @@ class BackendJob:
 
     def close(self) -> None:
         if self.outcome is None:
-            release_backend(grace_seconds=0)
+            if self._backend is not None and self._preparation is None:  # it works on this job
+                release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
         if not self._keep_folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _prepare(self, preparation: Generator[Progress, None, None],
+                 backend: BackendProcess) -> None:  # fmt: skip
+        try:
+            self._take(next(preparation))
+        except StopIteration:
+            self._preparation = None
+            self.stage, self.fraction = "Starting", None
+            backend.send(self._request)
+        except UserError as error:
+            self._end('FAILED', str(error))
 
     def _take(self, message: Message) -> None:
         if getattr(message, "job", self._request.job) != self._request.job:
@@ -206,7 +260,7 @@ class BackendJob:
         elif isinstance(message, JobWarning):
             self._warnings.append(message.text)
         elif isinstance(message, Error):
-            logger.error("%s\n%s", message.message, message.detail)
+            _log.error("%s\n%s", message.message, message.detail)
             self._end('FAILED', message.message)
         elif isinstance(message, Cancelled):
             self._end('CANCELLED', "")

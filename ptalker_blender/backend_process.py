@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backend process: start, check its hello, send, poll, cancel, stop.
 
-Nothing here blocks but :meth:`BackendProcess.stop`, which waits at most the grace period. One
-daemon thread only reads lines into a queue, another only writes them; neither decides anything.
+Nothing here blocks but :meth:`BackendProcess.stop`, which waits at most the grace period and as
+long again for the system. One daemon thread only reads lines into a queue, another only writes
+them; neither decides anything.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Final
@@ -29,13 +32,20 @@ from .protocol import (
     parse,
 )
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 HELLO_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 2.0
+LINGER_SECONDS: Final = 2.0
+"""A backend that closed its output and does not end is killed after this time."""
 MAX_FOREIGN_LINES: Final = 100
-"""After so many lines that are no messages, what speaks is not the backend."""
+"""A program that prints more lines that are no messages is not the backend."""
 LOG_TAIL_BYTES: Final = 20_000
+_LAST_LINES: Final = 3
+"""Lines at the end of the log in which a lack of memory counts as the reason of the end."""
+_KILLED: Final = (-9, 137)
+"""Exit status of a process killed by SIGKILL, directly and through a shell."""
+_WANT_OF_MEMORY: Final = ("MemoryError", "out of memory")
 
 _DROPPED: Final = (
     "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRTUAL_ENV",
@@ -44,7 +54,7 @@ _DROPPED: Final = (
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a child Python, without what would leak another Python into it."""
+    """Environment variables for a child Python, without those of another Python."""
     env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
     env.update(PYTHONNOUSERSITE="1", PYTHONUTF8="1", PYTHONUNBUFFERED="1")
     env.update(extra or {})
@@ -59,8 +69,14 @@ def creation_flags() -> int:
 def find_backend_root(package_dir: Path) -> Path:
     """The folder that holds ``backend/``: the extension's own, or the repository's.
 
+    Args:
+        package_dir: Folder of the add-on's modules.
+
+    Returns:
+        The working directory for ``python -m backend``.
+
     Raises:
-        UserError: There is none.
+        UserError: There is no such folder.
     """
     for root in (package_dir, package_dir.resolve(), package_dir.resolve().parent):
         if (root / "backend" / "__init__.py").is_file():
@@ -74,22 +90,31 @@ class BackendProcess:
     """A running ``python -m backend serve``.
 
     Attributes:
-        command: The command line it was started with.
-        hello: Its first message; None until it came.
+        command: Command line that the process was started with.
+        hello: First message of the process; None until it came.
     """
 
+    command: tuple[str, ...]
+    hello: Hello | None
+
     def __init__(self, command: Sequence[str], *, cwd: Path, log_path: Path) -> None:
-        """Start the process; its standard error goes into the log file.
+        """Start the process.
+
+        Args:
+            command: Command line of the backend.
+            cwd: Working directory of the process.
+            log_path: File that takes its standard error.
 
         Raises:
             UserError: The program cannot be started.
         """
         self.command = tuple(command)
-        self.hello: Hello | None = None
+        self.hello = None
         self._log_path = log_path
         self._started = time.monotonic()
         self._foreign_lines = 0
         self._ended = False
+        self._output_closed_at: float | None = None
         log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with log_path.open("wb") as log:
@@ -111,16 +136,13 @@ class BackendProcess:
             raise RuntimeError("the process has no pipes")
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._requests: SimpleQueue[str | None] = SimpleQueue()
-        for work, *args in (
-            (_read_lines, self._process.stdout, self._lines),
-            (_write_lines, self._process.stdin, self._requests),
-        ):
-            threading.Thread(target=work, args=args, daemon=True).start()
+        self._reader = _start_thread(_read_lines, self._process.stdout, self._lines)
+        _start_thread(_write_lines, self._process.stdin, self._requests)
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
-        return not self._ended and self._process.poll() is None
+        """Whether the process lives and can answer."""
+        return not self._ended and self._reader.is_alive() and self._process.poll() is None
 
     def send(self, request: Request) -> None:
         """Hand a request to the process; returns at once."""
@@ -134,12 +156,18 @@ class BackendProcess:
         """The messages that have come.
 
         Args:
-            seconds: Stop after so long, however many there are.
-            wait: Wait so long for the first one.
+            seconds: Time after which to stop, however many messages there are.
+            wait: Longest time to wait for the first message, in seconds.
+
+        Returns:
+            The messages in order; hello is not among them.
 
         Raises:
             UserError: The process ended, said no hello in time, or speaks another protocol.
         """
+        if self._output_closed_at is not None:
+            self._check_end(wait=wait)
+            return []
         messages: list[Message] = []
         deadline = time.monotonic() + seconds
         while not messages or time.monotonic() < deadline:
@@ -149,18 +177,15 @@ class BackendProcess:
                 break
             wait = 0.0
             if line is None:
-                self._ended = True
-                if messages:  # a final message may be among them
-                    self._lines.put(None)
-                    break
-                raise UserError(self._death_notice())
+                self._output_closed_at = time.monotonic()
+                break  # how it ended is said by a later poll: a final message may be among these
             message = self._parse(line)
             if isinstance(message, Hello):
                 self._check_hello(message)
             elif message is not None:
                 messages.append(message)
         if self.hello is None and time.monotonic() - self._started > HELLO_SECONDS:
-            self.stop(grace_seconds=0)
+            self._kill()
             raise UserError(
                 f"The backend did not answer within {HELLO_SECONDS:.0f} s. "
                 "Try again; if it stays so, repair the backend in the preferences."
@@ -169,22 +194,29 @@ class BackendProcess:
 
     def stop(self, *, grace_seconds: float = STOP_SECONDS) -> None:
         """End the process: politely by closing its stdin, after the grace period by force."""
+        self._ended = True
         self._requests.put(None)
         try:
             self._process.wait(grace_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # it may hang in a driver
+                self._process.wait(STOP_SECONDS)
+
+    def _kill(self) -> None:
+        """End the process by force, without waiting for it."""
         self._ended = True
+        self._requests.put(None)
+        self._process.kill()
 
     def _parse(self, line: bytes) -> Message | None:
         try:
             return parse(line)
         except ProtocolError as error:
-            logger.warning("The backend's line is no message: %s", error)
+            _log.warning("The backend's line is no message: %s", error)
             self._foreign_lines += 1
             if self._foreign_lines > MAX_FOREIGN_LINES:
-                self.stop(grace_seconds=0)
+                self._kill()
                 raise UserError(
                     "What was started as the backend is another program. "
                     "Check the Python that is set in the preferences."
@@ -193,31 +225,65 @@ class BackendProcess:
 
     def _check_hello(self, hello: Hello) -> None:
         if hello.protocol_version != PROTOCOL_VERSION:
-            self.stop(grace_seconds=0)
+            self._kill()
             raise UserError(
                 f"The backend speaks version {hello.protocol_version} of the protocol, the add-on "
                 f"version {PROTOCOL_VERSION}. Install the PTalker extension again."
             )
         self.hello = hello
 
-    def _death_notice(self) -> str:
-        """Why the process is gone, for the user; the log has the rest."""
-        try:
-            code: int | None = self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        tail = read_tail(self._log_path)
-        last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
-        if code in (-9, 137) or "MemoryError" in tail or "out of memory" in tail.lower():
-            return (
-                "The backend was ended by the system, most likely because memory ran out. "
-                "Choose a shorter sound or close other programs, then try again."
+    def _check_end(self, *, wait: float) -> None:
+        """Say how the process ended, once it has; kill it where it lingers without an output.
+
+        Args:
+            wait: Longest time to wait for its end, in seconds.
+
+        Raises:
+            UserError: The process ended.
+        """
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(wait)
+        code = self._process.poll()
+        closed_at = self._output_closed_at or 0.0
+        if code is None and time.monotonic() - closed_at < LINGER_SECONDS:
+            return
+        if code is None:
+            self._kill()
+            raise UserError(
+                "The backend closed its connection but did not end, so PTalker ended it. "
+                "Try again; its log tells more."
             )
-        if self.hello is None and "No module named" in tail:
-            return f"The backend is incomplete ({last.strip()}). Repair it in the preferences."
-        reason = f"status {code}" + (f", {last.strip()[:200]}" if last else "")
+        self._ended = True
+        raise UserError(self._death_notice(code))
+
+    def _death_notice(self, code: int) -> str:
+        """Why the process is gone, for the user; the log has the rest.
+
+        Args:
+            code: Its exit status, negative for the signal that killed it.
+
+        Returns:
+            Sentences with the remedy.
+        """
+        lines = [line for line in read_tail(self._log_path).splitlines() if line.strip()]
+        last = lines[-1].strip() if lines else ""
+        remedy = "Choose a shorter sound or close other programs, then try again."
+        if code in _KILLED:
+            return f"The backend was killed by the system, most likely as memory ran out. {remedy}"
+        if any(sign in line for line in lines[-_LAST_LINES:] for sign in _WANT_OF_MEMORY):
+            return f"The backend ended since memory ran out. {remedy}"
+        if self.hello is None and "No module named" in last:
+            return f"The backend is incomplete ({last}). Repair it in the preferences."
+        reason = _ending(code) + (f", {last[:200]}" if last else "")
         return f"The backend stopped unexpectedly ({reason}). Try again; its log tells more."
+
+
+def _ending(code: int) -> str:
+    """An exit status in words."""
+    try:
+        return f"status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+    except ValueError:  # not a signal of this system
+        return f"status {code}"
 
 
 def read_tail(path: Path, num_bytes: int = LOG_TAIL_BYTES) -> str:
@@ -228,6 +294,12 @@ def read_tail(path: Path, num_bytes: int = LOG_TAIL_BYTES) -> str:
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _start_thread(work: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=work, args=args, daemon=True)
+    thread.start()
+    return thread
 
 
 def _read_lines(stream: IO[bytes], lines: SimpleQueue[bytes | None]) -> None:

@@ -99,7 +99,7 @@ def _parser() -> _Parser:
     add("--jobs", metavar="FILE.json", help="many jobs: a list of objects with these flags as keys")
     for table in _tables():
         options.add_flags(parser, table)
-    for name in options.gather(preferences.Settings()):
+    for name in options.values_of(preferences.Settings()):
         parser.set_defaults(**{name: None})
     parser.epilog = "Checkpoint, device and decoder are by default those of the preferences."
     return parser
@@ -338,13 +338,15 @@ def _collect(job: dict[str, Any]) -> tuple[SceneInputs, preferences.Settings]:
 
 def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:
     rest = {name: job[name] for name in options.names(options.GenerateOptions) if name in job}
-    values = {**options.gather(settings), **rest}
+    values = {**options.values_of(settings), **rest}
     flags = JobFlags(**{name: job[name] for name in options.names(JobFlags) if name in job})
     if flags.text_file:
         try:
             values["text"] = Path(flags.text_file).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
             raise UserError(f"The text {flags.text_file} cannot be read: {error}.") from error
+        if not values["text"].strip():
+            raise UserError(f"The text {flags.text_file} is empty: write what is spoken into it.")
     audio = Path(flags.audio)
     is_object = _is_exemplar(flags.style)
     return Choices(

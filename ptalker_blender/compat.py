@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that differs between Blender 4.2 and 5.2, found out by features, not by versions."""
+"""Hides what differs between Blender 4.2 and 5.2: features are tested for, never versions."""
 
 from __future__ import annotations
 
+import importlib
+import math
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import bpy
+from bpy.types import Context, Key, Scene
 
-from .untyped import Context, Key, Scene
+from .typed import scene_of
+
+_SPEED_TOLERANCE_FRAMES: Final = 2
 
 
 def sequencer_scene(context: Context) -> Scene:
-    """5.0 and later: the workspace names the scene that its sequencer edits."""
-    return getattr(context, "sequencer_scene", None) or context.scene
+    """The scene that the sequencer edits: from 5.0 on the workspace's, before the context's."""
+    return getattr(context, "sequencer_scene", None) or scene_of(context)
 
 
 def all_strips(scene: Scene) -> list[Any]:
@@ -50,9 +56,41 @@ def is_retimed(strip: Any) -> bool:
     return keys is not None and len(keys) > 0
 
 
+def seems_retimed(scene: Scene, strip: Any) -> bool:
+    """Whether a strip's length shows a changed speed, in versions that do not tell scripts.
+
+    It needs Blender's own audio module, which some builds lack.
+    """
+    if hasattr(strip, "retiming_keys") or strip.sound.packed_file is not None:
+        return False
+    path = Path(bpy.path.abspath(strip.sound.filepath, library=strip.sound.library))
+    try:
+        seconds = _sound_seconds(path, path.stat().st_mtime_ns)
+    except OSError:
+        return False
+    frames = seconds * scene.render.fps / scene.render.fps_base
+    shown = strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end
+    return bool(math.isfinite(frames) and abs(shown - frames) > _SPEED_TOLERANCE_FRAMES)
+
+
+@lru_cache(maxsize=32)  # it is asked for at every redraw
+def _sound_seconds(path: Path, _changed_at: int) -> float:
+    """Length of a sound file; NaN where it is unknown."""
+    try:
+        aud: Any = importlib.import_module("aud")
+    except ImportError:
+        return math.nan
+    try:
+        sound = aud.Sound(str(path))
+        rate = sound.specs[0]  # raises first: asking for data would abort on a broken file
+        return float(sound.length / rate)
+    except aud.error:
+        return math.nan
+
+
 def remove_strip(scene: Scene, strip: Any) -> None:
     """Take a top-level strip out of a scene's sequencer."""
-    editor = scene.sequence_editor
+    editor: Any = scene.sequence_editor
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     strips.remove(strip)
 
@@ -78,10 +116,14 @@ def new_fcurves(id_block: Key, name: str) -> tuple[bpy.types.Action, Any]:
 
 
 def copy_assigned_action(id_block: Key, name: str) -> tuple[bpy.types.Action, Any] | None:
-    """A copy of the action that animates a data-block, in its place; None where none does.
+    """Replace the action that animates a data-block by a copy of it.
+
+    Args:
+        id_block: Shape-key data-block.
+        name: Name for the copy.
 
     Returns:
-        The copy and its F-curve collection for the data-block.
+        The copy and its F-curve collection for the data-block; None where there is no action.
     """
     action, slot = assigned_action(id_block)
     if action is None or (hasattr(action, "slots") and slot is None):
@@ -105,7 +147,7 @@ def _fcurves_of(action: Any, slot: Any) -> Any:
 
 
 def assigned_action(id_block: Key) -> tuple[Any, Any]:
-    """The action and slot that animate a data-block; None for what there is not."""
+    """The action and slot that animate a data-block; None where there is none."""
     animation = id_block.animation_data
     if animation is None or animation.action is None:
         return None, None
@@ -113,30 +155,13 @@ def assigned_action(id_block: Key) -> tuple[Any, Any]:
 
 
 def assign_action(id_block: Key, action: Any, slot: Any) -> None:
-    """Have an action animate a data-block; None takes the present one away."""
+    """Have an action animate a data-block; None removes the present action."""
     animation = id_block.animation_data
     if animation is None:
         return
     animation.action = action
     if action is not None and slot is not None:
         animation.action_slot = slot
-
-
-def assigned_fcurves(id_block: Key) -> list[bpy.types.FCurve]:
-    """The F-curves that animate a data-block directly (no NLA, no drivers)."""
-    action, slot = assigned_action(id_block)
-    if action is None:
-        return []
-    if not hasattr(action, "slots"):
-        return list(action.fcurves)
-    if slot is None:
-        return []
-    for layer in action.layers:
-        for strip in layer.strips:
-            bag = strip.channelbag(slot)
-            if bag is not None:
-                return list(bag.fcurves)
-    return []
 
 
 def quit_handlers() -> list[Any] | None:
@@ -156,6 +181,10 @@ def new_sound_strip(scene: Scene, path: Path, *, frame: int) -> Any:
 
 def mix_down(scene: Scene, path: Path) -> None:
     """Mix a scene's sound into a WAV file; some builds write nothing and say nothing.
+
+    Args:
+        scene: Scene whose frame range is mixed.
+        path: The WAV file.
 
     Raises:
         RuntimeError: Blender refused.

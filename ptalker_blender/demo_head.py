@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings the demo head into the scene: mesh, materials, smooth shading, and its sentence."""
+"""Adds the demo head to the scene: mesh, materials, smooth shading, and its sentence."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import bpy
 import numpy as np
+from bpy.types import Context, Mesh, Object
 
 from . import compat
 from .protocol import UserError
-from .untyped import Context, Mesh, Object
+from .typed import settings_of
 
 NAME = "Demo Head"
 
@@ -18,8 +19,15 @@ NAME = "Demo Head"
 def add(context: Context, path: Path) -> Object:
     """Make the head at the 3D cursor and select it.
 
+    Args:
+        context: For its scene and collection.
+        path: File with the head's mesh.
+
+    Returns:
+        The new object.
+
     Raises:
-        UserError: The head's file is missing or broken.
+        UserError: The file is missing or broken.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -81,9 +89,9 @@ def add_sentence(context: Context, obj: Object, path: Path) -> None:
         return
     strip = compat.new_sound_strip(scene, path, frame=scene.frame_start)
     if strip is None:
-        obj.ptalker.sound_source = 'FILE'
-        obj.ptalker.sound_file = str(path)
-        obj.ptalker.sound_frame = scene.frame_start
+        settings_of(obj).sound_source = 'FILE'
+        settings_of(obj).sound_file = str(path)
+        settings_of(obj).sound_frame = scene.frame_start
     else:
         strip.sound.pack()  # the file lies in the extension's folder, which may go
-        obj.ptalker.strip_name = strip.name
+        settings_of(obj).strip_name = strip.name

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries out the steps of a setup: one child process each, without a shell, polled.
+"""Runs the steps of a setup: one child process each, without a shell, polled.
 
-The output goes to a log and is read for progress. An interrupted setup goes on where pip's cache
-allows when it is started again.
+The output goes to a log and is read for progress. A setup that was interrupted and is started again
+takes what it had downloaded from pip's cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Final
 
-from .backend_env import MAX_PYTHON, MIN_PYTHON, SIZES_GB, Step, record_path, requirements_hash
+from .backend_env import (
+    MAX_PYTHON,
+    MIN_PYTHON,
+    SIZES_GB,
+    Step,
+    read_check,
+    record_path,
+    requirements_hash,
+)
 from .backend_process import child_env, creation_flags
 
 _SIZE: Final = re.compile(r"\(([\d.]+) (kB|MB|GB)\)")
@@ -30,22 +38,37 @@ class Setup:
     """A running setup or check; poll it until ``is_done``.
 
     Attributes:
-        stage: What it is doing.
-        fraction: How much of it is done, 0 to 1.
-        is_done: It ended, in one of three ways:
-        error: one sentence where it failed,
-        was_cancelled: or the user ended it,
-        found: or this is what the check printed.
+        stage: What the setup is doing.
+        fraction: How much of the setup is done, 0 to 1.
+        is_done: Whether the setup has ended: with an error, cancelled, or well.
+        error: One sentence for the user where the setup failed; else empty.
+        was_cancelled: Whether the user ended the setup.
+        found: Python, devices and package versions as the check printed them.
     """
+
+    stage: str
+    fraction: float
+    is_done: bool
+    error: str
+    was_cancelled: bool
+    found: dict[str, object]
 
     def __init__(self, steps: Sequence[Step], *, user_dir: Path, requirements: Path,
                  log_path: Path) -> None:  # fmt: skip
+        """Prepare the log; the first poll starts the first step.
+
+        Args:
+            steps: Child processes in order; a single one is a check and keeps the record.
+            user_dir: The extension's user folder.
+            requirements: File with the pinned requirements, for the record.
+            log_path: File that takes the output of all steps.
+        """
         self.stage = "Starting"
         self.fraction = 0.0
         self.is_done = False
         self.error = ""
         self.was_cancelled = False
-        self.found: dict[str, object] = {}
+        self.found = {}
         self._steps = list(steps)
         self._number = -1
         self._user_dir = user_dir
@@ -115,7 +138,7 @@ class Setup:
         try:
             self._process = subprocess.Popen(
                 list(command),
-                cwd=self._user_dir,
+                cwd=step.folder or self._user_dir,
                 env=child_env(extra),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -139,8 +162,8 @@ class Setup:
         self._log(line)
         self._tail = [*self._tail[-30:], line]
         step = self._steps[self._number]
-        if line.startswith("PTALKER "):
-            self.found = json.loads(line.removeprefix("PTALKER "))
+        if line.startswith("{"):
+            self.found = read_check(line) or self.found
         elif line.startswith(("Collecting ", "Downloading ", "Processing ")):
             if size := _SIZE.search(line):
                 self._downloaded += float(size[1]) * _UNITS[size[2]]
@@ -166,7 +189,7 @@ class Setup:
             self.fraction = sum(s.share for s in self._steps[: self._number + 1])
         elif step.fallback:
             self._log("PyTorch's own server did not serve; taking the standard build.")
-            self._steps[self._number] = Step(step.title, step.fallback, step.share)
+            self._steps[self._number] = Step(step.title, step.fallback, step.share, (), step.folder)
             self._start(step.fallback)
         else:
             self._fail(_explain(self._tail, code=code, title=step.title))
@@ -190,7 +213,7 @@ class Setup:
 
 
 def _package(line: str) -> str:
-    """``torch`` from ``Downloading torch-2.13.0-cp311-....whl (190 MB)`` and its kin."""
+    """``torch`` from ``Downloading torch-2.13.0-cp311-....whl (190 MB)``, or a similar line."""
     word = line.split()[1].rpartition("/")[2]
     return re.split(r"[-=<>;\[(]", word, maxsplit=1)[0]
 

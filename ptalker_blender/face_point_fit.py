@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Face points of a head found from those of another one, by a few that are known on both.
+"""Transfers face points (landmarks) from one head to another, given a few that are known on both.
 
-A similarity brings the known head onto the other, a smooth warp lets the points that are known on
-both meet, and each of the others goes to the vertex that lies near and faces the same way: so the
-upper lip keeps apart from the lower one that it touches.
+A similarity transform aligns the known head with the other, a smooth warp makes the points that are
+known on both coincide, and each other point goes to the vertex that lies near and faces the same
+way: so the upper lip is kept apart from the lower lip that it touches.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from .protocol import UserError
 
 MIN_POINTS: Final = 4
 MAX_MISS: Final = 0.15
-"""Largest mean distance of the known points after the fit, as part of their extent."""
+"""Largest mean distance of the known points after the alignment, as part of their extent."""
 MIXED_UP: Final = 0.7
-"""Left and right are mixed up where the fit of the mirrored points misses by so much less."""
+"""Left and right are mixed up where the mirrored points fit better by this factor."""
 _TURN_WEIGHT: Final = 0.06
-"""What a right angle between two normals counts, as part of the known points' extent."""
+"""Distance that a right angle between two normals counts as, as part of the points' extent."""
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Numbers = NDArray[np.floating] | NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class Surface:
     face_corners: Indices
     face_sizes: Indices
 
+    @classmethod
+    def of(cls, vertices: Numbers, face_corners: Numbers, face_sizes: Numbers) -> Surface:
+        """A surface of arrays of any precision."""
+        return cls(
+            vertices.astype(np.float64), face_corners.astype(np.int64), face_sizes.astype(np.int64)
+        )
+
 
 def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,
              target_points: Mapping[str, int]) -> dict[str, int]:  # fmt: skip
@@ -50,12 +58,12 @@ def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,
 
     Args:
         source: A head whose points are all known.
-        source_points: Name of each point -> its vertex.
-        target: The head to find them on.
-        target_points: Those that are known on it.
+        source_points: Name of each point -> its vertex on the source.
+        target: The head to find the other points on.
+        target_points: Name of each point that is known on the target -> its vertex.
 
     Returns:
-        Every other point's name -> a vertex of its own.
+        Name of every other point -> its vertex on the target, each vertex used once.
 
     Raises:
         UserError: Too few points are known, or they do not fit a face.
@@ -89,7 +97,14 @@ def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,
 
 
 def _similarity(here: Array, there: Array) -> tuple[Array, float, Array]:
-    """Rotation, scale and shift that bring ``here`` closest to ``there`` (Umeyama 1991).
+    """Rotation, scale and shift that bring points closest to others (Umeyama 1991).
+
+    Args:
+        here: ``(N, 3)`` points to move.
+        there: ``(N, 3)`` where each of them should come to lie.
+
+    Returns:
+        Rotation ``(3, 3)``, scale, and shift ``(3,)``.
 
     Raises:
         UserError: The points lie on a line.
@@ -118,9 +133,9 @@ def _other_side(name: str) -> str:
 
 
 def _warp(at: Array, goal: Array, points: Array) -> Array:
-    """Displacement of points, smooth, such that ``at`` goes to ``goal``: a spline of kernel ``r``.
+    """Smooth displacement of points that moves ``at`` to ``goal``: a spline of kernel ``r``.
 
-    Without a linear part, so that few points bend nothing far from them.
+    It has no linear part, so that few points bend nothing far from them.
     """
     count = len(at)
     system = np.ones((count + 1, count + 1))
@@ -144,7 +159,7 @@ def vertex_normals(surface: Surface) -> Array:
 
 
 def _same_part(surface: Surface, seeds: list[int]) -> Indices:
-    """Vertices of the connected part in which most seeds lie: the skin, not eyes or teeth."""
+    """Vertices of the connected component with most seeds: the skin, not eyes or teeth."""
     starts = np.concatenate([[0], np.cumsum(surface.face_sizes)[:-1]])
     first = np.repeat(surface.face_corners[starts], surface.face_sizes)
     labels = np.arange(len(surface.vertices))
@@ -162,7 +177,7 @@ def _same_part(surface: Surface, seeds: list[int]) -> Indices:
 
 def _choose(points: Array, normals: Array, target: Surface, *, candidates: Indices,
             taken: set[int], extent: float) -> list[int]:  # fmt: skip
-    """A vertex of its own for each point: near, and facing the same way."""
+    """For each point a vertex that lies near and faces the same way; no vertex is taken twice."""
     free = np.array([vertex for vertex in candidates if vertex not in taken], np.int64)
     if len(free) < len(points):
         raise UserError("The head's skin has too few vertices for its face points.")

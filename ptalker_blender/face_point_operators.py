@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marking the named points of a head, one after the other."""
+"""Mark, Step, Transfer and Clear Face Points."""
 
 from __future__ import annotations
 
 import bpy
 from bpy.props import IntProperty
+from bpy.types import Context, Event
 
-from . import face_point_transfer, face_points, paths, protocol
-from .untyped import Context, Event, Results, classes_factory
+from . import face_point_fit, face_points, paths, protocol
+from .typed import Results, active_object, classes_factory, settings_of
 
 
 class PTALKER_OT_mark_face_point(bpy.types.Operator):
@@ -26,7 +27,7 @@ class PTALKER_OT_mark_face_point(bpy.types.Operator):
         return True
 
     def execute(self, context: Context) -> Results:
-        obj = context.active_object
+        obj = active_object(context)
         try:
             names = face_points.names(paths.backend_root())
         except protocol.UserError as error:
@@ -36,9 +37,9 @@ class PTALKER_OT_mark_face_point(bpy.types.Operator):
         if vertex is None:
             self.report({'ERROR'}, "Select one vertex.")
             return {'CANCELLED'}
-        number = min(obj.ptalker.face_point, len(names) - 1)
+        number = min(settings_of(obj).face_point, len(names) - 1)
         face_points.mark(obj, names[number], vertex)
-        obj.ptalker.face_point = (number + 1) % len(names)
+        settings_of(obj).face_point = (number + 1) % len(names)
         return {'FINISHED'}
 
 
@@ -56,21 +57,21 @@ class PTALKER_OT_step_face_point(bpy.types.Operator):
         return context.active_object is not None and context.active_object.type == 'MESH'
 
     def execute(self, context: Context) -> Results:
-        obj = context.active_object
+        obj = active_object(context)
         try:
             names = face_points.names(paths.backend_root())
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
-        number = (obj.ptalker.face_point + self.step) % len(names)
-        obj.ptalker.face_point = number
+        number = (settings_of(obj).face_point + self.step) % len(names)
+        settings_of(obj).face_point = number
         if obj.mode == 'EDIT':
             face_points.select(obj, names[number])
         return {'FINISHED'}
 
 
 class PTALKER_OT_transfer_face_points(bpy.types.Operator):
-    """Find the other face points from those that are marked, after another head: the other selected one, if PTalker knows it, else the demo head. Look through them and correct what is off"""  # noqa: E501
+    """Find the missing face points by those of another head: the other selected one, or the demo head. Look through them and correct what is off"""  # noqa: E501
 
     bl_idname = "ptalker.transfer_face_points"
     bl_label = "Transfer from Head"
@@ -81,25 +82,25 @@ class PTALKER_OT_transfer_face_points(bpy.types.Operator):
         obj = context.active_object
         if obj is None or obj.type != 'MESH':
             return False
-        if len(face_points.marked_names(obj)) < face_point_transfer.MIN_POINTS:
+        if len(face_points.marked_names(obj)) < face_point_fit.MIN_POINTS:
             cls.poll_message_set(
-                f"Mark at least {face_point_transfer.MIN_POINTS} points first, best the lip "
+                f"Mark at least {face_point_fit.MIN_POINTS} points first, best the lip "
                 "corners, the outer eye corners, the nose tip and the chin."
             )
             return False
         return True
 
     def execute(self, context: Context) -> Results:
-        obj = context.active_object
+        obj = active_object(context)
         others = [o for o in context.selected_objects if o != obj and o.type == 'MESH']
         other = others[0] if others else None
         try:
-            count = face_point_transfer.transfer(obj, other, paths.backend_root())
+            count = face_points.transfer(obj, other, paths.backend_root())
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         name = other.name if other is not None else "the demo head"
-        obj.ptalker.face_point = 0
+        settings_of(obj).face_point = 0
         self.report({'INFO'}, f"Found {count} face points after {name}. Look through them.")
         return {'FINISHED'}
 
@@ -120,8 +121,9 @@ class PTALKER_OT_clear_face_points(bpy.types.Operator):
         return context.window_manager.invoke_confirm(self, event)
 
     def execute(self, context: Context) -> Results:
-        face_points.clear(context.active_object)
-        context.active_object.ptalker.face_point = 0
+        obj = active_object(context)
+        face_points.clear(obj)
+        settings_of(obj).face_point = 0
         return {'FINISHED'}
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Named points of a head, marked by the artist: each is a vertex group of one vertex.
+"""Face points (landmarks) of a head: named vertices, each stored as a vertex group of one vertex.
 
-With all of them the backend knows any head. Their names are those of the shipped topologies.
+The artist marks them, or has those that are missing transferred from a known head. With all of
+them the backend can animate any head. Their names are those of the shipped topologies.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import bmesh
+import numpy as np
+from bpy.types import Object
 
-from .untyped import Object, Vertex
+from . import face_point_fit, head_mesh
+from .face_point_fit import Surface
+from .protocol import UserError
+from .typed import mesh_of
 
 PREFIX: Final = "face_point."
 
@@ -36,7 +42,7 @@ def _known_sizes(backend_root: Path) -> frozenset[int]:
 def advice(obj: Object, backend_root: Path) -> str:
     """What to do about a head that the backend will not know; empty where it may know it.
 
-    A guess by the number of vertices, fast enough for drawing: the backend compares the faces too.
+    It goes by the number of vertices, fast enough for drawing; the backend compares the faces too.
     """
     count, wanted = len(obj.data.vertices), names(backend_root)
     num_marked = len(marked_names(obj).intersection(wanted))
@@ -45,13 +51,13 @@ def advice(obj: Object, backend_root: Path) -> str:
     if num_marked:
         return f"{num_marked} of {len(wanted)} face points are marked. Mark the others too."
     return (
-        f'PTalker does not know "{obj.name}" ({count} vertices). '
-        "Select a FLAME head, or mark the face points of this one."
+        f'PTalker does not know "{obj.name}" ({count} vertices): Generate looks for its face. '
+        "Where that fails, mark its face points."
     )
 
 
 def title(name: str) -> str:
-    """``lip_upper_outer_left_2`` as an artist reads it: ``Lip Upper Outer Left 2``."""
+    """The name of a point for the panel: ``Lip Upper Outer Left 2``."""
     return name.replace("_", " ").title()
 
 
@@ -80,7 +86,7 @@ def marked_names(obj: Object) -> set[str]:
 
 def chosen_vertex(obj: Object) -> int | None:
     """In edit mode: the only selected vertex, or the active one; None where neither is."""
-    edited = bmesh.from_edit_mesh(obj.data)
+    edited = bmesh.from_edit_mesh(mesh_of(obj))
     selected = [vertex for vertex in edited.verts if vertex.select]
     if len(selected) == 1:
         return selected[0].index
@@ -91,15 +97,15 @@ def chosen_vertex(obj: Object) -> int | None:
 def select(obj: Object, name: str) -> None:
     """In edit mode: select the vertex of a marked point alone; nothing where it is not marked."""
     group = obj.vertex_groups.get(PREFIX + name)
-    edited = bmesh.from_edit_mesh(obj.data)
+    edited = bmesh.from_edit_mesh(mesh_of(obj))
     layer = edited.verts.layers.deform.active
     if group is None or layer is None:
         return
-    vertex: Vertex
+    vertex: bmesh.types.BMVert
     for vertex in edited.verts:
         vertex.select = group.index in vertex[layer]
     edited.select_flush_mode()
-    bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
+    bmesh.update_edit_mesh(mesh_of(obj), loop_triangles=False, destructive=False)
 
 
 def mark(obj: Object, name: str, vertex: int) -> None:
@@ -113,19 +119,105 @@ def mark(obj: Object, name: str, vertex: int) -> None:
             group.remove(list(range(len(obj.data.vertices))))
         group.add([vertex], 1.0, 'REPLACE')
         return
-    edited = bmesh.from_edit_mesh(obj.data)
+    edited = bmesh.from_edit_mesh(mesh_of(obj))
     layer = edited.verts.layers.deform.verify()
-    other: Vertex
     for other in () if is_new else edited.verts:
-        if group.index in other[layer]:
-            del other[layer][group.index]
+        weights: Any = other[layer]  # of the vertex, by number of the group
+        if group.index in weights:
+            del weights[group.index]
     edited.verts.ensure_lookup_table()
-    chosen: Vertex = edited.verts[vertex]
-    chosen[layer][group.index] = 1.0
-    bmesh.update_edit_mesh(obj.data, loop_triangles=False, destructive=False)
+    weights = edited.verts[vertex][layer]
+    weights[group.index] = 1.0
+    bmesh.update_edit_mesh(mesh_of(obj), loop_triangles=False, destructive=False)
 
 
 def clear(obj: Object) -> None:
     """Remove every marked point."""
     for group in [g for g in obj.vertex_groups if g.name.startswith(PREFIX)]:
         obj.vertex_groups.remove(group)
+
+
+def transfer(obj: Object, other: Object | None, backend_root: Path) -> int:
+    """Mark the points that are not marked yet, by those of another head.
+
+    Args:
+        obj: Head with some marked points, in edit or object mode.
+        other: Head that PTalker knows; None for the demo head.
+        backend_root: Where the shipped topologies lie.
+
+    Returns:
+        How many points were marked.
+
+    Raises:
+        UserError: The other head is not known, or the marked points do not suffice.
+    """
+    if obj.mode == 'EDIT':
+        obj.update_from_editmode()
+    if other is None:
+        source, points = _demo_head(backend_root)
+    else:
+        source, points = _surface(other), _all_points(other, backend_root)
+    found = face_point_fit.transfer(source, points, _surface(obj), marked(obj))
+    for name, vertex in found.items():
+        mark(obj, name, vertex)
+    return len(found)
+
+
+def _surface(obj: Object) -> Surface:
+    return Surface.of(head_mesh.neutral_vertices(obj), *head_mesh.faces(obj))
+
+
+def _demo_head(backend_root: Path) -> tuple[Surface, dict[str, int]]:
+    """The demo head and its points.
+
+    Args:
+        backend_root: The folder that holds ``backend/``.
+
+    Returns:
+        Its surface, and the vertex number of each point.
+
+    Raises:
+        UserError: Its files cannot be read.
+    """
+    folder = backend_root / "backend"
+    try:
+        with np.load(folder / "demo" / "head.npz", allow_pickle=False) as data:
+            arrays = [data[name] for name in ("vertices", "face_corners", "face_sizes")]
+        points = _topology_points(folder / "topologies" / "demo.json", len(arrays[0]))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The demo head cannot be read ({error}). Install the PTalker extension again."
+        ) from error
+    return Surface.of(*arrays), points
+
+
+def _all_points(obj: Object, backend_root: Path) -> dict[str, int]:
+    """The points of a head on which all are marked, or which has a shipped topology.
+
+    Args:
+        obj: The head.
+        backend_root: Where the shipped topologies lie.
+
+    Returns:
+        Vertex number of each point.
+
+    Raises:
+        UserError: The head is not known.
+    """
+    points = marked(obj)
+    wanted = set(names(backend_root))
+    for path in sorted((backend_root / "backend" / "topologies").glob("*.json")):
+        if not wanted <= points.keys():
+            points = _topology_points(path, len(obj.data.vertices))
+    if not wanted <= points.keys():
+        raise UserError(
+            f'PTalker does not know "{obj.name}". Select a head with all face points marked, a '
+            "FLAME head or the demo head besides, or none at all to use the demo head."
+        )
+    return points
+
+
+def _topology_points(path: Path, num_vertices: int) -> dict[str, int]:
+    """The points of a shipped topology; none where it has another number of vertices."""
+    data = json.loads(path.read_text("utf-8"))
+    return dict(data["face_points"]) if data["num_vertices"] == num_vertices else {}

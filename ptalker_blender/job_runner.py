@@ -13,12 +13,14 @@ from typing import Any, Final
 
 import bpy
 
-from . import backend_job, compat, protocol
-from .untyped import persistent
+from . import backend_job, backend_status, compat, protocol
+from .typed import Results, persistent, settings_of
 
 POLL_SECONDS: Final = 0.2
+BUSY_POLL_SECONDS: Final = 0.01
+"""Pause between two polls of a job that works inside Blender, for redraws and clicks."""
 IDLE_SECONDS: Final = 900.0
-"""After so long without a job the backend is ended, to give its memory back."""
+"""A backend without a job is ended after this time, to free its memory."""
 _WAIT_SECONDS: Final = 0.2
 
 
@@ -35,20 +37,29 @@ def is_running() -> bool:
 
 
 def start(job: backend_job.Job) -> None:
-    """Let a job run on, polled by a timer.
+    """Start a job and let it run on, polled by a timer.
+
+    Args:
+        job: A job that was not started.
 
     Raises:
-        UserError: Another job runs.
+        UserError: Another job runs, or the job cannot be started.
     """
     _begin(job)
     bpy.app.timers.register(_tick, first_interval=0.05)
 
 
 def run(job: backend_job.Job) -> backend_job.Outcome:
-    """Run a job to its end; for scripts, tests and the command line.
+    """Run a job from start to end; for scripts, tests and the command line.
+
+    Args:
+        job: A job that was not started.
+
+    Returns:
+        How it ended.
 
     Raises:
-        UserError: Another job runs.
+        UserError: Another job runs, or the job cannot be started.
     """
     _begin(job)
     try:
@@ -57,6 +68,32 @@ def run(job: backend_job.Job) -> backend_job.Outcome:
     finally:
         outcome = _finish()
     return outcome
+
+
+def carry_out(operator: bpy.types.Operator, build: Callable[[], backend_job.Job], *,
+              wait: bool) -> Results:  # fmt: skip
+    """Build a job and carry it out for an operator, which reports how it ended or began.
+
+    Args:
+        operator: Where to report.
+        build: Makes the job; may raise UserError.
+        wait: Whether to wait for its end; otherwise a timer polls it.
+
+    Returns:
+        What the operator's method is to return.
+    """
+    try:
+        if not wait:
+            start(build())
+            return {'FINISHED'}
+        outcome = run(build())
+    except protocol.UserError as error:
+        operator.report({'ERROR'}, str(error))
+        return {'CANCELLED'}
+    for warning in outcome.warnings:
+        operator.report({'WARNING'}, warning)
+    operator.report({'ERROR'} if outcome.kind == 'FAILED' else {'INFO'}, outcome.text)
+    return {'FINISHED' if outcome.kind == 'DONE' else 'CANCELLED'}
 
 
 def cancel() -> None:
@@ -70,6 +107,11 @@ def _begin(job: backend_job.Job) -> None:
     if _Running.job is not None:
         job.close()
         raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
+    try:
+        job.start()
+    except protocol.UserError:
+        job.close()
+        raise
     _Running.job = job
     _show(job)
 
@@ -90,7 +132,7 @@ def _tick() -> float | None:
         _finish()
         return None
     _show(job)
-    return POLL_SECONDS
+    return BUSY_POLL_SECONDS if job.is_busy else POLL_SECONDS
 
 
 def _finish() -> backend_job.Outcome:
@@ -103,6 +145,7 @@ def _finish() -> backend_job.Outcome:
     )
     outcome = job.outcome or bug
     job.close()
+    backend_status.refresh()  # the job may have been a setup, or have found the backend gone
     _show_outcome(outcome)
     undo: Any = bpy.ops.ed
     if outcome.undo_text and undo.undo_push.poll():  # not in the background
@@ -124,7 +167,7 @@ def _forget_timer(timer: Callable[[], float | None]) -> None:
 
 
 def _state() -> Any:
-    return bpy.context.window_manager.ptalker
+    return settings_of(bpy.context.window_manager)
 
 
 def _show(job: backend_job.Job) -> None:
@@ -135,7 +178,7 @@ def _show(job: backend_job.Job) -> None:
     _Running.shown = shown
     state.is_running = True
     state.title, state.stage = job.title, job.stage
-    state.has_fraction = job.fraction is not None
+    state.is_setup = job.is_setup
     state.fraction = job.fraction or 0.0
     state.seconds_left = -1.0 if job.seconds_left is None else job.seconds_left
     redraw()
@@ -154,7 +197,7 @@ def _show_outcome(outcome: backend_job.Outcome) -> None:
 
 
 def has_result() -> bool:
-    """Whether there is a last result to tell of: not where it was undone or deleted."""
+    """Whether there is a last result to show: not where it was undone or deleted."""
     state = _state()
     written = state.result_action
     if not written:
@@ -171,6 +214,13 @@ def redraw() -> None:
                     region.tag_redraw()
 
 
+def _watch_backend() -> float:
+    """Read whether the backend is ready, so that drawing need not."""
+    if backend_status.refresh():
+        redraw()
+    return backend_status.REFRESH_SECONDS
+
+
 @persistent
 def _abandon(*_: object) -> None:
     """A file is loaded, Blender quits, the add-on is disabled: end everything now."""
@@ -183,6 +233,7 @@ def _abandon(*_: object) -> None:
 @persistent
 def _reset_state(*_: object) -> None:
     """A file may hold the state of the Blender that saved it in the middle of a job."""
+    backend_status.refresh()
     state = _state()
     state.is_running = False
     state.result_kind = 'NONE'
@@ -197,18 +248,21 @@ def _stop(*_: object) -> None:
 
 
 def register() -> None:
-    """Hook on everything that ends a job."""
+    """Add handlers for everything that ends a job, and watch the backend's environment."""
     bpy.app.handlers.load_pre.append(_abandon)
     bpy.app.handlers.load_post.append(_reset_state)
     if (quitting := compat.quit_handlers()) is not None:
         quitting.append(_stop)
     atexit.register(_stop_at_exit)
+    if not bpy.app.background:
+        bpy.app.timers.register(_watch_backend, first_interval=0.1, persistent=True)
 
 
 def unregister() -> None:
     """End the running job and the backend."""
     _stop()
     _forget_timer(_end_idle_backend)
+    _forget_timer(_watch_backend)
     atexit.unregister(_stop_at_exit)
     if (quitting := compat.quit_handlers()) is not None:
         quitting.remove(_stop)

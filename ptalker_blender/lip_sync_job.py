@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
+from bpy.types import Object
 
 from . import (
     backend_job,
@@ -17,44 +17,48 @@ from . import (
     options,
     paths,
     rig_mapping,
+    rig_target,
     scene_inputs,
     shape_keys,
     speech_action,
 )
 from .backend_job import BackendJob, Outcome
+from .exemplar_reader import Exemplar, ExemplarReader
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
-from .protocol import GenerateRequest, Result, StyleRequest, StyleSource, UserError
-from .scene_inputs import Exemplar, Head, SceneInputs
-from .untyped import Object
-
-logger = logging.getLogger(__name__)
+from .protocol import GenerateRequest, Progress, Result, StyleRequest, StyleSource, UserError
+from .scene_inputs import ExemplarRange, Head, SceneInputs
 
 TITLE = "Generate Lip Sync"
 
 
 def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
-    """Start the main job.
+    """Build the main job and write its files; the runner starts it.
 
     Args:
-        inputs: Head, sound and choices.
+        inputs: What the job takes from the scene.
         settings: The preferences.
 
     Returns:
-        The running job.
+        A job that was not started.
 
     Raises:
         UserError: There is no backend, or the job's files cannot be written.
     """
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
-    choices = inputs.choices
+    choices, prepare = inputs.choices, None
+    by_name = _goes_by_name(inputs)
+    head_file = folder / "template.npz"
     try:
-        _write_head(folder / "template.npz", inputs.head)
+        if by_name:
+            head_file = rig_target.demo_head_file(paths.backend_root())
+        else:
+            _write_head(head_file, inputs.head)
         style = choices.style
         if inputs.exemplar is not None:
             style = StyleSource(kind="exemplar", value=str(folder / "exemplar.npz"))
-            write_exemplar(Path(style.value), inputs.exemplar)
+            prepare = _read_exemplar(inputs.exemplar, Path(style.value))
         audio = inputs.sound.path
         if inputs.sound.packed is not None:
             audio = folder / f"sound{audio.suffix}"
@@ -67,7 +71,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         ) from error
     request = GenerateRequest(
         job=folder.name,
-        head=str(folder / "template.npz"),
+        head=str(head_file),
         audio=str(audio),
         out=str(folder / "motion.npz"),
         fps_numerator=inputs.fps.numerator,
@@ -80,10 +84,9 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     )
 
     def apply(result: Result) -> Outcome:
-        found = motion.load(
-            Path(result.path), num_vertices=len(inputs.head.vertices), fps=inputs.fps
-        )
-        return write_motion(inputs, found)
+        num_vertices = _num_vertices(head_file) if by_name else len(inputs.head.vertices)
+        found = motion.load(Path(result.path), num_vertices=num_vertices, fps=inputs.fps)
+        return write_motion(inputs, found, by_name=by_name)
 
     return BackendJob(
         TITLE,
@@ -91,33 +94,34 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         command=command,
         folder=folder,
         apply=apply,
+        prepare=prepare,
         keep_folder=settings.keep_job_files,
     )
 
 
 def style_job(
-    exemplar: Exemplar, *, settings: Settings, finish: Callable[[Path], str]
+    exemplar: ExemplarRange, *, settings: Settings, finish: Callable[[Path], str]
 ) -> BackendJob:
-    """Have the backend turn an exemplar into a style code.
+    """Build a job in which the backend turns an exemplar into a style code.
 
     Args:
-        exemplar: The animated head.
+        exemplar: The animated head, and which frames of it to read.
         settings: The preferences.
         finish: Called with the file of the style code; keeps it and says what was done.
 
     Returns:
-        The running job.
+        A job that was not started.
 
     Raises:
         UserError: There is no backend.
     """
     command = paths.backend_command(settings.ready_python)
     folder = backend_job.new_job_folder()
-    write_exemplar(folder / "exemplar.npz", exemplar)
-    preferred = options.gather(settings)
+    path = folder / "exemplar.npz"
+    preferred = options.values_of(settings)
     request = StyleRequest(
         job=folder.name,
-        exemplar=str(folder / "exemplar.npz"),
+        exemplar=str(path),
         out=str(folder / "style.json"),
         checkpoint=preferred["checkpoint"],
         device=preferred["device"],
@@ -126,15 +130,76 @@ def style_job(
     def apply(result: Result) -> Outcome:
         return Outcome('DONE', finish(Path(result.path)), _report_warnings(result.report))
 
-    return BackendJob("Save Style", request, command=command, folder=folder, apply=apply)
+    return BackendJob(
+        "Save Style",
+        request,
+        command=command,
+        folder=folder,
+        apply=apply,
+        prepare=_read_exemplar(exemplar, path),
+    )
 
 
-def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
+def _read_exemplar(wanted: ExemplarRange, path: Path) -> Generator[Progress, None, None]:
+    """Read an exemplar and write it for the backend, a slice of time at each step.
+
+    Args:
+        wanted: The animated head, and which frames of it to read.
+        path: File in the job's folder.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        UserError: It cannot be read or written, or does not move.
+    """
+    reader = ExemplarReader(wanted)
+    while not reader.is_done:
+        reader.read_slice()
+        yield Progress(
+            job=path.parent.name,
+            stage="Reading the exemplar",
+            done=reader.num_read,
+            total=wanted.num_frames,
+            unit="frames",
+        )
+    exemplar = reader.exemplar()
+    try:
+        write_exemplar(path, exemplar)
+    except OSError as error:
+        raise UserError(
+            f"The exemplar cannot be written to {path}: {error.strerror or error}."
+        ) from error
+
+
+def _goes_by_name(inputs: SceneInputs) -> bool:
+    """Whether the head's own keys suffice, so that the backend need not know the head."""
+    obj, choices = _object(inputs), inputs.choices
+    return obj is not None and rig_target.goes_by_name(
+        obj,
+        key_target=choices.key_target,
+        topology=choices.options.topology,
+        checkpoint=choices.options.checkpoint,
+        backend_root=paths.backend_root(),
+    )
+
+
+def _object(inputs: SceneInputs) -> Object | None:
+    return next((o for o in bpy.data.objects if o.session_uid == inputs.head.uid), None)
+
+
+def _num_vertices(head_file: Path) -> int:
+    with np.load(head_file, allow_pickle=False) as data:
+        return len(data["vertices"])
+
+
+def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -> Outcome:
     """Write a motion onto the head that it was made for.
 
     Args:
-        inputs: What the motion was made from.
+        inputs: What the job took from the scene.
         found: The motion.
+        by_name: Whether it was made on the demo head and goes to the keys of this one by name.
 
     Returns:
         What was done, for the user.
@@ -142,12 +207,12 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     Raises:
         UserError: The head is gone or can no longer take it; nothing was changed.
     """
-    obj = next((o for o in bpy.data.objects if o.session_uid == inputs.head.uid), None)
+    obj = _object(inputs)
     if obj is None:
         raise UserError(f'The head "{inputs.head.name}" was deleted in the meantime.')
-    if problem := scene_inputs.head_problem(obj):
+    if problem := scene_inputs.head_problem(obj, inputs.choices.key_target):
         raise UserError(f"{problem} Then generate again.")
-    keyed = _keyed(obj, found, inputs.choices.key_target)
+    keyed = _keyed(obj, found, inputs.choices.key_target, by_name=by_name)
     line = speech_action.Line(line_name(inputs), inputs.first_frame, float(inputs.fps))
     written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
     num_frames = len(keyed.weights)
@@ -161,12 +226,13 @@ def write_motion(inputs: SceneInputs, found: Motion) -> Outcome:
     if written.other_lines:
         count = len(written.other_lines)
         text += f", beside {count} other line{'s' if count > 1 else ''}"
+    if by_name:
+        text += "; the lips were computed on the demo head, so whether these meet was not checked"
     if keyed.residual_mean > 0:
-        unit = (
-            1000.0
-            * bpy.context.scene.unit_settings.scale_length
-            * max(abs(obj.scale[axis]) for axis in range(3))
-        )
+        unit = 1000.0  # the demo head is in metres
+        if not by_name:
+            unit *= bpy.context.scene.unit_settings.scale_length
+            unit *= max(abs(obj.scale[axis]) for axis in range(3))
         text += (
             f"; they miss the motion by {keyed.residual_mean * unit:.2f} mm on average, "
             f"{keyed.residual_max * unit:.1f} mm at most"
@@ -189,22 +255,15 @@ def line_name(inputs: SceneInputs) -> str:
     return f"{name} {choices.start_seconds:g}-{end} s"
 
 
-def _keyed(obj: Object, found: Motion, key_target: str) -> KeyedMotion:
+def _keyed(obj: Object, found: Motion, key_target: str, *, by_name: bool) -> KeyedMotion:
     """The motion as new shape keys, or on those that the head has."""
-    if key_target != 'NEW' and obj.data.shape_keys is not None:
-        own = shape_keys.own_key_names(obj)
-        reference = obj.data.shape_keys.reference_key.name
-        foreign = [
-            block.name
-            for block in obj.data.shape_keys.key_blocks
-            if block.name not in own and block.name != reference
-        ]
-        rig = rig_mapping.find_rig(foreign, found.names)
-        if rig is not None:
-            return rig_mapping.drive(found, rig, shape_keys.read_offsets(obj, rig.names))
-    if key_target == 'EXISTING':
+    rig = rig_target.find(obj, key_target, found.names)
+    if rig is not None:
+        offsets = None if by_name else shape_keys.read_offsets(obj, rig.names)
+        return rig_mapping.drive(found, rig, offsets)
+    if by_name or key_target == 'EXISTING' or obj.data.override_library:
         raise UserError(
-            f'"{obj.name}" has no ARKit, viseme or FLAME shape keys. '
+            f'"{obj.name}" has no shape keys that this motion can drive. '
             "Set Shape Keys to New to have them made."
         )
     return motion.keyed_as_new(found, limit=shape_keys.VALUE_LIMIT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A job's result: loads ``motion.npz``, checks shapes, units and frame rate; seconds to frames."""
+"""A job's result: reads and checks ``motion.npz``; converts seconds to scene frames."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Motion:
         names: ``(K,)`` names of the shapes.
         template: ``(V, 3)`` the neutral head.
         fps: Frames per second, exact.
-        start_seconds: File time of frame 0.
+        start_seconds: Time in the sound file of frame 0.
         report: What the backend says about the run: model, style, time taken, warnings.
     """
 
@@ -67,7 +67,7 @@ class KeyedMotion:
         weights: ``(T, K)`` values, one row per scene frame.
         shapes: ``(K, V, 3)`` offsets of the keys; None where keys that exist are driven.
         residual_mean: Mean distance from the motion in the head's own unit (fitted keys only).
-        residual_max: Largest such distance.
+        residual_max: Largest distance from the motion in the head's own unit.
         warnings: What the artist should know about the mapping.
     """
 
@@ -86,6 +86,9 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
         path: ``motion.npz``.
         num_vertices: Vertices of the head it must be for.
         fps: Frame rate it must have.
+
+    Returns:
+        The motion.
 
     Raises:
         UserError: The file is missing, broken, or for another head or rate.
@@ -154,6 +157,9 @@ def keyed_as_new(motion: Motion, *, limit: float) -> KeyedMotion:
     Args:
         motion: The motion.
         limit: Largest magnitude that a key's value may have.
+
+    Returns:
+        Values and shapes of the keys, with the same product as the motion's.
     """
     peaks = np.abs(motion.weights).max(axis=0)
     scale = np.maximum(peaks / limit, 1.0).astype(np.float32)
@@ -165,7 +171,7 @@ def keyed_as_new(motion: Motion, *, limit: float) -> KeyedMotion:
 
 
 def has_unnamed_shapes(names: Sequence[str]) -> bool:
-    """Whether shapes are those of one motion alone, numbered by how much of it they carry."""
+    """Whether shapes are principal components of one motion, numbered by their share of it."""
     return bool(names) and all(_LEARNED.fullmatch(name) for name in names)
 
 
@@ -180,8 +186,3 @@ def frame_rate(fps: int, fps_base: float) -> Fraction:
 def first_frame_at(seconds: float, *, fps: Fraction) -> int:
     """The first whole scene frame at or after a time on the scene's clock (frame 0 is 0 s)."""
     return math.ceil(seconds * fps - FRAME_TOLERANCE)
-
-
-def frame_seconds(frame: float, *, fps: Fraction) -> float:
-    """Time of a frame on the scene's clock."""
-    return float(Fraction(frame) / fps)

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generate, Cancel and their kin: thin; the work is in the modules that they call."""
+"""Generate, Cancel, Demo Head, Show Log, and ``--command ptalker``; other modules do the work."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import FloatProperty, StringProperty
+from bpy.types import Context, Event
 
 from . import (
     backend_job,
@@ -21,20 +20,8 @@ from . import (
     preferences,
     protocol,
     scene_inputs,
-    style_library,
 )
-from .untyped import Context, Event, Results, classes_factory
-
-
-def report_outcome(operator: bpy.types.Operator, outcome: backend_job.Outcome) -> Results:
-    """Tell how a job ended, in the operator's own words to Blender."""
-    for warning in outcome.warnings:
-        operator.report({'WARNING'}, warning)
-    if outcome.kind == 'DONE':
-        operator.report({'INFO'}, outcome.text)
-        return {'FINISHED'}
-    operator.report({'ERROR' if outcome.kind == 'FAILED' else 'INFO'}, outcome.text)
-    return {'CANCELLED'}
+from .typed import Results, classes_factory
 
 
 class PTALKER_OT_generate(bpy.types.Operator):
@@ -51,26 +38,12 @@ class PTALKER_OT_generate(bpy.types.Operator):
         return not reason
 
     def invoke(self, context: Context, _event: Event) -> Results:
-        if bpy.app.background:
-            return self.execute(context)
-        try:
-            job_runner.start(self._job(context))
-        except protocol.UserError as error:
-            self.report({'ERROR'}, str(error))
-            return {'CANCELLED'}
-        return {'FINISHED'}
+        return job_runner.carry_out(self, lambda: self._job(context), wait=bpy.app.background)
 
     def execute(self, context: Context) -> Results:
-        try:
-            outcome = job_runner.run(self._job(context))
-        except protocol.UserError as error:
-            self.report({'ERROR'}, str(error))
-            return {'CANCELLED'}
-        return report_outcome(self, outcome)
+        return job_runner.carry_out(self, lambda: self._job(context), wait=True)
 
     def _job(self, context: Context) -> backend_job.Job:
-        if job_runner.is_running():
-            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
         obj = scene_inputs.find_head(context)
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
@@ -91,146 +64,6 @@ class PTALKER_OT_cancel(bpy.types.Operator):
 
     def execute(self, _context: Context) -> Results:
         job_runner.cancel()
-        return {'FINISHED'}
-
-
-class PTALKER_OT_save_style(bpy.types.Operator):
-    """Save the exemplar's way of speaking, to use it without the exemplar"""
-
-    bl_idname = "ptalker.save_style"
-    bl_label = "Save Style"
-    bl_options = {'REGISTER'}
-
-    name: StringProperty(name="Name", description="Name of the style")
-
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        obj = scene_inputs.find_head(context)
-        reason = poll_checks.backend_missing(context)
-        if obj is not None and not reason:
-            reason = scene_inputs.exemplar_problem(obj.ptalker.exemplar, head=obj)
-        if reason:
-            cls.poll_message_set(reason)
-        return obj is not None and not reason
-
-    def invoke(self, context: Context, _event: Event) -> Results:
-        obj = scene_inputs.find_head(context)
-        if not self.name and obj is not None and obj.ptalker.exemplar is not None:
-            self.name = obj.ptalker.exemplar.name
-        return context.window_manager.invoke_props_dialog(self)
-
-    def execute(self, context: Context) -> Results:
-        try:
-            job = self._job(context)
-            if bpy.app.background:
-                return report_outcome(self, job_runner.run(job))
-            job_runner.start(job)
-        except protocol.UserError as error:
-            self.report({'ERROR'}, str(error))
-            return {'CANCELLED'}
-        return {'FINISHED'}
-
-    def _job(self, context: Context) -> backend_job.Job:
-        if job_runner.is_running():
-            raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
-        name = self.name.strip()
-        style_library.path_of(name)
-        obj = scene_inputs.find_head(context)
-        if obj is None:
-            raise protocol.UserError(scene_inputs.head_problem(obj))
-        choices = scene_inputs.choices_of(context, obj)
-        exemplar = scene_inputs.read_exemplar(
-            obj.ptalker.exemplar, scene=context.scene, frames=choices.exemplar_frames
-        )
-
-        def finish(path: Path) -> str:
-            style_library.adopt(name, path)
-            return f'Saved the style "{name}".'
-
-        return lip_sync_job.style_job(exemplar, settings=preferences.read(context), finish=finish)
-
-
-class PTALKER_OT_blend_styles(bpy.types.Operator):
-    """Save a style between two saved ones"""
-
-    bl_idname = "ptalker.blend_styles"
-    bl_label = "Blend Styles"
-    bl_options = {'REGISTER'}
-
-    second: StringProperty(
-        name="With",
-        description="The other style",
-        search=lambda _self, _context, text: [
-            name for name in paths.saved_style_names() if text.casefold() in name.casefold()
-        ],
-    )
-    factor: FloatProperty(
-        name="Factor",
-        description="0 is this style, 1 the other one",
-        default=0.5,
-        min=0.0,
-        max=1.0,
-        subtype='FACTOR',
-    )
-    name: StringProperty(name="Name", description="Name of the new style")
-
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        obj = scene_inputs.find_head(context)
-        if obj is None or not obj.ptalker.saved_style:
-            cls.poll_message_set("Choose a saved style first.")
-            return False
-        return True
-
-    def invoke(self, context: Context, _event: Event) -> Results:
-        return context.window_manager.invoke_props_dialog(self)
-
-    def execute(self, context: Context) -> Results:
-        obj = scene_inputs.find_head(context)
-        if obj is None:
-            return {'CANCELLED'}
-        first = obj.ptalker.saved_style
-        name = self.name.strip() or f"{first} and {self.second}"
-        try:
-            mixed = style_library.blend(
-                style_library.load(style_library.existing_path(first)),
-                style_library.load(style_library.existing_path(self.second)),
-                self.factor,
-            )
-            style_library.save(name, mixed)
-        except protocol.UserError as error:
-            self.report({'ERROR'}, str(error))
-            return {'CANCELLED'}
-        obj.ptalker.saved_style = name
-        self.report({'INFO'}, f'Saved the style "{name}".')
-        return {'FINISHED'}
-
-
-class PTALKER_OT_delete_style(bpy.types.Operator):
-    """Delete the chosen saved style"""
-
-    bl_idname = "ptalker.delete_style"
-    bl_label = "Delete Style"
-    bl_options = {'REGISTER'}
-
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        obj = scene_inputs.find_head(context)
-        return obj is not None and bool(obj.ptalker.saved_style)
-
-    def invoke(self, context: Context, event: Event) -> Results:
-        return context.window_manager.invoke_confirm(self, event)
-
-    def execute(self, context: Context) -> Results:
-        obj = scene_inputs.find_head(context)
-        if obj is None:
-            return {'CANCELLED'}
-        try:
-            style_library.delete(obj.ptalker.saved_style)
-        except protocol.UserError as error:
-            self.report({'ERROR'}, str(error))
-            return {'CANCELLED'}
-        obj.ptalker.saved_style = ""
         return {'FINISHED'}
 
 
@@ -286,9 +119,6 @@ def _draw_add_menu(self: bpy.types.Menu, _context: Context) -> None:
 _classes = (
     PTALKER_OT_generate,
     PTALKER_OT_cancel,
-    PTALKER_OT_save_style,
-    PTALKER_OT_blend_styles,
-    PTALKER_OT_delete_style,
     PTALKER_OT_add_demo_head,
     PTALKER_OT_open_log,
 )

@@ -152,7 +152,7 @@ def _parser_of(kind: Any) -> type:
     return next((number for number in (int, float) if number in kinds and str not in kinds), str)
 
 
-def gather(*owners: object) -> dict[str, Any]:
+def values_of(*owners: object) -> dict[str, Any]:
     """Collect the options that property groups or the preferences hold.
 
     Args:

@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The PTalker tab in the 3D View's sidebar: draws; decides nothing."""
+"""The PTalker tab in the 3D View's sidebar: it only draws."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, Literal
 
 import bpy
+from bpy.types import Context, Object, UILayout
 
 from . import face_points, job_runner, paths, poll_checks, protocol
-from .untyped import Context, Layout, Object, Settings, classes_factory
+from .typed import classes_factory, layout_of, settings_of
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
 _PIXELS_A_LETTER = 6.0
-_ICONS = {'DONE': 'CHECKMARK', 'CANCELLED': 'INFO', 'FAILED': 'ERROR'}
+Icon = Literal['CHECKMARK', 'INFO', 'ERROR']
+_ICONS: dict[str, Icon] = {'DONE': 'CHECKMARK', 'CANCELLED': 'INFO', 'FAILED': 'ERROR'}
 
 
 def _head(context: Context) -> Object | None:
     """The head that the panel is about; only a mesh has choices to show."""
-    obj = context.scene.ptalker.head or context.active_object
+    obj = settings_of(context.scene).head or context.active_object
     return obj if obj is not None and obj.type == 'MESH' else None
 
 
-def _label(layout: Layout, context: Context, text: str,
-           icon: str) -> None:  # fmt: skip
+def _label(layout: UILayout, context: Context, text: str,
+           icon: Icon) -> None:  # fmt: skip
     """A sentence that is wrapped to the sidebar's width."""
     pixels = context.region.width / context.preferences.system.ui_scale
     lines = textwrap.wrap(text, max(20, int((pixels - _MARGIN) / _PIXELS_A_LETTER)))
@@ -40,20 +42,20 @@ class _Tab:
 
 
 class PTALKER_PT_main(_Tab, bpy.types.Panel):
-    """Head, Generate, and what came of it."""
+    """Head, Generate, progress and result."""
 
     bl_label = "PTalker"
     bl_order = 0
 
     def draw(self, context: Context) -> None:
-        layout = self.layout
-        job = context.window_manager.ptalker
+        layout = layout_of(self)
+        job = settings_of(context.window_manager)
         active = context.active_object
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        column.prop(context.scene.ptalker, "head")
-        if context.scene.ptalker.head is None and active is not None and active.type == 'MESH':
+        column.prop(settings_of(context.scene), "head")
+        if settings_of(context.scene).head is None and active is not None and active.type == 'MESH':
             row = column.split(factor=0.4)
             row.label()
             row.label(text=active.name, icon='OBJECT_DATA')
@@ -80,7 +82,7 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
             self._draw_result(layout, context, job)
 
     @staticmethod
-    def _draw_progress(layout: Layout, job: Settings) -> None:
+    def _draw_progress(layout: UILayout, job: Any) -> None:
         row = layout.row(align=True)
         row.scale_y = 1.4
         text = job.stage
@@ -91,8 +93,8 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         row.operator("ptalker.cancel", text="", icon='X')
 
     @staticmethod
-    def _draw_result(layout: Layout, context: Context,
-                     job: Settings) -> None:  # fmt: skip
+    def _draw_result(layout: UILayout, context: Context,
+                     job: Any) -> None:  # fmt: skip
         box = layout.box()
         _label(box, context, job.result_text, _ICONS[job.result_kind])
         for warning in job.warnings:
@@ -116,8 +118,8 @@ class PTALKER_PT_sound(_HeadPanel, bpy.types.Panel):
     bl_order = 1
 
     def draw(self, context: Context) -> None:
-        settings = _head(context).ptalker
-        layout = self.layout
+        settings = settings_of(_head(context))
+        layout = layout_of(self)
         layout.row().prop(settings, "sound_source", expand=True)
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -136,8 +138,8 @@ class PTALKER_PT_words(_HeadPanel, bpy.types.Panel):
     bl_options = {'DEFAULT_CLOSED'}
 
     def draw(self, context: Context) -> None:
-        settings = _head(context).ptalker
-        layout = self.layout
+        settings = settings_of(_head(context))
+        layout = layout_of(self)
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.prop(settings, "listen")
@@ -155,8 +157,8 @@ class PTALKER_PT_style(_HeadPanel, bpy.types.Panel):
     bl_order = 3
 
     def draw(self, context: Context) -> None:
-        settings = _head(context).ptalker
-        layout = self.layout
+        settings = settings_of(_head(context))
+        layout = layout_of(self)
         layout.row().prop(settings, "style_source", expand=True)
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -187,10 +189,10 @@ class PTALKER_PT_keys(_HeadPanel, bpy.types.Panel):
     bl_options = {'DEFAULT_CLOSED'}
 
     def draw(self, context: Context) -> None:
-        layout = self.layout
+        layout = layout_of(self)
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.prop(_head(context).ptalker, "key_target", text="Use")
+        layout.prop(settings_of(_head(context)), "key_target", text="Use")
 
 
 class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
@@ -201,8 +203,10 @@ class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
     bl_options = {'DEFAULT_CLOSED'}
 
     def draw(self, context: Context) -> None:
-        layout = self.layout
+        layout = layout_of(self)
         obj = _head(context)
+        if obj is None:
+            return
         try:
             names = face_points.names(paths.backend_root())
         except protocol.UserError as error:
@@ -212,7 +216,7 @@ class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
         if obj.mode != 'EDIT':
             text = "For a head that PTalker does not know: mark its face points in Edit Mode."
             _label(layout, context, text, 'INFO')
-        number = min(obj.ptalker.face_point, len(names) - 1)
+        number = min(settings_of(obj).face_point, len(names) - 1)
         name = names[number]
         layout.label(text=f"{len(marked)} of {len(names)} marked")
         row = layout.row(align=True)

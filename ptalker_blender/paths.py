@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where things are: the backend's code, the user's folder, the Python that runs the backend."""
+"""Paths of the backend's code, of the user's folder, and of the Python that runs the backend."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ import bpy
 from . import backend_env, backend_process, protocol
 
 PYTHON_VARIABLE: Final = "PTALKER_BACKEND_PYTHON"
-"""Environment variable that names the Python of a ready environment, for tests and developers."""
+"""Environment variable with the Python of a ready environment, for tests and developers."""
 _STALE_SECONDS: Final = 86_400
 
 
@@ -25,8 +26,12 @@ def package_dir() -> Path:
     return Path(__file__).parent
 
 
+@cache
 def backend_root() -> Path:
     """The folder in which ``python -m backend`` works.
+
+    Returns:
+        The folder that holds ``backend/``; it is looked for once.
 
     Raises:
         UserError: The backend's code is missing.
@@ -40,8 +45,8 @@ def requirements() -> Path:
 
 
 def user_dir() -> Path:
-    """The folder for everything that the add-on writes."""
-    return Path(bpy.utils.extension_path_user(__package__, create=True))
+    """The folder for everything that the add-on writes; it is made by whatever writes first."""
+    return Path(bpy.utils.extension_path_user(__package__))
 
 
 def jobs_dir() -> Path:
@@ -63,7 +68,10 @@ def model_style_names(checkpoint: str) -> list[str]:
     """Names of the styles that come with a checkpoint, sorted.
 
     Args:
-        checkpoint: Name of a bundled one, or its folder.
+        checkpoint: Name of a bundled checkpoint, or the folder of another one.
+
+    Returns:
+        The names; none where there is no such checkpoint.
     """
     try:
         bundled = backend_root() / "backend" / "checkpoints" / checkpoint
@@ -75,12 +83,12 @@ def model_style_names(checkpoint: str) -> list[str]:
 
 
 def backend_log() -> Path:
-    """What the backend wrote on its standard error since it was started."""
+    """The log of the backend: its standard error since it was started."""
     return user_dir() / "backend.log"
 
 
 def setup_log() -> Path:
-    """What the last setup did."""
+    """The log of the last setup."""
     return user_dir() / "setup.log"
 
 
@@ -88,6 +96,13 @@ def other_python(preference: str) -> Path | None:
     """The Python of an environment that is not the add-on's own; None for the own one."""
     named = os.environ.get(PYTHON_VARIABLE) or bpy.path.abspath(preference)
     return Path(named) if named else None
+
+
+def python_problem(python: Path) -> str:
+    """Why a Python named by the user cannot run the backend; empty where it may."""
+    if python.is_file():
+        return ""
+    return f"The Python {python} for the backend does not exist. Choose another."
 
 
 def base_python(preference: str) -> Path:
@@ -101,15 +116,16 @@ def backend_python(preference: str) -> Path:
     Args:
         preference: Python of a ready environment as the preferences name it; may be empty.
 
+    Returns:
+        That Python, or the one of the add-on's own environment.
+
     Raises:
         UserError: There is none yet.
     """
     other = other_python(preference)
     if other is not None:
-        if not other.is_file():
-            raise protocol.UserError(
-                f"The Python {other} for the backend does not exist. Choose another."
-            )
+        if problem := python_problem(other):
+            raise protocol.UserError(problem)
         return other
     status = backend_env.read_status(user_dir(), requirements())
     if status.state != 'READY':
@@ -119,6 +135,12 @@ def backend_python(preference: str) -> Path:
 
 def backend_command(preference: str) -> list[str]:
     """The command line that starts the backend in :func:`backend_root`.
+
+    Args:
+        preference: Python of a ready environment as the preferences name it; may be empty.
+
+    Returns:
+        Program and arguments.
 
     Raises:
         UserError: There is no backend yet.

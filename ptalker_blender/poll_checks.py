@@ -1,42 +1,55 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one thing that is missing before a job can start; fast enough for poll and draw."""
+"""Tells poll and draw what is missing before a job can start; it reads no file."""
 
 from __future__ import annotations
 
-from . import face_points, job_runner, paths, preferences, protocol, scene_inputs
-from .untyped import Context
+from bpy.types import Context
+
+from . import (
+    backend_status,
+    face_points,
+    job_runner,
+    paths,
+    preferences,
+    protocol,
+    rig_target,
+    scene_inputs,
+)
+from .typed import settings_of
 
 
 def backend_missing(context: Context) -> str:
-    """Why the backend cannot be asked now; empty where it can."""
+    """Why the backend cannot take a job now; empty where it can."""
     if job_runner.is_running():
         return "A job is running."
-    try:
-        paths.backend_python(preferences.read(context).ready_python)
-    except protocol.UserError as error:
-        return str(error)
-    return ""
+    other = paths.other_python(preferences.read(context).ready_python)
+    if other is not None:
+        return paths.python_problem(other)
+    status = backend_status.status()
+    return "" if status.state == 'READY' else status.text
 
 
 def needs_setup(context: Context) -> bool:
-    """Whether the next thing to press is Set Up Backend."""
+    """Whether the panel should offer Set Up Backend in place of Generate."""
     other = paths.other_python(preferences.read(context).ready_python)
-    return other is None and preferences.status_of_backend().state != 'READY'
+    return other is None and backend_status.status().state != 'READY'
 
 
 def missing(context: Context) -> str:
-    """The one thing that is missing before a head can be animated; empty where none is."""
+    """What is missing before a head can be animated, the first thing alone; else empty."""
     return backend_missing(context) or scene_inputs.missing(context)
 
 
 def advice(context: Context) -> str:
-    """What to do about a head that will hardly be known, where nothing is missing; else empty.
+    """Which keys of its own a head will move, or what to do about one that is not known.
 
-    A model of one's own may know heads that the bundled one does not.
+    Another model may know the head, so nothing is said then.
     """
     obj = scene_inputs.find_head(context)
     if obj is None or preferences.read(context).checkpoint != preferences.Settings().checkpoint:
         return ""
+    if text := rig_target.advice(obj, settings_of(obj).key_target):
+        return text
     try:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
+from bpy.types import Context, UILayout
 
-from . import backend_env, paths, protocol
-from .untyped import Context, Layout, classes_factory
+from . import backend_env, backend_status, paths
+from .typed import classes_factory, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +129,16 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
                 body.prop(self, name)
 
 
-def _draw_backend(layout: Layout, context: Context,
+def _draw_backend(layout: UILayout, context: Context,
                   preferences: PTALKER_AP_preferences) -> None:  # fmt: skip
-    """State of the backend and the buttons that change it."""
+    """Draw the backend's state and the buttons that change it."""
     box = layout.box()
-    job = context.window_manager.ptalker
+    job = settings_of(context.window_manager)
     other = paths.other_python(preferences.ready_python)
     if other is not None:
         box.label(text=f"Uses the environment of {other}", icon='INFO')
     else:
-        status = status_of_backend()
+        status = backend_status.status()
         _draw_status(box, context, status)
     if job.is_running:
         row = box.row(align=True)
@@ -144,7 +146,7 @@ def _draw_backend(layout: Layout, context: Context,
         row.operator("ptalker.cancel", text="", icon='X')
         return
     box.separator(factor=0.0)  # see PTALKER_PT_main
-    if job.result_kind == 'FAILED' and "Backend" in job.title:
+    if job.result_kind == 'FAILED' and job.is_setup:
         box.label(text=job.result_text, icon='ERROR')
     row = box.row()
     if other is None:
@@ -158,9 +160,9 @@ def _draw_backend(layout: Layout, context: Context,
     row.operator("ptalker.open_log")
 
 
-def _draw_status(box: Layout, context: Context,
+def _draw_status(box: UILayout, context: Context,
                  status: backend_env.Status) -> None:  # fmt: skip
-    """Whether the backend is ready, and what setting it up means where it is not."""
+    """Draw whether the backend is ready, and what a setup would do where it is not."""
     column = box.column(align=True)
     column.scale_y = 0.85
     column.label(text=status.text, icon='CHECKMARK' if status.state == 'READY' else 'ERROR')
@@ -169,23 +171,25 @@ def _draw_status(box: Layout, context: Context,
     if status.state == 'READY':
         return
     settings = read(context)
-    for line in backend_env.describe(plan_of(settings)):
+    for line in setup_lines(settings):
         column.label(text=line, icon='BLANK1')
     if not bpy.app.online_access and not settings.wheels:
         text = "Allow Online Access (System > Network), or choose a folder of wheels below"
         column.label(text=text, icon='INTERNET_OFFLINE')
 
 
-def status_of_backend() -> backend_env.Status:
-    """Whether the add-on's own environment is ready."""
-    try:
-        return backend_env.read_status(paths.user_dir(), paths.requirements())
-    except protocol.UserError as error:
-        return backend_env.Status('BROKEN', str(error))
+def setup_lines(settings: Settings) -> tuple[str, ...]:
+    """What a setup with these settings will do, in lines for the user; fast enough for drawing."""
+    return _setup_lines(settings, backend_status.read_at())
+
+
+@lru_cache(maxsize=1)
+def _setup_lines(settings: Settings, _read_at: float) -> tuple[str, ...]:
+    return backend_env.describe(plan_of(settings))
 
 
 def plan_of(settings: Settings, *, clear: bool = False) -> backend_env.Plan:
-    """What setting up the backend means with these settings."""
+    """How the backend is set up with these settings."""
     return backend_env.Plan(
         user_dir=paths.user_dir(),
         requirements=paths.requirements(),

@@ -16,26 +16,29 @@ from bpy.props import (
     PointerProperty,
     StringProperty,
 )
+from bpy.types import Context, Object
 
 from . import paths, preferences, sound_strips
-from .untyped import Context, Object, Settings, classes_factory
+from .typed import classes_factory
 
 ATTRIBUTE: Final = "ptalker"
 """Where the groups hang on their owners."""
+_OVERRIDABLE: Final[Any] = {'LIBRARY_OVERRIDABLE'}
+"""A character of a library keeps its choices where it is overridden."""
 
 
 def _is_mesh(_owner: bpy.types.ID, obj: Object) -> bool:
     return bool(obj.type == 'MESH')
 
 
-def _search_strips(_owner: Settings, context: Context,
+def _search_strips(_owner: Any, context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
     for label, _, _ in sound_strips.labelled_strips(context):
         if text.casefold() in label.casefold():
             yield label
 
 
-def _search_styles(_owner: Settings, context: Context,
+def _search_styles(_owner: Any, context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
     checkpoint = preferences.read(context).checkpoint
     names = [*paths.model_style_names(checkpoint), *paths.saved_style_names()]
@@ -55,22 +58,26 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
             ('FILE', "File", "A sound or video file"),
         ),
         default='STRIP',
+        override=_OVERRIDABLE,
     )
     strip_name: StringProperty(
         name="Strip",
         description="Sound strip to speak; when empty, the active or the only one",
         search=_search_strips,
         search_options={'SORT'},
+        override=_OVERRIDABLE,
     )
     sound_file: StringProperty(
         name="File",
         description="Sound or video file to speak",
         subtype='FILE_PATH',
+        override=_OVERRIDABLE,
     )
     sound_frame: IntProperty(
         name="Start Frame",
         description="Frame at which the file starts",
         default=1,
+        override=_OVERRIDABLE,
     )
     listen: EnumProperty(
         name="Listen",
@@ -82,15 +89,18 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
             ('SOUND', "Sound Only", "Go by the sound alone: the fastest way, for any language"),
         ),
         default='AUTO',
+        override=_OVERRIDABLE,
     )
     text: StringProperty(
         name="Words",
         description="The words that are spoken",
+        override=_OVERRIDABLE,
     )
     text_block: PointerProperty(
         name="Text",
         description="Text data-block with the words that are spoken; used instead of the field",
         type=bpy.types.Text,
+        override=_OVERRIDABLE,
     )
     style_source: EnumProperty(
         name="Style",
@@ -101,33 +111,39 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
             ('SAVED', "Library", "A style of the model, or one that was saved"),
         ),
         default='NEUTRAL',
+        override=_OVERRIDABLE,
     )
     exemplar: PointerProperty(
         name="Exemplar",
         description="Animated head whose way of speaking is taken",
         type=bpy.types.Object,
         poll=_is_mesh,
+        override=_OVERRIDABLE,
     )
     use_exemplar_range: BoolProperty(
         name="Frame Range",
         description="Read only a part of the exemplar's animation; otherwise the scene's range",
         default=False,
+        override=_OVERRIDABLE,
     )
     exemplar_start: IntProperty(
         name="Start",
         description="First frame of the exemplar to read",
         default=1,
+        override=_OVERRIDABLE,
     )
     exemplar_end: IntProperty(
         name="End",
         description="Last frame of the exemplar to read",
         default=250,
+        override=_OVERRIDABLE,
     )
     saved_style: StringProperty(
         name="Style",
         description="Style of the model or saved style to speak in",
         search=_search_styles,
         search_options={'SORT'},
+        override=_OVERRIDABLE,
     )
     style_strength: FloatProperty(
         name="Strength",
@@ -137,6 +153,7 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
         soft_max=1.5,
         max=3.0,
         subtype='FACTOR',
+        override=_OVERRIDABLE,
     )
     key_target: EnumProperty(
         name="Shape Keys",
@@ -147,11 +164,13 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
             ('EXISTING', "Existing", "The ARKit, viseme or FLAME keys that the head has"),
         ),
         default='AUTO',
+        override=_OVERRIDABLE,
     )
     face_point: IntProperty(
         name="Face Point",
         description="Number of the face point that is marked next",
         min=0,
+        override=_OVERRIDABLE,
     )
 
 
@@ -176,9 +195,9 @@ class PTALKER_PG_job(bpy.types.PropertyGroup):
     """The running job and the result of the last one; undo leaves it alone."""
 
     is_running: BoolProperty()
+    is_setup: BoolProperty()
     title: StringProperty()
     stage: StringProperty()
-    has_fraction: BoolProperty()
     fraction: FloatProperty()
     seconds_left: FloatProperty(default=-1.0)
     result_kind: EnumProperty(
@@ -209,7 +228,7 @@ def register() -> None:
     """Register the groups and hang them on their owners."""
     _register_classes()
     for owner, group in _owners.items():
-        setattr(owner, ATTRIBUTE, _pointer(type=group))
+        setattr(owner, ATTRIBUTE, _pointer(type=group, override=_OVERRIDABLE))
 
 
 def unregister() -> None:

@@ -1,35 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a motion to weights of the shape keys that a head already has.
+"""Retargets a motion to the shape keys (blendshapes) that a head already has.
 
-Keys with the motion's own names (the 52 ARKit names) take the weights as they are. Others (the 15
-visemes of the Oculus set, FLAME's expressions) are fitted: bounded least squares on the vertices,
-the lips before all, with temporal smoothing, for all frames at once; what is left is reported.
+Keys that stand for ARKit blendshapes take the motion's weights by name. Visemes and FLAME's
+expressions are fitted: bounded least squares on the vertices, the lips before all, with temporal
+smoothing, for all frames at once; what is left is reported. Where the motion was made on another
+head than the one with the keys, visemes are fitted on that one, with the shapes that their names
+stand for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import rig_names
 from .motion import Floats, KeyedMotion, Motion
+from .rig_names import ARKIT_NAMES, MOUTH_SHAPES
 
-VISEMES: Final = (
-    "sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "I", "O", "U",
-)  # fmt: skip
-"""The Oculus set; ``ih``, ``oh`` and ``ou`` are other spellings of its last three."""
-_VISEME_SPELLINGS: Final = {"ih": "I", "oh": "O", "ou": "U"}
 _EXPRESSION: Final = re.compile(r"Exp_?(\d+)", re.IGNORECASE)
 
-MIN_EXACT_NAMES: Final = 12
-MIN_VISEMES: Final = 8
+MIN_ARKIT_NAMES: Final = 12
+MIN_EXPRESSIONS: Final = 8
 SIGNED_LIMIT: Final = 5.0
 UNSIGNED_LIMIT: Final = 1.0
 MAX_RESIDUAL_FRAMES: Final = 200
+_MIN_MOUTH_NAMES: Final = 5
+"""ARKit names of the mouth below which visemes, where there are any, say more about it."""
+_LISTED_NAMES: Final = 5
+_USED_WEIGHT: Final = 0.02
 _LIP_SHAPES: Final = ("mouthRollUpper", "mouthRollLower")
 _LIP_WEIGHT: Final = 30.0
 _OPENING_WEIGHT: Final = 0.6
@@ -37,67 +40,158 @@ _SMOOTHING: Final = 0.02
 _MAX_STEPS: Final = 400
 _TOLERANCE: Final = 1e-4
 
-Kind = Literal['EXACT', 'VISEMES', 'EXPRESSIONS']
+Kind = Literal['ARKIT', 'VISEMES', 'EXPRESSIONS']
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Keys that can be driven: their names, and how."""
+    """Shape keys of a head that can be driven, and how.
+
+    Attributes:
+        kind: What moves the mouth.
+        gains: Name of each key that takes weights by name -> ARKit name -> gain.
+        fitted: Name of each key that is fitted -> mouth shape; empty text for an expression.
+        left_alone: Names of keys that could mean two things.
+        scales: Name of a fitted key -> what its values are multiplied by, where that is not 1.
+    """
 
     kind: Kind
-    names: tuple[str, ...]
+    gains: Mapping[str, Mapping[str, float]]
+    fitted: Mapping[str, str]
+    left_alone: tuple[str, ...] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all driven keys."""
+        return (*self.gains, *self.fitted)
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether the keys' shapes must be compared with shapes solved on the same head."""
+        return self.kind == 'EXPRESSIONS'
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """ARKit names that drive no key, in ARKit's order; none where visemes are driven."""
+        if self.kind != 'ARKIT':
+            return ()
+        driven = {name for gains in self.gains.values() for name in gains}
+        return tuple(name for name in ARKIT_NAMES if name not in driven)
+
+    @property
+    def summary(self) -> str:
+        """What is driven and what is not, as sentences for the panel."""
+        if self.kind == 'ARKIT':
+            count = len(ARKIT_NAMES) - len(self.missing)
+            text = f"{count} of {len(ARKIT_NAMES)} ARKit shape keys are driven"
+            if self.missing:
+                text += f"; not found: {listed(self.missing)}"
+        elif self.kind == 'VISEMES':
+            text = f"{len(self.fitted)} visemes are driven"
+            if self.gains:
+                text += f", and {len(self.gains)} shape keys by ARKit's names"
+        else:
+            text = f"{len(self.fitted)} expressions of FLAME are driven"
+        if self.left_alone:
+            text += ". Left alone, since they could mean two things: "
+            text += listed(self.left_alone)
+        return f"{text}."
 
 
-def find_rig(key_names: Sequence[str], motion_names: Collection[str]) -> Rig | None:
-    """The set of speech keys among a head's keys; None where there is none that suffices."""
-    exact = tuple(name for name in key_names if name in motion_names)
-    if len(exact) >= min(MIN_EXACT_NAMES, len(motion_names)):
-        return Rig('EXACT', exact)
-    visemes = tuple(name for name in key_names if _viseme(name) is not None)
-    if len({_viseme(name) for name in visemes}) >= MIN_VISEMES:
-        return Rig('VISEMES', visemes)
-    expressions = tuple(name for name in key_names if _EXPRESSION.fullmatch(name))
-    if len(expressions) >= MIN_VISEMES:
-        return Rig('EXPRESSIONS', expressions)
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    text = ", ".join(names[:_LISTED_NAMES])
+    more = len(names) - _LISTED_NAMES
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def find_rig(key_names: Sequence[str], motion_names: Collection[str] = ARKIT_NAMES) -> Rig | None:
+    """The set of speech keys among a head's keys.
+
+    Args:
+        key_names: Names of the head's shape keys, without the basis.
+        motion_names: Names of the motion's shapes.
+
+    Returns:
+        None where no set suffices.
+    """
+    arkit = rig_names.find_arkit_keys(key_names)
+    gains = {
+        key: known
+        for key, gains in arkit.gains.items()
+        if (known := {name: gain for name, gain in gains.items() if name in motion_names})
+    }
+    names = {name for key_gains in gains.values() for name in key_gains}
+    visemes = rig_names.find_visemes(key_names)
+    num_mouth = sum(name.startswith("mouth") for name in names)
+    has_jaw = "jawOpen" in names or "jawOpen" not in motion_names
+    if (
+        len(names) >= min(MIN_ARKIT_NAMES, len(motion_names))
+        and has_jaw
+        and (not visemes or num_mouth >= _MIN_MOUTH_NAMES)
+    ):
+        return Rig('ARKIT', gains, {}, arkit.left_alone)
+    if visemes and any(name in ARKIT_NAMES for name in motion_names):
+        upper = {
+            key: key_gains
+            for key, key_gains in gains.items()
+            if all(name.startswith(("eye", "brow")) for name in key_gains)
+        }
+        return Rig('VISEMES', upper, visemes)
+    expressions = [name for name in key_names if _EXPRESSION.fullmatch(name)]
+    if len(expressions) >= MIN_EXPRESSIONS:
+        return Rig('EXPRESSIONS', {}, dict.fromkeys(expressions, ""))
     return None
 
 
-def _viseme(name: str) -> str | None:
-    bare = name.removeprefix("viseme_")
-    bare = _VISEME_SPELLINGS.get(bare.lower(), bare)
-    known = {viseme.lower(): viseme for viseme in VISEMES}
-    return known.get(bare.lower())
-
-
-def drive(motion: Motion, rig: Rig, offsets: Floats) -> KeyedMotion:
+def drive(motion: Motion, rig: Rig, offsets: Floats | None) -> KeyedMotion:
     """The motion as values of a rig's keys.
 
     Args:
         motion: The motion.
         rig: What :func:`find_rig` found.
-        offsets: ``(len(rig.names), V, 3)`` displacements of its keys at value 1.
+        offsets: ``(len(rig.names), V, 3)`` displacements of its keys at value 1, on the head of
+            the motion; None where the motion was made on another head.
+
+    Returns:
+        Their values over time, and how far fitted ones miss the motion.
+
+    Raises:
+        ValueError: The rig's keys cannot be driven without their displacements.
     """
-    warnings = []
-    if rig.kind == 'EXACT':
-        columns = [motion.names.index(name) for name in rig.names]
-        weights = np.ascontiguousarray(motion.weights[:, columns])
-        used = np.abs(motion.weights).max(axis=0) > 0.02
-        lacking = [n for n, u in zip(motion.names, used, strict=True) if u and n not in rig.names]
+    warnings: list[str] = []
+    mean = largest = 0.0
+    if rig.kind == 'ARKIT':
+        driven = {name for gains in rig.gains.values() for name in gains}
+        used = np.abs(motion.weights).max(axis=0) > _USED_WEIGHT
+        lacking = [n for n, u in zip(motion.names, used, strict=True) if u and n not in driven]
         if lacking:
             warnings.append(
-                f"The head has no shape keys {', '.join(lacking[:5])}"
-                + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-                + "; their part of the motion is left out."
+                f"The head has no shape keys {listed(lacking)}; "
+                "their part of the motion is left out."
             )
+    by_name = weights_by_name(motion, rig.gains)
+    shapes = tuple(dict.fromkeys(rig.fitted.values()))
+    if not rig.fitted:
+        fitted = by_name[:, :0]
+    elif offsets is not None:
+        fitted = _fit_rig(motion, rig, offsets[len(rig.gains) :])
+    elif rig.needs_head:
+        raise ValueError("expressions cannot be fitted without their displacements")
     else:
-        signed = rig.kind == 'EXPRESSIONS'
-        bounds = (-SIGNED_LIMIT, SIGNED_LIMIT) if signed else (0.0, UNSIGNED_LIMIT)
-        stress = _lip_stress(motion)
-        weights = fit(motion.weights, stress(motion.shapes), stress(offsets), bounds=bounds)
-    mean, largest = residual(motion, weights, offsets)
+        # Several keys may be one viseme: those of a joined mesh, face and teeth.
+        drawn = mouth_offsets(motion, shapes)
+        values = _fit_rig(motion, rig, drawn)
+        fitted = values[:, [shapes.index(shape) for shape in rig.fitted.values()]]
+        mean, largest = residual(motion, values, drawn)
+    scales = np.array([rig.scales.get(key, 1.0) for key in rig.fitted], np.float32)
+    weights = np.concatenate([by_name, fitted * scales], axis=1)
+    if offsets is not None:
+        mean, largest = residual(motion, weights, offsets)
     return KeyedMotion(
         names=rig.names,
-        weights=weights,
+        weights=np.ascontiguousarray(weights),
         shapes=None,
         residual_mean=mean,
         residual_max=largest,
@@ -105,12 +199,47 @@ def drive(motion: Motion, rig: Rig, offsets: Floats) -> KeyedMotion:
     )
 
 
-def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
-    """What makes a fit mind the lips, since a viewer does: a closed mouth must be closed.
+def weights_by_name(motion: Motion, gains: Mapping[str, Mapping[str, float]]) -> Floats:
+    """``(T, len(gains))`` values of keys that take weights of the motion times a gain."""
+    values = np.zeros((len(motion.weights), len(gains)), np.float32)
+    for column, key_gains in enumerate(gains.values()):
+        for name, gain in key_gains.items():
+            values[:, column] += np.float32(gain) * motion.weights[:, motion.names.index(name)]
+    return values
 
-    Their vertices count more, and how far the upper lip is from the lower one counts as a vertex
-    of its own. The lips are where the shapes that roll them move most; a motion without those
-    shapes is fitted as it is.
+
+def mouth_offsets(motion: Motion, shapes: Iterable[str]) -> Floats:
+    """``(len(shapes), V, 3)`` displacements of mouth shapes, drawn with the motion's own shapes."""
+    known = {name: number for number, name in enumerate(motion.names)}
+    drawn = [
+        sum(
+            (w * motion.shapes[known[n]] for n, w in MOUTH_SHAPES[shape].items() if n in known),
+            np.zeros(motion.template.shape, np.float32),
+        )
+        for shape in shapes
+    ]
+    return np.asarray(drawn, np.float32).reshape(-1, *motion.template.shape)
+
+
+def _fit_rig(motion: Motion, rig: Rig, offsets: Floats) -> Floats:
+    """Values of the rig's fitted keys, given their displacements.
+
+    What other keys of the rig take by name is not for these to imitate.
+    """
+    taken = {name for gains in rig.gains.values() for name in gains}
+    left = motion.weights * np.array([name not in taken for name in motion.names], np.float32)
+    signed = rig.kind == 'EXPRESSIONS'
+    bounds = (-SIGNED_LIMIT, SIGNED_LIMIT) if signed else (0.0, UNSIGNED_LIMIT)
+    stress = _lip_stress(motion)
+    return fit(left, stress(motion.shapes), stress(offsets), bounds=bounds)
+
+
+def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
+    """A weighting of offsets by which a fit keeps a closed mouth closed.
+
+    Vertices of the lips count more, and the distance of the upper lip from the lower one counts as
+    a vertex of its own. The lips are where the shapes that roll them move most; a motion without
+    those shapes is fitted unweighted.
     """
     if not set(_LIP_SHAPES) <= set(motion.names):
         return lambda offsets: offsets
@@ -132,7 +261,7 @@ def _lip_stress(motion: Motion) -> Callable[[Floats], Floats]:
 
 
 def _middle(sizes: Floats) -> Floats:
-    """Weights of a mean over the vertices that move at least half as far as the one most moved."""
+    """Weights of a mean over the vertices that move at least half as far as the largest move."""
     moved = np.where(sizes > 0.5 * sizes.max(), sizes, 0.0)
     return np.asarray(moved / moved.sum(), np.float32)
 
@@ -152,7 +281,7 @@ def fit(weights: Floats, shapes: Floats, offsets: Floats, *,
         smoothing: ``s`` as part of the keys' mean squared size.
 
     Returns:
-        ``(T, J)`` values.
+        ``(T, J)`` values of the keys.
     """
     keys = offsets.reshape(len(offsets), -1).astype(np.float64)
     targets = shapes.reshape(len(shapes), -1).astype(np.float64)

@@ -6,22 +6,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import bpy
 import numpy as np
+from bpy.types import Context, Object, Scene
 from numpy.typing import NDArray
 
-from . import face_points, motion, options, preferences, sound_strips, style_library
+from . import (
+    face_points,
+    head_mesh,
+    motion,
+    options,
+    preferences,
+    rig_target,
+    sound_strips,
+    style_library,
+)
 from .motion import Floats
 from .options import GenerateOptions
 from .protocol import StyleSource, UserError
 from .sound_strips import SoundSpan
-from .untyped import Context, Object, Scene, Settings
+from .typed import scene_of, settings_of
 
 MAX_EXEMPLAR_SECONDS: Final = 40
 MIN_EXEMPLAR_FRAMES: Final = 12
-_GENERATING_MODIFIERS: Final = {'SUBSURF', 'MULTIRES'}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +85,28 @@ class Head:
     face_points: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """An animated head: ``vertices`` ``(T, V, 3)`` and the ``head`` it is the motion of."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExemplarRange:
+    """An animated head, and the frames of it that show a speaking style.
 
-    vertices: Floats
+    Attributes:
+        head: The head's neutral shape and faces.
+        scene_uid: ``session_uid`` of the scene in which it is animated.
+        first_frame: First scene frame to read.
+        last_frame: Last scene frame to read.
+        fps: Frame rate of that scene.
+    """
+
     head: Head
+    scene_uid: int
+    first_frame: int
+    last_frame: int
     fps: Fraction
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames are read."""
+        return self.last_frame - self.first_frame + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +120,7 @@ class SceneInputs:
         first_frame: Scene frame of the motion's frame 0.
         start_seconds: File time of that frame.
         num_frames: Number of frames to animate; None: up to the file's end.
-        exemplar: Animation that shows the style; None where a style is named.
+        exemplar: Frames that show the style; None where a style is named. A job reads them.
         choices: The rest.
         scene_name: The head's scene.
     """
@@ -107,26 +131,35 @@ class SceneInputs:
     first_frame: int
     start_seconds: float
     num_frames: int | None
-    exemplar: Exemplar | None
+    exemplar: ExemplarRange | None
     choices: Choices
     scene_name: str
 
 
 def find_head(context: Context) -> Object | None:
     """The head that the panel is about: the pinned one, or the active object."""
-    return context.scene.ptalker.head or context.active_object
+    return settings_of(context.scene).head or context.active_object
 
 
-def head_problem(obj: Object | None) -> str:
-    """Why an object cannot be animated, as one sentence with its remedy; empty where it can."""
+def head_problem(obj: Object | None, key_target: str | None = None) -> str:
+    """Why an object cannot be animated, as one sentence with its remedy; empty where it can.
+
+    Args:
+        obj: The head.
+        key_target: Which shape keys; None for what is chosen in the panel.
+
+    Returns:
+        The sentence.
+    """
     if obj is None:
         return "Select the head to animate."
     if obj.type != 'MESH':
         return f'"{obj.name}" is not a mesh. Select the mesh of the head.'
-    if obj.library or obj.data.library or obj.data.override_library:
+    if obj.library or obj.data.library:
         return (
             f'The mesh of "{obj.name}" is linked from another file. '
-            "Make it local first (Object > Relations > Make Local)."
+            "Make it local first (Object > Relations > Make Local), or override it and its mesh "
+            "where it has shape keys for speech (Object > Library Override > Make)."
         )
     if obj.mode != 'OBJECT':
         return f'Leave {obj.mode.replace("_", " ").title()} Mode first (Tab).'
@@ -137,7 +170,7 @@ def head_problem(obj: Object | None) -> str:
         return f'The mesh "{obj.name}" has no faces. Select the mesh of the head.'
     if keys is not None and keys.animation_data and keys.animation_data.use_tweak_mode:
         return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
-    return ""
+    return rig_target.problem(obj, key_target or settings_of(obj).key_target)
 
 
 def missing(context: Context) -> str:
@@ -145,7 +178,7 @@ def missing(context: Context) -> str:
     obj = find_head(context)
     if (problem := head_problem(obj)) or obj is None:
         return problem
-    settings = obj.ptalker
+    settings = settings_of(obj)
     if settings.sound_source == 'FILE':
         if not settings.sound_file:
             return "Choose a sound file."
@@ -161,13 +194,13 @@ def missing(context: Context) -> str:
     if settings.listen == 'TEXT' and not spoken_text(settings):
         return "Type the spoken words, choose a Text data-block, or listen another way."
     if settings.style_source == 'EXEMPLAR':
-        return exemplar_problem(settings.exemplar, head=obj)
+        return exemplar_problem(settings.exemplar)
     if settings.style_source == 'SAVED' and not settings.saved_style:
         return "Choose a style, or speak neutrally."
     return ""
 
 
-def exemplar_problem(obj: Object | None, *, head: Object | None) -> str:
+def exemplar_problem(obj: Object | None) -> str:
     """Why an object cannot show a style; empty where it can."""
     if obj is None:
         return "Choose an animated head as the exemplar, or speak neutrally."
@@ -178,10 +211,17 @@ def exemplar_problem(obj: Object | None, *, head: Object | None) -> str:
     return ""
 
 
-def spoken_text(settings: Settings) -> str:
+def spoken_text(settings: Any) -> str:
     """The words that the artist gave: the Text data-block's, else the field's."""
     block = settings.text_block
     return str(block.as_string() if block is not None else settings.text).strip()
+
+
+def exemplar_frames(settings: Any) -> tuple[int, int] | None:
+    """First and last frame of the exemplar that the artist chose; None: the scene's range."""
+    if not settings.use_exemplar_range:
+        return None
+    return settings.exemplar_start, settings.exemplar_end
 
 
 def choices_of(context: Context, obj: Object) -> Choices:
@@ -197,12 +237,11 @@ def choices_of(context: Context, obj: Object) -> Choices:
     Raises:
         UserError: The saved style is gone.
     """
-    settings, prefs = obj.ptalker, preferences.read(context)
+    settings, prefs = settings_of(obj), preferences.read(context)
     style, exemplar, frames = StyleSource(), None, None
     if settings.style_source == 'EXEMPLAR':
         exemplar = settings.exemplar.name if settings.exemplar is not None else ""
-        if settings.use_exemplar_range:
-            frames = (settings.exemplar_start, settings.exemplar_end)
+        frames = exemplar_frames(settings)
     elif settings.style_source == 'SAVED':
         style = style_library.find(settings.saved_style, checkpoint=prefs.checkpoint)
     sound_file = bpy.path.abspath(settings.sound_file) if settings.sound_file else ""
@@ -219,9 +258,9 @@ def choices_of(context: Context, obj: Object) -> Choices:
     )
 
 
-def _options_of(settings: Settings, prefs: preferences.Settings) -> GenerateOptions:
+def _options_of(settings: Any, prefs: preferences.Settings) -> GenerateOptions:
     """The options that a head's properties or else the preferences hold."""
-    values = options.gather(settings, prefs)
+    values = options.values_of(settings, prefs)
     values["text"] = ""
     if values["listen"] == "text":  # words that were typed before are kept, but used here only
         values |= {"listen": "auto", "text": spoken_text(settings)}
@@ -243,13 +282,13 @@ def collect(context: Context, obj: Object | None,
     Raises:
         UserError: Something is missing or cannot be used.
     """
-    if (problem := head_problem(obj)) or obj is None:
+    if (problem := head_problem(obj, choices.key_target)) or obj is None:
         raise UserError(problem)
-    scene = context.scene
+    scene = scene_of(context)
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     exemplar = None
     if choices.exemplar is not None:
-        exemplar = read_exemplar(
+        exemplar = exemplar_range(
             bpy.data.objects.get(choices.exemplar), scene=scene, frames=choices.exemplar_frames
         )
     sound = _sound(context, choices, fps=fps)
@@ -288,41 +327,34 @@ def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
 
 
 def read_head(obj: Object) -> Head:
-    """The neutral shape and the faces of a mesh object."""
-    mesh = obj.data
-    corners = np.empty(len(mesh.loops), np.int32)
-    mesh.loops.foreach_get("vertex_index", corners)
-    sizes = np.empty(len(mesh.polygons), np.int32)
-    mesh.polygons.foreach_get("loop_total", sizes)
+    """The neutral shape, the faces and the face points of a mesh object."""
+    corners, sizes = head_mesh.faces(obj)
     return Head(
         uid=obj.session_uid,
         name=obj.name,
-        vertices=neutral_vertices(obj),
+        vertices=head_mesh.neutral_vertices(obj),
         face_corners=corners,
         face_sizes=sizes,
         face_points=face_points.marked(obj),
     )
 
 
-def neutral_vertices(obj: Object) -> Floats:
-    """``(V, 3)`` of the basis key where there are shape keys, else of the mesh."""
-    mesh = obj.data
-    flat = np.empty(len(mesh.vertices) * 3, np.float32)
-    if mesh.shape_keys is not None:
-        mesh.shape_keys.reference_key.points.foreach_get("co", flat)
-    else:
-        mesh.attributes["position"].data.foreach_get("vector", flat)
-    return flat.reshape(-1, 3)
+def exemplar_range(obj: Object | None, *, scene: Scene,
+                   frames: tuple[int, int] | None) -> ExemplarRange:  # fmt: skip
+    """The frames of an animated head that a job is to read.
 
+    Args:
+        obj: The head that shows the style.
+        scene: Its scene.
+        frames: First and last frame; None: the scene's range.
 
-def read_exemplar(obj: Object | None, *, scene: Scene,
-                  frames: tuple[int, int] | None) -> Exemplar:  # fmt: skip
-    """The animation of a head over a range of frames, as Blender evaluates it.
+    Returns:
+        Those frames, at most the first 40 s of them.
 
     Raises:
-        UserError: It cannot be read, or does not move.
+        UserError: The head cannot show a style, or there are too few frames.
     """
-    if (problem := exemplar_problem(obj, head=None)) or obj is None:
+    if (problem := exemplar_problem(obj)) or obj is None:
         raise UserError(problem)
     fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     first, last = frames or (scene.frame_start, scene.frame_end)
@@ -332,41 +364,10 @@ def read_exemplar(obj: Object | None, *, scene: Scene,
             f"The exemplar's range has {max(0, last - first + 1)} frames. "
             f"Choose at least {MIN_EXEMPLAR_FRAMES}, better a few seconds of speech."
         )
-    vertices = _evaluated_vertices(obj, range(first, last + 1), scene=scene)
-    if float(np.ptp(vertices, axis=0).max()) < 1e-5 * float(np.ptp(vertices[0], axis=0).max()):
-        raise UserError(
-            f'The exemplar "{obj.name}" does not move from frame {first} to {last}. '
-            "Choose the frames in which it speaks."
-        )
-    return Exemplar(vertices=vertices, head=read_head(obj), fps=fps)
-
-
-def _evaluated_vertices(obj: Object, frames: range, *,
-                        scene: Scene) -> Floats:  # fmt: skip
-    num_vertices = len(obj.data.vertices)
-    vertices = np.empty((len(frames), num_vertices, 3), np.float32)
-    frame, subframe = scene.frame_current, scene.frame_subframe
-    hidden = [m for m in obj.modifiers if m.type in _GENERATING_MODIFIERS and m.show_viewport]
-    try:
-        for modifier in hidden:
-            modifier.show_viewport = False
-        for row, number in enumerate(frames):
-            scene.frame_set(number)
-            evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
-            if not evaluated.is_evaluated:
-                raise UserError(
-                    f'The exemplar "{obj.name}" is disabled in viewports or in an excluded '
-                    "collection. Enable it in the Outliner."
-                )
-            positions = evaluated.data.attributes["position"].data
-            if len(positions) != num_vertices:
-                raise UserError(
-                    f'The exemplar "{obj.name}" has {len(positions)} vertices after its modifiers '
-                    f"instead of {num_vertices}. Switch those off in the viewport that add some."
-                )
-            positions.foreach_get("vector", vertices[row].ravel())
-    finally:
-        for modifier in hidden:
-            modifier.show_viewport = True
-        scene.frame_set(frame, subframe=subframe)
-    return vertices
+    return ExemplarRange(
+        head=read_head(obj),
+        scene_uid=scene.session_uid,
+        first_frame=first,
+        last_frame=last,
+        fps=fps,
+    )

@@ -6,14 +6,26 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
+from bpy.types import Context, Event, UILayout
 
-from . import backend_env, backend_job, env_installer, job_runner, paths, preferences, protocol
-from .operators import report_outcome
-from .untyped import Context, Event, Layout, Results, classes_factory
+from . import (
+    backend_env,
+    backend_job,
+    backend_status,
+    env_installer,
+    job_runner,
+    paths,
+    preferences,
+    protocol,
+)
+from .typed import Results, classes_factory
 
 
 class SetupJob:
     """A setup or check as a job; see :class:`backend_job.Job` for the attributes."""
+
+    is_busy = False
+    is_setup = True
 
     def __init__(self, title: str, steps: list[backend_env.Step]) -> None:
         self.title = title
@@ -21,15 +33,21 @@ class SetupJob:
         self.fraction: float | None = 0.0
         self.seconds_left: float | None = None
         self.outcome: backend_job.Outcome | None = None
+        self._steps = steps
+        self._setup: env_installer.Setup | None = None
+
+    def start(self) -> None:
         backend_job.release_backend()  # it would hold files in use
         self._setup = env_installer.Setup(
-            steps,
+            self._steps,
             user_dir=paths.user_dir(),
             requirements=paths.requirements(),
             log_path=paths.setup_log(),
         )
 
     def poll(self, *, wait: float = 0.0) -> None:
+        if self._setup is None:
+            return
         self._setup.poll(wait=wait)
         self.stage, self.fraction = self._setup.stage, self._setup.fraction
         if not self._setup.is_done:
@@ -45,14 +63,16 @@ class SetupJob:
             self.outcome = backend_job.Outcome('DONE', f"The backend is ready{torch}.")
 
     def cancel(self) -> None:
-        self._setup.cancel()
+        if self._setup is not None:
+            self._setup.cancel()
 
     def close(self) -> None:
-        self._setup.close()
+        if self._setup is not None:
+            self._setup.close()
 
 
 class _SetupOperator:
-    """Runs steps: in the background to the end, in the window polled by a timer."""
+    """Base of the operators that run a setup or check as a job."""
 
     bl_options: Any = {'INTERNAL'}
     bl_label: str
@@ -69,22 +89,24 @@ class _SetupOperator:
         return True
 
     def execute(self, context: Context) -> Results:
-        try:
-            job = SetupJob(self.bl_label, self.steps(context))
-            if bpy.app.background:
-                operator: Any = self
-                return report_outcome(operator, job_runner.run(job))
-            job_runner.start(job)
-        except protocol.UserError as error:
-            self.report({'ERROR'}, str(error))
-            return {'CANCELLED'}
-        return {'FINISHED'}
+        operator: Any = self
+        return job_runner.carry_out(
+            operator,
+            lambda: SetupJob(self.bl_label, self.steps(context)),
+            wait=bpy.app.background,
+        )
 
     def steps(self, context: Context) -> list[backend_env.Step]:
-        """What to do.
+        """The child processes to run.
+
+        Args:
+            context: For the preferences.
+
+        Returns:
+            The steps in order.
 
         Raises:
-            UserError: It cannot work, and why.
+            UserError: The setup cannot work, and why.
         """
         plan = preferences.plan_of(preferences.read(context), clear=self.clear)
         if plan.wheels is None and not bpy.app.online_access:
@@ -97,32 +119,33 @@ class _SetupOperator:
 
 
 class _AskingOperator(_SetupOperator):
-    """Says first what it will download, where to, and what room there is."""
+    """Tells what will be downloaded, where to, and the free space, before it starts."""
 
     def invoke(self, context: Context, _event: Event) -> Results:
         if bpy.app.background:
             return self.execute(context)
         title, _, _ = self.bl_label.rpartition(" ")
-        return context.window_manager.invoke_props_dialog(self, width=420, confirm_text=title)
+        operator: Any = self
+        return context.window_manager.invoke_props_dialog(operator, width=420, confirm_text=title)
 
     def draw(self, context: Context) -> None:
-        layout: Layout = self.layout
-        plan = preferences.plan_of(preferences.read(context), clear=self.clear)
-        for line in backend_env.describe(plan):
+        layout: UILayout = self.layout
+        settings = preferences.read(context)
+        for line in preferences.setup_lines(settings):
             layout.label(text=line)
-        if plan.wheels is None and not bpy.app.online_access:
+        if not settings.wheels and not bpy.app.online_access:
             layout.label(text="Allow Online Access first (System > Network)", icon='ERROR')
 
 
 class PTALKER_OT_setup_backend(_AskingOperator, bpy.types.Operator):
-    """Make the environment in which PTalker's model runs; it can be cancelled and resumed"""
+    """Install the environment in which PTalker's model runs; it can be cancelled and resumed"""
 
     bl_idname = "ptalker.setup_backend"
     bl_label = "Set Up Backend"
 
 
 class PTALKER_OT_repair_backend(_AskingOperator, bpy.types.Operator):
-    """Make the backend's environment anew"""
+    """Install the backend's environment anew"""
 
     bl_idname = "ptalker.repair_backend"
     bl_label = "Repair Backend"
@@ -130,13 +153,13 @@ class PTALKER_OT_repair_backend(_AskingOperator, bpy.types.Operator):
 
 
 class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
-    """Start the backend's Python and look whether all packages can be used"""
+    """Start the backend and check whether all its packages can be used"""
 
     bl_idname = "ptalker.check_backend"
     bl_label = "Check Backend"
 
     def steps(self, _context: Context) -> list[backend_env.Step]:
-        return [backend_env.check_step(paths.user_dir())]
+        return [backend_env.check_step(paths.user_dir(), paths.backend_root())]
 
 
 class PTALKER_OT_remove_backend(bpy.types.Operator):
@@ -160,8 +183,10 @@ class PTALKER_OT_remove_backend(bpy.types.Operator):
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
+        finally:
+            backend_status.refresh()
+            job_runner.redraw()
         self.report({'INFO'}, "The backend was removed.")
-        job_runner.redraw()
         return {'FINISHED'}
 
 

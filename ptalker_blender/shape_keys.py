@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes a motion into Blender: shape keys, one action, one F-curve a key.
+"""Writes a motion into Blender: shape keys, one action, one F-curve per key.
 
-Either everything is written or the scene is as before: what was done is undone in reverse when a
-step fails. Keys of an earlier run are used again; those that the artist has reshaped stay theirs.
+Either everything is written or the scene is as before: when a step fails, those before it are
+undone in reverse. Keys of an earlier run are used again; those that the artist has reshaped keep
+their shape.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import bpy
 import numpy as np
+from bpy.types import Key, Mesh, Object
 
 from . import compat, motion, speech_action
 from .motion import Floats, KeyedMotion
 from .protocol import UserError
 from .speech_action import Line
-from .untyped import Key, Mesh, Object
+from .typed import keys_of, mesh_of
 
 VALUE_LIMIT: Final = 10.0
 """Blender clamps a key's slider range, hence its value, to -10 .. 10."""
@@ -33,13 +35,13 @@ _MIN_COORDINATE: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
+    """A summary of what was written.
 
     Attributes:
         action: ``session_uid`` of the new Action.
-        num_keys: Animated keys.
-        other_lines: Names of the lines that the Action holds besides.
-        warnings: What the artist should know.
+        num_keys: Number of animated keys.
+        other_lines: Names of the other lines of dialogue in the Action.
+        warnings: Sentences that the artist should read.
     """
 
     action: int
@@ -66,13 +68,16 @@ def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
 
 def write(obj: Object, keyed: KeyedMotion, *, line: Line,
           action_name: str) -> Written:  # fmt: skip
-    """Write shape keys and their animation; one keyframe a frame.
+    """Write shape keys and their animation, with one keyframe per frame.
 
     Args:
         obj: Head in object mode, checked by ``scene_inputs.head_problem``.
         keyed: Values over time, and shapes where keys are to be made.
         line: Where the values go; other lines of the head's Action stay.
         action_name: Name for the new action.
+
+    Returns:
+        A summary of what was written.
 
     Raises:
         UserError: The head cannot take it; nothing was changed.
@@ -89,8 +94,11 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
             names = _write_keys(obj, keyed, undo, warnings)
         else:
             names = list(keyed.names)
-        keys = obj.data.shape_keys
+        keys = keys_of(obj)
+        ranges = {name: _range(keys.key_blocks[name]) for name in names}
         _make_room(keys, names, keyed.weights, undo, warnings)
+        if mesh_of(obj).override_library:
+            _warn_of_lost_ranges(keys, ranges, warnings)
         keep = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
         if not keep:
             _warn_of_lines_put_aside(keys, line, warnings)
@@ -116,7 +124,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
 
 
 def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None:
-    """Shapes that a model makes anew for each line cannot serve the lines before."""
+    """Warn where the shapes are new for this line, so that lines before cannot stay."""
     old, _ = compat.assigned_action(keys)
     if old is not None and set(speech_action.line_names(old)) - {line.name}:
         warnings.append(
@@ -127,11 +135,11 @@ def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None
 
 def _make_single_user(obj: Object, undo: ExitStack, warnings: list[str]) -> None:
     """Give the object a mesh of its own: shape keys move every object that shares one."""
-    shared = obj.data
+    shared = mesh_of(obj)
     others = [o for o in bpy.data.objects if o.data == shared and o != obj]
-    if not others:
+    if not others or shared.override_library:  # a copy would be no override
         return
-    own = shared.copy()
+    own: Any = shared.copy()
     undo.callback(bpy.data.meshes.remove, own)
     obj.data = own
     undo.callback(_assign_data, obj, shared)
@@ -153,11 +161,12 @@ def _write_keys(obj: Object, keyed: KeyedMotion, undo: ExitStack,
     if obj.data.shape_keys is None:
         obj.shape_key_add(name="Basis", from_mix=False)
         undo.callback(obj.shape_key_clear)
-    keys = obj.data.shape_keys
+    keys = keys_of(obj)
     undo.callback(_store_own_keys, keys, _own_keys(keys))
     own = _own_keys(keys)
     basis = _points(keys.reference_key)
-    names, kept = [], []
+    names: list[str] = []
+    kept: list[str] = []
     for name, shape in zip(keyed.names, keyed.shapes, strict=True):
         found, signature = own.get(name, ("", []))
         block = keys.key_blocks.get(found)
@@ -178,7 +187,7 @@ def _write_keys(obj: Object, keyed: KeyedMotion, undo: ExitStack,
         names.append(block.name)
     _rest_others(keys, own, set(names), undo)
     _store_own_keys(keys, own)
-    obj.active_shape_key_index = max(index, 0)
+    obj.active_shape_key_index = max(index or 0, 0)
     if kept:
         listed = ", ".join(kept[:3]) + (" and others" if len(kept) > 3 else "")
         warnings.append(f"Your changes to the shape of {listed} were kept.")
@@ -187,7 +196,7 @@ def _write_keys(obj: Object, keyed: KeyedMotion, undo: ExitStack,
 
 def _rest_others(keys: Key, own: dict[str, tuple[str, list[float]]], used: set[str],
                  undo: ExitStack) -> None:  # fmt: skip
-    """Own keys of an earlier run that this one does not use go to rest."""
+    """Set keys of an earlier run that this one does not use to rest."""
     for name, _ in own.values():
         block = keys.key_blocks.get(name)
         if block is not None and name not in used and block.value != 0:
@@ -219,6 +228,22 @@ def _make_room(keys: Key, names: list[str], weights: Floats, undo: ExitStack,
         )
 
 
+def _range(block: bpy.types.ShapeKey) -> tuple[float, float]:
+    return block.slider_min, block.slider_max
+
+
+def _warn_of_lost_ranges(keys: Key, before: dict[str, tuple[float, float]],
+                         warnings: list[str]) -> None:  # fmt: skip
+    """A library override keeps values and animation, the range of a value is the library's."""
+    widened = [name for name, old in before.items() if _range(keys.key_blocks[name]) != old]
+    if widened:
+        listed = ", ".join(widened[:3]) + (" and others" if len(widened) > 3 else "")
+        warnings.append(
+            f"Values of {listed} go beyond their range, which an override cannot widen: they will "
+            "be cut when the file is loaded again. Widen the range in the library's file."
+        )
+
+
 def _drivers(keys: Key) -> list[bpy.types.FCurve]:
     return list(keys.animation_data.drivers) if keys.animation_data is not None else []
 
@@ -234,7 +259,7 @@ def _set_points(block: bpy.types.ShapeKey, vertices: Floats) -> None:
 
 
 def _signature(offsets: Floats) -> list[float]:
-    """Three sums that tell two shapes apart and hardly change under rounding."""
+    """Three sums over a shape that differ between shapes and hardly change under rounding."""
     flat = offsets.astype(np.float64).ravel()
     place = np.arange(len(flat))
     return [float(flat @ np.cos(place * step)) for step in (0.7, 1.9)] + [float(flat @ flat) ** 0.5]

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sound strips of the sequencer: which there are, and what a strip lets one hear of its file."""
+"""Sound strips of the sequencer: finds them, and reads the audible part of a strip's file."""
 
 from __future__ import annotations
 
-import importlib
-import math
 import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,27 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+from bpy.types import Context, Scene
 
 from . import compat, motion
 from .protocol import UserError
-from .untyped import Context, Scene
-
-_SPEED_TOLERANCE_FRAMES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class SoundSpan:
-    """What is heard of a sound, and when on the scene's clock (frame 0 is 0 s).
+    """The audible part of a sound file, and its times on the scene's clock (frame 0 is 0 s).
 
     Attributes:
-        name: What to call it.
-        path: The file; for a packed sound only its name counts.
+        name: Name of the sound for the user.
+        path: The sound file; for a packed sound only its name counts.
         packed: Bytes of a packed file, None otherwise.
         origin: Clock time at which the file's second 0 lies.
-        begin: Clock time from which it is heard.
-        end: Clock time up to which it is heard; None: up to the file's end.
+        begin: Clock time at which the audible part begins.
+        end: Clock time at which the audible part ends; None: at the file's end.
         gain: Linear volume.
-        is_temporary: The file was made for this job and is to be deleted after it.
+        is_temporary: Whether the file was made for this job and is to be deleted after it.
     """
 
     name: str
@@ -68,8 +64,15 @@ def labelled_strips(context: Context) -> list[tuple[str, Scene, Any]]:
 def find_strip(context: Context, label: str) -> tuple[Scene, Any]:
     """The strip with a label or name; with an empty label the active or the only one.
 
+    Args:
+        context: For its scene and the sequencer's.
+        label: Label from :func:`labelled_strips`, bare name of a strip, or empty.
+
+    Returns:
+        The strip's scene and the strip.
+
     Raises:
-        UserError: There is none, or several and none was chosen.
+        UserError: There is no such strip, or there are several and none was chosen.
     """
     strips = labelled_strips(context)
     if not strips:
@@ -102,7 +105,7 @@ def strip_problem(scene: Scene, strip: Any) -> str:
             )
     if strip.volume <= 0:
         return f'The volume of the strip "{strip.name}" is 0. Raise it to let the head hear it.'
-    if _is_fast(scene, strip) and not compat.is_retimed(strip):
+    if compat.seems_retimed(scene, strip):
         return (
             f'The speed of the strip "{strip.name}" was changed. This Blender does not tell how: '
             "mix it down to a file (Render > Render Audio) and use that."
@@ -110,27 +113,15 @@ def strip_problem(scene: Scene, strip: Any) -> str:
     return ""
 
 
-def _is_fast(scene: Scene, strip: Any) -> bool:
-    """Whether the strip's length shows a changed speed; needs Blender's own audio module."""
-    if hasattr(strip, "retiming_keys") or strip.sound.packed_file is not None:
-        return False
-    try:
-        aud: Any = importlib.import_module("aud")
-    except ImportError:
-        return False
-    path = bpy.path.abspath(strip.sound.filepath, library=strip.sound.library)
-    try:
-        sound = aud.Sound(path)
-        rate = sound.specs[0]  # raises first: asking for data would abort on a broken file
-        frames = sound.length / rate * scene.render.fps / scene.render.fps_base
-    except aud.error:
-        return False
-    shown = strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end
-    return bool(abs(shown - frames) > _SPEED_TOLERANCE_FRAMES and math.isfinite(frames))
-
-
 def read_strip(scene: Scene, strip: Any) -> SoundSpan:
-    """What is heard of a strip: its trim, offset, volume and the meta strips around it.
+    """The audible part of a strip by its trim, offset, volume and the meta strips around it.
+
+    Args:
+        scene: The strip's scene.
+        strip: The sound strip.
+
+    Returns:
+        The audible part; of a strip with a changed speed, of a temporary file.
 
     Raises:
         UserError: The strip cannot be used.
@@ -145,7 +136,7 @@ def read_strip(scene: Scene, strip: Any) -> SoundSpan:
         first, end = max(first, meta_first), min(end, meta_end)
         parent = parent.parent_meta()
     if end <= first:
-        raise UserError(f'Nothing is heard of the strip "{strip.name}": its meta strip hides it.')
+        raise UserError(f'The strip "{strip.name}" cannot be heard: its meta strip hides it.')
     begin_time, end_time = Fraction(first) / fps, Fraction(end) / fps
     if compat.is_retimed(strip):
         path = _mix_down(scene, strip, first=int(first), end=int(end))
@@ -166,10 +157,19 @@ def read_strip(scene: Scene, strip: Any) -> SoundSpan:
 
 
 def _mix_down(scene: Scene, strip: Any, *, first: int, end: int) -> Path:
-    """Have Blender mix one strip, retiming and all, into a temporary file.
+    """Have Blender mix one strip with its retiming into a temporary file.
+
+    Args:
+        scene: The strip's scene.
+        strip: The sound strip.
+        first: First frame to mix.
+        end: Frame after the last one to mix.
+
+    Returns:
+        The WAV file.
 
     Raises:
-        UserError: This Blender cannot.
+        UserError: This Blender cannot mix sound down.
     """
     with tempfile.NamedTemporaryFile(prefix="ptalker-", suffix=".wav", delete=False) as file:
         path = Path(file.name)
@@ -206,7 +206,16 @@ def _mix_down(scene: Scene, strip: Any, *, first: int, end: int) -> Path:
 
 def file_span(path: Path, *, at: Fraction, start_seconds: float = 0.0,
               end_seconds: float | None = None) -> SoundSpan:  # fmt: skip
-    """A sound file, or a part of it, whose first used second lies at a clock time.
+    """A sound file, or a part of it, that begins at a clock time.
+
+    Args:
+        path: The sound file.
+        at: Clock time at which the used part begins.
+        start_seconds: Time in the file at which the used part begins.
+        end_seconds: Time in the file at which the used part ends; None: at the file's end.
+
+    Returns:
+        The used part.
 
     Raises:
         UserError: There is no such file, or the part is empty.

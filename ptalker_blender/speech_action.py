@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Action of a head's speech: each line has a stretch of it, and what was there before stays.
+"""The Action of a head's speech: each line of dialogue has its frames; other keyframes stay.
 
-Every run writes a new Action. It starts as a copy of the present one, so that the lines spoken
-before, the artist's changes to them and curves of their own are in it; then the keys within the
-new line's frames make room for the new ones. The Action before is kept as it was.
+Every run writes a new Action. It starts as a copy of the present one, with the lines spoken before,
+the artist's changes to them and other curves; then the keyframes within the new line's frames are
+replaced. The Action before is kept as it was.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, Final
 
 import bpy
 import numpy as np
+from bpy.types import Key
 from numpy.typing import NDArray
 
 from . import compat
 from .motion import Floats
-from .untyped import Key
 
 LINES: Final = "ptalker_lines"
 """Property on an Action: list of {name, first, last}, the frames that each line's keys take up."""
 REST_SECONDS: Final = 0.2
-"""The mouth is at rest so long before and after a line, where nothing else is keyed there."""
+"""The mouth comes to rest this long before and after a line, where nothing else is keyed."""
 _POINT_ARRAYS: Final = (
     ("co", np.float32, 2), ("handle_left", np.float32, 2), ("handle_right", np.float32, 2),
     ("interpolation", np.int32, 1), ("easing", np.int32, 1), ("type", np.int32, 1),
@@ -36,18 +36,18 @@ _FRESH: Final = {
 """A keyframe of a line: linear, with automatic clamped handles in case the artist bends it."""
 _SAME_FRAME: Final = 1e-3
 
-Span = tuple[int, int]
+FrameRange = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where a line of dialogue goes.
+    """A line of dialogue and its place in the Action.
 
     Attributes:
-        name: What tells it from other lines; the same name again replaces it, and so does another
-            line that begins at the same time.
-        first_frame: Scene frame of its first row of values.
-        fps: Frames per second.
+        name: Name that identifies the line; a line of the same name is replaced, and so is one that
+            begins at the same time.
+        first_frame: Scene frame of the line's first row of values.
+        fps: Frames per second of the scene.
     """
 
     name: str
@@ -66,12 +66,15 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
 
     Args:
         keys: Shape-key data-block.
-        values: Name of each animated key -> ``(T,)`` its values, one a frame.
-        line: Where they go.
+        values: Name of each animated key -> ``(T,)`` its values, one per frame.
+        line: The line of dialogue and its place.
         name: Name for the Action.
         resting: Names of keys that are at rest during the line.
-        keep: Whether what the present Action holds outside of the line goes into the new one.
-        undo: Takes everything back.
+        keep: Whether the present Action's keyframes outside of the line go into the new one.
+        undo: Stack that takes the callbacks by which everything is undone.
+
+    Returns:
+        The new Action.
     """
     had_animation = keys.animation_data is not None
     old, old_slot = compat.assigned_action(keys)
@@ -84,16 +87,16 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
     action, curves = kept or compat.new_fcurves(keys, name)
     num_frames = len(next(iter(values.values())))
     frames = np.arange(line.first_frame, line.first_frame + num_frames, dtype=np.float32)
-    span = (line.first_frame, line.first_frame + num_frames - 1)
+    spoken = (line.first_frame, line.first_frame + num_frames - 1)
     margin = max(1, round(REST_SECONDS * line.fps))
     lines = _lines(action)
     # The line as it was before, and what began at the same time: another take of it.
     replaced = [
         entry
         for entry in lines
-        if entry[0] == line.name or abs(entry[1] - (span[0] - margin)) <= margin
+        if entry[0] == line.name or abs(entry[1] - (spoken[0] - margin)) <= margin
     ]
-    cleared = [span, *((first, last) for _, first, last in replaced)]
+    cleared = [spoken, *((first, last) for _, first, last in replaced)]
     for key_name, column in values.items():
         path = value_path(key_name)
         curve = curves.find(path) or curves.new(path)
@@ -101,11 +104,11 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
     for key_name in resting:
         curve = curves.find(value_path(key_name))
         if curve is not None:
-            ends = np.array(sorted(set(span)), np.float32)
+            ends = np.array(sorted(set(spoken)), np.float32)
             _replace_keys(curve, cleared, ends, np.zeros_like(ends), margin=margin)
-    others = _outside((entry for entry in lines if entry not in replaced), span)
-    begin = max([span[0] - margin, *(last + 1 for _, _, last in others if last < span[0])])
-    end = min([span[1] + margin, *(first - 1 for _, first, _ in others if first > span[1])])
+    others = _outside((entry for entry in lines if entry not in replaced), spoken)
+    begin = max([spoken[0] - margin, *(last + 1 for _, _, last in others if last < spoken[0])])
+    end = min([spoken[1] + margin, *(first - 1 for _, first, _ in others if first > spoken[1])])
     _store_lines(action, [*others, (line.name, begin, end)])
     return action
 
@@ -115,12 +118,12 @@ def value_path(key_name: str) -> str:
     return f'key_blocks["{bpy.utils.escape_identifier(key_name)}"].value'
 
 
-def _replace_keys(curve: Any, cleared: Iterable[Span], frames: Floats, values: Floats, *,
+def _replace_keys(curve: Any, cleared: Iterable[FrameRange], frames: Floats, values: Floats, *,
                   margin: int) -> None:  # fmt: skip
     """Write linear keyframes in place of those within some frames; the others stay.
 
-    ``margin`` frames before and after, the curve is keyed as it was, which is at rest where it had
-    no keys; not where a key that stays lies as near.
+    ``margin`` frames before and after, the curve is keyed with the value that it had there, which
+    is rest where it had no keyframes; not where a keyframe that stays lies as near.
     """
     points = curve.keyframe_points
     arrays = {name: _read(points, name, kind, width) for name, kind, width in _POINT_ARRAYS}
@@ -151,18 +154,20 @@ def _read(points: Any, name: str, kind: type, width: int) -> NDArray[Any]:
     return flat.reshape(-1, width)
 
 
-def _value_at(curve: Any, frame: float, cleared: Iterable[Span]) -> float:
-    """What a curve shows at a frame; rest where its keys there are about to go."""
+def _value_at(curve: Any, frame: float, cleared: Iterable[FrameRange]) -> float:
+    """A curve's value at a frame; rest where its keyframes there are about to be replaced."""
     is_cleared = any(first <= frame <= last for first, last in cleared)
     return 0.0 if is_cleared or curve.is_empty else float(curve.evaluate(frame))
 
 
-def _outside(lines: Iterable[tuple[str, int, int]], span: Span) -> list[tuple[str, int, int]]:
+def _outside(
+    lines: Iterable[tuple[str, int, int]], spoken: FrameRange
+) -> list[tuple[str, int, int]]:
     """The parts of lines that lie before and after some frames."""
     parts = []
     for name, first, last in lines:
-        parts.append((name, first, min(last, span[0] - 1)))
-        parts.append((name, max(first, span[1] + 1), last))
+        parts.append((name, first, min(last, spoken[0] - 1)))
+        parts.append((name, max(first, spoken[1] + 1), last))
     return [part for part in dict.fromkeys(parts) if part[1] <= part[2]]
 
 

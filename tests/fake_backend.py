@@ -16,6 +16,8 @@ MODE (or the environment variable PTALKER_FAKE_BACKEND) is one of
     silent      no hello, no answer, does not end
     hang        hello, then progress once, then nothing; does not even end when stdin closes
     garbage     a line that is not JSON in the middle of a job
+    linger      closes its output in the middle of a job and does not end
+    lateexit    closes its output in the middle of a job and exits with status 3 after 0.3 s
     midline     dies in the middle of a line
     binary      bytes that are not UTF-8 in the middle of a job
     flood       20000 progress messages, then the result
@@ -95,6 +97,10 @@ def break_stream(job, *, mode):
         os.write(1, b"Some library prints this\n")
     if mode == "binary":
         os.write(1, b"\xff\xfe\x00\n")
+    if mode in ("linger", "lateexit"):
+        os.close(1)
+        time.sleep(3600 if mode == "linger" else 0.3)
+        os._exit(3)
     if mode == "midline":
         os.write(1, b'{"type": "progress", "jo')
         os._exit(1)

@@ -135,7 +135,7 @@ for wrong in (2, "much"):
     else:
         raise AssertionError(wrong)
 
-chosen = addon_options.gather(SimpleNamespace(sparkle=0.125))
+chosen = addon_options.values_of(SimpleNamespace(sparkle=0.125))
 sent = addon.GenerateRequest(
     job="1", **files, fps_numerator=25, fps_denominator=1,
     options=addon_options.GenerateOptions(**chosen),

@@ -92,7 +92,9 @@ def decoders() -> None:
         return vertices
 
     def cached() -> Tensor:
-        weights = model.generate(speech, style=style, num_frames=num_frames, mode="autoregressive")
+        weights = generate.generate(
+            model, speech, style, num_frames=num_frames, mode="autoregressive"
+        )
         vertices: Tensor = weights @ shapes
         return vertices
 
@@ -124,7 +126,9 @@ def an_hour() -> None:
     def seconds_for(length: int, times: int) -> float:
         frames = length * FEATURES_PER_SECOND
         speech = torch.randn(1, frames, model.config.speech.input_dim)
-        return best_seconds(lambda: model.generate(speech, style=style, num_frames=frames), times)
+        return best_seconds(
+            lambda: generate.generate(model, speech, style, num_frames=frames), times
+        )
 
     ten_minutes = seconds_for(600, 1)
     hour = seconds_for(HOUR, 1)

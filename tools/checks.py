@@ -108,7 +108,8 @@ def _command(part: str, report: Path) -> list[str]:
         return [python, "-m", "ruff", "check", "."]
     if part == "docstrings":
         pydoclint = str(Path(python).with_name("pydoclint"))
-        return [pydoclint, "--config=pyproject.toml", "backend", "ptalker_blender", "tools"]
+        places = ["backend", "ptalker_blender", "tools", "build.py"]
+        return [pydoclint, "--config=pyproject.toml", *places]
     scripts = [f"tools/{name}" for name in BPY_SCRIPTS]
     if part == "types-backend":
         tools = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tools").glob("*.py")]

@@ -72,8 +72,12 @@ def add_sound(scene: bpy.types.Scene, head: bpy.types.Object, path: Path) -> Non
 def generate(head: bpy.types.Object, listen: str = "auto") -> None:
     """Press Generate Lip Sync and wait.
 
+    Args:
+        head: The head to animate.
+        listen: Recognition mode, as the panel's property has it in capitals.
+
     Raises:
-        RuntimeError: It failed; the text is the one that users see.
+        RuntimeError: The job failed; the text is the one that users see.
     """
     choices(head).listen = listen.upper()
     if operators().generate() != {'FINISHED'}:

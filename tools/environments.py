@@ -91,6 +91,9 @@ def ensure(name: str, *, for_tests: bool = False) -> Path:
         name: A key of ``PINS``.
         for_tests: Also install what tests and training need (backend only).
 
+    Returns:
+        The environment's Python.
+
     Raises:
         SetupError: Something is missing that only the user can bring.
     """

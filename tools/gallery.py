@@ -60,8 +60,8 @@ class Portrait:
     """A head in the face's axes, in mm, ready to be drawn.
 
     Attributes:
-        name: Of its file.
-        head: As it was read.
+        name: Name of the mesh file.
+        head: The head as it was read.
         colours: RGB per vertex, 0..1, ``(V, 3)``.
         aims: What the picture's middle shows and its height in mm, for the whole face and for the
             mouth.
@@ -82,11 +82,17 @@ class Portrait:
         )  # fmt: skip
 
 
-def portrait(path: Path) -> Portrait:
-    """A head from a file.
+def read_portrait(path: Path) -> Portrait:
+    """Reads a head to draw from a mesh file.
+
+    Args:
+        path: The mesh file.
+
+    Returns:
+        The head, with its vertex colours and what the pictures are aimed at.
 
     Raises:
-        UserError: It cannot be read, or is of no known topology.
+        UserError: The file cannot be read, or its mesh has no known topology.
     """
     head = identify(*read_head(path), face_points=read_face_points(path))
     frame = face_frame(head)
@@ -109,19 +115,21 @@ def moments(phones: Sequence[Phone]) -> list[tuple[str, float]]:
     return [(phone.symbol, (phone.start_seconds + phone.end_seconds) / 2) for phone in chosen]
 
 
-def posed(motion: Motion, who: Portrait, frame: int) -> NDArray[np.float64]:
+def posed(motion: Motion, portrait: Portrait, frame: int) -> NDArray[np.float64]:
     """Vertices of a frame in the face's axes, in mm."""
     offsets = np.tensordot(motion.weights[frame], motion.shapes, axes=1)
-    return np.asarray(face_frame(who.head).to_face_mm(who.head.vertices + offsets))
+    return np.asarray(face_frame(portrait.head).to_face_mm(portrait.head.vertices + offsets))
 
 
-def strip(motion: Motion, who: Portrait, clip: SpokenClip) -> Picture:
+def strip(motion: Motion, portrait: Portrait, clip: SpokenClip) -> Picture:
     """Moments of a clip in rows, each a face over its close-up over its phone."""
     cells = []
     for symbol, seconds in moments(clip.phones):
         frame = min(round(seconds * FEATURE_RATE_HZ), len(motion.weights) - 1)
-        points = posed(motion, who, frame)
-        views = [who.draw(points, size=_STRIP_PIXELS, is_close_up=near) for near in (False, True)]
+        points = posed(motion, portrait, frame)
+        views = [
+            portrait.draw(points, size=_STRIP_PIXELS, is_close_up=near) for near in (False, True)
+        ]
         cells.append(np.concatenate([*views, label(f"{symbol}  {seconds:.2f} s", _STRIP_PIXELS)]))
     return sheet(cells, _STRIP_COLUMNS)
 
@@ -134,7 +142,7 @@ def label(text: str, width: int) -> Picture:
     return np.asarray(image)
 
 
-def film(path: Path, motions: dict[str, Motion], who: Portrait, clip: SpokenClip) -> None:
+def film(path: Path, motions: dict[str, Motion], portrait: Portrait, clip: SpokenClip) -> None:
     """All styles side by side with the sound, H.264 and AAC; appears when it is whole."""
     partial = path.with_suffix(".part.mp4")
     names = np.concatenate([label(name, _FILM_PIXELS) for name in motions], axis=1)
@@ -150,7 +158,7 @@ def film(path: Path, motions: dict[str, Motion], who: Portrait, clip: SpokenClip
             for past in range(frame, frame + step):
                 symbol = spoken.get(past, symbol)
             faces = [
-                who.draw(posed(motion, who, frame), size=_FILM_PIXELS, is_close_up=False)
+                portrait.draw(posed(motion, portrait, frame), size=_FILM_PIXELS, is_close_up=False)
                 for motion in motions.values()
             ]
             below = label(symbol, _FILM_PIXELS * len(motions))
@@ -166,31 +174,34 @@ def film(path: Path, motions: dict[str, Motion], who: Portrait, clip: SpokenClip
 
 
 def make(arguments: argparse.Namespace) -> None:
-    """Films and strips of all recordings, heads and styles.
+    """Writes films and strips of all recordings, heads and styles.
+
+    Args:
+        arguments: Options of the command line.
 
     Raises:
-        UserError: A head, a style, the checkpoint or the recordings are no good.
+        UserError: A head, a style, the checkpoint or the recordings cannot be used.
     """
     clips = read_clips(arguments.speech, arguments.alignment)[: arguments.clips]
-    heads = [portrait(path) for path in (DEMO_HEAD, *arguments.head)]
+    heads = [read_portrait(path) for path in (DEMO_HEAD, *arguments.head)]
     predictor = Predictor(checkpoint_folder(arguments.checkpoint))
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
         for clip in clips:
-            for who in heads:
-                stem = f"{clip.name}-{who.name}"
+            for portrait in heads:
+                stem = f"{clip.name}-{portrait.name}"
                 motions = {
                     name: predicted(
-                        predictor, clip, who.head, arguments.listen,
+                        predictor, clip, portrait.head, arguments.listen,
                         style=predictor.named_style(name),
                     )
                     for name in arguments.styles
                 }  # fmt: skip
                 for name, motion in motions.items():
-                    picture = Image.fromarray(strip(motion, who, clip))
+                    picture = Image.fromarray(strip(motion, portrait, clip))
                     picture.save(arguments.out / f"{stem}-{name}.png")
                 if not arguments.strips:
-                    film(arguments.out / f"{stem}.mp4", motions, who, clip)
+                    film(arguments.out / f"{stem}.mp4", motions, portrait, clip)
                 print(f"| {stem}", flush=True)
     finally:
         predictor.close()

@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     if options.conditions:
         conditions = robustness.ConditionsArguments(
             checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
-            head=options.head, ways=tuple(options.listen or ("sound", "words")),
+            head=options.head, modes=tuple(options.listen or ("sound", "words")),
             num_clips=options.clips, out=options.out, device=options.device,
         )  # fmt: skip
         print(robustness.table(robustness.main(conditions)))
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
             speech=options.speech,
             alignment=options.alignment,
             head=options.head,
-            ways=tuple(options.listen or speech.RECOGNITION_MODES),
+            modes=tuple(options.listen or speech.RECOGNITION_MODES),
             styles=options.styles,
             out=options.out,
             device=options.device,

@@ -4,30 +4,31 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 from pathlib import Path
-from typing import Final
 
 from backend import bundled, version
 from backend.cli.terminal import DONE
-
-_PACKAGES: Final = (
-    "torch", "torch-geometric", "transformers", "numpy", "scipy", "soundfile", "soxr", "av",
-    "pocketsphinx", "moonshine-voice", "onnxruntime",
-)  # fmt: skip
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument("--devices", action="store_true", help="also where a model can run")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument("--json", action="store_true", help="as one line of JSON")
+    command.add_argument(
+        "--check", action="store_true", help="fail where a required package cannot be imported"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is installed; the exit status."""
+    if options.check:
+        for name in required_packages():
+            importlib.import_module(name.replace("-", "_"))
     found = collect(with_devices=options.devices)
-    print(json.dumps(found, indent=1) if options.json else as_text(found))
+    print(json.dumps(found) if options.json else as_text(found))
     return DONE
 
 
@@ -43,7 +44,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
     found: dict[str, object] = {
         "version": version(),
         "python": platform.python_version(),
-        "packages": {name: bundled.package_version(name) for name in _PACKAGES},
+        "packages": {name: bundled.package_version(name) for name in pinned_packages()},
         "checkpoints": {
             path.parent.name: describe_checkpoint(path.parent)
             for path in sorted(bundled.CHECKPOINTS_DIR.glob("*/config.json"))
@@ -67,6 +68,26 @@ def as_text(found: dict[str, object], indent: str = "") -> str:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             lines.append(f"{indent}{name}: {text}")
     return "\n".join(lines)
+
+
+def required_packages() -> list[str]:
+    """Names of the pinned packages that every system can and must have."""
+    lines = (bundled.BACKEND_DIR / "requirements.txt").read_text("utf-8").splitlines()
+    return [name for line in lines if ";" not in line and (name := _pinned_name(line))]
+
+
+def pinned_packages() -> list[str]:
+    """Names of all packages that a setup installs where the system can have them."""
+    names = ("requirements.txt", "requirements-words.txt")
+    files = [(bundled.BACKEND_DIR / name).read_text("utf-8") for name in names]
+    lines = [line for text in files for line in text.splitlines()]
+    return list(dict.fromkeys(name for line in lines if (name := _pinned_name(line))))
+
+
+def _pinned_name(line: str) -> str:
+    """The package on a line of pinned requirements; empty for a comment or an empty line."""
+    name, pin, _ = line.partition("==")
+    return name.strip() if pin and not line.startswith("#") else ""
 
 
 def describe_checkpoint(folder: Path) -> dict[str, object]:

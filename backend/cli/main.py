@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from backend import version
-from backend.cli import evaluate, export, generate, info, prepare, style, train
+from backend.cli import evaluate, export, face_points, generate, info, prepare, style, train
 from backend.cli.terminal import FAILED, INTERRUPTED, one_line
 from backend.errors import Cancelled, UserError
 from backend.service.options import GenerateOptions, add_flags
@@ -62,6 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     text = "Animate a head to speech and write motion.npz."
     generate.add_options(add("generate", generate.run, text))
+    text = "Find the face points of a head that is not known."
+    face_points.add_options(add("face-points", face_points.run, text))
     text = "Turn an exemplar animation into a style code to keep."
     style.add_options(add("style", style.run, text))
     text = "Answer requests on stdin; what Blender starts."

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A checkpoint on a prepared set: the motion it makes of a sequence's sound, in the set's units.
+"""A checkpoint that animates the sequences of a prepared set, at the set's rate and in its units.
 
-Apart from ``inference.py``, which serves any head and listens to words: here heads, rate and units
-are the set's, and time and memory are measured.
+Time and memory are measured.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from numpy.typing import NDArray
 
 from backend import motion
 from backend.audio.features import stacked_log_mel
-from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures.prepared import PreparedSet, Sequence
 from backend.data.captures.regions import mean_head
 from backend.errors import UserError
@@ -34,6 +32,8 @@ from backend.heads.topology import Head, load_topology, shipped_topologies
 from backend.inference.devices import memory_errors, pick_device
 from backend.inference.shapes_for_head import HeadShapes
 from backend.model import checkpoint
+from backend.model.generate import generate
+from backend.model.style_inversion import style_of_motion
 
 StyleFrom = Literal["auto", "identity", "motion", "speech", "neutral"]
 
@@ -44,32 +44,41 @@ _MAX_EXEMPLAR_FRAMES: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class StyleCode:
-    """A style code ``(1, D)`` and what it was taken from."""
+class SourcedCode:
+    """A style code ``(1, D)`` and the kind of source it was taken from."""
 
     code: torch.Tensor
     source: str
 
 
 class CaptureModel:
-    """A loaded checkpoint on a set.
+    """A loaded checkpoint and the prepared set that it animates."""
 
-    Attributes:
-        preset: What its config calls itself.
-        fingerprint: Of its weights.
-        num_parameters: Its size.
-        device: Where it is.
-        seconds_taken: For all motions so far: features, network, vertices.
-        seconds_of_sound: How long these are.
-        peak_memory_mb: The most that was in use while they were made: of the whole process on a
-            CPU, of torch alone on a GPU.
-    """
+    preset: str
+    """Preset that the checkpoint was built from."""
+    fingerprint: str
+    """Hash of the checkpoint's parameters."""
+    num_parameters: int
+    """Number of the checkpoint's parameters."""
+    device: torch.device
+    """Device of the model."""
+    seconds_taken: float
+    """Time that all motions so far took: features, network, vertices."""
+    seconds_of_sound: float
+    """Length of all motions so far."""
+    peak_memory_mb: float
+    """Most memory in use while motions were made: of the process on a CPU, of torch on a GPU."""
 
     def __init__(self, folder: Path, prepared: PreparedSet, device: str) -> None:
-        """Load a checkpoint.
+        """Loads a checkpoint.
+
+        Args:
+            folder: Folder of the checkpoint.
+            prepared: The set to animate.
+            device: Name of the device, or ``auto``.
 
         Raises:
-            UserError: It is missing or damaged, or made for heads of another topology.
+            UserError: The checkpoint is missing or damaged, or for heads of another topology.
         """
         self.device = pick_device(device)
         with memory_errors():
@@ -91,13 +100,16 @@ class CaptureModel:
             )
         self._solver = HeadShapes(self._model)
 
-    def style(self, sequence: Sequence, source: StyleFrom) -> StyleCode:
-        """The style in which the model is asked to speak a sequence, never taken from itself.
+    def style(self, sequence: Sequence, source: StyleFrom) -> SourcedCode:
+        """The style in which a sequence is to be animated, never taken from the sequence itself.
 
         Args:
-            sequence: What is to be spoken.
+            sequence: The sequence to animate.
             source: ``auto`` takes the subject's number if the model was trained on it, else another
                 clip's motion, else none.
+
+        Returns:
+            The style code and its source.
 
         Raises:
             UserError: The model knows no such source.
@@ -111,7 +123,7 @@ class CaptureModel:
             elif "motion" in sources and self._other_clip(sequence) is not None:
                 source = "motion"
         if source == "neutral":
-            return StyleCode(self._model.neutral_style(), source)
+            return SourcedCode(self._model.neutral_style(), source)
         if source not in sources:
             raise UserError(
                 f"The model {self.preset} takes no style from {source}, only from "
@@ -123,7 +135,7 @@ class CaptureModel:
                     f"The model {self.preset} was not trained on {sequence.subject} and has no "
                     "number for it. Choose --style-from auto or motion."
                 )
-            return StyleCode(self._model.encode_identity_style(sequence.subject), source)
+            return SourcedCode(self._model.encode_identity_style(sequence.subject), source)
         other = self._other_clip(sequence)
         if other is None:
             raise UserError(
@@ -131,22 +143,29 @@ class CaptureModel:
                 "--style-from auto or neutral."
             )
         if source == "speech":
-            return StyleCode(self._model.encode_audio_style(self._speech(other)), source)
-        return StyleCode(self._model.encode_motion_style(self._exemplar(other)), source)
+            return SourcedCode(self._model.encode_audio_style(self._speech(other)), source)
+        return SourcedCode(style_of_motion(self._model, self._exemplar(other)), source)
 
-    def style_of(self, clip: Sequence) -> StyleCode:
-        """The style of a clip itself, for others to speak in: its motion's, or its subject's."""
+    def style_of(self, clip: Sequence) -> SourcedCode:
+        """The style of a clip, for other sequences: of its motion, else of its subject."""
         if "motion" in self._config.style_sources:
-            return StyleCode(self._model.encode_motion_style(self._exemplar(clip)), "motion")
+            return SourcedCode(style_of_motion(self._model, self._exemplar(clip)), "motion")
         if clip.subject in self._config.speakers:
-            return StyleCode(self._model.encode_identity_style(clip.subject), "identity")
-        return StyleCode(self._model.neutral_style(), "neutral")
+            return SourcedCode(self._model.encode_identity_style(clip.subject), "identity")
+        return SourcedCode(self._model.neutral_style(), "neutral")
 
-    def offsets(self, sequence: Sequence, style: StyleCode) -> NDArray[np.float32]:
-        """What the model makes of a sequence's sound: ``(T, V, 3)`` in the set's units.
+    def offsets(self, sequence: Sequence, style: SourcedCode) -> NDArray[np.float32]:
+        """Animates a sequence from its audio.
+
+        Args:
+            sequence: The sequence to animate.
+            style: Style code of the model.
+
+        Returns:
+            Offsets from the subject's template, ``(T, V, 3)`` in the set's units.
 
         Raises:
-            UserError: It made something that is no number, or memory is short.
+            UserError: The model made something that is no number, or memory is short.
         """
         shapes = self._shapes(sequence.subject)
         fps = self._prepared.manifest.fps
@@ -155,7 +174,8 @@ class CaptureModel:
         rows = math.ceil(count / float(fps) * rate)
         started = time.monotonic()
         with self._memory(), memory_errors():
-            made = self._model.generate(
+            made = generate(
+                self._model,
                 self._speech(sequence),
                 style.code,
                 num_frames=rows,
@@ -219,11 +239,8 @@ class CaptureModel:
         return self._kept[subject]
 
     def _speech(self, sequence: Sequence) -> torch.Tensor:
-        """The sound as the model takes it, with silence up to the motion's end."""
-        samples = self._prepared.samples(sequence)
-        seconds = sequence.num_frames / float(self._prepared.manifest.fps)
-        missing = math.ceil(seconds * SAMPLE_RATE_HZ) - len(samples)
-        samples = np.pad(samples, (0, max(0, missing)))
+        """Input of the model's speech encoder, with silence up to the end of the motion."""
+        samples = self._prepared.samples_to_motion_end(sequence)
         if self._config.speech.kind != "hubert":
             samples = stacked_log_mel(samples)
         return torch.from_numpy(samples)[None].to(self.device)
@@ -239,7 +256,7 @@ class CaptureModel:
         return max(others, key=lambda one: one.num_frames, default=None)
 
     def _exemplar(self, clip: Sequence) -> torch.Tensor:
-        """A clip's motion as the model takes it, ``(1, T, K)`` or ``(1, T, V, 3)``."""
+        """Input of the motion style encoder from a clip, ``(1, T, K)`` or ``(1, T, V, 3)``."""
         offsets = self._prepared.offsets(clip, 0, _MAX_EXEMPLAR_FRAMES)
         fps, rate = float(self._prepared.manifest.fps), self._config.motion_fps
         if self._config.shape_kind == "learned":

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judges checkpoints on captured faces: the field's metrics, intervals, baselines, peers.
+"""Evaluation of checkpoints on captured faces: the field's metrics, intervals, baselines, peers.
 
-All methods speak the same sequences under one protocol, so their differences are paired.
+All methods animate the same sequences under one evaluation protocol, so their differences are
+paired.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from backend.evaluation.report import write_report
 from backend.evaluation.results import (
     METRICS,
     READABLE_MM,
-    Figure,
     Gallery,
-    Judged,
-    Scene,
+    MethodResults,
+    MetricContext,
+    PooledMetric,
     differences,
     diversity,
     pooled,
+    pooled_speech_lip_correlation,
     signature,
-    speech_lip_figure,
 )
 
 FORMAT: Final = "ptalker-capture-evaluation"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _GALLERY_CLIPS: Final = 12
 _DIVERSE_SEQUENCES: Final = 4
 _DIVERSE_STYLES: Final = 4
@@ -49,16 +50,16 @@ Progress = Callable[[str, float, float, str, float | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureArguments:
-    """What the command line says.
+    """Options of an evaluation on captured faces.
 
     Attributes:
-        checkpoints: Folders of the models; the first is the one the others are compared with.
-        data: The prepared set.
-        split: Which of its sequences.
-        protocol: Name of the rules.
+        checkpoints: Folders of the models; the others are compared with the first.
+        data: Folder of the prepared set.
+        split: Split of the set to evaluate on.
+        protocol: Name of the evaluation protocol.
         regions: JSON file with regions; None takes the topology's.
         style_from: Where models take a subject's style from.
-        device: Of the models.
+        device: Device of the models.
         out: Folder to write the report into; None writes none.
     """
 
@@ -73,15 +74,15 @@ class CaptureArguments:
 
 
 @dataclass
-class _Entry:
-    """A method with all that is known of it."""
+class _Method:
+    """A method's measurements, and facts about it for the report."""
 
-    judged: Judged
+    results: MethodResults
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 class _Evaluation:
-    """Sequences of a split, where they are measured, and their truth."""
+    """The sequences to evaluate on, their captured motion, and the context of the metrics."""
 
     def __init__(self, arguments: CaptureArguments) -> None:
         self.arguments = arguments
@@ -99,11 +100,11 @@ class _Evaluation:
         self.protocol = protocol_of(
             arguments.protocol, self.data, arguments.split, self.sequences, regions
         )
-        self.scene = _scene(self.data, regions)
+        self.context = _metric_context(self.data, regions)
         self.loudness = [
             float(np.sqrt(np.mean(self.data.samples(one) ** 2))) for one in self.sequences
         ]
-        self.reference = self.judge("truth", self.data.offsets, lambda done: None)
+        self.reference = self.score("truth", self.data.offsets, lambda done: None)
         self.gallery = self._gallery()
 
     @property
@@ -117,10 +118,16 @@ class _Evaluation:
         return [one.num_frames for one in self.sequences]
 
     def truth(self, sequence: prepared.Sequence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Face at rest ``(V, 3)`` and true vertices ``(T, V, 3)``.
+        """The captured motion of a sequence.
+
+        Args:
+            sequence: A sequence of the set.
+
+        Returns:
+            Face at rest ``(V, 3)`` and captured vertices ``(T, V, 3)``.
 
         Raises:
-            UserError: They hold something that is no number.
+            UserError: The vertices hold something that is no number.
         """
         template = self.data.template(sequence.subject)
         vertices = template + self.data.offsets(sequence)
@@ -131,17 +138,17 @@ class _Evaluation:
             )
         return template, vertices
 
-    def judge(self, name: str, answer: Baseline, tell: Callable[[int], None]) -> Judged:
-        """What an answer to each sequence is worth."""
-        judged = Judged(name)
+    def score(self, name: str, predict: Baseline, tell: Callable[[int], None]) -> MethodResults:
+        """Measures a method's motions of all sequences."""
+        results = MethodResults(name)
         for number, one in enumerate(self.sequences):
             template, vertices = self.truth(one)
-            judged.add(template + answer(one), vertices, template, self.scene)
+            results.add(template + predict(one), vertices, template, self.context)
             tell(number + 1)
-        return judged
+        return results
 
     def _gallery(self) -> Gallery:
-        """Real clips of the subjects, of training first."""
+        """Captured clips of the subjects, those of the training split first."""
         wanted = {one.subject for one in self.sequences}
         clips: dict[str, list[prepared.Sequence]] = {}
         order = [*self.data.split("train"), *self.sequences]
@@ -150,26 +157,26 @@ class _Evaluation:
                 clips[one.subject].append(one)
         chosen = [clip for subject in sorted(clips) for clip in clips[subject]]
         return Gallery(
-            np.stack([signature(self.data.offsets(clip), self.scene) for clip in chosen]),
+            np.stack([signature(self.data.offsets(clip), self.context) for clip in chosen]),
             tuple(clip.subject for clip in chosen),
             tuple(clip.name for clip in chosen),
         )
 
-    def retrieval(self, judged: Judged) -> dict[str, float] | None:
+    def retrieval(self, results: MethodResults) -> dict[str, float] | None:
         """Style retrieval; None where there are too few clips."""
         if not self.gallery.is_usable:
             return None
         return self.gallery.retrieval(
-            judged.signatures,
+            results.signatures,
             [one.subject for one in self.sequences],
             [one.name for one in self.sequences],
         )
 
 
-def _scene(data: PreparedSet, regions: Regions) -> Scene:
+def _metric_context(data: PreparedSet, regions: Regions) -> MetricContext:
     manifest = data.manifest
     frame = frame_of(data)
-    return Scene(
+    return MetricContext(
         regions=regions,
         up=np.array([0.0, 1.0, 0.0]) if frame is None else frame.axes[1],
         fps=float(manifest.fps),
@@ -182,34 +189,34 @@ def main(
     arguments: CaptureArguments,
     progress: Progress = lambda stage, done, total, unit, seconds_left: None,
 ) -> dict[str, Any]:
-    """Evaluates as the command line says.
+    """Evaluates checkpoints and baselines on a prepared set.
 
     Args:
-        arguments: From the command line.
-        progress: Told as the work goes on.
+        arguments: Options of the command line.
+        progress: Called as the evaluation goes on.
 
     Returns:
         The report, as ``report.json`` holds it. The folder ``out`` also gets ``report.md`` and,
         where Matplotlib is installed, plots.
 
     Raises:
-        UserError: Something does not fit or is not there; one sentence says what.
+        UserError: The set, a checkpoint or the regions are missing or do not fit.
     """
-    work = _Evaluation(arguments)
+    evaluation = _Evaluation(arguments)
     names = _names(arguments.checkpoints)
-    entries = [
-        _model(work, folder, name, progress)
+    methods = [
+        _model(evaluation, folder, name, progress)
         for folder, name in zip(arguments.checkpoints, names, strict=True)
     ]
-    entries += _baselines(work, progress)
-    report = _report(work, entries)
+    methods += _baselines(evaluation, progress)
+    report = _report(evaluation, methods)
     if arguments.out is not None:
-        write_report(arguments.out, report, _curves(work, entries))
+        write_report(arguments.out, report, _curves(evaluation, methods))
     return report
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Short names: of the run, where a folder is its ``checkpoint``; numbered if need be."""
+    """Short names of checkpoints: of the run, or of the folder; numbered where they are equal."""
     short = [
         folder.resolve().parent.name if folder.name == "checkpoint" else folder.name
         for folder in folders
@@ -220,17 +227,19 @@ def _names(folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def _model(work: _Evaluation, folder: Path, name: str, progress: Progress) -> _Entry:
-    model = CaptureModel(folder, work.data, work.arguments.device)
+def _model(evaluation: _Evaluation, folder: Path, name: str, progress: Progress) -> _Method:
+    model = CaptureModel(folder, evaluation.data, evaluation.arguments.device)
     sources: Counter[str] = Counter()
 
-    def answer(sequence: prepared.Sequence) -> NDArray[np.float32]:
-        style = model.style(sequence, work.arguments.style_from)
+    def predict(sequence: prepared.Sequence) -> NDArray[np.float32]:
+        style = model.style(sequence, evaluation.arguments.style_from)
         sources[style.source] += 1
         return model.offsets(sequence, style)
 
-    total = len(work.sequences)
-    judged = work.judge(name, answer, lambda done: progress(name, done, total, "sequences", None))
+    total = len(evaluation.sequences)
+    results = evaluation.score(
+        name, predict, lambda done: progress(name, done, total, "sequences", None)
+    )
     facts: dict[str, Any] = {
         "kind": "checkpoint",
         "preset": model.preset,
@@ -241,51 +250,51 @@ def _model(work: _Evaluation, folder: Path, name: str, progress: Progress) -> _E
         "real_time_factor": model.seconds_taken / model.seconds_of_sound,
         "peak_memory_mb": model.peak_memory_mb,
     }
-    facts["diversity"] = _diversity(work, model)
-    return _Entry(judged, facts)
+    facts["diversity"] = _diversity(evaluation, model)
+    return _Method(results, facts)
 
 
-def _diversity(work: _Evaluation, model: CaptureModel) -> float | None:
-    """One clip of each of some subjects lends its style to some sentences."""
+def _diversity(evaluation: _Evaluation, model: CaptureModel) -> float | None:
+    """Diversity of a few sentences in the styles of clips of several subjects."""
     clips: dict[str, prepared.Sequence] = {}
-    for one in [*work.data.split("train"), *work.sequences]:
+    for one in [*evaluation.data.split("train"), *evaluation.sequences]:
         clips.setdefault(one.subject, one)
     styles = [model.style_of(one) for one in list(clips.values())[:_DIVERSE_STYLES]]
-    some = work.sequences[:_DIVERSE_SEQUENCES]
+    some = evaluation.sequences[:_DIVERSE_SEQUENCES]
     return diversity(
         lambda number, style: model.offsets(some[number], styles[style]),
         len(some),
         len(styles),
-        work.scene,
+        evaluation.context,
     )
 
 
-def _baselines(work: _Evaluation, progress: Progress) -> list[_Entry]:
-    made: dict[str, Baseline] = {"neutral face": neutral_face(work.data)}
-    training = work.data.split("train")
+def _baselines(evaluation: _Evaluation, progress: Progress) -> list[_Method]:
+    made: dict[str, Baseline] = {"neutral face": neutral_face(evaluation.data)}
+    training = evaluation.data.split("train")
     if training:
-        made["mean motion"] = mean_motion(work.data, training)
-        made["nearest audio"] = nearest_audio(work.data, training)
-    total = len(work.sequences)
-    entries = []
-    for name, answer in made.items():
+        made["mean motion"] = mean_motion(evaluation.data, training)
+        made["nearest audio"] = nearest_audio(evaluation.data, training)
+    total = len(evaluation.sequences)
+    methods = []
+    for name, predict in made.items():
 
         def tell(done: int, name: str = name) -> None:
             progress(name, done, total, "sequences", None)
 
-        entries.append(_Entry(work.judge(name, answer, tell), {"kind": "baseline"}))
-    return entries
+        methods.append(_Method(evaluation.score(name, predict, tell), {"kind": "baseline"}))
+    return methods
 
 
-def _report(work: _Evaluation, entries: Sequence[_Entry]) -> dict[str, Any]:
-    first = entries[0].judged
-    squared = f"{work.data.manifest.units}²"
-    units = {"length": work.scene.length_unit, "square": squared}
+def _report(evaluation: _Evaluation, methods: Sequence[_Method]) -> dict[str, Any]:
+    first = methods[0].results
+    squared = f"{evaluation.data.manifest.units}²"
+    units = {"length": evaluation.context.length_unit, "square": squared}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "protocol": {"identity": work.protocol.identity, **asdict(work.protocol)},
-        "regions_from": work.scene.regions.source,
+        "protocol": {"identity": evaluation.protocol.identity, **asdict(evaluation.protocol)},
+        "regions_from": evaluation.context.regions.source,
         "readable_mm": READABLE_MM,
         "metrics": {
             name: {**asdict(metric), "unit": units.get(metric.unit, metric.unit)}
@@ -293,58 +302,66 @@ def _report(work: _Evaluation, entries: Sequence[_Entry]) -> dict[str, Any]:
         },
         "methods": [
             {
-                "name": entry.judged.name,
-                **entry.facts,
-                "figures": _as_json(pooled(entry.judged, work.frames, by_frame=work.by_frame)),
-                "slcc": asdict(speech_lip_figure(work.loudness, entry.judged.intensity)),
-                "style_retrieval": work.retrieval(entry.judged),
+                "name": method.results.name,
+                **method.facts,
+                "metrics": _as_json(
+                    pooled(method.results, evaluation.frames, by_frame=evaluation.by_frame)
+                ),
+                "slcc": asdict(
+                    pooled_speech_lip_correlation(evaluation.loudness, method.results.intensity)
+                ),
+                "style_retrieval": evaluation.retrieval(method.results),
             }
-            for entry in entries
+            for method in methods
         ],
         "truth": {
-            "slcc": asdict(speech_lip_figure(work.loudness, work.reference.intensity)),
-            "style_retrieval": work.retrieval(work.reference),
+            "slcc": asdict(
+                pooled_speech_lip_correlation(evaluation.loudness, evaluation.reference.intensity)
+            ),
+            "style_retrieval": evaluation.retrieval(evaluation.reference),
         },
         "paired": [
             {
                 "first": first.name,
-                "second": other.judged.name,
+                "second": other.results.name,
                 "second_minus_first": _as_json(
-                    differences(first, other.judged, work.frames, by_frame=work.by_frame)
+                    differences(
+                        first, other.results, evaluation.frames, by_frame=evaluation.by_frame
+                    )
                 ),
             }
-            for other in entries[1:]
+            for other in methods[1:]
         ],
         "sequences": [
             {
                 "name": one.name,
                 "subject": one.subject,
                 "frames": one.num_frames,
-                "figures": {
-                    entry.judged.name: {
+                "metrics": {
+                    method.results.name: {
                         metric: _number(values[number])
-                        for metric, values in entry.judged.figures.items()
+                        for metric, values in method.results.metrics.items()
                     }
-                    for entry in entries
+                    for method in methods
                 },
             }
-            for number, one in enumerate(work.sequences)
+            for number, one in enumerate(evaluation.sequences)
         ],
     }
 
 
-def _as_json(figures: dict[str, Figure]) -> dict[str, dict[str, Any]]:
-    return {name: asdict(figure) for name, figure in figures.items()}
+def _as_json(metrics: dict[str, PooledMetric]) -> dict[str, dict[str, Any]]:
+    return {name: asdict(value) for name, value in metrics.items()}
 
 
 def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _curves(work: _Evaluation, entries: Sequence[_Entry]) -> dict[str, NDArray[np.float64]]:
-    """Lip distance over time of a sequence of middling error, by method; for the plot."""
-    order = np.argsort(entries[0].judged.figures["lve"])
+def _curves(evaluation: _Evaluation, methods: Sequence[_Method]) -> dict[str, NDArray[np.float64]]:
+    """Lip distance over time by method, of the sequence with the median error; for the plot."""
+    order = np.argsort(methods[0].results.metrics["lve"])
     middle = int(order[len(order) // 2])
-    curves = {"truth": work.reference.lip_distance[middle]}
-    curves |= {entry.judged.name: entry.judged.lip_distance[middle] for entry in entries}
+    curves = {"truth": evaluation.reference.lip_distance[middle]}
+    curves |= {method.results.name: method.results.lip_distance[middle] for method in methods}
     return {name: curve for name, curve in curves.items() if len(curve)}

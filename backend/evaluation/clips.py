@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Recordings with phone times, as evaluation reads them, and what should be seen on a face.
-
-Apart from ``data.dataset``, which keeps features of hours on disk; here are samples of minutes.
-"""
+"""Recordings with phone times in memory, for evaluation, and their reference motion."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +21,7 @@ from backend.speech.phones import Phone, from_arpabet
 
 @dataclass(frozen=True, slots=True)
 class SpokenClip:
-    """A recording with its words and phones."""
+    """A recording with its transcript and phones."""
 
     name: str
     samples: NDArray[np.float32]
@@ -37,7 +34,7 @@ class SpokenClip:
         return num_feature_frames(len(self.samples))
 
     def articulated(self, phones: Sequence[Phone], style: SpeakingStyle) -> NDArray[np.float32]:
-        """What the articulation model makes of phones at this sound's loudness and pitch."""
+        """Motion by the articulation model, of phones with this recording's loudness and pitch."""
         prosody = measure_prosody(
             self.samples,
             sample_rate=SAMPLE_RATE_HZ,
@@ -51,15 +48,18 @@ class SpokenClip:
 
 
 def read_clips(folder: Path, alignment: str) -> list[SpokenClip]:
-    """Recordings with phone times.
+    """Reads recordings with phone times.
 
     Args:
-        folder: Holds the recordings and the file ``alignment``, which maps each name to ``file``,
-            ``text`` and ``phones`` as ``[phone, start_s, end_s]``.
-        alignment: Name of that file.
+        folder: Folder of the recordings and of the file ``alignment``, which maps each name to
+            ``file``, ``text`` and ``phones`` as ``[phone, start_s, end_s]``.
+        alignment: Name of the alignment file.
+
+    Returns:
+        The recordings that have phones, in the order of their names.
 
     Raises:
-        UserError: It is missing, or holds nothing.
+        UserError: The alignment file is missing or holds no recording with phones.
     """
     path = folder / alignment
     if not path.is_file():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Under which rules captured faces are compared: regions by their hash, split, pooling, unit.
+"""Evaluation protocols on captured faces: regions by their hash, split, pooling and unit.
 
-The same model scores 3.9e-5, 1.1e-5 and 0.5e-5 m² on VOCASET under three papers' rules, so every
-report carries the identity of its protocol, and numbers of two identities are never set side by
-side.
+The same model scores 3.9e-5, 1.1e-5 and 0.5e-5 m² on VOCASET under three papers' rules. So every
+report carries the identity of its evaluation protocol, and only numbers of one identity are
+compared.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from backend.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a named protocol fixes.
+class ProtocolRules:
+    """Rules of a named evaluation protocol.
 
     Attributes:
         pooling: ``sequences``: each sequence counts the same; ``frames``: each frame does. FDD is
             averaged over sequences in both.
-        own_regions: Whether the regions must be given, as their publishers hold them.
-        text: For people.
+        own_regions: Whether the regions must be given, as published with the protocol.
+        text: Description of the protocol.
     """
 
     pooling: Literal["sequences", "frames"]
@@ -36,32 +36,34 @@ class Rules:
     text: str
 
 
-PROTOCOLS: Final[dict[str, Rules]] = {
-    "ptalker": Rules("sequences", False, "regions of the topology, every sequence counts the same"),
-    "codetalker": Rules(
+PROTOCOLS: Final[dict[str, ProtocolRules]] = {
+    "ptalker": ProtocolRules(
+        "sequences", False, "regions of the topology, every sequence counts the same"
+    ),
+    "codetalker": ProtocolRules(
         "frames", True, "published regions by --regions, frames pooled over all sequences"
     ),
 }
-"""By name; ``codetalker`` pools as the field's script does (CodeTalker, copied by its peers)."""
+"""Rules by protocol name; ``codetalker`` pools as CodeTalker's script, which its peers copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
+class EvaluationProtocol:
     """All that must be equal for two numbers to be comparable.
 
     Attributes:
-        name: One of ``PROTOCOLS``.
-        pooling: See `Rules`.
-        dataset: Name of the set.
+        name: Name of the protocol's rules, one of ``PROTOCOLS``.
+        pooling: What is pooled; see `ProtocolRules`.
+        dataset: Name of the data set.
         content: Hash of the prepared set.
         splits: Where the set's splits come from.
-        split: Which one.
-        sequences: How many.
-        frames: How many.
+        split: The split that is evaluated.
+        sequences: Number of sequences in the split.
+        frames: Number of frames in the split.
         fps: Frames a second.
-        unit: Of the squared metrics before squaring.
+        unit: Unit of the vertices, which squared metrics have squared.
         regions: SHA-256 of each region.
-        counts: Vertices in each region.
+        counts: Number of vertices of each region.
     """
 
     name: str
@@ -85,10 +87,14 @@ class Protocol:
 
 
 def check_regions(name: str, file: Path | None) -> None:
-    """A protocol with regions of its own needs their file.
+    """Checks that a protocol with regions of its own is given their file.
+
+    Args:
+        name: Name of the protocol, one of ``PROTOCOLS``.
+        file: JSON file with regions, if one is given.
 
     Raises:
-        UserError: It is not given.
+        UserError: The protocol needs the file and it is not given.
     """
     if PROTOCOLS[name].own_regions and file is None:
         raise UserError(
@@ -99,10 +105,10 @@ def check_regions(name: str, file: Path | None) -> None:
 
 def protocol_of(
     name: str, prepared: PreparedSet, split: Split, sequences: Items[Sequence], regions: Regions
-) -> Protocol:
-    """The protocol under which some sequences are judged."""
+) -> EvaluationProtocol:
+    """The evaluation protocol of some sequences of a set."""
     manifest = prepared.manifest
-    return Protocol(
+    return EvaluationProtocol(
         name=name,
         pooling=PROTOCOLS[name].pooling,
         dataset=manifest.dataset,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One pure function per metric of curves, codes and clips, and the interval of a mean.
+"""Metrics of curves, style codes and clips, one pure function each, and bootstrap intervals.
 
-Speech metrics judge curves of the mouth against phones with times, for which no captured face is
-needed. What is measured on captured vertices is in ``mesh_metrics.py``.
+Curves of the mouth are compared with timed phones, which needs no captured face. Metrics of
+captured vertices are in ``vertex_metrics.py``.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def closed_intervals(opening_mm: Array, fps: float, threshold_mm: float) -> list
         opening_mm: Distance of the lips, shape ``(T,)``; frame ``i`` stands for ``[i, i + 1) /
             fps``.
         fps: Frames per second.
-        threshold_mm: Closed means strictly below it.
+        threshold_mm: Distance strictly below which the lips are closed.
 
     Returns:
         ``(start, end)`` in seconds, in order, one per run of closed frames.
@@ -111,9 +111,8 @@ def match_closures(
     """Matches closures one to one where the intervals overlap when widened by the tolerance.
 
     Both lists are in order and free of overlaps, so taking the earliest possible partner is
-    optimal. A
-    prediction of which more than half lies in silence counts neither for nor against, unless it
-    met a closure.
+    optimal. A prediction of which more than half lies in silence counts neither for nor against,
+    unless it met a closure.
 
     Args:
         reference: Closures that should be there, seconds.
@@ -146,9 +145,9 @@ def lagged_correlation(
     """Pearson correlation at the best lag, and that lag.
 
     Args:
-        predicted: Curve, shape ``(T,)``.
-        reference: Curve, shape ``(T,)``.
-        fps: Frames per second of both.
+        predicted: Predicted curve, shape ``(T,)``.
+        reference: Reference curve, shape ``(T,)``.
+        fps: Frames per second of both curves.
         max_lag_seconds: Largest shift tried, either way.
 
     Returns:
@@ -178,18 +177,12 @@ def pearson(first: Array, second: Array) -> float:
     return float((first * second).sum()) / scale if scale > 1e-12 else 0.0
 
 
-def share_above(values: Array, threshold: float) -> float:
-    """Share of the frames above a threshold; 0 for no frames (motion in silence)."""
-    values = np.asarray(values)
-    return float((values > threshold).mean()) if values.size else 0.0
-
-
 def jerk_ratio(predicted: Array, reference: Array) -> float:
     """Mean absolute third difference of a curve over that of the reference; 1 is as smooth as it.
 
     Args:
-        predicted: Curve or curves, time first.
-        reference: The same shape.
+        predicted: Predicted curve or curves, time first.
+        reference: Reference of the same shape.
 
     Returns:
         The ratio; ``inf`` where the reference has no jerk but the prediction has.
@@ -200,7 +193,7 @@ def jerk_ratio(predicted: Array, reference: Array) -> float:
 
 
 def style_error_ratio(predicted: Array, truth: Array, neutral: Array) -> float:
-    """Error to the true answer in a style, over the error of ignoring the style.
+    """Error to the reference in a style, over the error of ignoring the style.
 
     Args:
         predicted: Motion made with the style, any shape.
@@ -243,13 +236,13 @@ def bootstrap_interval(
 
     Args:
         values: One number per sequence.
-        weights: How much each counts, such as its frames; all the same by default.
-        level: Coverage.
-        draws: Bootstrap samples.
-        seed: Of the draws.
+        weights: Weight of each sequence, such as its frames; all the same by default.
+        level: Coverage of the interval.
+        draws: Number of bootstrap samples.
+        seed: Seed of the draws.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end of the interval.
     """
     data = np.asarray(values, dtype=np.float64)
     shares = np.ones_like(data) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -263,12 +256,15 @@ def bootstrap_interval(
 def closures(
     phones: Sequence[Phone], opening_mm: Array, *, threshold_mm: float = CLOSED_MM
 ) -> ClosureCounts:
-    """Closures of the lips that an opening shows, against the runs of p, b and m.
+    """Matches the lip closures of an opening curve with the runs of p, b and m.
 
     Args:
-        phones: In order of time.
+        phones: The phones that are said, in order of time.
         opening_mm: Distance of the lips at ``FEATURE_RATE_HZ``, shape ``(T,)``.
-        threshold_mm: Closed means strictly below it.
+        threshold_mm: Distance strictly below which the lips are closed.
+
+    Returns:
+        Counts of the clip.
     """
     rows = [(phone.symbol, phone.start_seconds, phone.end_seconds) for phone in phones]
     return match_closures(

@@ -27,7 +27,7 @@ def write_report(
 
     Args:
         folder: Made where it is missing.
-        report: See ``evaluate_captures.main``.
+        report: The report of ``captures.main``.
         curves: Lip distance over time of one sequence by method, each ``(T,)``.
 
     Raises:
@@ -45,7 +45,7 @@ def write_report(
 
 
 def markdown(report: Mapping[str, Any], pictures: Iterable[str] = ()) -> str:
-    """The report for people; its first lines can be read without the rest."""
+    """The report as Markdown; its first lines are a summary."""
     lines = [*_summary(report), "", *_table(report), "", *_extras(report), "", *_paired(report)]
     lines += ["", *_protocol(report)]
     for name in pictures:
@@ -58,7 +58,7 @@ def _summary(report: Mapping[str, Any]) -> list[str]:
     unit = report["metrics"]["lve"]["unit"]
     models = [one for one in methods if one["kind"] == "checkpoint"]
     others = [one for one in methods if one["kind"] == "baseline"]
-    beside = ", ".join(f"{one['name']} {_cell(one['figures']['lve'], '')}" for one in others)
+    beside = ", ".join(f"{one['name']} {_cell(one['metrics']['lve'], '')}" for one in others)
     lines = [
         f"# {', '.join(one['name'] for one in models)} on {protocol['dataset']}, split "
         f"{protocol['split']}",
@@ -68,10 +68,10 @@ def _summary(report: Mapping[str, Any]) -> list[str]:
         f"**{protocol['identity']}**.",
         "",
     ]
-    for one in sorted(models, key=lambda one: one["figures"]["lve"]["value"]):
+    for one in sorted(models, key=lambda one: one["metrics"]["lve"]["value"]):
         lines.append(
-            f"- **{one['name']}**: lip error {_cell(one['figures']['lve'], unit)}; timing of the "
-            f"lips {_cell(one['figures']['mtm'], 'ms')}; {one['real_time_factor']:.3f} of real "
+            f"- **{one['name']}**: lip error {_cell(one['metrics']['lve'], unit)}; timing of the "
+            f"lips {_cell(one['metrics']['mtm'], 'ms')}; {one['real_time_factor']:.3f} of real "
             f"time on {one['device']}."
         )
     lines.append(f"- Without a model, lip error in {unit}: {beside}.")
@@ -82,15 +82,15 @@ def _summary(report: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(pair: Mapping[str, Any], unit: str) -> str:
-    figure = pair["second_minus_first"]["lve"]
-    word = "as good as can be told here as"
-    if figure["low"] > 0:
+    difference = pair["second_minus_first"]["lve"]
+    word = "not distinguishable from"
+    if difference["low"] > 0:
         word = "worse than"
-    elif figure["high"] < 0:
+    elif difference["high"] < 0:
         word = "better than"
     return (
         f"{pair['second']} is {word} {pair['first']} on the same sequences: lip error "
-        f"{_cell(figure, unit, signed=True)}."
+        f"{_cell(difference, unit, signed=True)}."
     )
 
 
@@ -101,7 +101,7 @@ def _table(report: Mapping[str, Any]) -> list[str]:
         "|---|---|---|" + "---|" * len(methods),
     ]
     for name, metric in report["metrics"].items():
-        cells = " | ".join(_cell(one["figures"][name], "") for one in methods)
+        cells = " | ".join(_cell(one["metrics"][name], "") for one in methods)
         lines.append(
             f"| {metric['label']} | {metric['unit']} | {_ARROWS[metric['best']]} | {cells} |"
         )
@@ -136,7 +136,7 @@ def _extras(report: Mapping[str, Any]) -> list[str]:
 
 
 def _paired(report: Mapping[str, Any]) -> list[str]:
-    """Differences to the first model; bold where the interval leaves 0 out."""
+    """Table of differences to the first model; bold where the interval leaves 0 out."""
     if not report["paired"]:
         return []
     first = report["paired"][0]["first"]
@@ -150,10 +150,12 @@ def _paired(report: Mapping[str, Any]) -> list[str]:
     for name, metric in report["metrics"].items():
         cells = []
         for pair in report["paired"]:
-            figure = pair["second_minus_first"][name]
-            text = _cell(figure, "", signed=True)
-            sure = figure["value"] is not None and (figure["low"] > 0 or figure["high"] < 0)
-            cells.append(f"**{text}**" if sure else text)
+            difference = pair["second_minus_first"][name]
+            text = _cell(difference, "", signed=True)
+            is_significant = difference["value"] is not None and (
+                difference["low"] > 0 or difference["high"] < 0
+            )
+            cells.append(f"**{text}**" if is_significant else text)
         lines.append(f"| {metric['label']} | {metric['unit']} | {' | '.join(cells)} |")
     return lines
 
@@ -172,13 +174,13 @@ def _protocol(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _cell(figure: Mapping[str, Any], unit: str, *, signed: bool = False) -> str:
-    if figure["value"] is None:
+def _cell(metric: Mapping[str, Any], unit: str, *, signed: bool = False) -> str:
+    if metric["value"] is None:
         return "-"
-    size = max(abs(figure[name]) for name in ("value", "low", "high"))
+    size = max(abs(metric[name]) for name in ("value", "low", "high"))
     style = ".2e" if 0 < size < 0.005 else ".1f" if size >= 100 else ".2f" if size >= 1 else ".3f"
-    value, low, high = (format(figure[name], style) for name in ("value", "low", "high"))
-    plus = "+" if signed and figure["value"] > 0 else ""
+    value, low, high = (format(metric[name], style) for name in ("value", "low", "high"))
+    plus = "+" if signed and metric["value"] > 0 else ""
     return f"{plus}{value} {unit}".rstrip() + f" [{low}, {high}]"
 
 
@@ -191,14 +193,14 @@ def _plain(value: float | None) -> str:
 def _plot(
     folder: Path, report: Mapping[str, Any], curves: Mapping[str, NDArray[np.float64]]
 ) -> list[str]:
-    """Lip errors with intervals, and the lips of one sentence over time; names of the files."""
+    """Plots lip errors with intervals, and one sentence's lips over time; the files' names."""
     from matplotlib.figure import Figure  # only where training is set up
 
     methods = report["methods"]
     unit = report["metrics"]["lve"]["unit"]
     names = [one["name"] for one in methods]
-    values = np.array([one["figures"]["lve"]["value"] for one in methods])
-    ends = np.array([[one["figures"]["lve"][end] for end in ("low", "high")] for one in methods])
+    values = np.array([one["metrics"]["lve"]["value"] for one in methods])
+    ends = np.array([[one["metrics"]["lve"][end] for end in ("low", "high")] for one in methods])
     colours = ["#2f6db5" if one["kind"] == "checkpoint" else _OTHER_COLOURS for one in methods]
     figure = Figure(figsize=(7, 0.5 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()

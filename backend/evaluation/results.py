@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figures of a method on captured faces: by sequence, pooled with intervals, in differences.
+"""Metrics of methods on captured faces: per sequence, pooled with intervals, and paired.
 
-A *method* is a model or a baseline. Apart from ``mesh_metrics.py``, which knows no data set, and
-from ``evaluate_captures.py``, which makes the motions.
+A *method* is a model or a baseline. The formulas are in ``vertex_metrics.py``.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ _ALIKE: Final = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How a figure is printed and pooled.
+    """How a metric is printed and pooled.
 
     Attributes:
-        label: For people.
-        unit: ``length``, ``square``, ``ms``, ``%`` or nothing.
+        label: Name of the metric in reports.
+        unit: Unit of the values: ``length``, ``square`` (squared lengths), ``ms``, ``%`` or none.
         best: Where the best value lies.
-        by_frame: Whether it is a mean over frames, so that frames can be pooled.
+        by_frame: Whether the metric is a mean over frames, so that frames can be pooled.
     """
 
     label: str
@@ -64,15 +63,15 @@ METRICS: Final[dict[str, Metric]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """Where a set's motions are measured.
+class MetricContext:
+    """What the metrics need to know of a data set besides its motions.
 
     Attributes:
-        regions: Vertices.
-        up: Upward direction, unit vector ``(3,)``.
+        regions: Vertices on which the metrics are measured.
+        up: Upward direction of the heads, unit vector ``(3,)``.
         fps: Frames a second.
-        length: What lengths are multiplied by: millimetres per unit of the set, 1 where unknown.
-        is_metric: Whether that is known.
+        length: Factor of lengths: millimetres per unit of the set, 1 where that is unknown.
+        is_metric: Whether the unit of the set is known, so that lengths are in millimetres.
     """
 
     regions: Regions
@@ -83,56 +82,56 @@ class Scene:
 
     @property
     def length_unit(self) -> str:
-        """Name of the unit of lengths."""
+        """Name of the unit in which lengths are reported."""
         return "mm" if self.is_metric else "units"
 
 
 @dataclass
-class Judged:
-    """What was measured of one method; all lists have one entry per sequence.
+class MethodResults:
+    """Measurements of one method; all lists have one entry per sequence.
 
     Attributes:
-        name: Of the method.
-        figures: By metric, ``nan`` where it could not be measured.
-        lip_distance: Of the inner lips over time, each ``(T,)``; empty without inner lips.
-        intensity: Strength of lip motion.
-        signatures: What shows its style.
+        name: Name of the method.
+        metrics: Values of each metric by its name, ``nan`` where it could not be measured.
+        lip_distance: Distance of the inner lips over time, each ``(T,)``; empty without inner lips.
+        intensity: Strength of the lips' motion.
+        signatures: Style signatures of the motions.
     """
 
     name: str
-    figures: dict[str, list[float]] = field(default_factory=dict)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
     lip_distance: list[NDArray[np.float64]] = field(default_factory=list)
     intensity: list[float] = field(default_factory=list)
     signatures: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, predicted: Array, truth: Array, template: Array, scene: Scene) -> None:
-        """Measure one sequence.
+    def add(self, predicted: Array, truth: Array, template: Array, context: MetricContext) -> None:
+        """Measures one sequence.
 
         Args:
-            predicted: Vertices, shape ``(T, V, 3)``, in the set's units.
-            truth: The same.
+            predicted: Predicted vertices, shape ``(T, V, 3)``, in the set's units.
+            truth: Captured vertices, shape ``(T, V, 3)``.
             template: Face at rest, ``(V, 3)``.
-            scene: Where.
+            context: Regions and units of the set.
         """
-        found = sequence_figures(predicted, truth, template, scene)
+        found = sequence_metrics(predicted, truth, template, context)
         for name, value in found.items():
-            self.figures.setdefault(name, []).append(value)
-        lips = scene.regions.lips
-        self.lip_distance.append(lip_distance(predicted, scene))
+            self.metrics.setdefault(name, []).append(value)
+        lips = context.regions.lips
+        self.lip_distance.append(lip_distance(predicted, context))
         self.intensity.append(vertex_metrics.lip_motion_intensity(predicted, template, lips))
-        self.signatures.append(signature(predicted - template, scene))
+        self.signatures.append(signature(predicted - template, context))
 
 
-def sequence_figures(
-    predicted: Array, truth: Array, template: Array, scene: Scene
+def sequence_metrics(
+    predicted: Array, truth: Array, template: Array, context: MetricContext
 ) -> dict[str, float]:
-    """All figures of one sequence, by metric; lengths in the scene's unit."""
-    lips, upper, size = scene.regions.lips, scene.regions.upper_face, scene.length
+    """All metrics of one sequence by name; lengths in the context's unit."""
+    lips, upper, size = context.regions.lips, context.regions.upper_face, context.length
     fdd = vertex_metrics.dynamics_deviation(predicted, truth, template, upper)
-    ours, theirs = lip_distance(predicted, scene), lip_distance(truth, scene)
+    ours, theirs = lip_distance(predicted, context), lip_distance(truth, context)
     known = len(ours) > 0
     readable = float("nan")
-    if scene.is_metric:
+    if context.is_metric:
         threshold = READABLE_MM / size
         readable = 100 * vertex_metrics.lip_readability(predicted, truth, lips, threshold=threshold)
     jerk = float("nan")
@@ -146,11 +145,12 @@ def sequence_figures(
         "fdd": fdd,
         "fdd_absolute": abs(fdd),
         "ldd": vertex_metrics.dynamics_deviation(predicted, truth, template, lips),
-        "mod": size * vertex_metrics.mouth_opening_difference(predicted, truth, lips, up=scene.up),
+        "mod": size
+        * vertex_metrics.mouth_opening_difference(predicted, truth, lips, up=context.up),
         "ldtw": size * vertex_metrics.lip_dtw(predicted, truth, lips),
         "dfd": size * vertex_metrics.lip_frechet(predicted, truth, lips),
         "lrp": readable,
-        "mtm": vertex_metrics.mouth_timing_error_ms(ours, theirs, scene.fps)
+        "mtm": vertex_metrics.mouth_timing_error_ms(ours, theirs, context.fps)
         if known
         else float("nan"),
         "l_pcc": curve_metrics.pearson(ours, theirs) if known else float("nan"),
@@ -159,31 +159,31 @@ def sequence_figures(
     }
 
 
-def lip_distance(vertices: Array, scene: Scene) -> NDArray[np.float64]:
-    """Distance of the inner lips' middles, in the scene's unit, ``(T,)``; empty where unknown."""
-    if not scene.regions.inner_lips:
+def lip_distance(vertices: Array, context: MetricContext) -> NDArray[np.float64]:
+    """Distance of the inner lips' middles, in the context's unit, ``(T,)``; empty where unknown."""
+    if not context.regions.inner_lips:
         return np.zeros(0)
-    upper, lower = scene.regions.inner_lips
+    upper, lower = context.regions.inner_lips
     gap = np.asarray(vertices[:, upper], np.float64) - vertices[:, lower]
-    return np.asarray(scene.length * np.linalg.norm(gap, axis=-1))
+    return np.asarray(context.length * np.linalg.norm(gap, axis=-1))
 
 
-def signature(offsets: Array, scene: Scene) -> NDArray[np.float64]:
-    """Of the style, at some vertices of lips and upper face."""
-    both = np.concatenate([scene.regions.lips, scene.regions.upper_face])
+def signature(offsets: Array, context: MetricContext) -> NDArray[np.float64]:
+    """Style signature of a motion, at some vertices of the lips and the upper face."""
+    both = np.concatenate([context.regions.lips, context.regions.upper_face])
     some = both[:: max(1, len(both) // _SIGNATURE_VERTICES)]
     return vertex_metrics.style_signature(offsets, some)
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A pooled figure, None where no sequence had it.
+class PooledMetric:
+    """A metric pooled over sequences; None where it could be measured on no sequence.
 
     Attributes:
-        value: The figure.
-        low: Lower end of its 95 % interval over sequences.
-        high: Upper end.
-        sequences: How many had it.
+        value: The pooled value.
+        low: Lower end of the value's 95 % interval over sequences.
+        high: Upper end of the value's 95 % interval over sequences.
+        sequences: Number of sequences on which the metric could be measured.
     """
 
     value: float | None
@@ -192,63 +192,70 @@ class Figure:
     sequences: int
 
 
-def pooled(judged: Judged, frames: Sequence[int], *, by_frame: bool) -> dict[str, Figure]:
-    """Figures of all sequences together.
+def pooled(
+    results: MethodResults, frames: Sequence[int], *, by_frame: bool
+) -> dict[str, PooledMetric]:
+    """Pools every metric over all sequences.
 
     Args:
-        judged: By sequence.
-        frames: Length of each.
+        results: Measurements of a method on each sequence.
+        frames: Number of frames of each sequence.
         by_frame: Whether frames are pooled, in those metrics where they can be.
+
+    Returns:
+        The pooled metrics by name.
     """
     return {
         name: _mean(values, frames if by_frame and METRICS[name].by_frame else None)
-        for name, values in judged.figures.items()
+        for name, values in results.metrics.items()
     }
 
 
 def differences(
-    first: Judged, second: Judged, frames: Sequence[int], *, by_frame: bool
-) -> dict[str, Figure]:
+    first: MethodResults, second: MethodResults, frames: Sequence[int], *, by_frame: bool
+) -> dict[str, PooledMetric]:
     """Second minus first, on the same sequences, with the interval of the difference."""
     found = {}
     for name, metric in METRICS.items():
-        apart = np.subtract(second.figures[name], first.figures[name])
+        apart = np.subtract(second.metrics[name], first.metrics[name])
         weights = frames if by_frame and metric.by_frame else None
         found[name] = _mean(apart.tolist(), weights)
     return found
 
 
-def _mean(values: Sequence[float], weights: Sequence[int] | None) -> Figure:
+def _mean(values: Sequence[float], weights: Sequence[int] | None) -> PooledMetric:
     usable = [number for number, value in enumerate(values) if np.isfinite(value)]
     if not usable:
-        return Figure(None, None, None, 0)
+        return PooledMetric(None, None, None, 0)
     chosen = [values[number] for number in usable]
     shares = [1.0 if weights is None else float(weights[number]) for number in usable]
     low, high = curve_metrics.bootstrap_interval(chosen, weights=shares, draws=_DRAWS)
-    return Figure(float(np.average(chosen, weights=shares)), low, high, len(chosen))
+    return PooledMetric(float(np.average(chosen, weights=shares)), low, high, len(chosen))
 
 
-def speech_lip_figure(loudness: Sequence[float], intensity: Sequence[float]) -> Figure:
-    """SLCC over clips with its interval; none with fewer than three clips or without any motion."""
-    heard, seen = np.array(loudness), np.array(intensity)
-    if len(heard) < 3 or np.ptp(seen) <= _ALIKE * seen.max():
-        return Figure(None, None, None, len(heard))
+def pooled_speech_lip_correlation(
+    loudness: Sequence[float], intensity: Sequence[float]
+) -> PooledMetric:
+    """SLCC over clips with its interval; none for fewer than three clips or lips without motion."""
+    loud, moving = np.array(loudness), np.array(intensity)
+    if len(loud) < 3 or np.ptp(moving) <= _ALIKE * moving.max():
+        return PooledMetric(None, None, None, len(loud))
     rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(heard), (_DRAWS, len(heard)))
-    values = [vertex_metrics.speech_lip_correlation(heard[row], seen[row]) for row in drawn]
+    drawn = rng.integers(0, len(loud), (_DRAWS, len(loud)))
+    values = [vertex_metrics.speech_lip_correlation(loud[row], moving[row]) for row in drawn]
     low, high = np.quantile(values, [0.025, 0.975])
-    value = vertex_metrics.speech_lip_correlation(heard, seen)
-    return Figure(value, float(low), float(high), len(heard))
+    value = vertex_metrics.speech_lip_correlation(loud, moving)
+    return PooledMetric(value, float(low), float(high), len(loud))
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Real clips among which a style is looked for.
+    """Captured clips among which a style is retrieved.
 
     Attributes:
-        signatures: Shape ``(G, D)``.
-        subjects: Who speaks in each.
-        names: Of the sequences.
+        signatures: Style signatures of the clips, shape ``(G, D)``.
+        subjects: Speaker of each clip.
+        names: Sequence names of the clips.
     """
 
     signatures: NDArray[np.float64]
@@ -282,15 +289,18 @@ class Gallery:
 
 
 def diversity(
-    make: Callable[[int, int], Array], num_sequences: int, num_styles: int, scene: Scene
+    make: Callable[[int, int], Array], num_sequences: int, num_styles: int, context: MetricContext
 ) -> float | None:
     """Mean vertex distance between motions of one sentence in different styles.
 
     Args:
         make: Motion ``(T, V, 3)`` of a sequence in a style, by their numbers.
-        num_sequences: Sentences.
-        num_styles: Styles; with fewer than two there is nothing to compare.
-        scene: For the unit.
+        num_sequences: Number of sentences.
+        num_styles: Number of styles; with fewer than two there is nothing to compare.
+        context: Unit of the set.
+
+    Returns:
+        The distance in the context's unit; None with fewer than two styles.
     """
     if num_styles < 2:
         return None
@@ -298,4 +308,4 @@ def diversity(
         vertex_metrics.diversity([make(number, style) for style in range(num_styles)])
         for number in range(num_sequences)
     ]
-    return scene.length * float(np.mean(values))
+    return context.length * float(np.mean(values))

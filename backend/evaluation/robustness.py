@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judges a checkpoint in bad conditions: noise, rooms, lines, other voices, levels, no speech.
+"""Evaluation of a checkpoint on degraded audio and on sounds without speech.
 
-Apart from ``evaluate.py`` because it asks something else of the same model: not how well it speaks
-but what of it is left when the sound is bad, and whether it rests where nobody speaks.
+Measures how much of the lip sync is left when the audio is bad, and whether the mouth rests where
+nobody speaks.
 """
 
 import json
@@ -25,7 +25,7 @@ from backend.audio.load import read_sound, resample
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.evaluation.clips import SpokenClip, read_clips
-from backend.evaluation.speech import judge, predicted
+from backend.evaluation.speech import predicted, score_motions
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import identify
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _CLEAN: Final = "clean"
 _FILE_RATES: Final = {"8 kHz file": 8_000, "96 kHz file": 96_000}
 CONDITIONS: Final = (_CLEAN, *SPEECH_EFFECTS, *_FILE_RATES)
-"""Speech under these must still be animated."""
+"""Conditions under which speech must still be animated."""
 
 _WORDLESS_SECONDS: Final = 10.0
 _EDGE_FRAMES: Final = 25
@@ -46,30 +46,30 @@ WORDLESS: Final[dict[str, Callable[[int, np.random.Generator], Samples]]] = {
     "music": degradations.music,
     "laughter": degradations.laughter,
 }
-"""Sounds in which nobody speaks: length in samples and chance -> samples."""
+"""Sounds in which nobody speaks: from a length in samples and a random generator to samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionsArguments:
-    """What the command line says.
+    """Options of an evaluation on degraded audio.
 
     Attributes:
         checkpoint: Folder of the model.
         speech: Folder of recordings with phone times.
-        alignment: Name of the file in it that holds them.
-        head: A mesh file; None takes the demo head.
-        ways: Of listening: ``sound``, ``words``, ``text``.
-        num_clips: Recordings to take, from the first on; 0 takes all.
-        seed: Of all chance.
+        alignment: Name of the file in ``speech`` that holds the phone times.
+        head: Mesh file of the head to measure on; None takes the demo head.
+        modes: Recognition modes to evaluate: ``sound``, ``words``, ``text``.
+        num_clips: Number of recordings to take, from the first on; 0 takes all.
+        seed: Seed of the degradations.
         out: JSON file to write; the table is written beside it as ``.md``. None writes none.
-        device: Of the model.
+        device: Device of the model.
     """
 
     checkpoint: Path
     speech: Path
     alignment: str = "alignment.json"
     head: Path | None = None
-    ways: tuple[str, ...] = ("sound", "words")
+    modes: tuple[str, ...] = ("sound", "words")
     num_clips: int = 0
     seed: int = 0
     out: Path | None = None
@@ -77,16 +77,16 @@ class ConditionsArguments:
 
 
 def main(arguments: ConditionsArguments) -> dict[str, Any]:
-    """Evaluates as the command line says.
+    """Evaluates a checkpoint under each condition.
 
     Args:
-        arguments: From the command line.
+        arguments: Options of the command line.
 
     Returns:
-        The report, as it is written to ``out``: figures by way of listening and condition.
+        The report, as it is written to ``out``: metrics by condition and recognition mode.
 
     Raises:
-        UserError: The checkpoint or the recordings are no good.
+        UserError: The checkpoint or the recordings cannot be used.
     """
     clips = read_clips(arguments.speech, arguments.alignment)
     if len(clips) < 2:
@@ -105,14 +105,14 @@ def main(arguments: ConditionsArguments) -> dict[str, Any]:
             "num_clips": min(num_clips, len(clips)),
             "seed": arguments.seed,
             "conditions": {
-                name: _figures(
+                name: _condition_metrics(
                     predictor, _under(name, clips, num_clips, arguments.seed), clips[:num_clips],
-                    mouth, arguments.ways,
+                    mouth, arguments.modes,
                 )
                 for name in CONDITIONS
             },
             "wordless": {
-                name: _wordless_figures(predictor, name, mouth, arguments)
+                name: _wordless_metrics(predictor, name, mouth, arguments)
                 for name in WORDLESS
             },
         }  # fmt: skip
@@ -129,24 +129,24 @@ def _under(name: str, clips: Sequence[SpokenClip], num_clips: int, seed: int) ->
     changed = []
     for number, clip in enumerate(clips[:num_clips]):
         others = [other.samples for other in clips if other is not clip]
-        samples = disturbed(name, clip.samples, others, _chance(name, number, seed))
+        samples = degraded(name, clip.samples, others, _chance(name, number, seed))
         changed.append(replace(clip, samples=samples))
     return changed
 
 
-def disturbed(
+def degraded(
     name: str, samples: Samples, others: Sequence[Samples], rng: np.random.Generator
 ) -> Samples:
     """Speech under one of ``CONDITIONS``.
 
     Args:
-        name: The condition.
+        name: Name of the condition.
         samples: Clean speech, shape ``(n,)``.
         others: Recordings of other speech, for babble and second voices.
         rng: Source of randomness.
 
     Returns:
-        Shape ``(n,)``.
+        The degraded speech, shape ``(n,)``.
     """
     if name == _CLEAN:
         return samples
@@ -169,40 +169,40 @@ def _through_file(samples: Samples, rate_hz: int) -> Samples:
     return np.pad(read, (0, max(0, len(samples) - len(read))))[: len(samples)]
 
 
-def _figures(
+def _condition_metrics(
     predictor: Predictor,
     changed: Sequence[SpokenClip],
     clean: Sequence[SpokenClip],
     mouth: MeasuredHead,
-    ways: Sequence[str],
+    modes: Sequence[str],
 ) -> dict[str, dict[str, float]]:
-    """Figures of speech under a condition by way of listening, against the clean speech's face."""
+    """Metrics of degraded speech by recognition mode, with the clean speech's face as reference."""
     references = [clip.articulated(clip.phones, SpeakingStyle.neutral()) for clip in clean]
-    figures = {}
-    for way in ways:
-        motions = [predicted(predictor, clip, mouth.head, way) for clip in changed]
+    metrics = {}
+    for mode in modes:
+        motions = [predicted(predictor, clip, mouth.head, mode) for clip in changed]
         weights = [motion.weights for motion in motions]
-        judged = judge(weights, references, clean, mouth)
+        scored = score_motions(weights, references, clean, mouth)
         names = ("closures_f1", "closures_precision", "closures_recall", "opening", "jerk_ratio")
-        figures[way] = {name: judged[name] for name in names} | {
+        metrics[mode] = {name: scored[name] for name in names} | {
             "drift_mm": drift_mm(
                 [mouth.opening_mm(motion) for motion in weights],
                 [mouth.opening_mm(reference) for reference in references],
             ),
             "by_sound": float(np.mean([motion.report["listen"] == "sound" for motion in motions])),
         }
-        _log.info("%s", figures[way])
-    return figures
+        _log.info("%s", metrics[mode])
+    return metrics
 
 
 def drift_mm(
     openings: Sequence[NDArray[np.floating]], references: Sequence[NDArray[np.floating]]
 ) -> float:
-    """How much further the mouth has come open from a clip's first third to its last.
+    """Drift of the mouth's opening from the first third of a clip to its last.
 
     Args:
-        openings: In mm, one curve per clip.
-        references: What they should be.
+        openings: Openings in mm, one curve per clip.
+        references: Reference openings of the clips.
 
     Returns:
         Mean error of the last thirds less that of the first, in mm, averaged over the clips.
@@ -215,44 +215,46 @@ def drift_mm(
     return float(np.mean(changes))
 
 
-def _wordless_figures(
+def _wordless_metrics(
     predictor: Predictor, name: str, mouth: MeasuredHead, arguments: ConditionsArguments
 ) -> dict[str, dict[str, float]]:
-    """How far the mouth opens, in mm, where nobody speaks, by way of listening."""
+    """How far the mouth opens, in mm, where nobody speaks, by recognition mode."""
     length = int(_WORDLESS_SECONDS * SAMPLE_RATE_HZ)
     samples = WORDLESS[name](length, _chance(name, 0, arguments.seed))
     clip = SpokenClip(name, samples, "", ())
-    figures = {}
-    for way in arguments.ways:
-        if way != "text":
-            opening = mouth.opening_mm(predicted(predictor, clip, mouth.head, way).weights)
+    metrics = {}
+    for mode in arguments.modes:
+        if mode != "text":
+            opening = mouth.opening_mm(predicted(predictor, clip, mouth.head, mode).weights)
             inside = np.abs(opening[_EDGE_FRAMES:-_EDGE_FRAMES])
-            figures[way] = {
+            metrics[mode] = {
                 "mean_mm": float(inside.mean()),
                 "most_mm": float(np.quantile(inside, 0.95)),
             }
-    return figures
+    return metrics
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report as Markdown tables, for the screen and for documents."""
-    ways = list(report["conditions"][_CLEAN])
+    """The report as Markdown tables."""
+    modes = list(report["conditions"][_CLEAN])
     columns = {
         "closures_f1": "closures F1", "opening": "opening r", "jerk_ratio": "jerk ratio",
         "drift_mm": "drift mm", "by_sound": "by sound alone",
     }  # fmt: skip
     parts = []
-    for way in ways:
-        parts += [f"| {way}: speech | " + " | ".join(columns.values()) + " |"]
+    for mode in modes:
+        parts += [f"| {mode}: speech | " + " | ".join(columns.values()) + " |"]
         parts += ["|---|" + "---|" * len(columns)]
-        for name, figures in report["conditions"].items():
-            cells = (f"{figures[way][column]:.2f}" for column in columns)
+        for name, metrics in report["conditions"].items():
+            cells = (f"{metrics[mode][column]:.2f}" for column in columns)
             parts.append(f"| {name} | " + " | ".join(cells) + " |")
         parts.append("")
-    heard = [way for way in ways if way != "text"]
-    head = " | ".join(f"{way}: mean mm | {way}: 95 % mm" for way in heard)
-    parts += [f"| nobody speaks | {head} |", "|---|" + "---|---|" * len(heard)]
-    for name, figures in report["wordless"].items():
-        cells = (f"{figures[way][key]:.2f}" for way in heard for key in ("mean_mm", "most_mm"))
+    recognised = [mode for mode in modes if mode != "text"]
+    head = " | ".join(f"{mode}: mean mm | {mode}: 95 % mm" for mode in recognised)
+    parts += [f"| nobody speaks | {head} |", "|---|" + "---|---|" * len(recognised)]
+    for name, metrics in report["wordless"].items():
+        cells = (
+            f"{metrics[mode][key]:.2f}" for mode in recognised for key in ("mean_mm", "most_mm")
+        )
         parts.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(parts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judges a checkpoint: on real speech in each way of listening, and by styles it has never seen."""
+"""Evaluation of a checkpoint on real speech in each recognition mode, and on unseen styles."""
 
 import json
 import logging
@@ -18,13 +18,13 @@ from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluation import curve_metrics
 from backend.evaluation.clips import SpokenClip, read_clips
 from backend.evaluation.curve_metrics import closures
-from backend.evaluation.style_transfer import style_figures, voice_figures
+from backend.evaluation.style_transfer import style_transfer_metrics, voice_style_metrics
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
 from backend.inference.predictor import Predictor
-from backend.inference.predictor import Style as ModelStyle
+from backend.inference.style_files import StyleCode
 from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech.phones import SILENCE, Phone
@@ -40,45 +40,45 @@ _PHONE_OPENING: Final[dict[str, float]] = dict(  # noqa: C408  # 40 pairs of quo
     T=0.2, D=0.2, N=0.2, S=0.2, Z=0.2, TH=0.25, DH=0.25, SH=0.2, CH=0.2, JH=0.2, ZH=0.2, K=0.3,
     G=0.3, NG=0.3, HH=0.45, Y=0.25, SIL=0.0,
 )  # fmt: skip
-"""An opening per phone that owes nothing to the articulation model, for comparison with peers."""
+"""Opening of the mouth by phone, independent of the articulation model, to compare with peers."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateArguments:
-    """What the command line says.
+    """Options of an evaluation on recorded speech.
 
     Attributes:
         checkpoint: Folder of the model.
-        speech: Folder of recordings with phone times; None leaves speech out.
-        alignment: Name of the file in it that holds them.
-        head: A mesh file; None takes the demo head.
-        ways: Of listening.
+        speech: Folder of recordings with phone times.
+        alignment: Name of the file in ``speech`` that holds the phone times.
+        head: Mesh file of the head to measure on; None takes the demo head.
+        modes: Recognition modes to evaluate, of ``RECOGNITION_MODES``.
         styles: Whether to measure the transfer of styles, on the sentences of ``speech``.
-        out: JSON file to write; None writes none.
-        device: Of the model.
+        out: JSON file to write the report into; None writes none.
+        device: Device of the model.
     """
 
     checkpoint: Path
     speech: Path
     alignment: str = "alignment.json"
     head: Path | None = None
-    ways: tuple[str, ...] = RECOGNITION_MODES
+    modes: tuple[str, ...] = RECOGNITION_MODES
     styles: bool = False
     out: Path | None = None
     device: str = "auto"
 
 
 def main(arguments: EvaluateArguments) -> dict[str, Any]:
-    """Evaluates as the command line says.
+    """Evaluates a checkpoint on recorded speech.
 
     Args:
-        arguments: From the command line.
+        arguments: Options of the command line.
 
     Returns:
-        The report, as it is written to ``out``: figures by way of listening, and of styles.
+        The report, as it is written to ``out``: metrics by recognition mode, and of styles.
 
     Raises:
-        UserError: The checkpoint or the recordings are no good.
+        UserError: The checkpoint or the recordings cannot be used.
     """
     clips = read_clips(arguments.speech, arguments.alignment)
     mouth = measured_demo_head()
@@ -93,11 +93,11 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
             "alignment": arguments.alignment,
             "seconds": round(sum(len(clip.samples) for clip in clips) / SAMPLE_RATE_HZ, 2),
             "closed_mm": CLOSED_MM,
-            "ways": speech_figures(predictor, clips, mouth, arguments.ways),
+            "modes": speech_metrics(predictor, clips, mouth, arguments.modes),
         }
         if arguments.styles:
             model = checkpoint.load(arguments.checkpoint)
-            report["styles"] = style_figures(model, clips, mouth) | voice_figures(
+            report["styles"] = style_transfer_metrics(model, clips, mouth) | voice_style_metrics(
                 model, clips, mouth
             )
     finally:
@@ -107,43 +107,45 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
     return report
 
 
-def speech_figures(
-    predictor: Predictor, clips: Sequence[SpokenClip], mouth: MeasuredHead, ways: Sequence[str]
+def speech_metrics(
+    predictor: Predictor, clips: Sequence[SpokenClip], mouth: MeasuredHead, modes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Figures by way of listening, with the phones alone put into the articulation model beside."""
-    figures = {}
+    """Metrics by recognition mode, of the model and of the articulation model on its phones."""
+    metrics = {}
     references = [clip.articulated(clip.phones, SpeakingStyle.neutral()) for clip in clips]
-    listener = SpeechRecogniser(1)
+    recogniser = SpeechRecogniser(1)
     try:
-        for way in ways:
-            motions = [predicted(predictor, clip, mouth.head, way).weights for clip in clips]
-            figures[way] = judge(motions, references, clips, mouth)
-            if way != "sound":
-                heard = [
-                    listener.recognise(clip.samples)
-                    if way == "words"
-                    else listener.align(clip.samples, clip.text)
+        for mode in modes:
+            motions = [predicted(predictor, clip, mouth.head, mode).weights for clip in clips]
+            metrics[mode] = score_motions(motions, references, clips, mouth)
+            if mode != "sound":
+                transcripts = [
+                    recogniser.recognise(clip.samples)
+                    if mode == "words"
+                    else recogniser.align(clip.samples, clip.text)
                     for clip in clips
                 ]
-                straight = [
+                articulated = [
                     clip.articulated(found.phones, SpeakingStyle.neutral())
-                    for clip, found in zip(clips, heard, strict=True)
+                    for clip, found in zip(clips, transcripts, strict=True)
                 ]
-                figures[f"{way}, phones only"] = judge(straight, references, clips, mouth)
+                metrics[f"{mode}, phones only"] = score_motions(
+                    articulated, references, clips, mouth
+                )
     finally:
-        listener.close()
-    return figures
+        recogniser.close()
+    return metrics
 
 
 def predicted(
     predictor: Predictor,
     clip: SpokenClip,
     head: Head,
-    way: str,
+    mode: str,
     *,
-    style: ModelStyle | None = None,
+    style: StyleCode | None = None,
 ) -> Motion:
-    """What the model makes of a clip at 50 Hz in a way of listening; no style is neutral."""
+    """Animates a clip at 50 Hz in a recognition mode, by default in the neutral style."""
     return predictor.predict(
         clip.samples,
         SAMPLE_RATE_HZ,
@@ -151,27 +153,30 @@ def predicted(
         fps=Fraction(FEATURE_RATE_HZ),
         num_frames=clip.num_frames,
         style=style,
-        listen="sound" if way == "sound" else "words",
-        text=clip.text if way == "text" else "",
+        listen="sound" if mode == "sound" else "words",
+        text=clip.text if mode == "text" else "",
         progress=lambda *_: None,
         warn=lambda text: _log.warning("%s: %s", clip.name, text),
         is_cancelled=lambda: False,
     )
 
 
-def judge(
+def score_motions(
     motions: Sequence[NDArray[np.float32]],
     references: Sequence[NDArray[np.float32]],
     clips: Sequence[SpokenClip],
     mouth: MeasuredHead,
 ) -> dict[str, float]:
-    """All figures of some clips, pooled.
+    """All metrics of some clips, pooled.
 
     Args:
-        motions: Weights to judge, one per clip, ``(T, 52)`` at ``FEATURE_RATE_HZ``.
-        references: What a neutral speaker's face should do.
-        clips: The sounds.
-        mouth: Where it is measured.
+        motions: Weights to score, one array per clip, ``(T, 52)`` at ``FEATURE_RATE_HZ``.
+        references: Reference weights of the clips in the neutral style.
+        clips: The recordings.
+        mouth: Head on which motion is measured.
+
+    Returns:
+        The metrics by name.
     """
     counts = curve_metrics.ClosureCounts()
     ours: dict[str, list[NDArray[np.float64]]] = {name: [] for name in _CURVES}
@@ -210,7 +215,7 @@ def judge(
 
 
 def phone_opening(phones: Sequence[Phone], num_frames: int) -> NDArray[np.float64]:
-    """An opening per phone, smoothed by 35 ms, shape ``(num_frames,)``."""
+    """Opening of the mouth by phone alone, smoothed by 35 ms, shape ``(num_frames,)``."""
     times = np.arange(num_frames) / FEATURE_RATE_HZ
     opening = np.zeros(num_frames)
     for phone in phones:
@@ -222,7 +227,7 @@ def phone_opening(phones: Sequence[Phone], num_frames: int) -> NDArray[np.float6
 def lip_errors_mm(
     motion: NDArray[np.floating], reference: NDArray[np.floating], mouth: MeasuredHead
 ) -> NDArray[np.float64]:
-    """Largest distance of a lip point from where it should be, per frame, ``(T,)``."""
+    """Largest distance of a lip point from the reference, per frame, ``(T,)``."""
     lips = [index for index, name in enumerate(FACE_POINT_NAMES) if name.startswith("lip_")]
     moved = np.tensordot(motion - reference, mouth.basis[:, lips] * INTEROCULAR_MM, axes=1)
     return np.asarray(np.linalg.norm(moved, axis=-1).max(axis=-1))
@@ -241,16 +246,16 @@ def silent_frames(phones: Sequence[Phone], num_frames: int) -> NDArray[np.bool_]
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report as a Markdown table, for the screen and for documents."""
-    ways: Mapping[str, Mapping[str, float]] = report["ways"]
-    names = list(next(iter(ways.values())))
+    """The report as a Markdown table."""
+    modes: Mapping[str, Mapping[str, float]] = report["modes"]
+    names = list(next(iter(modes.values())))
     lines = [
-        "| listening | " + " | ".join(name.replace("_", " ") for name in names) + " |",
+        "| recognition | " + " | ".join(name.replace("_", " ") for name in names) + " |",
         "|---|" + "---|" * len(names),
     ]
-    for way, figures in ways.items():
-        cells = (f"{figures[name]:.3f}" for name in names)
-        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    for mode, metrics in modes.items():
+        cells = (f"{metrics[name]:.3f}" for name in names)
+        lines.append(f"| {mode} | " + " | ".join(cells) + " |")
     for name, value in report.get("styles", {}).items():
         lines.append(f"{name.replace('_', ' ')}: {value:.3f}")
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures how well a model takes on styles that it has never seen.
+"""Metrics of style transfer from exemplars and voices, on styles that no model was trained on.
 
-Since the articulation model can say any sentence in any style, the true answer is known: the same
-sentence in that style. Apart from ``evaluate.py`` because it needs no listening and no head's mesh.
+The articulation model can say any sentence in any style, so the reference is known: the same
+sentence in that style.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,9 @@ from backend.evaluation.clips import SpokenClip
 from backend.evaluation.curve_metrics import closures
 from backend.heads.lip_measures import MeasuredHead
 from backend.heads.topology import INTEROCULAR_MM
+from backend.model import generate as model_generate
 from backend.model.ptalker import PTalker
-from backend.model.style_inversion import fit_style
+from backend.model.style_inversion import style_of_motion
 from backend.speech.phones import phone_frames
 
 NUM_STYLES: Final = 32
@@ -38,24 +39,24 @@ _BACKGROUND_STYLES: Final = 48
 Motion = NDArray[np.float32]
 
 
-def style_figures(
+def style_transfer_metrics(
     model: PTalker, clips: Sequence[SpokenClip], mouth: MeasuredHead
 ) -> dict[str, float]:
-    """Figures of the transfer of unseen styles.
+    """Metrics of the transfer of unseen styles.
 
     Args:
-        model: In evaluation mode, on the CPU.
-        clips: Sentences; the first few are said, exemplars come from the others.
-        mouth: Where motion is measured.
+        model: The model, in evaluation mode, on the CPU.
+        clips: Recorded sentences; the first few are animated, exemplars come from the others.
+        mouth: Head on which motion is measured.
 
     Returns:
-        ``error_ratio``: error to the true answer over that of the neutral one, in millimetres at
-        the face points, phones known; ``error_ratio_to_own_neutral`` over that of the model's own
-        neutral answer, which is what an artist gets who gives no style; ``error_ratio_sound`` when
-        listening to sound alone;
-        ``retrieval`` among the styles by an independent classifier, and its accuracy on the true
-        answers ``retrieval_of_truth``; ``closures_f1_neutral``, ``closures_f1_worst`` and
-        ``closures_recall_worst`` over styles, phones known, and what the true answers have
+        ``error_ratio``: error to the reference over that of the neutral reference, in millimetres
+        at the face points, phones given; ``error_ratio_to_own_neutral`` over that of the model's
+        own neutral motion, which is what an artist gets who gives no style; ``error_ratio_sound``
+        by sound alone;
+        ``retrieval`` among the styles by an independent classifier, and its accuracy on the
+        references ``retrieval_of_truth``; ``closures_f1_neutral``, ``closures_f1_worst`` and
+        ``closures_recall_worst`` over styles, phones given, and those of the references
         (``…_of_truth``: who hardly parts the lips shows closures where there are none);
         ``error_ratio_half_strength`` and so on at other strengths.
     """
@@ -63,20 +64,20 @@ def style_figures(
     said, shown = clips[:_NUM_SENTENCES], clips[_NUM_SENTENCES:] or clips
     neutral_truth = [clip.articulated(clip.phones, SpeakingStyle.neutral()) for clip in said]
     neutral_code = model.neutral_style()
-    neutral = [generate(model, clip, neutral_code, told=True) for clip in said]
-    truths, made, heard, exemplars = [], [], [], []
+    neutral = [generate(model, clip, neutral_code, with_phones=True) for clip in said]
+    truths, made, by_sound, exemplars = [], [], [], []
     strengths: dict[float, list[float]] = {0.5: [], 1.5: []}
     for number, style in enumerate(styles):
         exemplar = _exemplar(shown, style, number)
         exemplars.append(exemplar)
         shown_motion = torch.from_numpy(exemplar)[None]
-        code = fit_style(model, shown_motion, model.encode_motion_style(shown_motion))
+        code = style_of_motion(model, shown_motion)
         truths.append([clip.articulated(clip.phones, style) for clip in said])
-        made.append([generate(model, clip, code, told=True) for clip in said])
-        heard.append([generate(model, clip, code, told=False) for clip in said])
+        made.append([generate(model, clip, code, with_phones=True) for clip in said])
+        by_sound.append([generate(model, clip, code, with_phones=False) for clip in said])
         for strength, ratios in strengths.items():
             scaled = model.scaled_style(code, strength)
-            motion = generate(model, said[0], scaled, told=True)
+            motion = generate(model, said[0], scaled, with_phones=True)
             wanted = said[0].articulated(
                 said[0].phones, SpeakingStyle.neutral().blend(style, strength)
             )
@@ -88,7 +89,7 @@ def style_figures(
     return {
         "error_ratio": _mean_ratio(made, truths, neutral_truth, mouth),
         "error_ratio_to_own_neutral": _mean_ratio(made, truths, neutral, mouth),
-        "error_ratio_sound": _mean_ratio(heard, truths, neutral_truth, mouth),
+        "error_ratio_sound": _mean_ratio(by_sound, truths, neutral_truth, mouth),
         "error_ratio_half_strength": float(np.mean(strengths[0.5])),
         "error_ratio_one_and_a_half": float(np.mean(strengths[1.5])),
         "retrieval": curve_metrics.retrieval_accuracy(_embed(classifier, made), gallery),
@@ -102,23 +103,23 @@ def style_figures(
     }
 
 
-def voice_figures(
+def voice_style_metrics(
     model: PTalker, clips: Sequence[SpokenClip], mouth: MeasuredHead
 ) -> dict[str, float]:
-    """Whether the style that is heard in a voice is nearer to its speaker's than none.
+    """Whether the style that is read from a voice is nearer to its speaker's style than neutral.
 
-    Styles are tied to voices as in training: half of what can be heard is chance, and the rest
-    cannot be heard at all, so that no code of a voice comes near to a speaker's own.
+    Styles are tied to voices as in training: half of what a voice shows is chance, and the rest of
+    a style cannot be by_sound at all, so that no code of a voice comes near to a speaker's own.
 
     Args:
-        model: In evaluation mode, on the CPU.
-        clips: Sentences, each heard for its style too.
-        mouth: Where motion is measured.
+        model: The model, in evaluation mode, on the CPU.
+        clips: Recorded sentences, which also give the voices.
+        mouth: Head on which motion is measured.
 
     Returns:
-        ``error_ratio_voice_to_own_neutral``: mean over styles of the error to the true answer over
-        that of the model's own neutral one, phones known; ``voice_nearer_share``: of the styles
-        for which it is below 1.
+        ``error_ratio_voice_to_own_neutral``: mean over styles of the error to the reference over
+        that of the model's own neutral motion, phones given; ``voice_nearer_share``: share of the
+        styles for which it is below 1.
     """
     rng = np.random.default_rng(48)
     ratios = []
@@ -133,7 +134,7 @@ def voice_figures(
         style = style_for_voice(voice_character(clip.samples, prosody, clip.phones), rng)
         sound = torch.from_numpy(stacked_log_mel(clip.samples))[None]
         codes = model.encode_audio_style(sound), model.neutral_style()
-        voiced, unstyled = (generate(model, clip, code, told=True) for code in codes)
+        voiced, unstyled = (generate(model, clip, code, with_phones=True) for code in codes)
         truth = clip.articulated(clip.phones, style)
         ratios.append(_ratio([voiced], [truth], [unstyled], mouth))
     return {
@@ -142,16 +143,21 @@ def voice_figures(
     }
 
 
-def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, told: bool) -> Motion:
-    """Weights of a clip in a code's style, told its true phones or hearing sound alone."""
+def generate(model: PTalker, clip: SpokenClip, code: torch.Tensor, *, with_phones: bool) -> Motion:
+    """Weights of a clip in a code's style, with its true phones as input or by sound alone."""
     speech = torch.from_numpy(stacked_log_mel(clip.samples))[None]
     phones = torch.from_numpy(
         phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, source="given")
     )[None]
-    weights = model.generate(
-        speech, code, num_frames=clip.num_frames, phones=phones if told else None, mode="parallel"
+    weights = model_generate.generate(
+        model,
+        speech,
+        code,
+        num_frames=clip.num_frames,
+        phones=phones if with_phones else None,
+        mode="parallel",
     )
-    return np.asarray(model.smoothed(weights)[0].numpy(), np.float32)
+    return np.asarray(weights[0].numpy(), np.float32)
 
 
 def _exemplar(clips: Sequence[SpokenClip], style: SpeakingStyle, number: int) -> Motion:
@@ -189,10 +195,9 @@ def _closures(
 
 
 class _Classifier:
-    """Tells styles apart by statistics of motion, whitened by how much sentences vary them.
+    """Linear discriminant analysis of motion statistics, fitted on references of other styles.
 
-    It shares nothing with the model: linear discriminant analysis on the true motions of other
-    styles.
+    It shares nothing with the model.
     """
 
     def __init__(self, clips: Sequence[SpokenClip]) -> None:

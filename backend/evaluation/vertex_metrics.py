@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One pure function per metric of captured faces: exact definition, unit, source.
+"""Metrics of captured vertices, one pure function each, with definition, unit and source.
 
-Apart from ``metrics.py``, which needs no captured face. All work on one sequence unless they say
-otherwise. Vertices are ``(T, V, 3)`` in any unit, and a result is in that unit or its square: LVE
-and FDD as the field prints them are *squared*. A number may be compared only within one protocol
-(regions, split, pooling: see ``capture_protocols.py``).
+All work on one sequence unless they say otherwise. Vertices are ``(T, V, 3)`` in any unit, and a
+result is in that unit or its square: LVE and FDD as the field prints them are *squared*. A number
+may be compared only within one evaluation protocol (regions, split, pooling: see
+``comparability.py``).
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _peaks(curve: Array) -> NDArray[np.int64]:
 
 
 def _leads(cost: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The row to which the cheapest path leads from each column, their mean where it is several."""
+    """Row of the cheapest path in each column; the mean row where the path has several."""
     total = np.full((cost.shape[0] + 1, cost.shape[1] + 1), np.inf)
     total[1:, 1:] = _cheapest(cost, np.add)
     total[0, 0] = 0.0
@@ -204,11 +204,14 @@ def _leads(cost: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cheapest(
     cost: NDArray[np.float64], join: Callable[[Array, Array], Array]
 ) -> NDArray[np.float64]:
-    """What it costs to come to each cell from the first one; whole antidiagonals at a time.
+    """Cost of the cheapest path from the first cell to each cell, one antidiagonal at a time.
 
     Args:
-        cost: Of each cell, shape ``(T, S)``.
-        join: Takes the cost of the way so far and of the cell: ``np.add`` or ``np.maximum``.
+        cost: Cost of each cell, shape ``(T, S)``.
+        join: Joins the cost of a path and of its next cell: ``np.add`` or ``np.maximum``.
+
+    Returns:
+        Costs of the paths, shape ``(T, S)``.
     """
     rows, columns = cost.shape
     total = np.full((rows + 1, columns + 1), np.inf)
@@ -247,8 +250,11 @@ def speech_lip_correlation(speech_rms: Array, lip_intensity: Array) -> float:
     """SLCC: Pearson over clips of loudness and strength of lip motion (arXiv 2503.20308).
 
     Args:
-        speech_rms: Of each clip's samples, shape ``(N,)``.
-        lip_intensity: Of each clip, shape ``(N,)``.
+        speech_rms: Root mean square of each clip's samples, shape ``(N,)``.
+        lip_intensity: Strength of lip motion of each clip, shape ``(N,)``.
+
+    Returns:
+        The correlation; 0 where one of the two is constant.
     """
     return pearson(np.asarray(speech_rms, np.float64), np.asarray(lip_intensity, np.float64))
 
@@ -258,6 +264,9 @@ def diversity(samples: Sequence[Array]) -> float:
 
     Args:
         samples: At least two motions of one sentence, each ``(T, V, 3)``.
+
+    Returns:
+        The distance, in the unit of the vertices.
     """
     half = len(samples) // 2
     pairs = zip(samples[:half], samples[half : 2 * half], strict=True)
@@ -265,12 +274,12 @@ def diversity(samples: Sequence[Array]) -> float:
 
 
 def style_signature(offsets: Array, region: Indices) -> NDArray[np.float64]:
-    """What a clip shows of its speaker's way to move: means, spreads and speeds by vertex.
+    """Signature of a speaker's style of motion: means, spreads and speeds by vertex.
 
-    It comes from no network, so it favours no model (Mimic's SCS needs a trained classifier).
+    No network takes part, so it favours no model (Mimic's SCS needs a trained classifier).
 
     Args:
-        offsets: From the face at rest, shape ``(T, V, 3)``.
+        offsets: Offsets from the face at rest, shape ``(T, V, 3)``.
         region: Vertex indices.
 
     Returns:
@@ -288,9 +297,9 @@ def style_retrieval(
 
     Args:
         queries: Signatures, shape ``(Q, D)``.
-        wanted: The speaker of each query.
+        wanted: Speaker whose style each query should show.
         gallery: Signatures of real clips, shape ``(G, D)``; each speaker of ``wanted`` has some.
-        labels: The speaker of each.
+        labels: Speaker of each gallery clip.
 
     Returns:
         Top-1 share, by the nearest mean of a speaker (chance: one over the speakers), and mean

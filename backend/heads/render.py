@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures of a head without Blender: a small NumPy rasteriser, and a sheet of all shapes.
+"""Pictures of a head without Blender: shaded views, and a sheet of all shapes.
 
 ``python -m backend.heads.render --head FILE --out sheet.png`` draws the 52 shapes and the
 combinations that speech uses, from the front and from the side.
@@ -16,13 +16,12 @@ from PIL import Image, ImageDraw
 
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.face_layout import examine, vertex_normals
+from backend.heads.rasterise import rasterise
 from backend.heads.solve import solve_shapes
 from backend.heads.topology import Head, face_frame, identify, read_face_points, read_head
 
 VIEWS = {"front": (0.0, 0.0), "side": (90.0, 0.0), "three_quarter": (35.0, 5.0)}
 BACKGROUND = 235.0
-_BEHIND = -1e6
-"""Depth of the background."""
 
 
 def render(
@@ -39,19 +38,18 @@ def render(
     """Draw a shaded mesh by orthographic projection with a depth buffer.
 
     Args:
-        vertices: Positions ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in
-            mm.
-        triangles: Triangles, ``(N, 3)``.
+        vertices: ``(V, 3)`` in the face's axes (x = subject's left, y = up, z = out), in mm.
+        triangles: ``(N, 3)``.
         colours: RGB per vertex, 0..1, ``(V, 3)``; None for a plain clay.
         view: A name of ``VIEWS``, or the camera's (yaw, pitch) in degrees; yaw 90 looks at the
             subject's left side.
         size: Width and height of the image in pixels.
-        centre: Point in the middle of the image, in mm.
-        extent: Height of the image, in mm.
+        centre: What the image's middle shows, in mm.
+        extent: What the image's height shows, in mm.
         oversampling: Pixels drawn for each pixel of the image, along each side.
 
     Returns:
-        The image, ``(size, size, 3)``.
+        ``(size, size, 3)``.
     """
     yaw, pitch = np.radians(VIEWS[view] if isinstance(view, str) else view)
     turn = np.array([[np.cos(yaw), 0, -np.sin(yaw)], [0, 1, 0], [np.sin(yaw), 0, np.cos(yaw)]])
@@ -66,7 +64,9 @@ def render(
         colours = np.full((len(seen), 3), 0.78)
     triangles = np.asarray(triangles)
     shaded = _shade(seen, triangles, np.asarray(colours, np.float64))
-    image = _rasterise(screen, seen[:, 2], shaded, triangles, pixels)
+    raster = rasterise(screen, seen[:, 2], triangles, width=pixels, height=pixels)
+    image = np.full((pixels, pixels, 3), BACKGROUND)
+    image[raster.triangle >= 0] = raster.interpolated(shaded, triangles)
     image = image.reshape(size, oversampling, size, oversampling, 3).mean(axis=(1, 3))
     return np.asarray(np.clip(image + 0.5, 0, 255), dtype=np.uint8)
 
@@ -83,51 +83,6 @@ def _shade(
     light += 0.06 * normals[:, 1]
     light *= np.where(normals[:, 2] < 0.0, 0.55, 1.0)  # a surface seen from behind
     return np.asarray(255.0 * colours * np.clip(light, 0.03, 1.1)[:, None])
-
-
-def _rasterise(
-    screen: NDArray[np.float64],
-    depth: NDArray[np.float64],
-    shaded: NDArray[np.float64],
-    triangles: NDArray[np.integer],
-    pixels: int,
-) -> NDArray[np.float64]:
-    corners = screen[triangles]  # (N, 3, 2)
-    low = np.clip(np.floor(corners.min(axis=1)).astype(int), 0, pixels)
-    high = np.clip(np.ceil(corners.max(axis=1)).astype(int), 0, pixels)
-    wide, tall = (high - low).T
-    count = np.where((wide > 0) & (tall > 0), wide * tall, 0)
-    owner = np.repeat(np.arange(len(triangles)), count)
-    step = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    x = low[owner, 0] + step % np.maximum(wide[owner], 1)
-    y = low[owner, 1] + step // np.maximum(wide[owner], 1)
-    a, b, c = (corners[:, i] for i in range(3))
-    area = _cross(b - a, c - a)
-    flat = area == 0
-    scale = 1.0 / np.where(flat, 1.0, area)
-    # A barycentric weight is linear in position: gradient and value at the origin, per triangle.
-    shares = []
-    for p, q in ((b, c), (c, a)):
-        slope = np.stack([p[:, 1] - q[:, 1], q[:, 0] - p[:, 0]], axis=1) * scale[:, None]
-        offset = np.where(flat, -9.0, _cross(p, q) * scale)
-        shares.append(slope[owner, 0] * (x + 0.5) + slope[owner, 1] * (y + 0.5) + offset[owner])
-    u, v = shares
-    keep = np.flatnonzero((u >= -1e-9) & (v >= -1e-9) & (u + v <= 1.0 + 1e-9))
-    u, v, owner = u[keep], v[keep], owner[keep]
-    pixel = y[keep] * pixels + x[keep]
-    hit = triangles[owner]
-    weights = np.stack([u, v, 1.0 - u - v], axis=1)
-    nearness = (weights * depth[hit]).sum(axis=1)
-    nearest = np.full(pixels * pixels, _BEHIND)
-    np.maximum.at(nearest, pixel, nearness)
-    seen = np.flatnonzero(nearness >= nearest[pixel])
-    image = np.full((pixels * pixels, 3), BACKGROUND)
-    image[pixel[seen]] = np.einsum("nk,nkc->nc", weights[seen], shaded[hit[seen]])
-    return image.reshape(pixels, pixels, 3)
-
-
-def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
 
 
 COMBINATIONS: dict[str, dict[str, float]] = {
@@ -157,7 +112,7 @@ COMBINATIONS: dict[str, dict[str, float]] = {
         "eyeWideRight": 1.0, "jawOpen": 0.5,
     },
 }  # fmt: skip
-"""Combinations of weights in speech and facial expressions."""
+"""Weights that speech and mimics use together."""
 
 
 def part_colours(head: Head) -> NDArray[np.float64]:

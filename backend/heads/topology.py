@@ -35,6 +35,7 @@ __all__ = [
     "Part",
     "Similarity",
     "Topology",
+    "UnknownHeadError",
     "face_frame",
     "fingerprint",
     "identify",
@@ -44,6 +45,11 @@ __all__ = [
     "shipped_topologies",
     "similarity_fit",
 ]
+
+
+class UnknownHeadError(UserError):
+    """A mesh is none of the known heads, and no face points are marked on it."""
+
 
 INTEROCULAR_MM = 62.0  # heads are compared at this distance between the eyes' centres
 MOUTH_FORWARD_ANGLE = 0.2  # radians by which an upright face's lip corners lie before the eyes'
@@ -351,9 +357,9 @@ def _search(num_vertices: int, mark: str) -> Topology:
     known = [load_topology(name) for name in shipped_topologies()]
     for topology in known:
         if topology.num_vertices == num_vertices:
-            raise UserError(_mismatch(topology, num_vertices))
+            raise UnknownHeadError(_mismatch(topology, num_vertices))
     names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
-    raise UserError(
+    raise UnknownHeadError(
         f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
         "Mark its face points, or choose the head that speaks."
     )

@@ -16,7 +16,13 @@ _USUAL_THREADS: Final = torch.get_num_threads()
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is the fastest there is.
+    """The device of a name.
+
+    Args:
+        name: Kind of device; ``auto`` is the fastest there is.
+
+    Returns:
+        The device.
 
     Raises:
         UserError: This computer has no such device, or torch was built without it.

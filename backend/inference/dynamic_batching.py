@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many sounds through the model at once: jobs run in threads, what they ask of it is batched.
+"""Dynamic batching: concurrent calls of ``generate`` are answered by one pass of the model.
 
-While the model works on some, the other threads decode, compute features and write results.
+Jobs of a list run in threads; while the model works on a batch, the other threads decode audio,
+compute features and write results.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from backend.errors import Cancelled
 from backend.model.config import Mode
+from backend.model.generate import CHUNK_FRAMES, ProgressCall, StopCall, generate
 from backend.model.ptalker import PTalker
 
 SIZES: Final = {"cpu": 4, "cuda": 32, "mps": 8}
-"""Sounds at once by kind of device; on a CPU more gain nothing, since memory is the limit."""
+"""Largest batch by kind of device; on a CPU more gain nothing, since memory is the limit."""
+_STOP_SECONDS: Final = 0.2  # between two questions of a waiting call whether to give up
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,26 +37,29 @@ class _Call:
     phones: Tensor | None
     mode: Mode
     chunk_frames: int
+    should_stop: StopCall
     made: Future[Tensor] = field(default_factory=Future)
 
     @property
     def is_alone(self) -> bool:
-        """Whether it is too long for company, or decoded frame by frame."""
+        """Whether the call is not batched: too long, or decoded frame by frame."""
         return self.mode != "parallel" or self.num_frames > self.chunk_frames
 
 
 class DynamicBatcher:
-    """Answers calls of several threads as one call of the model each few.
+    """Batches ``generate`` calls of several threads.
 
-    It waits until enough calls have come, or until all threads that take part wait for an answer.
+    A batch starts when enough calls wait, or when every participating thread waits for an answer.
 
     Args:
         model: The model, in evaluation mode.
-        size: Calls to answer at once.
+        size: Largest batch.
 
     Attributes:
-        size: The same.
+        size: Largest batch.
     """
+
+    size: int
 
     def __init__(self, model: PTalker, size: int) -> None:
         self._model, self.size = model, size
@@ -64,7 +71,7 @@ class DynamicBatcher:
 
     @contextmanager
     def participant(self) -> Iterator[None]:
-        """For a thread that is going to call: the others' calls may wait for its."""
+        """Count the current thread as one whose call the others' calls may wait for."""
         self._change(+1)
         try:
             yield
@@ -77,22 +84,48 @@ class DynamicBatcher:
         style: Tensor,
         *,
         num_frames: int,
-        phones: Tensor | None,
-        mode: Mode,
-        chunk_frames: int,
-        on_progress: Callable[[int, int], None],
+        phones: Tensor | None = None,
+        mode: Mode = "parallel",
+        chunk_frames: int = CHUNK_FRAMES,
+        on_progress: ProgressCall | None = None,
+        should_stop: StopCall | None = None,
     ) -> Tensor:
-        """As ``PTalker.generate`` of one sound; the calling thread must take part."""
-        call = _Call(speech, style, num_frames, phones, mode, chunk_frames)
+        """Generate the motion of one speech; the calling thread must be a participant.
+
+        Args:
+            speech: Features ``(1, S, input_dim)`` or a waveform ``(1, N)``.
+            style: Style code, shape ``(1, D)``.
+            num_frames: Frames ``T`` to generate.
+            phones: Phone input on the speech encoder's clock, int64 ``(1, S)``.
+            mode: How to decode.
+            chunk_frames: Frames decoded at a time; calls for more are not batched.
+            on_progress: Called at the end.
+            should_stop: Asked while the call waits and while the model works on it.
+
+        Returns:
+            Weights of the shapes, ``(1, T, K)``.
+
+        Raises:
+            Cancelled: ``should_stop`` said so.
+        """
+        stop = should_stop or (lambda: False)
+        call = _Call(speech, style, num_frames, phones, mode, chunk_frames, stop)
         with self._lock:
             self._waiting.append(call)
             self._begin()
+        while not wait([call.made], timeout=_STOP_SECONDS).done:
+            if stop():
+                with self._lock:
+                    if call in self._waiting:
+                        self._waiting.remove(call)
+                raise Cancelled
         made = call.made.result()
-        on_progress(num_frames, num_frames)
+        if on_progress is not None:
+            on_progress(num_frames, num_frames)
         return made
 
     def close(self) -> None:
-        """End the thread that runs the model."""
+        """End the thread in which the model runs."""
         self._pool.shutdown()
 
     def _change(self, threads: int) -> None:
@@ -101,16 +134,16 @@ class DynamicBatcher:
             self._begin()
 
     def _begin(self) -> None:
-        """Start on calls if it is time; the lock must be held."""
+        """Start a batch if it is time; the lock must be held."""
         is_time = len(self._waiting) >= min(self.size, self._taking_part)
         if self._is_busy or not self._waiting or not is_time:
             return
         first = self._waiting[0]
         calls = [first]
         if not first.is_alone:
-            company = [call for call in self._waiting if not call.is_alone]
-            company.sort(key=lambda call: abs(call.num_frames - first.num_frames))
-            calls = company[: self.size]  # of about the same length: padding is work, too
+            others = [call for call in self._waiting if not call.is_alone]
+            others.sort(key=lambda call: abs(call.num_frames - first.num_frames))
+            calls = others[: self.size]  # of about the same length: padding is work, too
         self._waiting = [call for call in self._waiting if call not in calls]
         self._is_busy = True
         self._pool.submit(self._answer, calls).add_done_callback(
@@ -119,7 +152,7 @@ class DynamicBatcher:
 
     def _hand_out(self, calls: Sequence[_Call], done: Future[list[Tensor]]) -> None:
         error = done.exception()
-        if error is not None and len(calls) > 1:  # whose fault it is shows when each is alone
+        if error is not None and len(calls) > 1:  # answered one by one, only one of them fails
             for call in calls:
                 alone = self._pool.submit(self._answer, [call])
                 alone.add_done_callback(partial(_settle, [call]))
@@ -133,28 +166,38 @@ class DynamicBatcher:
         if len(calls) == 1:
             call = calls[0]
             return [
-                self._model.generate(
-                    call.speech, call.style, num_frames=call.num_frames, phones=call.phones,
-                    mode=call.mode, chunk_frames=call.chunk_frames,
+                generate(
+                    self._model,
+                    call.speech,
+                    call.style,
+                    num_frames=call.num_frames,
+                    phones=call.phones,
+                    mode=call.mode,
+                    chunk_frames=call.chunk_frames,
+                    should_stop=call.should_stop,
                 )
-            ]  # fmt: skip
+            ]
         speech = pad_sequence([call.speech[0] for call in calls], batch_first=True)
         lengths = torch.tensor([call.speech.shape[1] for call in calls], device=speech.device)
         phones = None
         if any(call.phones is not None for call in calls):
             silent = lengths.new_zeros(1)
-            told = [silent if call.phones is None else call.phones[0] for call in calls]
-            phones = pad_sequence(told, batch_first=True)
+            given = [silent if call.phones is None else call.phones[0] for call in calls]
+            phones = pad_sequence(given, batch_first=True)
             missing = max(0, speech.shape[1] - phones.shape[1]) if speech.dim() == 3 else 0
             phones = torch.nn.functional.pad(phones, (0, missing))
-        weights = self._model.generate(
+        frames = [call.num_frames for call in calls]
+        weights = generate(
+            self._model,
             speech,
             torch.cat([call.style for call in calls]),
-            num_frames=max(call.num_frames for call in calls),
+            num_frames=max(frames),
             lengths=lengths,
+            motion_lengths=torch.tensor(frames, device=speech.device),
             phones=phones,
             mode="parallel",
             chunk_frames=calls[0].chunk_frames,
+            should_stop=lambda: all(call.should_stop() for call in calls),
         )
         return [made[None, : call.num_frames] for made, call in zip(weights, calls, strict=True)]
 

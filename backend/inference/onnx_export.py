@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sound path of a model as an ONNX file, for engines without torch; see docs/export.md.
-
-Apart from ``inference.py``, which runs the model: this needs packages that running it does not.
-"""
+"""Export of a model's path from speech to weights as an ONNX file; see docs/export.md."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ from backend.errors import UserError
 from backend.inference.style_files import read_presets
 from backend.io import write_atomically
 from backend.model import checkpoint
+from backend.model.generate import generate_in_one_pass
 from backend.model.ptalker import PTalker
 from backend.speech.phones import PHONES
 
@@ -35,10 +33,10 @@ TOLERANCE: Final = 1e-3
 class SoundPath(nn.Module):
     """What an engine runs: features, phones and a style to weights, in one parallel pass.
 
-    It is ``PTalker.generate`` of a single chunk, hearing twice included, and ``smoothed``.
+    It is ``generate`` of a single chunk, which tests hold to the same curves.
 
     Args:
-        model: A model of solved shapes that hears features on the motion's clock.
+        model: A model of solved shapes whose features are on the motion's clock.
     """
 
     def __init__(self, model: PTalker) -> None:
@@ -47,20 +45,18 @@ class SoundPath(nn.Module):
 
     def forward(self, features: Tensor, phones: Tensor, style: Tensor) -> Tensor:
         """Shapes ``(1, T, input_dim)``, ``(1, T)`` and ``(1, D)``; returns ``(1, T, K)``."""
-        encoder, decoder = self.model.speech_content, self.model.decoder
-        num_frames = features.shape[1]
-        lengths = torch.full((1,), num_frames)
+        stacking, num_frames = self.model.speech_content.stacking, features.shape[1]
         # The encoder would fill the last stack itself, but then the graph would be traced for even
         # lengths alone.
-        stacks = (num_frames + encoder.stacking - 1) // encoder.stacking
-        missing = stacks * encoder.stacking - num_frames
-        features = F.pad(features, (0, 0, 0, missing))
-        phones = F.pad(phones, (0, missing))
-        phones = encoder.self_conditioned_phones(features, lengths, phones)
-        heard = encoder(features, lengths, phones=phones, num_frames=num_frames)
-        queries = decoder.queries(style, num_frames)
-        hidden = decoder(queries, heard.features, heard.mask, style, causal=False)
-        return self.model.smoothed(self.model.weights(hidden))
+        stacks = (num_frames + stacking - 1) // stacking
+        missing = stacks * stacking - num_frames
+        return generate_in_one_pass(
+            self.model,
+            F.pad(features, (0, 0, 0, missing)),
+            style,
+            F.pad(phones, (0, missing)),
+            num_frames=num_frames,
+        )
 
 
 def export(folder: Path, out: Path) -> float | None:
@@ -124,7 +120,7 @@ def _check(model: PTalker) -> None:
         or (config.motion_fps, 0.0) != (config.speech.rate_hz, config.speech.offset_seconds)
     ):
         raise UserError(
-            f"The model {config.preset} cannot be exported: only models of solved shapes that hear "
+            f"The model {config.preset} cannot be exported: only models of solved shapes that take "
             "features at the motion's frame rate and decode in parallel can. Choose such a "
             "checkpoint, like the bundled one."
         )
@@ -136,8 +132,8 @@ def _example_frames(model: PTalker) -> int:
     Where the example has one block only, the graph is traced for ever one.
     """
     config = model.config
-    ear = 2 * config.speech.window * config.speech.stacking
-    return 4 * max(ear, 2 * config.self_window, 2 * config.cross_window) + 67
+    encoder = 2 * config.speech.window * config.speech.stacking
+    return 4 * max(encoder, 2 * config.self_window, 2 * config.cross_window) + 67
 
 
 def _noise(model: PTalker, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:

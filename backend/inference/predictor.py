@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Predictor: sound, head and style as arrays in, a motion out. It writes no file."""
+"""Predictor: a loaded model that turns sound, head and style into motion. It writes no file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -25,16 +24,18 @@ from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
-from backend.errors import Cancelled, UserError
+from backend.audio.segmentation import soften_bursts
+from backend.errors import UserError
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
 from backend.inference.devices import memory_errors, pick_device
 from backend.inference.dynamic_batching import SIZES, DynamicBatcher
 from backend.inference.shapes_for_head import HeadShapes
-from backend.inference.style_files import Exemplar, read_presets
+from backend.inference.style_files import Exemplar, StyleCode, read_presets
 from backend.model import checkpoint
-from backend.model.style_inversion import fit_style
+from backend.model.generate import generate
+from backend.model.style_inversion import style_of_motion
 from backend.processes import num_cores
 from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
 from backend.speech.phones import phone_frames
@@ -47,62 +48,58 @@ TOLERANCE_MM: Final = 0.01
 """Largest vertex error of learned shapes that are left out."""
 
 ProgressCall = Callable[[str, float, float, str], None]
-_CHUNK_FRAMES: Final = 3000
 _WORDLESS: Final = "This model goes by the sound alone; the words are not used."
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """A style code of this model, shape ``(D,)``."""
-
-    code: NDArray[np.float32]
 
 
 class Predictor:
     """A loaded checkpoint on a device.
 
     Attributes:
-        fingerprint: Of the checkpoint's weights; style codes are tied to it.
-        batcher: Calls the model for several threads at once; None without ``gather``.
-        device: Where the model is.
+        device: Device of the model.
+        fingerprint: Fingerprint of the checkpoint's parameters; style codes are tied to it.
+        batcher: Dynamic batching for several threads; None until ``enable_batching``.
     """
+
+    device: torch.device
+    fingerprint: str
+    batcher: DynamicBatcher | None
 
     def __init__(self, folder: Path, device: str = "auto", *, listeners: int | None = None) -> None:
         """Load a checkpoint.
 
         Args:
             folder: The checkpoint.
-            device: Where it goes.
+            device: Name of the device, or ``auto``.
             listeners: Processes that recognise words, by default one a core; 1 blocks this one.
 
         Raises:
-            UserError: It is missing or damaged, or there is no such device.
+            UserError: The checkpoint is missing or damaged, or there is no such device.
         """
         self.device = pick_device(device)
         with memory_errors():
             self._model = checkpoint.load(folder, self.device)
         self._model.eval()
         self.fingerprint = _fingerprint(folder / "model.safetensors")
-        self._listener = SpeechRecogniser(workers=listeners or max(2, num_cores()))
-        self.batcher: DynamicBatcher | None = None
+        self._recogniser = SpeechRecogniser(workers=listeners or max(2, num_cores()))
+        self.batcher = None
         self._presets = read_presets(folder / "styles.json")
         self._shapes = HeadShapes(self._model)
 
-    def gather(self) -> DynamicBatcher:
-        """Let threads that take part in what this returns call ``predict`` side by side."""
+    def enable_batching(self) -> DynamicBatcher:
+        """Batch the ``predict`` calls of threads that are participants of what this returns."""
         if self.batcher is None:
             self.batcher = DynamicBatcher(self._model, SIZES[self.device.type])
         return self.batcher
 
     def close(self) -> None:
-        """End the recogniser's processes and the model's thread."""
-        self._listener.close()
+        """End the recogniser's processes and the thread of dynamic batching."""
+        self._recogniser.close()
         if self.batcher is not None:
             self.batcher.close()
 
     @property
     def num_parameters(self) -> int:
-        """Size of the model."""
+        """Number of the model's parameters."""
         return sum(parameter.numel() for parameter in self._model.parameters())
 
     @property
@@ -110,40 +107,57 @@ class Predictor:
         """Styles to choose from: those that come with the model, else its training subjects."""
         return (NEUTRAL, *sorted({*(self._presets or self._model.config.speakers)} - {NEUTRAL}))
 
-    def named_style(self, name: str) -> Style | None:
-        """A style of the checkpoint by its name; None for neutral.
+    def named_style(self, name: str) -> StyleCode | None:
+        """A style of the checkpoint by its name.
+
+        Args:
+            name: One of ``style_names``.
+
+        Returns:
+            The style; None for neutral.
 
         Raises:
-            UserError: There is none.
+            UserError: The checkpoint has no such style.
         """
         if name == NEUTRAL:
             return None
         if name in self._presets:
-            return Style(np.asarray(self._presets[name], np.float32))
+            code = np.asarray(self._presets[name], np.float32)
+            return StyleCode(code, self.fingerprint, name)
         if name not in self._model.config.speakers:
             known = ", ".join(self.style_names[:40])
             raise UserError(f'This model has no style "{name[:60]}". It has: {known}.')
-        return _as_style(self._model.encode_identity_style(name))
+        return self._as_style(self._model.encode_identity_style(name), name)
 
-    def style_from_code(self, code: NDArray[np.float32], model: str) -> Style:
-        """A style that was saved.
+    def checked_style(self, style: StyleCode) -> StyleCode:
+        """A saved style, if this model can use it.
+
+        Args:
+            style: The style as it was read.
+
+        Returns:
+            The same style.
 
         Raises:
-            UserError: It was made with another model.
+            UserError: The style was made with another model.
         """
-        if model != self.fingerprint or len(code) != self._model.config.style_dim:
+        if style.model != self.fingerprint or len(style.code) != self._model.config.style_dim:
             raise UserError(
                 "This style was made with another model. Make it again from its exemplar, or "
                 "choose the checkpoint it was made with."
             )
-        return Style(code)
+        return style
 
-    def exemplar_style(self, exemplar: Exemplar, warn: Callable[[str], None]) -> Style:
+    def exemplar_style(self, exemplar: Exemplar, warn: Callable[[str], None]) -> StyleCode:
         """The style of an animation.
 
         Args:
-            exemplar: Any head that is known, for a model of solved shapes; else the model's own.
-            warn: Told what the user should know.
+            exemplar: Animation of any known head for a model of solved shapes, else of a head of
+                the model's own topology.
+            warn: Called with warnings for the user.
+
+        Returns:
+            The style.
 
         Raises:
             UserError: The animation does not fit the model, or nothing moves in it.
@@ -158,18 +172,18 @@ class Predictor:
                 f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
                 "animation of a speaking head."
             )
-        config = self._model.config
-        rate = config.motion_fps
+        rate = self._model.config.motion_fps
         moved = self._in_model_terms(exemplar)
         flat = moved.reshape(len(moved), -1)
         times = np.arange(max(1, round(seconds * rate))) / rate
         on_clock = motion.at_times(flat, times, rate=exemplar.fps).reshape(-1, *moved.shape[1:])
         with memory_errors():
             batch = torch.from_numpy(on_clock)[None].to(self.device)
-            code = self._model.encode_motion_style(batch)
-            if config.shape_kind == "solved" and "parallel" in config.modes:
-                code = fit_style(self._model, batch, code)
-        return _as_style(code)
+            code = style_of_motion(self._model, batch)
+        return self._as_style(code, "exemplar")
+
+    def _as_style(self, code: torch.Tensor, source: str) -> StyleCode:
+        return StyleCode(code[0].float().cpu().numpy(), self.fingerprint, source)
 
     def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
         """An exemplar as weights (T, K), or for learned shapes as offsets (T, V, 3)."""
@@ -188,7 +202,7 @@ class Predictor:
         *,
         fps: Fraction,
         num_frames: int,
-        style: Style | None = None,
+        style: StyleCode | None = None,
         style_strength: float = 1.0,
         listen: str = "auto",
         text: str = "",
@@ -202,19 +216,22 @@ class Predictor:
 
         Args:
             samples: Mono sound, shape ``(n,)``.
-            sample_rate_hz: Its rate.
-            head: The head that shall speak.
+            sample_rate_hz: Samples a second.
+            head: The head to animate.
             fps: Frames a second, exact.
             num_frames: Frames to make; frame ``i`` shows the sound at ``i / fps``.
-            style: None is neutral.
+            style: Style of the motion; None is neutral.
             style_strength: 0 is neutral, 1 the style, more exaggerates it.
-            listen: ``auto``, ``words`` or ``sound``.
-            text: The words, where known.
+            listen: Recognition mode: ``auto``, ``words`` or ``sound``.
+            text: Words that are spoken, where they are known.
             decoder: ``parallel`` or ``autoregressive``.
             start_seconds: Time of frame 0 in its file, for the result.
-            progress: Told stage, done, total and unit.
-            warn: Told what the user should know.
-            is_cancelled: Asked often.
+            progress: Called with stage, done, total and unit.
+            warn: Called with warnings for the user.
+            is_cancelled: Asked several times a second whether to give up.
+
+        Returns:
+            The motion on the head.
 
         Raises:
             UserError: The model cannot animate this head, or there is not enough memory.
@@ -227,25 +244,25 @@ class Predictor:
             warn(f"This model cannot decode {decoder}; it does {config.modes[0]}.")
             decoder = config.modes[0]
         taken: dict[str, float] = {}
-        samples = resample(samples, sample_rate_hz)
+        samples = soften_bursts(resample(samples, sample_rate_hz))
         num_rows = max(1, math.ceil(len(samples) / SAMPLE_RATE_HZ * config.motion_fps))
         with _timed(taken, "features"):
             speech = self._speech_input(samples)
         has_failed = threading.Event()
         with ThreadPoolExecutor(max_workers=1) as pool:
-            hearing = pool.submit(
-                self._hear, samples, speech, listen, text, progress,
+            recognition = pool.submit(
+                self._recognise, samples, speech, listen, text, progress,
                 lambda: has_failed.is_set() or is_cancelled(),
             )  # fmt: skip
             try:
                 with _timed(taken, "shapes"):
                     names, shapes = self._shapes.on(head)
                 with _timed(taken, "listening"):
-                    heard = hearing.result()
-            except BaseException:  # also Ctrl-C: the pool would wait for the listener to finish
+                    transcript = recognition.result()
+            except BaseException:  # also Ctrl-C: the pool would wait for the recogniser to finish
                 has_failed.set()
                 raise
-        for warning in heard.warnings:
+        for warning in transcript.warnings:
             warn(warning)
 
         def report(done: int, total: int) -> None:
@@ -253,13 +270,13 @@ class Predictor:
 
         with _timed(taken, "animating"):
             weights = self._generate(
-                speech, heard, num_rows, code=self._code(style, style_strength),
+                speech, transcript, num_rows, code=self._code(style, style_strength),
                 decoder=decoder, report=report, is_cancelled=is_cancelled,
             )  # fmt: skip
             gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = motion.frame_seconds(num_frames, fps)
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
-            weights = add_blinks(weights, config.shape_names, heard.phones, float(fps))
+            weights = add_blinks(weights, config.shape_names, transcript.phones, float(fps))
         error_mm = 0.0
         if config.shape_kind == "learned":
             unit_mm = face_frame(head).unit_mm
@@ -280,8 +297,8 @@ class Predictor:
                 "model_fingerprint": self.fingerprint,
                 "device": str(self.device),
                 "decoder": decoder,
-                "listen": heard.mode,
-                "words": " ".join(word.text for word in heard.words)[:10_000],
+                "listen": transcript.mode,
+                "words": " ".join(word.text for word in transcript.words)[:10_000],
                 "style_strength": style_strength,
                 "topology": head.topology.name,
                 "audio_seconds": round(len(samples) / SAMPLE_RATE_HZ, 3),
@@ -292,7 +309,7 @@ class Predictor:
             },
         )
 
-    def _hear(
+    def _recognise(
         self,
         samples: NDArray[np.float32],
         speech: torch.Tensor,
@@ -301,7 +318,7 @@ class Predictor:
         progress: ProgressCall,
         is_cancelled: Callable[[], bool],
     ) -> Transcript:
-        """Words and phones as asked for; nothing by a model that knows no phones."""
+        """Words and phones in a recognition mode; none for a model without phone ids."""
         if self._model.config.num_phone_ids == 1:
             is_odd = listen == "words" or (listen != "sound" and bool(text.strip()))
             return Transcript((), (), (_WORDLESS,) if is_odd else (), "sound")
@@ -311,27 +328,29 @@ class Predictor:
 
         log_posteriors = None
         if self._model.config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
-            with memory_errors(), self._interruptible(is_cancelled):
-                known = self._model.speech_content.phone_log_posteriors(speech.to(self.device))
+            with memory_errors():
+                known = self._model.speech_content.phone_log_posteriors(
+                    speech.to(self.device), should_stop=is_cancelled
+                )
                 log_posteriors = known[0].float().cpu().numpy()
         try:
             if listen == "sound":
-                heard = empty_transcript(samples)
+                transcript = empty_transcript(samples)
             elif text.strip():
-                heard = self._listener.align(
+                transcript = self._recogniser.align(
                     samples, text, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
             else:
-                heard = self._listener.recognise(
+                transcript = self._recogniser.recognise(
                     samples, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
         except UserError as error:
             if listen == "words" or text.strip():
                 raise
-            heard = empty_transcript(samples, str(error))
+            transcript = empty_transcript(samples, str(error))
         return fill_gaps(
             samples,
-            heard,
+            transcript,
             log_posteriors,
             partial(progress, Stage.RECOGNISING_SOUNDS),
             is_cancelled,
@@ -342,7 +361,7 @@ class Predictor:
             return torch.from_numpy(samples)[None]
         return torch.from_numpy(stacked_log_mel(samples))[None]
 
-    def _code(self, style: Style | None, strength: float) -> torch.Tensor:
+    def _code(self, style: StyleCode | None, strength: float) -> torch.Tensor:
         code: torch.Tensor = self._model.neutral_style()
         if style is not None:
             given = torch.from_numpy(style.code)[None].to(code)
@@ -352,7 +371,7 @@ class Predictor:
     def _generate(
         self,
         speech: torch.Tensor,
-        told: Transcript,
+        transcript: Transcript,
         num_rows: int,
         *,
         code: torch.Tensor,
@@ -360,38 +379,24 @@ class Predictor:
         report: Callable[[int, int], None],
         is_cancelled: Callable[[], bool],
     ) -> NDArray[np.float32]:
-        heard = self._model.config.speech
+        encoder = self._model.config.speech
         seconds = num_rows / self._model.config.motion_fps
-        num_ids = speech.shape[1] if heard.kind != "hubert" else math.ceil(seconds * heard.rate_hz)
-        ids = phone_frames(told.phones, num_ids, heard.rate_hz, source=told.source)
-        with memory_errors(), self._interruptible(is_cancelled):
-            weights = (self.batcher or self._model).generate(
+        num_ids = speech.shape[1]
+        if encoder.kind == "hubert":
+            num_ids = math.ceil(seconds * encoder.rate_hz)
+        ids = phone_frames(transcript.phones, num_ids, encoder.rate_hz, source=transcript.source)
+        call = self.batcher.generate if self.batcher else partial(generate, self._model)
+        with memory_errors():
+            weights = call(
                 speech.to(self.device),
                 code,
                 num_frames=num_rows,
-                phones=torch.from_numpy(ids)[None].to(self.device) if told.phones else None,
+                phones=torch.from_numpy(ids)[None].to(self.device) if transcript.phones else None,
                 mode=next(mode for mode in self._model.config.modes if mode == decoder),
-                chunk_frames=_CHUNK_FRAMES,
                 on_progress=report,
+                should_stop=is_cancelled,
             )
-            return np.asarray(self._model.smoothed(weights)[0].cpu().numpy(), np.float32)
-
-    @contextmanager
-    def _interruptible(self, is_cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Asks before every layer norm, since a chunk of many seconds reports only at its end."""
-
-        def ask(*_: object) -> None:
-            if is_cancelled():
-                raise Cancelled
-
-        layers = [] if self.batcher is not None else self._model.modules()  # others use it too
-        norms = [layer for layer in layers if isinstance(layer, torch.nn.LayerNorm)]
-        hooks = [layer.register_forward_pre_hook(ask) for layer in norms]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+            return np.asarray(weights[0].cpu().numpy(), np.float32)
 
 
 @contextmanager
@@ -399,10 +404,6 @@ def _timed(taken: dict[str, float], name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     taken[name] = time.monotonic() - started
-
-
-def _as_style(code: torch.Tensor) -> Style:
-    return Style(code[0].float().cpu().numpy())
 
 
 def _fingerprint(path: Path) -> str:

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A model's shapes on a head: solved on it, or learned ones brought into its space.
-
-Apart from inference.py, which is about time; this is about space.
-"""
+"""A model's shapes on a head: solved on it, or learned ones brought into its space."""
 
 from __future__ import annotations
 
@@ -58,6 +55,12 @@ class HeadShapes:
         """The matrix that takes offsets of the model's learned shapes to the head's own space.
 
         Found by a similarity fit of the model's graph nodes to the same nodes on the head.
+
+        Args:
+            head: The head to animate.
+
+        Returns:
+            Matrix that is multiplied from the right, shape ``(3, 3)``.
 
         Raises:
             UserError: The head has another topology than the model, or its vertices another order.

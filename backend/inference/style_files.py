@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that styles come from: exemplar animations (.npz) and style codes (.json).
-
-Apart from inference.py, which knows no files, and motion.py, whose files are results.
-"""
+"""Files that styles come from: exemplar animations (.npz) and style codes (.json)."""
 
 from __future__ import annotations
 
@@ -33,12 +30,12 @@ _STILL_POINTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class StyleCode:
-    """A style as a model understands it.
+    """A style code of one model.
 
     Attributes:
-        code: Shape ``(n,)``.
-        model: Fingerprint of the model that it is for.
-        source: What it was made from, for people.
+        code: The code, shape ``(D,)``.
+        model: Fingerprint of the model that the code is for.
+        source: Name of the style or of the exemplar it was made from, for people.
     """
 
     code: NDArray[np.float32]
@@ -48,7 +45,7 @@ class StyleCode:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """An animation whose style is wanted.
+    """An animation from which a style is taken.
 
     Attributes:
         offsets: Displacements from the head at rest, the head held still, shape ``(T, V, 3)``.
@@ -64,8 +61,12 @@ class Exemplar:
 def write_style(path: Path, style: StyleCode) -> None:
     """Write a style code.
 
+    Args:
+        path: The ``.json`` file.
+        style: The style code.
+
     Raises:
-        UserError: It cannot be written.
+        UserError: The file cannot be written.
     """
     text = json.dumps(
         {
@@ -85,6 +86,12 @@ def write_style(path: Path, style: StyleCode) -> None:
 
 def read_style(path: Path) -> StyleCode:
     """Read a style code.
+
+    Args:
+        path: The ``.json`` file.
+
+    Returns:
+        The style code.
 
     Raises:
         UserError: Missing, damaged, too large, or not a style.
@@ -113,6 +120,12 @@ def read_style(path: Path) -> StyleCode:
 
 def read_exemplar(path: Path) -> Exemplar:
     """Read an exemplar animation.
+
+    Args:
+        path: The ``.npz`` file.
+
+    Returns:
+        The animation, with the head held still.
 
     Raises:
         UserError: Missing, damaged, too short, or no animation of a head that is known.
@@ -164,7 +177,13 @@ def _held_still(vertices: NDArray[np.float32], head: Head) -> NDArray[np.float32
 
 
 def read_presets(path: Path) -> dict[str, list[float]]:
-    """Style codes by name that come with a checkpoint; none where there is no such file.
+    """The named style codes of a checkpoint.
+
+    Args:
+        path: The checkpoint's ``styles.json``.
+
+    Returns:
+        Codes by name; none where there is no such file.
 
     Raises:
         UserError: The file is damaged.

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The adversary of content: what can still be told of the speaker from it.
-
-Apart from the encoders, since only training needs it.
-"""
+"""The speaker adversary, which keeps content free of the speaker in training."""
 
 from __future__ import annotations
 

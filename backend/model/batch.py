@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes into the training pass and what comes out of it.
-
-Apart from ``ptalker.py`` since data and losses need these records and not the network.
-"""
+"""Inputs and outputs of the training pass: records that data and losses share with the network."""
 
 from __future__ import annotations
 
@@ -13,28 +10,29 @@ import torch
 from torch import Tensor
 
 from backend.model.config import StyleSource
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingBatch:
-    """Sequences with what they should become, padded at the end.
+    """Speech with the motion it should become, padded at the end.
 
     Attributes:
         speech: Features ``(B, S, input_dim)``, or a waveform ``(B, N)``.
-        speech_lengths: Valid frames, or samples, int64 ``(B,)``.
+        speech_lengths: Valid frames, or samples, of the speech, int64 ``(B,)``.
         motion: Weights ``(B, T, K)`` (solved shapes) or offsets ``(B, T, V, 3)`` (learned).
-        motion_lengths: Valid frames, int64 ``(B,)``.
-        speaker: Number of the speaker or style among the config's ``identity_names``, -1 for
-            unknown, int64 ``(B,)``.
-        phones: What a recogniser said, ids on the clock of the speech encoder's output, 0 for
-            none, int64 ``(B, S)``.
-        phone_targets: What was said in truth, -100 where not known, int64 ``(B, S)``.
-        style_motion: Another clip in the same style: weights or offsets as ``motion``.
-        style_motion_lengths: Its valid frames, 0 for none, int64 ``(B,)``.
+        motion_lengths: Valid frames of the motion, int64 ``(B,)``.
+        speaker: Number of the speaker or style among the config's ``speakers``, -1 for unknown,
+            int64 ``(B,)``.
+        phones: Phone input: ids on the clock of the speech encoder's output, 0 for none, int64
+            ``(B, S)``.
+        phone_targets: True phone ids on that clock, -100 where not known, int64 ``(B, S)``.
+        style_motion: Motion of another clip in the same style, as ``motion``.
+        style_motion_lengths: Valid frames of ``style_motion``, 0 for none, int64 ``(B,)``.
         style_speech: Speech of another clip of the same speaker, as ``speech``.
-        style_speech_lengths: Its valid frames or samples, 0 for none, int64 ``(B,)``.
-        style_strength: How much of the shown style the motion has, 1 being all, float32 ``(B,)``.
+        style_speech_lengths: Valid frames or samples of ``style_speech``, 0 for none, int64
+            ``(B,)``.
+        style_strength: Strength of the style in the motion, 1 being full, float32 ``(B,)``.
     """
 
     speech: Tensor
@@ -63,22 +61,24 @@ class TrainingOutputs:
     """All that the losses need; frames at padding hold values without meaning unless said.
 
     Attributes:
-        motion: Decoded from what was heard: weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``.
-        motion_from_motion: Decoded from the motion's own content, likewise.
-        mask: True at valid frames, shape ``(B, T)``.
-        audio_content: Shape ``(B, T, F)``, zero at padding.
-        motion_content: The same.
-        content_mask: True where both are valid, shape ``(B, T)``.
-        audio_style_frames: What each frame's sound says of the style, ``(B, T, D)``, zero at
-        padding. reduced_content: Motion content at the motion encoders' rate, ``(B, T', F)``.
-        motion_style_frames: What each such frame says of the style, ``(B, T', D)``. reduced_mask:
-        True at their valid frames, shape ``(B, T')``. phone_logits: Shape ``(B, S,
-        num_phone_ids)``. styles: Codes by source. own_style: Motion style of the sequence itself,
-        which the decoder was not told. speaker_logits_audio: The adversary's guess at the speaker
-        from audio content, shape
-            ``(B, num_speakers)``; its gradient is reversed.
-        speaker_logits_motion: From motion content.
-        cycle: With styles swapped in the batch; None where not asked for.
+        motion: Motion decoded from audio content: weights ``(B, T, K)`` or offsets
+            ``(B, T, V, 3)``.
+        motion_from_motion: Motion decoded from motion content, shaped as ``motion``.
+        mask: True at valid frames of the motion, shape ``(B, T)``.
+        audio_content: Content of the speech, shape ``(B, T, F)``, zero at padding.
+        motion_content: Content of the motion, shape ``(B, T, F)``, zero at padding.
+        content_mask: True where both contents are valid, shape ``(B, T)``.
+        audio_style_frames: Style of each frame's sound, shape ``(B, T, D)``, zero at padding.
+        reduced_content: Motion content at the motion encoders' rate, shape ``(B, T', F)``.
+        motion_style_frames: Style of each frame of the motion at that rate, ``(B, T', D)``.
+        reduced_mask: True at valid frames at that rate, shape ``(B, T')``.
+        phone_logits: Logits of phone ids from the speech, shape ``(B, S, num_phone_ids)``.
+        styles: Style codes by source.
+        own_style: Motion style of the sequence itself, which the decoder does not get.
+        speaker_logits_audio: The adversary's logits of the speakers from audio content, shape
+            ``(B, num_speakers)``; their gradient is reversed.
+        speaker_logits_motion: The adversary's logits from motion content, ``(B, num_speakers)``.
+        cycle: Outputs with styles swapped in the batch; None where they were not asked for.
     """
 
     motion: Tensor
@@ -92,8 +92,8 @@ class TrainingOutputs:
     motion_style_frames: Tensor
     reduced_mask: Tensor
     phone_logits: Tensor
-    styles: dict[StyleSource, Style]
-    own_style: Style
+    styles: dict[StyleSource, StyleCodes]
+    own_style: StyleCodes
     speaker_logits_audio: Tensor
     speaker_logits_motion: Tensor
     cycle: CycleOutputs | None
@@ -106,13 +106,13 @@ class TrainingOutputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleOutputs:
-    """What the encoders find in motion decoded with the style of the next sequence of the batch.
+    """Codes of motion that was decoded with the style of the next sequence of the batch.
 
     Attributes:
-        content: Found in it, shape ``(B, T', F)``.
-        style: Found in it, shape ``(B, D)``.
-        wanted_style: The code of the next sequence, without gradient, shape ``(B, D)``.
-        wanted: Where that is known, bool, shape ``(B,)``.
+        content: Motion content of the decoded motion, shape ``(B, T', F)``.
+        style: Motion style of the decoded motion, shape ``(B, D)``.
+        wanted_style: Style code of the next sequence, without gradient, shape ``(B, D)``.
+        wanted: True where ``wanted_style`` is known, shape ``(B,)``.
     """
 
     content: Tensor

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One frame of the causal decoder at a time, with cached keys and values.
 
-Apart from ``motion_decoder.py``, whose layers it runs with weights laid out for this: a step is
-so little arithmetic that it costs the number of its operations, so there are as few as possible.
+It runs the layers of ``decoder.py`` with their parameters laid out anew: a step is so little
+arithmetic that its cost is the number of operations, so there are as few as possible.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class _Attention:
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """Query ``(B, F)``, keys and values ``(B * H, n, D)``, bias ``(B * H, n, 1)``."""
         scores = torch.baddbmm(bias, keys, query.reshape(self.rows, -1, 1))
-        heard = torch.bmm(torch.softmax(scores, 1).transpose(1, 2), values)
-        return torch.addmm(self.out_bias, heard.view(query.shape), self.out)
+        attended = torch.bmm(torch.softmax(scores, 1).transpose(1, 2), values)
+        return torch.addmm(self.out_bias, attended.view(query.shape), self.out)
 
     def split(self, x: Tensor) -> Tensor:
         """``(B, T, F)`` to ``(B * H, T, D)``."""

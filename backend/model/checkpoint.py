@@ -17,7 +17,6 @@ from torch import Tensor
 from backend.errors import UserError
 from backend.io import from_json, write_text
 from backend.model.config import ModelConfig
-from backend.model.conformer import load_published_weights
 from backend.model.ptalker import PTalker
 from backend.model.surgery import can_extend, with_deeper_speech_encoder, with_phone_context
 
@@ -30,8 +29,15 @@ CARD_NAME: Final = "README.md"
 _MAX_CONFIG_BYTES: Final = 4 << 20
 _MAX_PARAMETERS: Final = 2_000_000_000
 _PUBLISHED_PREFIX: Final = "speech_content.encoder."
-_OLDER: Final = {"lip_layers": 0, "lip_width": 144, "span_width": 0}
-"""What older checkpoints do not say."""
+_OLDER_FIELDS: Final = {"lip_layers": 0, "lip_width": 144, "phone_context_width": 0}
+"""Config fields that older checkpoints lack, with the values that describe their models."""
+_RENAMED_FIELDS: Final = {"span_width": "phone_context_width"}
+"""Config fields by the names that older checkpoints give them."""
+_RENAMED_TENSORS: Final = {
+    "head.": "output_layer.",
+    "speech_content.spans.": "speech_content.phone_context.",
+}
+"""First parts of tensors' names in older checkpoints, with today's."""
 _REMEDY: Final = "Get the checkpoint again, or choose another."
 
 
@@ -117,12 +123,11 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
 
 
 def load_mean(folders: Sequence[Path]) -> PTalker:
-    """The mean of the weights of checkpoints that were trained on from each other.
+    """The mean of the parameters of checkpoints that were trained on from each other.
 
-    Such a mean ("model soup", Wortsman et al. 2022) can be better than each of them; that of
-    weights which began at random apart from each other is none. Shallower ears are made as deep as
-    the deepest first, and who does not see phones as wholes gets the part for it, neither of which
-    changes what they do.
+    Such a mean ("model soup", Wortsman et al. 2022) can be better than each of them; a mean of
+    models with separate random starts is no model. Shallower speech encoders are first made as deep
+    as the deepest, and models without phone context get one, neither of which changes their output.
 
     Args:
         folders: One or more.
@@ -134,7 +139,7 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
         UserError: As of ``load``; or they differ in sizes or in the command that began them.
     """
     models = [load(folder) for folder in folders]
-    widest = max((model.config for model in models), key=lambda each: each.span_width)
+    widest = max((model.config for model in models), key=lambda each: each.phone_context_width)
     models = [with_phone_context(model, widest) for model in models]
     deepest = max((model.config for model in models), key=lambda each: each.speech.num_layers)
     models = [
@@ -156,11 +161,14 @@ def load_mean(folders: Sequence[Path]) -> PTalker:
 
 
 def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
-    """The weights of one part of a checkpoint, in 32 bits, by their names in the whole.
+    """The tensors of one part of a checkpoint.
 
     Args:
         folder: The checkpoint.
-        prefix: What the names of the part begin with.
+        prefix: First part of the tensors' names.
+
+    Returns:
+        Tensors in 32 bits by their names in the whole model.
 
     Raises:
         UserError: Missing or damaged.
@@ -168,8 +176,12 @@ def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
     path = folder / WEIGHTS_NAME
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            found = {name: file.get_tensor(name) for name in names}
+            stored = {_todays_name(name): name for name in file.keys()}  # noqa: SIM118
+            found = {
+                name: file.get_tensor(old)
+                for name, old in stored.items()
+                if name.startswith(prefix)
+            }
     except (SafetensorError, OSError) as error:
         raise UserError(f'"{path}" cannot be read ({error!s:.120}). {_REMEDY}') from error
     return {
@@ -178,7 +190,13 @@ def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """What a checkpoint's model is, without its weights.
+    """The config of a checkpoint's model.
+
+    Args:
+        folder: The checkpoint.
+
+    Returns:
+        The config.
 
     Raises:
         UserError: Missing, damaged, or of another version.
@@ -208,13 +226,20 @@ def read_config(folder: Path) -> ModelConfig:
             f"{FORMAT_VERSION}. {remedy}, or choose another checkpoint."
         )
     try:
-        return from_json(ModelConfig, json.dumps(_OLDER | data["model"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        given = {_RENAMED_FIELDS.get(name, name): value for name, value in data["model"].items()}
+        return from_json(ModelConfig, json.dumps(_OLDER_FIELDS | given))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f'"{path}" is damaged ({error!s:.200}). {_REMEDY}') from error
 
 
 def commands_of(folder: Path) -> tuple[str, ...]:
-    """The commands that made a checkpoint, the first one first, as far as it says.
+    """The commands that made a checkpoint.
+
+    Args:
+        folder: The checkpoint.
+
+    Returns:
+        The commands that the checkpoint names, the first one first.
 
     Raises:
         UserError: Missing or damaged.
@@ -234,16 +259,25 @@ def _is_published(config: ModelConfig, name: str) -> bool:
     return is_kept_elsewhere and name.startswith(_PUBLISHED_PREFIX)
 
 
+def _todays_name(name: str) -> str:
+    """Today's name of a tensor of an older checkpoint."""
+    for old, new in _RENAMED_TENSORS.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights, in 32 bits, if they are those of ``expected``, whose tensors hold no memory."""
     if sum(value.numel() for value in expected.values()) > _MAX_PARAMETERS:
         raise UserError(f'The config beside "{path}" asks for too large a model. {_REMEDY}')
     with safe_open(path, framework="pt") as file:
-        odd = sorted(set(expected) ^ set(file.keys()))
+        stored_names = {_todays_name(name): name for name in file.keys()}  # noqa: SIM118
+        odd = sorted(set(expected) ^ set(stored_names))
         if odd:
             raise UserError(f'"{path}" does not fit its config (see {odd[0]}). {_REMEDY}')
         for name, value in expected.items():
-            shape = tuple(file.get_slice(name).get_shape())
+            shape = tuple(file.get_slice(stored_names[name]).get_shape())
             if shape != tuple(value.shape):
                 raise UserError(
                     f'"{path}" does not fit its config: {name} has shape {shape}, expected '
@@ -251,7 +285,7 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
                 )
         weights = {}
         for name, value in expected.items():
-            stored = file.get_tensor(name)
+            stored = file.get_tensor(stored_names[name])
             if stored.is_floating_point() != value.is_floating_point() or (
                 stored.is_floating_point() and not stored.isfinite().all()
             ):
@@ -261,6 +295,8 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _fetch_published(model: PTalker) -> None:
+    from backend.model.pretrained_encoder import load_published_weights  # loads transformers
+
     speech = model.config.speech
     try:
         load_published_weights(model.speech_content.encoder, speech.hub_id, speech.revision)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a model is and how it is trained: frozen and checked; ``checked.py`` reads them from JSON.
+"""Configs of a model and of its training: frozen, checked, and read from JSON by ``backend.io``.
 
 Everything that differs between models is a field here; model code knows no data set. Presets:
 ``base`` is the bundled model, ``vocaset`` and ``biwi`` have the released widths (made consistent:
@@ -14,6 +14,7 @@ from typing import Literal
 
 from backend.checks import require, require_positive, require_share
 from backend.heads.arkit import ARKIT_NAMES
+from backend.speech.phones import NUM_PHONE_IDS
 
 Mode = Literal["parallel", "autoregressive"]
 StyleSource = Literal["identity", "speech", "motion"]
@@ -21,27 +22,26 @@ StyleSource = Literal["identity", "speech", "motion"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechEncoderConfig:
-    """The network that hears, of ``transformers``.
+    """The speech encoder.
 
     Attributes:
         kind: ``wav2vec2-bert`` (a conformer over features, trained from scratch) or ``hubert``
-            (over the waveform, published weights).
-        input_dim: Numbers per feature frame; 1 for a waveform.
-        stacking: Feature frames that the conformer takes as one and gives back apart; 1 for a
-            waveform.
-        hidden_size: Width.
+            (over the waveform, pretrained, of ``transformers``).
+        input_dim: Features of a frame; 1 for a waveform.
+        stacking: Feature frames that the conformer stacks into one token; 1 for a waveform.
+        hidden_size: Width of the layers.
         num_layers: Transformer or conformer layers.
         num_heads: Attention heads; must divide the width.
         ff_size: Width of the feed-forward layers.
-        kernel_size: Of the conformer's depthwise convolution or HuBERT's positional one.
-        window: Stacked frames a conformer layer attends to on each side; HuBERT attends to all.
+        kernel_size: Kernel of the conformer's depthwise convolution or HuBERT's positional one.
+        window: Tokens a conformer layer attends to on each side; HuBERT attends to all.
         rate_hz: Output frames a second.
-        offset_seconds: Time of output frame 0's centre.
+        offset_seconds: Time of the centre of output frame 0.
         conv_widths: Channels of HuBERT's convolutions over the waveform.
-        dropout: While training.
-        frozen: What training leaves as it is: nothing, HuBERT's convolutions, or everything.
-        hub_id: Where published weights come from; empty for none.
-        revision: Commit of those weights.
+        dropout: Dropout while training.
+        frozen: Parameters that training leaves alone: none, HuBERT's convolutions, or all.
+        hub_id: Hub id of the pretrained encoder; empty for none.
+        revision: Commit of the pretrained encoder on the hub.
     """
 
     kind: Literal["wav2vec2-bert", "hubert"] = "wav2vec2-bert"
@@ -74,8 +74,8 @@ class SpeechEncoderConfig:
         )
         require(math.isfinite(self.offset_seconds), "offset_seconds is not a finite number")
         if self.kind == "hubert":
-            require(self.input_dim == 1, "hubert hears a waveform: input_dim must be 1")
-            require(self.stacking == 1, "hubert hears a waveform: stacking must be 1")
+            require(self.input_dim == 1, "hubert takes a waveform: input_dim must be 1")
+            require(self.stacking == 1, "hubert takes a waveform: stacking must be 1")
             require(
                 len(self.conv_widths) == 7 and min(self.conv_widths) > 0,
                 "hubert needs 7 conv_widths above 0",
@@ -95,46 +95,46 @@ class ModelConfig:
         shape_kind: ``solved``: weights of named shapes that every head has; ``learned``: a linear
             layer to the vertices of one topology.
         topology: Name of the topology that learned shapes belong to; empty for solved shapes.
-        motion_fps: The motion's clock, frames a second.
+        motion_fps: Motion frames a second.
         shape_names: Solved: names of the ``K`` shapes, in the order of the weights. Learned: none,
             and ``K = feature_dim + 1``.
         max_weight: Solved: generated weights lie between 0 and this.
         num_vertices: Learned: vertices ``V``. Solved: 0.
         num_nodes: Nodes ``N`` of the motion graph.
-        num_neighbours: Others that each node hears.
+        num_neighbours: Other nodes that each node attends to.
         motion_scale: Displacements, in the unit of the nodes' positions, are multiplied by it where
             they enter the graph, so that they are about 1.
         feature_dim: Width ``F`` of content and decoder.
         style_dim: Length ``D`` of a style code.
         motion_encoder: ``graph``, or ``linear`` as in the released code.
-        graph_channels: Channels of a head of graph attention.
-        graph_heads: Its heads.
-        graph_layers: Its layers.
-        motion_stride: The motion encoders see every so manieth frame (averaged).
-        motion_width: Their width.
-        motion_convs: Convolutions in each.
-        motion_layers: Transformer layers in each.
-        motion_heads: Heads of these.
-        motion_window: Frames (of the reduced rate) each attends to on each side.
+        graph_channels: Channels of each graph attention head.
+        graph_heads: Graph attention heads.
+        graph_layers: Graph attention layers.
+        motion_stride: Frames that are averaged into one for the motion encoders.
+        motion_width: Width of the motion encoders.
+        motion_convs: Convolutions of each motion encoder.
+        motion_layers: Transformer layers of each motion encoder.
+        motion_heads: Attention heads of the motion encoders.
+        motion_window: Averaged frames a motion encoder's layer attends to on each side.
         lip_layers: Layers of the lip reader; 0 for none.
-        lip_width: Its width.
+        lip_width: Width of the lip reader's layers.
         speech_style_width: Width of the speech style encoder.
-        modes: Ways to decode that the model is trained for; the first is the default.
-        decoder_layers: Layers.
-        decoder_heads: Heads.
-        decoder_ff: Width of its feed-forward layers.
-        self_window: Frames it attends to on each side (autoregressive: only back).
-        cross_window: Frames of content it sees on each side.
-        alignment: ``attention`` over that window, or ``linear``: the same frame's content only.
-        style_sources: Sources of style that exist.
-        style_dropout: Share of sequences for which a given source is dropped while training.
-        speakers: Speakers or styles of training that have a number.
-        num_phone_ids: Phone ids, 0 meaning none.
-        span_width: Width of what a told phone's length and loudness go through; 0 for none.
-        dropout: While training.
-        feedback_noise: Standard deviation of what is added to fed-back weights (solved) or
-            features (learned) while training.
-        speech: The network that hears.
+        modes: Decoding modes that the model is trained for; the first is the default.
+        decoder_layers: Layers of the decoder.
+        decoder_heads: Attention heads of the decoder.
+        decoder_ff: Width of the decoder's feed-forward layers.
+        self_window: Frames the decoder attends to on each side (autoregressive: only back).
+        cross_window: Frames of content the decoder attends to on each side.
+        alignment: ``attention`` over ``cross_window``, or ``linear``: the same frame's content.
+        style_sources: Sources that a style may come from.
+        style_dropout: Share of sequences for which a style source is dropped while training.
+        speakers: Names of the speakers or styles that the identity embedding has.
+        num_phone_ids: Phone ids, 0 meaning no phone.
+        phone_context_width: Width of the hidden layer of the phone context; 0 for none.
+        dropout: Dropout while training.
+        feedback_noise: Spread of the noise added to fed-back features while training, in
+            standard deviations of the features.
+        speech: Sizes of the speech encoder.
     """
 
     preset: str = ""
@@ -172,8 +172,8 @@ class ModelConfig:
     style_sources: tuple[StyleSource, ...] = ("identity", "speech", "motion")
     style_dropout: float = 0.3
     speakers: tuple[str, ...] = ()
-    num_phone_ids: int = 41
-    span_width: int = 0
+    num_phone_ids: int = NUM_PHONE_IDS
+    phone_context_width: int = 0
     dropout: float = 0.1
     feedback_noise: float = 0.05
     speech: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
@@ -187,7 +187,13 @@ class ModelConfig:
             "cross_window", "num_phone_ids",
         )  # fmt: skip
         require_share(self, "style_dropout", "dropout")
-        for name in ("motion_convs", "motion_layers", "lip_layers", "span_width", "feedback_noise"):
+        for name in (
+            "motion_convs",
+            "motion_layers",
+            "lip_layers",
+            "phone_context_width",
+            "feedback_noise",
+        ):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected >= 0")
         for width, heads in (("feature_dim", "decoder_heads"), ("motion_width", "motion_heads")):
             require(
@@ -212,14 +218,12 @@ class ModelConfig:
             solved or self.num_nodes <= self.num_vertices,
             f"num_nodes {self.num_nodes} is above num_vertices {self.num_vertices}",
         )
-        can_span = self.num_phone_ids > 1 and self.speech.kind != "hubert"
-        require(can_span or not self.span_width, "span_width needs features and phones to be told")
+        has_phones = self.num_phone_ids > 1 and self.speech.kind != "hubert"
+        require(
+            has_phones or not self.phone_context_width,
+            "phone_context_width needs a conformer and phone ids",
+        )
         require(solved or bool(self.topology), "learned shapes belong to a topology: name it")
-
-    @property
-    def num_weights(self) -> int:
-        """Weights ``K`` of a generated frame."""
-        return len(self.shape_names) if self.shape_kind == "solved" else self.feature_dim + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,23 +231,24 @@ class LossWeights:
     """Factors of the loss terms; 0 leaves a term out. Terms are defined in ``losses.py``.
 
     The paper's own factors are not known and those of the released code make every term of
-    disentanglement and alignment vanish (1e-5 and less), so these are ours.
+    disentanglement and alignment vanish (1e-5 and less), so each training has its own. No weight
+    has a default, so that a new loss term cannot enter a training unnoticed.
     """
 
-    reconstruction: float = 1.0
-    displacement: float = 20.0
-    velocity: float = 10.0
-    lip_distance: float = 1.0
-    closure: float = 1.0
-    motion_branch: float = 0.5
-    contrastive: float = 0.02
-    divergence: float = 0.01
-    orthogonality: float = 0.05
-    style_contrast: float = 0.02
-    style_consistency: float = 0.05
-    adversary: float = 0.02
-    cycle: float = 0.05
-    phones: float = 0.1
+    reconstruction: float
+    displacement: float
+    velocity: float
+    lip_distance: float
+    closure: float
+    motion_branch: float
+    contrastive: float
+    divergence: float
+    orthogonality: float
+    style_contrast: float
+    style_consistency: float
+    adversary: float
+    cycle: float
+    phones: float
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -269,7 +274,7 @@ class TrainConfig:
         own_feedback_share: In those, frames that get the model's own motion instead of the truth.
     """
 
-    weights: LossWeights = field(default_factory=LossWeights)
+    weights: LossWeights
     guard_frames: int = 5
     positive_frames: int = 1
     negative_share: float = 0.15

@@ -1,159 +1,195 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The networks of ``transformers`` that hear, and what is changed of them.
+"""Conformer over speech features, written out after Wav2Vec2-BERT.
 
-Apart from ``content_encoders.py``, which uses them and need not know how they are made.
+The arithmetic and the names of parameters are those of ``Wav2Vec2BertModel`` of ``transformers``
+(Conformer: Gulati et al. 2020), which a test compares. It is written out because four things
+differ, for none of which the published model has a setting:
+
+- The depthwise convolution is centred. The published one pads on the left alone, as for streaming,
+  so each layer would move what was said to later frames; centred, it also sees what follows, as
+  lips must.
+- The input has no layer norm over its bands, which would take away the loudness of each frame,
+  which tells a closure from a vowel; the features come normalised.
+- Attention is bounded to a window, so that cost is linear in length and the receptive field is
+  finite.
+- Attention has a learned bias by distance, in place of position embeddings.
 """
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    HubertConfig,
-    HubertModel,
-    Wav2Vec2BertConfig,
-    Wav2Vec2BertModel,
-)
 
 from backend.model.attention import alibi_table, windowed_attention
 from backend.model.config import SpeechEncoderConfig
+from backend.model.optimizer_groups import optimised_by_adamw
 
-_WINDOWED = "ptalker_windowed"
-
-
-def build_speech_encoder(config: SpeechEncoderConfig) -> HubertModel | Wav2Vec2BertModel:
-    """The network of ``transformers``, with random weights.
-
-    Two things of Wav2Vec2-BERT are changed. Its depthwise convolution pads on the left alone, as
-    for streaming, so each layer would shift what it has heard to later frames; here it is
-    centred, which undoes the delay and lets it see what follows, as lips must. Its layer norm
-    over the input's bands would take away the loudness of each frame, which tells a closure from
-    a vowel; it is left out, since the features come normalised. Its attention is bounded to a
-    window, with a learned bias by distance.
-    """
-    if config.kind == "hubert":
-        return HubertModel(_hubert_config(config))
-    encoder = Wav2Vec2BertModel(
-        Wav2Vec2BertConfig(
-            feature_projection_input_dim=config.stacking * config.input_dim,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            intermediate_size=config.ff_size,
-            conv_depthwise_kernel_size=config.kernel_size,
-            position_embeddings_type=None,
-            hidden_dropout=config.dropout,
-            activation_dropout=config.dropout,
-            attention_dropout=0.0,
-            feat_proj_dropout=config.dropout,
-            conformer_conv_dropout=config.dropout,
-            layerdrop=0.0,
-            apply_spec_augment=False,
-            mask_time_prob=0.0,
-            mask_feature_prob=0.0,
-            attn_implementation=_WINDOWED,  # type: ignore[call-arg]  # the base class takes it
-        )
-    )
-    encoder.feature_projection.add_module("layer_norm", nn.Identity())
-    for layer in encoder.encoder.layers:
-        conv = _CentredConv(config.hidden_size, config.kernel_size)
-        layer.get_submodule("conv_module").add_module("depthwise_conv", conv)
-        table = alibi_table(config.num_heads, left=config.window, right=config.window)
-        attention = layer.get_submodule("self_attn")
-        attention.register_parameter("distance_bias", nn.Parameter(0.25 * table))
-    return encoder
+_BIAS_SCALE = 0.25  # of ALiBi's slopes, where the learned bias by distance begins
 
 
-def load_published_weights(encoder: nn.Module, source: str, revision: str) -> None:
-    """Fill a HuBERT with published weights: a local folder, the offline cache, or the hub.
+class Conformer(nn.Module):
+    """Projection of stacked feature frames, then conformer layers.
 
     Args:
-        encoder: A HuBERT, built from a config of the same sizes.
-        source: Hub id or folder.
-        revision: Commit, for a hub id; empty for a folder.
-
-    Raises:
-        OSError: Neither in the cache nor reachable, or damaged.
-        ValueError: The weights are of other sizes.
+        config: Sizes of the encoder; its ``kind`` is not looked at.
     """
 
-    def fetch(*, offline: bool) -> HubertModel:
-        return HubertModel.from_pretrained(
-            source,
-            revision=revision or "main",
-            local_files_only=offline,
-            use_safetensors=True,  # never a pickle
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.feature_projection = FeatureProjection(config)
+        self.encoder = ConformerStack(config)
+        self.apply(_initialise)
+        bound = self.feature_projection.projection.in_features**-0.5
+        for parameter in self.feature_projection.projection.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, features: Tensor, mask: Tensor, added: Tensor | None = None) -> Tensor:
+        """Encode.
+
+        Args:
+            features: Stacked feature frames, shape ``(B, S, stacking * input_dim)``.
+            mask: True at valid frames, shape ``(B, S)``.
+            added: Embeddings that are added to the projected features, ``(B, S, hidden_size)``.
+
+        Returns:
+            Hidden frames, shape ``(B, S, hidden_size)``.
+        """
+        hidden: Tensor = self.feature_projection(features)
+        if added is not None:
+            hidden = hidden + added
+        out: Tensor = self.encoder(hidden, mask)
+        return out
+
+
+class FeatureProjection(nn.Module):
+    """Linear layer from features to the encoder's width."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.projection = optimised_by_adamw(
+            nn.Linear(config.stacking * config.input_dim, config.hidden_size)
         )
+        self.dropout = nn.Dropout(config.dropout)
 
-    try:
-        found = fetch(offline=True)
-    except OSError:
-        if not revision:
-            raise
-        found = fetch(offline=False)
-    try:
-        encoder.load_state_dict(found.state_dict(), strict=True, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"The speech encoder {source} does not fit the config: {error}") from error
+    def forward(self, features: Tensor) -> Tensor:
+        """Shape ``(B, S, features)``; returns ``(B, S, hidden_size)``."""
+        out: Tensor = self.dropout(self.projection(features))
+        return out
 
 
-def _hubert_config(config: SpeechEncoderConfig) -> HubertConfig:
-    """HuBERT-large's construction at the given sizes: layer norm everywhere, stable layer norm."""
-    return HubertConfig(
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        intermediate_size=config.ff_size,
-        conv_dim=config.conv_widths,
-        num_conv_pos_embeddings=config.kernel_size,
-        feat_extract_norm="layer",  # per frame: a group norm over time would see the padding
-        conv_bias=True,
-        do_stable_layer_norm=True,
-        hidden_dropout=config.dropout,
-        activation_dropout=config.dropout,
-        attention_dropout=config.dropout,
-        feat_proj_dropout=0.0,
-        layerdrop=0.0,
-        apply_spec_augment=False,
-    )
+class ConformerStack(nn.Module):
+    """The conformer layers, one after the other."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(ConformerLayer(config) for _ in range(config.num_layers))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Shapes ``(B, S, hidden_size)`` and ``(B, S)``; returns the first."""
+        x = self.dropout(x.masked_fill(~mask.unsqueeze(-1), 0.0))
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+
+class ConformerLayer(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward, layer norm."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.ffn1_layer_norm = nn.LayerNorm(width)
+        self.ffn1 = FeedForward(config)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.self_attn = SelfAttention(config)
+        self.conv_module = ConvolutionModule(config)
+        self.ffn2_layer_norm = nn.LayerNorm(width)
+        self.ffn2 = FeedForward(config)
+        self.final_layer_norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Shapes ``(B, S, hidden_size)`` and ``(B, S)``; returns the first."""
+        x = self.ffn1(self.ffn1_layer_norm(x)) * 0.5 + x
+        x = self.self_attn(self.self_attn_layer_norm(x), mask) + x
+        x = x + self.conv_module(x, mask)
+        x = self.ffn2(self.ffn2_layer_norm(x)) * 0.5 + x
+        out: Tensor = self.final_layer_norm(x)
+        return out
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with SiLU between them."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.intermediate_dense = nn.Linear(config.hidden_size, config.ff_size)
+        self.output_dense = nn.Linear(config.ff_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape ``(B, S, hidden_size)``, kept."""
+        x = self.dropout(F.silu(self.intermediate_dense(x)))
+        out: Tensor = self.dropout(self.output_dense(x))
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention within a window, with a learned bias per head and distance."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        width, self.num_heads, self.window = config.hidden_size, config.num_heads, config.window
+        self.linear_q = nn.Linear(width, width)
+        self.linear_k = nn.Linear(width, width)
+        self.linear_v = nn.Linear(width, width)
+        self.linear_out = nn.Linear(width, width)
+        table = alibi_table(config.num_heads, left=config.window, right=config.window)
+        self.distance_bias = nn.Parameter(_BIAS_SCALE * table)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Shapes ``(B, S, hidden_size)`` and ``(B, S)``; returns the first."""
+        query, key, value = (
+            linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, S, D)
+            for linear in (self.linear_q, self.linear_k, self.linear_v)
+        )
+        out = windowed_attention(query, key, value, self.distance_bias, mask, left=self.window)
+        joined: Tensor = self.linear_out(out.transpose(1, 2).flatten(2))
+        return joined
+
+
+class ConvolutionModule(nn.Module):
+    """Gated pointwise convolution, centred depthwise convolution, pointwise convolution."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        width, self.margin = config.hidden_size, config.kernel_size // 2
+        self.layer_norm = nn.LayerNorm(width)
+        self.pointwise_conv1 = nn.Conv1d(width, 2 * width, 1, bias=False)
+        self.depthwise_conv = nn.Conv1d(width, width, config.kernel_size, groups=width, bias=False)
+        self.depthwise_layer_norm = nn.LayerNorm(width)
+        self.pointwise_conv2 = nn.Conv1d(width, width, 1, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Shapes ``(B, S, hidden_size)`` and ``(B, S)``; returns the first."""
+        x = self.layer_norm(x).masked_fill(~mask.unsqueeze(-1), 0.0)
+        x = F.glu(self.pointwise_conv1(x.transpose(1, 2)), dim=1)  # (B, C, S)
+        x = self.depthwise_conv(F.pad(x, (self.margin, self.margin)))
+        x = F.silu(self.depthwise_layer_norm(x.transpose(1, 2)).transpose(1, 2))
+        out: Tensor = self.dropout(self.pointwise_conv2(x))
+        return out.transpose(1, 2)
 
 
 def conformer_receptive_field(config: SpeechEncoderConfig) -> int:
-    """Frames on each side that an output frame depends on; chunks start at whole stacks."""
+    """Feature frames on each side that an output frame depends on; chunks start at whole stacks."""
     return config.stacking * config.num_layers * (config.window + config.kernel_size // 2)
 
 
-class _CentredConv(nn.Conv1d):
-    """In place of the conformer's depthwise convolution, whose input is padded on the left."""
-
-    def __init__(self, width: int, kernel_size: int) -> None:
-        super().__init__(width, width, kernel_size, groups=width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        half = self.kernel_size[0] // 2
-        return super().forward(F.pad(x[:, :, 2 * half :], (half, half)))
-
-
-def _attend_in_window(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Attention of ``transformers``' interface; its scaling is the usual one."""
-    bias = module.get_parameter("distance_bias")
-    out = windowed_attention(query, key, value, bias, attention_mask, left=bias.shape[1] // 2)
-    return out.transpose(1, 2), None
-
-
-def _keep_padding_mask(*, attention_mask: Tensor, **_: object) -> Tensor:
-    """The mask as it is, ``(B, S)``: none of size ``(S, S)`` is made."""
-    return attention_mask
-
-
-AttentionInterface.register(_WINDOWED, _attend_in_window)
-AttentionMaskInterface.register(_WINDOWED, _keep_padding_mask)
+def _initialise(module: nn.Module) -> None:
+    """Wav2Vec2-BERT's random parameters; depthwise convolutions keep PyTorch's."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv1d) and module.groups == 1:
+        nn.init.kaiming_normal_(module.weight)

@@ -1,38 +1,46 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is said, from speech (E_a^c, with what was recognised beside it) and from motion (E_m^c)."""
+"""Content encoders: of speech with phone input (E_a^c) and of motion (E_m^c)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Wav2Vec2BertModel
 
+from backend.errors import Cancelled
 from backend.model.attention import MaskedConv, TransformerLayer, frame_mask
-from backend.model.config import ModelConfig
-from backend.model.conformer import build_speech_encoder, conformer_receptive_field
+from backend.model.config import ModelConfig, SpeechEncoderConfig
+from backend.model.conformer import Conformer, conformer_receptive_field
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.phone_context import CONTEXT_FRAMES, PhoneContext
 from backend.model.resample import fit_frames, take_frames
 from backend.speech.phones import PHONE_IDS, SILENCE
 
-_SURE = 0.35  # of a phone: share of the probability
-_TRUST_FROM, _TRUST_GAIN = 0.2, 20.0
-TRUST_FRAMES = 75
-"""On each side, over which the ear's agreement with recognised phones is averaged."""
+if TYPE_CHECKING:
+    from transformers import HubertModel
+
+_LEAST_CONFIDENCE = 0.35  # probability of a phone above which the encoder decides for it
+_AGREEMENT_FROM = 0.2  # mean agreement below which recognised phones get no bonus
+_AGREEMENT_GAIN = 20.0  # nats of bonus per agreement above that
+AGREEMENT_FRAMES = 75
+"""Frames on each side over which the agreement of the phone classifier with recognised phones is
+averaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechContent:
-    """What a sound says.
+    """Content of speech and what it was computed from.
 
     Attributes:
         features: Content on the motion's clock, shape ``(B, T, F)``; zero at padding.
-        mask: True at valid frames of it, shape ``(B, T)``.
-        hidden: The encoder's output on its own clock, shape ``(B, S, H)``.
-        hidden_mask: True at valid frames of that, shape ``(B, S)``.
-        phone_logits: Of phone ids on that clock, shape ``(B, S, num_phone_ids)``.
+        mask: True at valid frames of ``features``, shape ``(B, T)``.
+        hidden: Output of the speech encoder on its own clock, shape ``(B, S, H)``.
+        hidden_mask: True at valid frames of ``hidden``, shape ``(B, S)``.
+        phone_logits: Logits of phone ids on that clock, shape ``(B, S, num_phone_ids)``.
     """
 
     features: Tensor
@@ -43,17 +51,16 @@ class SpeechContent:
 
 
 class SpeechContentEncoder(nn.Module):
-    """E_a^c: a speech encoder of ``transformers``, then linear layers to content and to phones.
+    """E_a^c: a speech encoder, then linear layers to content and to phones.
 
     Departures: the released code knows HuBERT only and interpolates *before* its transformer, which
-    gives it a clock it was not trained on; here features are resampled after it. Phones that were
-    recognised are embedded and added where a conformer's layers begin, so that the layers weigh
-    what is heard against what was recognised; with HuBERT they are added to its output, which is
-    trained elsewhere. The logits of phones serve an auxiliary loss and the first stage of
-    training.
+    gives it a clock it was not trained on; here features are resampled after it. Input phones are
+    embedded and added where a conformer's layers begin, so that the layers weigh them against the
+    sound; with HuBERT they are added to its output, which is trained elsewhere. The phone
+    classifier's logits serve an auxiliary loss and the first stage of training.
 
-    Ids of told phones come in three sets of ``num_phone_ids - 1``, so that the model knows how far
-    to trust them: recognised (1 and on), certain, and the encoder's own first guess.
+    Ids of input phones come in three sets of ``num_phone_ids - 1``, so that the model can tell how
+    reliable they are: recognised (1 and on), given, and the encoder's own first decision.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -70,26 +77,28 @@ class SpeechContentEncoder(nn.Module):
         if speech.stacking > 1:
             self.unstack = nn.Linear(speech.hidden_size, speech.stacking * speech.hidden_size)
         self.num_phones = config.num_phone_ids - 1
-        self.phone_embedding = nn.Embedding(
-            3 * self.num_phones + 1, speech.hidden_size // speech.stacking, padding_idx=0
+        self.phone_embedding = optimised_by_adamw(
+            nn.Embedding(
+                3 * self.num_phones + 1, speech.hidden_size // speech.stacking, padding_idx=0
+            )
         )
         nn.init.normal_(self.phone_embedding.weight, std=0.3)
         with torch.no_grad():
             self.phone_embedding.weight[0].zero_()
         self.phones = nn.Linear(speech.hidden_size, config.num_phone_ids)
         self.content = nn.Linear(speech.hidden_size, config.feature_dim)
-        self.spoken_embedding = nn.Embedding(
-            config.num_phone_ids, config.feature_dim, padding_idx=0
+        self.spoken_embedding = optimised_by_adamw(
+            nn.Embedding(config.num_phone_ids, config.feature_dim, padding_idx=0)
         )
-        self.spans: PhoneContext | None = None
-        if config.span_width:
-            self.spans = PhoneContext(
-                config.feature_dim, speech.input_dim, config.span_width, config.feature_dim
+        self.phone_context: PhoneContext | None = None
+        if config.phone_context_width:
+            self.phone_context = PhoneContext(
+                config.feature_dim, speech.input_dim, config.phone_context_width, config.feature_dim
             )
         if speech.frozen == "everything":
             self.encoder.requires_grad_(False)
         elif speech.frozen == "convolutions":
-            self.encoder.feature_extractor.requires_grad_(False)
+            self.encoder.get_submodule("feature_extractor").requires_grad_(False)
 
     def forward(
         self,
@@ -100,15 +109,15 @@ class SpeechContentEncoder(nn.Module):
         num_frames: int | None = None,
         trains_encoder: bool = True,
     ) -> SpeechContent:
-        """Hear.
+        """Encode speech.
 
         Args:
             speech: Features ``(B, S, input_dim)``, or a waveform at 16 kHz ``(B, N)``.
-            lengths: Valid frames, or samples, of each, int64, shape ``(B,)``.
-            phones: Recognised phones' ids on the encoder's clock, 0 for none, int64 ``(B, S)``;
-                cut or filled with 0 to the length of the encoder's output.
+            lengths: Valid frames, or samples, of each sequence, int64 ``(B,)``.
+            phones: Phone input on the encoder's clock, 0 for none, int64 ``(B, S)``; cut or filled
+                with 0 to the length of the encoder's output.
             num_frames: Frames ``T`` of the motion; by default those of the longest sound.
-            trains_encoder: Whether gradients reach the network that hears, and what says phones.
+            trains_encoder: Whether gradients reach the speech encoder and the phone classifier.
 
         Returns:
             The content.
@@ -126,21 +135,21 @@ class SpeechContentEncoder(nn.Module):
     def content_of(
         self, speech: Tensor, hidden: Tensor, mask: Tensor, phones: Tensor | None
     ) -> Tensor:
-        """Content of what ``hear`` made of prepared speech and of the phones told with it.
+        """Content of hidden frames and of the phone input that they were encoded with.
 
-        The phones go past the encoder too: its layers, which make one token of two frames, blur
-        when a phone begins, and with it when lips close. How far they are to be trusted is not told
-        here, the hidden frames say it. Nor do they say how long a phone lasts and how loud it is as
-        a whole: ``spans`` adds that.
+        The phones also bypass the encoder: its layers, which make one token of two frames, blur
+        when a phone begins, and with it when lips close. Which set an id is from does not matter
+        here, the hidden frames hold it. ``phone_context`` adds the duration and the loudness of
+        whole phones.
 
         Args:
-            speech: As ``hear`` takes it.
+            speech: Prepared speech, as ``encode`` takes it.
             hidden: Hidden frames, shape ``(B, S, H)``.
-            mask: True at valid ones, shape ``(B, S)``.
-            phones: Ids ``(B, S)``, cut or filled with 0 to that length.
+            mask: True at valid hidden frames, shape ``(B, S)``.
+            phones: Phone input ``(B, S)``, cut or filled with 0 to that length.
 
         Returns:
-            Shape ``(B, S, F)``.
+            Content on the encoder's clock, shape ``(B, S, F)``.
         """
         content: Tensor = self.content(hidden)
         if phones is None or self.num_phones == 0:
@@ -149,28 +158,28 @@ class SpeechContentEncoder(nn.Module):
         symbols = torch.where(phones > 0, (phones - 1) % self.num_phones + 1, 0)
         embedded = self.spoken_embedding(symbols)
         content = content + embedded
-        if self.spans is not None:
-            content = content + self.spans(symbols, embedded, speech[:, : hidden.shape[1]])
+        if self.phone_context is not None:
+            content = content + self.phone_context(symbols, embedded, speech[:, : hidden.shape[1]])
         return content
 
     @property
     def full_receptive_field(self) -> int:
-        """Frames on each side that content of features depends on, heard twice."""
-        return self.receptive_field + TRUST_FRAMES + max(self.receptive_field, CONTEXT_FRAMES)
+        """Feature frames on each side that content depends on, with self-conditioned phones."""
+        return self.receptive_field + AGREEMENT_FRAMES + max(self.receptive_field, CONTEXT_FRAMES)
 
     @torch.no_grad()
-    def trust_as_recognised(self) -> None:
-        """Certain phones and own guesses start from what was learned of recognised ones."""
+    def copy_recognised_embeddings(self) -> None:
+        """Let given and self-conditioned phones start from the embeddings of recognised ones."""
         recognised = self.phone_embedding.weight[1 : self.num_phones + 1]
         self.phone_embedding.weight[1:] = recognised.repeat(3, 1)
 
     def freeze_speech_encoder(self) -> None:
-        """Training leaves alone what hears, and goes on to learn what to make of it."""
+        """Freeze all up to the phone classifier; what turns hidden frames to content stays free."""
         for part in (self.encoder, self.unstack, self.phone_embedding, self.phones):
             part.requires_grad_(requires_grad=False)
 
     def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
-        """Waveforms at mean 0 and variance 1, as published weights expect; features stay."""
+        """Waveforms at mean 0 and variance 1, as a pretrained encoder expects; features stay."""
         if not self.takes_waveform or speech.ndim == 3:
             return speech
         mask = frame_mask(lengths, speech.shape[1])
@@ -181,50 +190,58 @@ class SpeechContentEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Prepared speech to hidden frames ``(B, S, H)`` on the encoder's clock, and their mask.
 
-        In place of waveforms it takes what was heard of them before, ``(B, S, H)``, with lengths in
-        frames: a frozen encoder need not hear the same again.
+        In place of waveforms it takes their cached hidden frames, ``(B, S, H)``, with lengths in
+        frames: a frozen encoder need not encode the same again.
         """
         encoder = self.encoder
         if self.takes_waveform and speech.ndim == 3:
             mask = frame_mask(lengths, speech.shape[1])
             return speech * mask.unsqueeze(-1), mask
-        if isinstance(encoder, Wav2Vec2BertModel):
+        if isinstance(encoder, Conformer):
             mask = frame_mask(lengths, speech.shape[1])
             whole = speech.shape[1] + (-speech.shape[1]) % self.stacking
             speech = fit_frames(speech * mask.unsqueeze(-1), whole)
-            hidden, _ = encoder.feature_projection(self._stack(speech))
+            added = None
             if phones is not None:
                 phones = fit_frames(phones[:, : mask.shape[1]] * mask[:, : phones.shape[1]], whole)
-                hidden = hidden + self._stack(self.phone_embedding(phones))
-            tokens = frame_mask((lengths + self.stacking - 1) // self.stacking, hidden.shape[1])
-            out = encoder.encoder(hidden, attention_mask=tokens).last_hidden_state
-            out = self.unstack(out).unflatten(-1, (self.stacking, -1)).flatten(1, 2)
+                added = self._stack(self.phone_embedding(phones))
+            stacked = self._stack(speech)
+            tokens = frame_mask((lengths + self.stacking - 1) // self.stacking, stacked.shape[1])
+            out = self.unstack(encoder(stacked, tokens, added))
+            out = out.unflatten(-1, (self.stacking, -1)).flatten(1, 2)
             return out[:, : mask.shape[1]] * mask.unsqueeze(-1), mask
-        samples = frame_mask(lengths, speech.shape[1])
-        out = encoder(speech, attention_mask=samples).last_hidden_state
-        counts = lengths
-        for kernel, stride in zip(
-            encoder.config.conv_kernel, encoder.config.conv_stride, strict=True
-        ):
-            counts = (counts - kernel) // stride + 1
-        mask = frame_mask(counts, out.shape[1])
+        from backend.model.pretrained_encoder import encode_waveform  # loads transformers
+
+        out, mask = encode_waveform(encoder, speech, lengths)
         if phones is not None:
             out = out + self.phone_embedding(fit_frames(phones, out.shape[1]))
         return out * mask.unsqueeze(-1), mask
 
     @torch.no_grad()
-    def phone_log_posteriors(self, speech: Tensor, *, chunk_frames: int = 3000) -> Tensor:
-        """What a conformer thinks of each frame before it is told anything, of any length.
+    def phone_log_posteriors(
+        self,
+        speech: Tensor,
+        *,
+        chunk_frames: int = 3000,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Tensor:
+        """The phone classifier's posteriors without phone input, for features of any length.
 
         Args:
             speech: Features ``(B, S, input_dim)``.
-            chunk_frames: Frames heard at a time; there is no border between them.
+            chunk_frames: Frames encoded at a time; chunks overlap by the receptive field.
+            should_stop: Asked before each chunk whether to give up.
 
         Returns:
             Natural logarithms of the probabilities of phone ids, shape ``(B, S, num_phone_ids)``.
+
+        Raises:
+            Cancelled: ``should_stop`` said so.
         """
         num_frames, parts = speech.shape[1], []
         for start in range(0, num_frames, chunk_frames):
+            if should_stop():
+                raise Cancelled
             end = min(num_frames, start + chunk_frames)
             begin = max(0, start - self.receptive_field) // self.stacking * self.stacking
             around = speech[:, begin : end + self.receptive_field]
@@ -234,54 +251,67 @@ class SpeechContentEncoder(nn.Module):
         return torch.cat(parts, dim=1)
 
     def self_conditioned_phones(
-        self, speech: Tensor, lengths: Tensor, phones: Tensor | None, *, sure: float = _SURE
+        self,
+        speech: Tensor,
+        lengths: Tensor,
+        phones: Tensor | None,
+        *,
+        confidence: float = _LEAST_CONFIDENCE,
     ) -> Tensor:
-        """What is said, by the encoder's own ear and by what it was told, where it is sure of it.
+        """Phones that the phone classifier decides for, as input of a second pass.
 
-        A regression settles half way between the lips of two phones it is in doubt about. Hearing
-        once more with its own decisions, the model closes the lips or does not: on held-out speech
-        its closures' F1 rises from 0.85 to 0.88 by sound alone, the opening is as good as before.
+        A regression settles half way between the lips of two phones it is in doubt about. In a
+        second pass with its own decisions the model closes the lips or does not: on held-out speech
+        the F1 of closures rises from 0.85 to 0.88 by sound alone, the opening is as good as before.
 
-        Recognised phones may be nonsense. They count as a second, independent opinion, a bonus to
-        the logarithm of their probability; how large depends on how well the ear thinks of them in
-        the seconds around. docs/findings.md says how the bonus was chosen.
+        Recognised phones may be wrong. They count as a second, independent opinion: a bonus to the
+        log-probability of the phone, which depends on how far the classifier agrees with recognised
+        phones in the seconds around. docs/findings.md says how the bonus was chosen.
 
         Args:
             speech: Prepared features ``(B, S, input_dim)``.
             lengths: Valid frames, shape ``(B,)``.
-            phones: Ids on the encoder's clock, 0 for none, ``(B, S)``; certain ones stay.
-            sure: Probability above which it decides.
+            phones: Phone input on the encoder's clock, 0 for none, ``(B, S)``; given phones stay.
+            confidence: Probability above which the classifier decides.
 
         Returns:
-            Ids, 0 where neither knows, shape ``(B, S)``.
+            Phone ids, 0 where no phone is decided for, shape ``(B, S)``.
         """
         hidden, _ = self.encode(speech, lengths, None)
-        heard = self.phones(hidden).log_softmax(-1)
+        log_posteriors = self.phones(hidden).log_softmax(-1)
         if phones is None:
-            phones = heard.new_zeros(heard.shape[:2], dtype=torch.int64)
-        told = fit_frames(phones, heard.shape[1])
-        is_certain = told > self.num_phones
-        recognised = torch.where(is_certain, 0, told)
-        heard = heard + self._trust(heard, recognised) * F.one_hot(recognised, heard.shape[2])
-        certainty, own = heard.softmax(-1).max(-1)
-        own = torch.where((certainty > sure) & (own > 0), own + 2 * self.num_phones, 0)
-        return torch.where(is_certain, told, own)
+            phones = log_posteriors.new_zeros(log_posteriors.shape[:2], dtype=torch.int64)
+        phones = fit_frames(phones, log_posteriors.shape[1])
+        is_given = phones > self.num_phones
+        recognised = torch.where(is_given, 0, phones)
+        bonus = self._recognised_bonus(log_posteriors, recognised)
+        scores = log_posteriors + bonus * F.one_hot(recognised, log_posteriors.shape[2])
+        probability, decided = scores.softmax(-1).max(-1)
+        is_decided = (probability > confidence) & (decided > 0)
+        return torch.where(
+            is_given, phones, torch.where(is_decided, decided + 2 * self.num_phones, 0)
+        )
 
-    def _trust(self, heard: Tensor, recognised: Tensor) -> Tensor:
-        """Bonus of recognised phones in nats, shape ``(B, S, 1)``; 0 where there are none.
+    def _recognised_bonus(self, log_posteriors: Tensor, recognised: Tensor) -> Tensor:
+        """Bonus of recognised phones.
 
         Args:
-            heard: Logarithms of the probabilities that the ear gives, shape ``(B, S, C)``.
-            recognised: Ids, 0 for none.
+            log_posteriors: Log-probabilities of the phone classifier, shape ``(B, S, C)``.
+            recognised: Ids of recognised phones, 0 for none, shape ``(B, S)``.
+
+        Returns:
+            Bonus in nats, shape ``(B, S, 1)``; 0 where no phone was recognised.
         """
-        spoken = (recognised > PHONE_IDS[SILENCE]).to(heard.dtype)
-        agreement = heard.gather(2, recognised.unsqueeze(-1)).squeeze(-1).exp() * spoken
+        spoken = (recognised > PHONE_IDS[SILENCE]).to(log_posteriors.dtype)
+        agreement = log_posteriors.gather(2, recognised.unsqueeze(-1)).squeeze(-1).exp() * spoken
         total, count = (
-            F.avg_pool1d(x.unsqueeze(1), 2 * TRUST_FRAMES + 1, stride=1, padding=TRUST_FRAMES)
+            F.avg_pool1d(
+                x.unsqueeze(1), 2 * AGREEMENT_FRAMES + 1, stride=1, padding=AGREEMENT_FRAMES
+            )
             for x in (agreement, spoken)
         )
         mean = (total / count.clamp(min=1e-6)).squeeze(1)  # (B, S)
-        bonus = (_TRUST_GAIN * (mean - _TRUST_FROM)).clamp(min=0.0)
+        bonus = (_AGREEMENT_GAIN * (mean - _AGREEMENT_FROM)).clamp(min=0.0)
         return (bonus * (recognised > 0)).unsqueeze(-1)
 
     def _stack(self, x: Tensor) -> Tensor:
@@ -300,11 +330,11 @@ class SpeechContentEncoder(nn.Module):
         """Linear interpolation between the two valid neighbours in time, held at the ends.
 
         Args:
-            content: On the encoder's clock, shape ``(B, S, C)``.
-            mask: True at valid frames of it, shape ``(B, S)``.
-            num_frames: Frames ``T`` of the motion.
-            first_frame: Number of the first of them in the whole motion.
-            first_hidden: Number of ``content``'s first frame in the whole sound.
+            content: Content on the encoder's clock, shape ``(B, S, C)``.
+            mask: True at valid frames of ``content``, shape ``(B, S)``.
+            num_frames: Motion frames ``T``.
+            first_frame: Number of the first motion frame in the whole motion.
+            first_hidden: Number of the first frame of ``content`` in the whole sound.
 
         Returns:
             Shape ``(B, T, C)``, zero at padding, and the mask ``(B, T)``.
@@ -324,6 +354,15 @@ class SpeechContentEncoder(nn.Module):
         high = torch.minimum(low + 1, last)
         out = torch.lerp(take_frames(content, low), take_frames(content, high), share)
         return out * valid.unsqueeze(-1), valid
+
+
+def build_speech_encoder(config: SpeechEncoderConfig) -> Conformer | HubertModel:
+    """The speech encoder of a config, with random parameters."""
+    if config.kind == "hubert":
+        from backend.model.pretrained_encoder import build_hubert  # loads transformers
+
+        return build_hubert(config)
+    return Conformer(config)
 
 
 class MotionContentEncoder(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from backend.model.attention import WindowedAttention
 from backend.model.config import ModelConfig
+from backend.model.optimizer_groups import optimised_by_adamw
 
 
 class StyledNorm(nn.Module):
@@ -49,7 +50,9 @@ class DecoderLayer(nn.Module):
                 width, heads, left=config.cross_window, right=config.cross_window
             )
             num_distances = 2 * config.cross_window + 1
-            self.distance_scores = nn.Linear(config.style_dim, heads * num_distances, bias=False)
+            self.distance_scores = optimised_by_adamw(
+                nn.Linear(config.style_dim, heads * num_distances, bias=False)
+            )
             nn.init.zeros_(self.distance_scores.weight)
         self.self_attention = WindowedAttention(
             width, heads, left=config.self_window, right=config.self_window

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv
 
 from backend.model.config import ModelConfig
 
@@ -18,17 +17,17 @@ _CPU_FRAMES = 16
 
 @dataclass(frozen=True, slots=True)
 class MotionGraph:
-    """The nodes of a face and how motion reaches them.
+    """The nodes of a face, their neighbours, and how motion displaces them.
 
     Solved shapes: nodes are face points, which a frame's weights move by ``basis``. Learned shapes:
     a node is a patch of vertices and moves as they do on average.
 
     Attributes:
         positions: Nodes at rest, centred, in a unit of about the face's size, shape ``(N, 3)``.
-        neighbours: The nodes that each node hears, int64, shape ``(N, num_neighbours)``.
-        basis: Displacement of the nodes by each shape, shape ``(K, N, 3)``; None for learned
-        shapes. vertex_nodes: The node of each vertex, int64, shape ``(V,)``; None for solved
-        shapes. scale: What offsets are multiplied by to be in that unit.
+        neighbours: Other nodes that each node attends to, int64, shape ``(N, num_neighbours)``.
+        basis: Displacement of the nodes by each shape, ``(K, N, 3)``; None for learned shapes.
+        vertex_nodes: Node of each vertex, int64, shape ``(V,)``; None for solved shapes.
+        scale: Factor that brings offsets to the unit of ``positions``.
     """
 
     positions: Tensor
@@ -39,12 +38,12 @@ class MotionGraph:
 
 
 def face_point_graph(positions: Tensor, basis: Tensor, num_neighbours: int) -> MotionGraph:
-    """The graph of solved shapes: each face point hears the nearest others.
+    """The graph of solved shapes: each face point attends to the nearest others.
 
     Args:
         positions: Face points at rest, centred, in interocular distances, shape ``(N, 3)``.
-        basis: Their displacement by each shape in the same unit, shape ``(K, N, 3)``.
-        num_neighbours: Others that each hears.
+        basis: Displacement of the face points by each shape, same unit, shape ``(K, N, 3)``.
+        num_neighbours: Other face points that each attends to.
 
     Returns:
         The graph.
@@ -61,13 +60,13 @@ def coarse_mesh_graph(
     Graph attention at full resolution takes 7 GB a layer for FLAME at batch 8, so nodes are
     chosen by farthest-point sampling, in which distances count more where ``density`` is high.
     Neighbours are the nearest by position and not by the mesh's edges, so that upper and lower
-    lip, and the eyeballs and their lids, which no edge connects, hear each other.
+    lip, and the eyeballs and their lids, which no edge connects, are neighbours.
 
     Args:
         vertices: The template, shape ``(V, 3)``, in any unit; it is centred and scaled.
         density: How dense the nodes should be around each vertex, above 0, shape ``(V,)``.
         num_nodes: Nodes ``N``.
-        num_neighbours: Others that each hears.
+        num_neighbours: Other nodes that each node attends to.
 
     Returns:
         The graph.
@@ -99,7 +98,14 @@ def patch_means(x: Tensor, vertex_nodes: Tensor, num_nodes: int) -> Tensor:
 
 
 def nearest_nodes(positions: Tensor, num_neighbours: int) -> Tensor:
-    """The ``num_neighbours`` nearest others of each node, int64 ``(N, num_neighbours)``.
+    """The nearest other nodes of each node.
+
+    Args:
+        positions: Nodes at rest, shape ``(N, 3)``.
+        num_neighbours: Neighbours of each node.
+
+    Returns:
+        Numbers of the nodes, int64 ``(N, num_neighbours)``.
 
     Raises:
         ValueError: There are not so many nodes.
@@ -113,31 +119,50 @@ def nearest_nodes(positions: Tensor, num_neighbours: int) -> Tensor:
     return distances.topk(num_neighbours, largest=False).indices
 
 
-class SharedGraphAttention(GATv2Conv):  # type: ignore[misc]  # published without types
-    """Torch-geometric's GATv2 layer, for many signals on one graph of equal degrees.
+class GraphAttention(nn.Module):
+    """GATv2 (Brody et al. 2022) for the signals of many frames on one graph of equal degrees.
 
-    Its own forward wants one big graph of all frames and sums messages edge by edge; since every
-    frame has the same neighbours, messages are batched by a table instead, which gives the same
-    values several times faster and can be exported.
+    Formula, parameters and their initialisation are those of PyTorch Geometric's ``GATv2Conv``,
+    which a test compares. It is written out for two reasons. ``GATv2Conv`` wants one big graph of
+    all frames and sums messages edge by edge; with the same neighbours in every frame, messages are
+    batched by a table, three to eight times faster, and exportable. And importing
+    ``torch_geometric`` takes seconds and loads ``transformers``, which generation does not need.
+
+    Args:
+        features: Features of a node that enter.
+        channels: Channels of each head.
+        heads: Attention heads, whose channels are concatenated.
     """
+
+    _SLOPE = 0.2  # of the leaky ReLU below zero
+
+    def __init__(self, features: int, channels: int, *, heads: int) -> None:
+        super().__init__()
+        self.heads, self.channels = heads, channels
+        self.lin_l = nn.Linear(features, heads * channels)
+        self.lin_r = nn.Linear(features, heads * channels)
+        self.att = nn.Parameter(torch.empty(1, heads, channels))
+        self.bias = nn.Parameter(torch.zeros(heads * channels))
+        for weight in (self.lin_l.weight, self.lin_r.weight, self.att):
+            nn.init.xavier_uniform_(weight[0] if weight.ndim == 3 else weight)
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         """Attend.
 
         Args:
-            x: Node features of all frames, shape ``(G, N, C)``.
-            table: The nodes each node hears, itself among them, int64 ``(N, D)``.
+            x: Node features of all frames, shape ``(G, N, features)``.
+            table: Neighbours of each node, itself among them, int64 ``(N, D)``.
 
         Returns:
-            Shape ``(G, N, heads * channels)``.
+            Node features, shape ``(G, N, heads * channels)``.
         """
-        heard = self.lin_l(x).index_select(1, table.T.flatten()).unflatten(1, table.T.shape)
-        scores = F.leaky_relu(heard + self.lin_r(x).unsqueeze(1), self.negative_slope)
+        sources = self.lin_l(x).index_select(1, table.T.flatten()).unflatten(1, table.T.shape)
+        scores = F.leaky_relu(sources + self.lin_r(x).unsqueeze(1), self._SLOPE)
         own_head = torch.eye(self.heads, device=x.device).unsqueeze(1)  # each head's channels alone
         weigh = (self.att[0].unsqueeze(-1) * own_head).flatten(0, 1)  # (H * C, H)
         shares = (scores @ weigh).softmax(1)  # (G, D, N, H): fastest with neighbours outside
-        heard = heard.unflatten(-1, (self.heads, self.out_channels))
-        out: Tensor = (heard * shares.unsqueeze(-1)).sum(1).flatten(2) + self.bias
+        sources = sources.unflatten(-1, (self.heads, self.channels))
+        out: Tensor = (sources * shares.unsqueeze(-1)).sum(1).flatten(2) + self.bias
         return out
 
 
@@ -174,7 +199,7 @@ class GraphEncoder(nn.Module):
         self.linear = nn.Linear(3 * N, self.width) if config.motion_encoder == "linear" else None
         if self.linear is None:
             self.layers = nn.ModuleList(
-                SharedGraphAttention(
+                GraphAttention(
                     width if layer else 6, config.graph_channels, heads=config.graph_heads
                 )
                 for layer in range(config.graph_layers)
@@ -183,10 +208,13 @@ class GraphEncoder(nn.Module):
             self.value = nn.Linear(width, width)
 
     def set_graph(self, graph: MotionGraph) -> None:
-        """Take a graph over.
+        """Store the graph in the module's buffers.
+
+        Args:
+            graph: The graph of a face.
 
         Raises:
-            ValueError: It has other sizes than the config said.
+            ValueError: The graph has other sizes than the config says.
         """
         nodes = torch.arange(len(graph.positions)).unsqueeze(1)
         self.scale.fill_(graph.scale)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is said, read off a motion: the phone of each frame. Not in the paper.
+"""Lip reader: phones recognised from motion, frame by frame. Not in the paper.
 
-The content of E_m^c knows a part of the style too; phones know none. So they tell apart what an
-exemplar says and how it says it, see ``style_fit.py``.
+The content of E_m^c holds a part of the style; phones hold none. So they separate what an exemplar
+says from how it says it, see ``style_inversion.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backend.model.config import ModelConfig
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.style_encoders import MotionStyle
 
 _STACKED: Final = 2  # frames to a token: half the work, and hardly less is read
@@ -22,22 +23,24 @@ _DILATIONS: Final = (1, 2, 4, 8)
 
 
 class LipReader(nn.Module):
-    """Residual convolutions over time, each of which also hears the mean of all frames.
+    """Residual convolutions over time, each of which also gets the mean of all frames.
 
-    The mean is of who speaks: the same lips are another phone on another face.
+    The mean identifies the speaker: the same lips are another phone on another face.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.lip_width
-        self.projection = nn.Linear(3 * _STACKED * MotionStyle.COMPONENTS, width)
+        self.projection = optimised_by_adamw(
+            nn.Linear(3 * _STACKED * MotionStyle.COMPONENTS, width)
+        )
         dilations = islice(cycle(_DILATIONS), config.lip_layers)
         self.layers = nn.ModuleList(ReadingLayer(width, dilation) for dilation in dilations)
         self.norm = nn.LayerNorm(width)
-        self.phone_head = nn.Linear(width, _STACKED * config.num_phone_ids)
+        self.phone_head = optimised_by_adamw(nn.Linear(width, _STACKED * config.num_phone_ids))
 
     def forward(self, components: Tensor, mask: Tensor) -> Tensor:
-        """Read.
+        """Recognise phones.
 
         Args:
             components: As of ``MotionStyle.components_of``, shape ``(B, T, COMPONENTS)``.
@@ -59,11 +62,11 @@ class LipReader(nn.Module):
 
 
 class ReadingLayer(nn.Module):
-    """A residual convolution of three tokens, which also hears the mean of all.
+    """A residual convolution of three tokens, which also gets the mean of all tokens.
 
     Args:
-        width: Of its tokens.
-        dilation: Distance of the three.
+        width: Width of a token.
+        dilation: Distance of the three tokens.
     """
 
     def __init__(self, width: int, dilation: int) -> None:

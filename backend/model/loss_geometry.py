@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where on a face motion is measured in training: points, how much each counts, pairs of lips.
-
-Apart from ``losses.py``, since it says what a face is and not what an error is.
-"""
+"""Where on a face the losses measure motion: points, their weights, pairs of lip points."""
 
 from __future__ import annotations
 
@@ -15,15 +12,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class FaceGeometry:
-    """Where motion is measured.
+    """Points of a face at which the losses measure motion.
 
     Attributes:
-        points: At rest, shape ``(P, 3)``.
+        points: Points at rest, shape ``(P, 3)``.
         basis: Displacement of the points by each weight, shape ``(K, P, 3)``; None where motion is
             offsets of these points already.
-        point_weights: How much each counts, of mean 1, shape ``(P,)``.
+        point_weights: Weight of each point in the losses, of mean 1, shape ``(P,)``.
         lip_pairs: Points that meet when the lips close, upper and lower, int64, shape ``(L, 2)``.
-        scale: What offsets are multiplied by to be in the unit of ``points``.
+        scale: Factor that brings offsets to the unit of ``points``.
     """
 
     points: Tensor
@@ -58,9 +55,9 @@ def face_point_geometry(names: Sequence[str], points: Tensor, basis: Tensor) -> 
     """The geometry of solved shapes: face points by name, lips before jaw before the rest.
 
     Args:
-        names: Of the face points.
-        points: At rest, in interocular distances, shape ``(P, 3)``.
-        basis: Their displacement by each shape, shape ``(K, P, 3)``.
+        names: Names of the face points.
+        points: Face points at rest, in interocular distances, shape ``(P, 3)``.
+        basis: Displacement of the face points by each shape, shape ``(K, P, 3)``.
 
     Returns:
         The geometry.

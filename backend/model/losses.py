@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The loss terms, one pure function each, and their weighted sum.
+"""The loss terms, one pure function each, and their weights.
 
 All of them leave padding out, are finite at batch one, and do not depend on the order of the batch.
 Where a term departs from the released code, that is since the code's term is zero at batch one, has
@@ -9,16 +9,17 @@ the wrong sign, grows with length or scale, or is never called.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from backend.model.batch import TrainingBatch, TrainingOutputs
-from backend.model.config import TrainConfig
+from backend.model.config import LossWeights, TrainConfig
 from backend.model.loss_geometry import FaceGeometry
-from backend.model.style_encoders import Style
+from backend.model.style_encoders import StyleCodes
 
 _EPSILON = 1e-6
 _EXCLUDED = -1e4
@@ -218,7 +219,7 @@ def style_contrast(codes: Tensor, same: Tensor, present: Tensor, temperature: fl
     return masked_mean(-per_code, present & positive.any(1))
 
 
-def style_consistency(styles: Sequence[Style]) -> Tensor:
+def style_consistency(styles: Sequence[StyleCodes]) -> Tensor:
     """Mean of ``1 - cos`` over pairs of sources that are both present; the figure's L_cos.
 
     The released code has the function and never calls it.
@@ -238,7 +239,11 @@ def adversary(logits: Tensor, speaker: Tensor) -> Tensor:
 
 
 def cycle(
-    found_content: Tensor, content: Tensor, mask: Tensor, found_style: Style, wanted_style: Tensor
+    found_content: Tensor,
+    content: Tensor,
+    mask: Tensor,
+    found_style: StyleCodes,
+    wanted_style: Tensor,
 ) -> Tensor:
     """After a swap of styles: content is found again, and the swapped style is.
 
@@ -263,19 +268,38 @@ def phones(logits: Tensor, targets: Tensor) -> Tensor:
     return masked_mean(entropy, targets >= 0)
 
 
-def total(
-    outputs: TrainingOutputs, batch: TrainingBatch, geometry: FaceGeometry, config: TrainConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """All terms and their weighted sum.
+def weighted(terms: Mapping[str, Tensor], weights: LossWeights) -> dict[str, Tensor]:
+    """Every loss term times its weight; the only place where losses are weighted.
 
     Args:
-        outputs: Of the model.
-        batch: That it was given.
-        geometry: Where motion is measured.
+        terms: Loss terms by the names of ``LossWeights``.
+        weights: Factors of the terms.
+
+    Returns:
+        The weighted terms, whose sum is the loss.
+
+    Raises:
+        ValueError: A term has no weight.
+    """
+    unknown = sorted(set(terms) - {item.name for item in fields(weights)})
+    if unknown:
+        raise ValueError(f"LossWeights has no weight for the loss terms {', '.join(unknown)}")
+    return {name: getattr(weights, name) * value for name, value in terms.items()}
+
+
+def total(
+    outputs: TrainingOutputs, batch: TrainingBatch, geometry: FaceGeometry, config: TrainConfig
+) -> dict[str, Tensor]:
+    """All weighted loss terms of a training step; their sum is the loss.
+
+    Args:
+        outputs: Outputs of the model's forward pass.
+        batch: Batch that the model was given.
+        geometry: Points of the face at which motion is measured.
         config: Weights and settings of the terms.
 
     Returns:
-        The sum, and every term before it is weighted, by the names of ``LossWeights``.
+        The weighted terms, by the names of ``LossWeights``.
     """
     weights, device = config.weights, outputs.motion.device.type
     with torch.autocast(
@@ -285,11 +309,9 @@ def total(
         mask = outputs.mask
         terms = motion_terms(outputs.motion, batch.motion, mask, geometry, config)
         again = motion_terms(outputs.motion_from_motion, batch.motion, mask, geometry, config)
-        branch = [getattr(weights, name) * value for name, value in again.items()]
-        terms["motion_branch"] = torch.stack(branch).sum()
+        terms["motion_branch"] = torch.stack(list(weighted(again, weights).values())).sum()
         terms |= content_terms(outputs, batch, config) | style_terms(outputs, batch, config)
-        weighted = [getattr(weights, name) * value for name, value in terms.items()]
-        return torch.stack(weighted).sum(), terms
+        return weighted(terms, weights)
 
 
 def motion_terms(
@@ -354,7 +376,7 @@ def style_terms(
     if len(styles) > 1:
         terms["style_consistency"] = style_consistency(
             [
-                Style(style.code.detach(), style.present) if source == "identity" else style
+                StyleCodes(style.code.detach(), style.present) if source == "identity" else style
                 for source, style in styles.items()
             ]
         )
@@ -364,7 +386,7 @@ def style_terms(
             swapped.content,
             outputs.reduced_content,
             outputs.reduced_mask,
-            Style(swapped.style, swapped.wanted),
+            StyleCodes(swapped.style, swapped.wanted),
             swapped.wanted_style,
         )
     return terms

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long a told phone lasts, where in it a frame lies, and how it sounds as a whole.
+"""Phone context: the duration of each input phone, a frame's position in it, and its mean sound.
 
-Apart from ``content_encoders.py``, which hears. Frames of a long phone are told the same for longer
-than the decoder looks around; without this it moved as if a held vowel were said twice. Compare the
-positions within a phone that statistical speech synthesis gives its networks (Zen et al. 2013).
+The frames of a long phone have the same phone input for longer than the decoder's receptive field;
+without this context a held vowel moved as if it were said twice. Compare the positions within a
+phone that statistical speech synthesis gives its networks (Zen et al. 2013).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CONTEXT_FRAMES: Final = 64
-"""Furthest on each side that a phone is followed; a power of two."""
+"""Frames on each side over which a phone is followed; a power of two."""
 NUM_TIMES: Final = 9
 _USUAL_FRAMES: Final = 5.0
 _NEAR_FRAMES: Final = (2.5, 10.0)
@@ -46,11 +46,11 @@ def same_before(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def phone_durations(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """What each frame can know of the whole phone it lies in.
+    """Position and duration of each frame's phone, and means over the phone.
 
     Args:
         symbols: Ids of phones, 0 for none, shape ``(B, S)``.
-        values: Of which the mean over the phone is wanted, shape ``(B, S, C)``.
+        values: Features to average over each phone, shape ``(B, S, C)``.
 
     Returns:
         Times ``(B, S, NUM_TIMES)``: the place in the phone as two waves, how long it is, how near
@@ -65,17 +65,17 @@ def phone_durations(symbols: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     times = [angle.cos(), angle.sin(), (2.0 * angle).cos(), (2.0 * angle).sin()]
     times += [(length / _USUAL_FRAMES).log()]
     times += [(-side / near).exp() for side in (elapsed, remaining) for near in _NEAR_FRAMES]
-    is_told = (symbols > 0).unsqueeze(-1)
-    return torch.cat(times, dim=-1) * is_told, means * is_told
+    is_phone = (symbols > 0).unsqueeze(-1)
+    return torch.cat(times, dim=-1) * is_phone, means * is_phone
 
 
 class PhoneContext(nn.Module):
-    """Told phones as wholes: their content beyond what each frame says by itself. Not in the paper.
+    """Content of whole input phones, beyond that of their single frames. Not in the paper.
 
     Args:
         symbol_dim: Width of a phone's embedding.
         speech_dim: Features of a frame of sound.
-        width: Of the hidden layer.
+        width: Width of the hidden layer.
         feature_dim: Width of content.
     """
 
@@ -87,10 +87,15 @@ class PhoneContext(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, symbols: Tensor, embedded: Tensor, speech: Tensor) -> Tensor:
-        """Shapes ``(B, S)``, ``(B, S, symbol_dim)`` and ``(B, S, speech_dim)``.
+        """Content to add.
+
+        Args:
+            symbols: Phone ids, 0 for none, shape ``(B, S)``.
+            embedded: Embeddings of the phones, shape ``(B, S, symbol_dim)``.
+            speech: Features, shape ``(B, S, speech_dim)``.
 
         Returns:
-            Shape ``(B, S, feature_dim)``; 0 where no phone is told.
+            Shape ``(B, S, feature_dim)``; 0 where there is no input phone.
         """
         times, means = phone_durations(symbols, speech.float())
         seen = torch.cat((embedded, times.to(embedded.dtype), means.to(embedded.dtype)), dim=-1)

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PTalker, assembled: the forward pass of training and the one way to generate."""
+"""PTalker, assembled from its blocks: the forward pass of training and style codes."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +9,28 @@ from torch import Tensor, nn
 from backend.model.adversary import SpeakerAdversary
 from backend.model.attention import frame_mask
 from backend.model.batch import CycleOutputs, TrainingBatch, TrainingOutputs
-from backend.model.config import Mode, ModelConfig, StyleSource
+from backend.model.config import ModelConfig, StyleSource
 from backend.model.content_encoders import (
     MotionContentEncoder,
     SpeechContent,
     SpeechContentEncoder,
 )
 from backend.model.decoder import MotionDecoder
-from backend.model.generate import PreparedSpeech, ignore, in_parallel, step_by_step
 from backend.model.graph_encoder import GraphEncoder, MotionGraph
 from backend.model.lip_reader import LipReader
+from backend.model.optimizer_groups import optimised_by_adamw
 from backend.model.resample import average_frames, stretch_frames
 from backend.model.style_encoders import (
     IdentityStyle,
     MotionStyle,
     SpeechStyle,
-    Style,
+    StyleCodes,
     StyleFusion,
 )
 
-_SIDE = 0.1065  # of a neighbouring frame: exp(-2) / (1 + 2 exp(-2))
-
 
 class PTalker(nn.Module):
-    """The figure's blocks, assembled; ``set_graph`` completes a new model.
+    """The blocks of the paper's figure; ``set_graph`` completes a new model.
 
     Departures from the released code: the decoder is fed audio content *and*, in a second branch of
     training, motion content, as the figure shows; style comes from another clip than the one that
@@ -64,17 +60,19 @@ class PTalker(nn.Module):
         self.motion_adversary = SpeakerAdversary(config.feature_dim, speakers)
         self.decoder = MotionDecoder(config, self.graph_encoder.width)
         solved = config.shape_kind == "solved"
-        self.head = nn.Linear(
-            config.feature_dim, len(config.shape_names) if solved else 3 * config.num_vertices
-        )
-        nn.init.normal_(self.head.weight, std=0.02 if solved else 1e-4)
-        nn.init.zeros_(self.head.bias)
+        num_outputs = len(config.shape_names) if solved else 3 * config.num_vertices
+        self.output_layer = optimised_by_adamw(nn.Linear(config.feature_dim, num_outputs))
+        nn.init.normal_(self.output_layer.weight, std=0.02 if solved else 1e-4)
+        nn.init.zeros_(self.output_layer.bias)
 
     def set_graph(self, graph: MotionGraph) -> None:
         """Give a new model its graph; a loaded one has it.
 
+        Args:
+            graph: The graph of the face.
+
         Raises:
-            ValueError: It has other sizes than the config says.
+            ValueError: The graph has other sizes than the config says.
         """
         self.graph_encoder.set_graph(graph)
 
@@ -97,10 +95,10 @@ class PTalker(nn.Module):
         Args:
             batch: The batch.
             reversal: Strength of the reversed gradient of the adversaries.
-            autoregressive: Feed motion back instead of decoding in parallel; by default what
-                the config's first mode says.
-            own_feedback_share: Frames whose feedback is the model's own motion, not the truth.
-            with_cycle: Also decode with swapped styles and look what came of it.
+            autoregressive: Feed motion back instead of decoding in parallel; by default the
+                config's first mode decides.
+            own_feedback_share: Share of frames whose feedback is the model's own motion.
+            with_cycle: Also decode with swapped styles and encode the result.
 
         Returns:
             The outputs.
@@ -109,10 +107,10 @@ class PTalker(nn.Module):
             autoregressive = self.config.modes[0] == "autoregressive"
         T = batch.motion.shape[1]
         mask = frame_mask(batch.motion_lengths, T)
-        heard = self.speech_content(
+        speech = self.speech_content(
             batch.speech, batch.speech_lengths, phones=batch.phones, num_frames=T
         )
-        both = heard.mask & mask
+        both = speech.mask & mask
         nodes = self.graph_encoder.displacements(batch.motion) * mask[:, :, None, None]
         features, reduced_mask = self._motion_features(nodes, mask)
         reduced_content = self.motion_content(features, reduced_mask)
@@ -125,33 +123,33 @@ class PTalker(nn.Module):
         style = self.fusion(styles, batch_size=len(mask), strength=batch.style_strength)
         queries = self.decoder.queries(style, T)
         if autoregressive:
-            queries = self._fed_back(nodes, heard.features, both, style, own_feedback_share)
+            queries = self._fed_back(nodes, speech.features, both, style, own_feedback_share)
         return TrainingOutputs(
             motion=self.motion(
-                self.decoder(queries, heard.features, both, style, causal=autoregressive)
+                self.decoder(queries, speech.features, both, style, causal=autoregressive)
             ),
             motion_from_motion=self.motion(
                 self.decoder(queries, seen, mask, style, causal=autoregressive)
             ),
             mask=mask,
-            audio_content=heard.features,
+            audio_content=speech.features,
             motion_content=seen,
             content_mask=both,
-            audio_style_frames=self._audio_style_frames(batch, heard, T),
+            audio_style_frames=self._audio_style_frames(batch, speech, T),
             reduced_content=reduced_content,
             motion_style_frames=motion_style_frames,
             reduced_mask=reduced_mask,
-            phone_logits=heard.phone_logits,
+            phone_logits=speech.phone_logits,
             styles=styles,
             own_style=own_style,
-            speaker_logits_audio=self.audio_adversary(heard.features, both, reversal),
+            speaker_logits_audio=self.audio_adversary(speech.features, both, reversal),
             speaker_logits_motion=self.motion_adversary(reduced_content, reduced_mask, reversal),
-            cycle=self._cycle(heard.features, both, style, own_style) if with_cycle else None,
+            cycle=self._cycle(speech.features, both, style, own_style) if with_cycle else None,
         )
 
     def motion(self, hidden: Tensor) -> Tensor:
-        """The head: hidden frames to weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``."""
-        out: Tensor = self.head(hidden)
+        """Output layer: hidden frames to weights ``(B, T, K)`` or offsets ``(B, T, V, 3)``."""
+        out: Tensor = self.output_layer(hidden)
         return out if self.config.shape_kind == "solved" else out.unflatten(-1, (-1, 3))
 
     def _motion_features(self, nodes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,15 +159,18 @@ class PTalker(nn.Module):
 
     def styles_of(
         self, batch: TrainingBatch, *, trains_motion_style: bool = True
-    ) -> dict[StyleSource, Style]:
-        """Codes of the sources that the batch has and the config wants.
+    ) -> dict[StyleSource, StyleCodes]:
+        """Style codes of the sources that the batch has and the config names.
 
         Args:
             batch: The batch.
             trains_motion_style: Whether gradients reach E_m^s, which is most of the work.
+
+        Returns:
+            Style codes by source.
         """
         wanted = self.config.style_sources
-        styles: dict[StyleSource, Style] = {}
+        styles: dict[StyleSource, StyleCodes] = {}
         if "identity" in wanted and self.config.speakers:
             styles["identity"] = self.identity_style(batch.speaker)
         if "speech" in wanted and batch.style_speech is not None:
@@ -181,8 +182,8 @@ class PTalker(nn.Module):
                 styles["motion"] = self.encode_style(batch.style_motion, batch.style_motion_lengths)
         return styles
 
-    def _speech_style(self, speech: Tensor, lengths: Tensor) -> Style:
-        """E_a^s of a clip; an encoder of waveforms lends its ears, untrained by this."""
+    def _speech_style(self, speech: Tensor, lengths: Tensor) -> StyleCodes:
+        """E_a^s of a clip; of waveforms, on hidden frames that get no gradient from it."""
         if not self.speech_content.takes_waveform:
             return self.speech_style(speech, frame_mask(lengths, speech.shape[1]))[0]
         with torch.no_grad():
@@ -190,7 +191,7 @@ class PTalker(nn.Module):
             hidden, mask = self.speech_content.encode(prepared, lengths, None)
         return self.speech_style(hidden, mask)[0]
 
-    def encode_style(self, motion: Tensor, lengths: Tensor) -> Style:
+    def encode_style(self, motion: Tensor, lengths: Tensor) -> StyleCodes:
         """E_m^s of clips, ``(B, T, K)`` or ``(B, T, V, 3)`` with their lengths ``(B,)``."""
         mask = frame_mask(lengths, motion.shape[1])
         nodes = self.graph_encoder.displacements(motion) * mask[:, :, None, None]
@@ -198,12 +199,12 @@ class PTalker(nn.Module):
         return self.motion_style(*features, nodes * self.config.motion_scale, mask)[0]
 
     def _audio_style_frames(
-        self, batch: TrainingBatch, heard: SpeechContent, num_frames: int
+        self, batch: TrainingBatch, speech: SpeechContent, num_frames: int
     ) -> Tensor:
-        """What each frame's sound says of the style, on the motion's clock."""
-        features = heard.hidden.detach() if self.speech_content.takes_waveform else batch.speech
-        frames = self.speech_style(features, heard.hidden_mask)[1]
-        return self.speech_content.to_motion_clock(frames, heard.hidden_mask, num_frames)[0]
+        """Style of each frame's sound, on the motion's clock, ``(B, T, D)``."""
+        features = speech.hidden.detach() if self.speech_content.takes_waveform else batch.speech
+        frames = self.speech_style(features, speech.hidden_mask)[1]
+        return self.speech_content.to_motion_clock(frames, speech.hidden_mask, num_frames)[0]
 
     def _fed_back(
         self, nodes: Tensor, content: Tensor, mask: Tensor, style: Tensor, own_share: float
@@ -251,8 +252,8 @@ class PTalker(nn.Module):
             return self.graph_encoder.basis
         return self.graph_encoder.displacements(self.shapes().unsqueeze(0))[0]
 
-    def _cycle(self, content: Tensor, mask: Tensor, style: Tensor, own: Style) -> CycleOutputs:
-        """Decode with the next sequence's style, then look at the motion that was made (Mimic)."""
+    def _cycle(self, content: Tensor, mask: Tensor, style: Tensor, own: StyleCodes) -> CycleOutputs:
+        """Decode with the next sequence's style, then encode the motion that was made (Mimic)."""
         style = style.roll(-1, 0)
         queries = self.decoder.queries(style, content.shape[1])
         motion = self.motion(self.decoder(queries, content, mask, style, causal=False))
@@ -266,80 +267,18 @@ class PTalker(nn.Module):
             wanted=own.present.roll(-1, 0) & mask.any(1),
         )
 
-    @torch.no_grad()
-    def generate(
-        self,
-        speech: Tensor,
-        style: Tensor,
-        *,
-        num_frames: int,
-        lengths: Tensor | None = None,
-        phones: Tensor | None = None,
-        mode: Mode | None = None,
-        chunk_frames: int = 6000,
-        on_progress: Callable[[int, int], None] = ignore,
-    ) -> Tensor:
-        """Motion of any length, worked off in chunks; the model must be in evaluation mode.
-
-        Chunks overlap by all that an output frame depends on, so that their borders cannot be seen
-        (HuBERT alone attends to everything; it gets 5 s to each side).
-
-        Args:
-            speech: Features ``(B, S, input_dim)`` or waveforms ``(B, N)``.
-            style: Codes from one of the methods here, shape ``(B, D)`` or ``(1, D)``.
-            num_frames: Frames ``T`` to make, at the model's rate.
-            lengths: Valid frames or samples of each, int64 ``(B,)``; all by default.
-            phones: Recognised phones on the speech encoder's clock, int64 ``(B, S)``, 0 for none.
-            mode: How to decode; by default the config's first way.
-            chunk_frames: Frames decoded at a time.
-            on_progress: Told done and total frames; what it raises ends the work.
+    def shapes(self) -> Tensor:
+        """Learned shapes: the output layer's matrix, and its bias, whose weight is 1.
 
         Returns:
-            Weights ``(B, T, K)``.
-
-        Raises:
-            ValueError: The model was not trained for that mode.
-        """
-        mode = mode or self.config.modes[0]
-        if mode not in self.config.modes:
-            raise ValueError(f"This model decodes {' or '.join(self.config.modes)}, not {mode}")
-        sound = PreparedSpeech(
-            self.speech_content.prepare(speech, _all_of(speech) if lengths is None else lengths),
-            _all_of(speech) if lengths is None else lengths,
-            phones,
-        )
-        decode = in_parallel if mode == "parallel" else step_by_step
-        return decode(
-            self,
-            sound,
-            style.expand(len(speech), -1),
-            num_frames=num_frames,
-            chunk_frames=chunk_frames,
-            on_progress=on_progress,
-        )
-
-    def smoothed(self, weights: Tensor) -> Tensor:
-        """Whole generated motions ``(B, T, K)`` without the jitter from frame to frame.
-
-        Solved shapes: a Gaussian of half a frame (10 ms), which brings the jerk on held-out speech
-        from 1.3 times the reference's to the same and changes nothing else. Not part of
-        ``generate``, whose sequences may end in padding.
-        """
-        if self.config.shape_kind != "solved":
-            return weights
-        before = torch.cat((weights[:, :1], weights[:, :-1]), dim=1)
-        after = torch.cat((weights[:, 1:], weights[:, -1:]), dim=1)
-        return (1.0 - 2.0 * _SIDE) * weights + _SIDE * (before + after)
-
-    def shapes(self) -> Tensor:
-        """Learned shapes ``(F + 1, V, 3)``: the head's matrix, and its bias, whose weight is 1.
+            Shapes in offsets of the vertices, ``(F + 1, V, 3)``.
 
         Raises:
             ValueError: The model's shapes are solved on each head.
         """
         if self.config.shape_kind == "solved":
             raise ValueError("This model's shapes are solved on each head; it holds none")
-        columns = torch.cat((self.head.weight.T, self.head.bias.unsqueeze(0)))
+        columns = torch.cat((self.output_layer.weight.T, self.output_layer.bias.unsqueeze(0)))
         return columns.detach().unflatten(-1, (-1, 3))
 
     def neutral_style(self, batch_size: int = 1) -> Tensor:
@@ -347,7 +286,7 @@ class PTalker(nn.Module):
         return self.fusion.neutral.detach().expand(batch_size, -1)
 
     @torch.no_grad()
-    def fuse(self, styles: dict[StyleSource, Style], *, batch_size: int = 1) -> Tensor:
+    def fuse(self, styles: dict[StyleSource, StyleCodes], *, batch_size: int = 1) -> Tensor:
         """A style code for ``generate`` from any sources, shape ``(B, D)``."""
         return self.fusion(styles, batch_size=batch_size)
 
@@ -378,10 +317,16 @@ class PTalker(nn.Module):
 
     @torch.no_grad()
     def encode_identity_style(self, speaker: str) -> Tensor:
-        """The style code of a speaker of training, shape ``(1, D)``.
+        """The style code of a speaker of training.
+
+        Args:
+            speaker: One of the config's ``speakers``.
+
+        Returns:
+            Style code for ``generate``, shape ``(1, D)``.
 
         Raises:
-            ValueError: There is none of that name.
+            ValueError: The config has no such speaker.
         """
         number = self.config.speakers.index(speaker)
         numbers = torch.tensor([number], device=self.fusion.neutral.device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How it is said: styles from an identity, from speech, from motion, and one code out of them."""
+"""Style encoders: of identity, speech and motion, and the fusion of their codes into one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from backend.model.attention import MaskedConv, TransformerLayer
 from backend.model.config import ModelConfig, StyleSource
+from backend.model.optimizer_groups import optimised_by_adamw
 
 _RIDGE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """Codes of a batch from one source.
+class StyleCodes:
+    """Style codes of a batch from one source.
 
     Attributes:
-        code: Shape ``(B, D)``; without meaning where not present.
-        present: Where there is such a source, bool, shape ``(B,)``.
+        code: Style codes, shape ``(B, D)``; without meaning where not present.
+        present: True where the sequence has this source, shape ``(B,)``.
     """
 
     code: Tensor
@@ -41,13 +42,13 @@ class IdentityStyle(nn.Module):
 
     def __init__(self, num_identities: int, style_dim: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_identities, style_dim)
+        self.embedding = optimised_by_adamw(nn.Embedding(num_identities, style_dim))
         self.facets = nn.Embedding(num_identities, self._FACETS * style_dim)
         self.query = nn.Linear(style_dim, style_dim)
         self.key = nn.Linear(style_dim, style_dim, bias=False)
         self.norm = nn.LayerNorm(style_dim)
 
-    def forward(self, speaker: Tensor) -> Style:
+    def forward(self, speaker: Tensor) -> StyleCodes:
         """Codes of identities, ``(B,)``; those of -1 are not present."""
         present = speaker >= 0
         number = speaker.clamp(min=0)
@@ -55,7 +56,7 @@ class IdentityStyle(nn.Module):
         facets = self.facets(number).unflatten(1, (self._FACETS, -1))  # (B, 4, D)
         query = self.query(embedded).unsqueeze(1)
         attended = F.scaled_dot_product_attention(query, self.key(facets), facets).squeeze(1)
-        return Style(self.norm(embedded + attended), present)
+        return StyleCodes(self.norm(embedded + attended), present)
 
 
 class _SpeechBranch(nn.Module):
@@ -77,7 +78,7 @@ class SpeechStyle(nn.Module):
 
     Departures: the paper has two published speech networks of 315 M parameters and the released
     code only the second; here both branches are small convolutions over one input (the features,
-    or the hidden frames of the speech encoder where that hears waveforms). The speaker branch
+    or the hidden frames of the speech encoder where that takes waveforms). The speaker branch
     looks at single sounds, the emotion branch at half a second, where melody and loudness move.
     """
 
@@ -88,21 +89,23 @@ class SpeechStyle(nn.Module):
         self.code = nn.Linear(2 * width, style_dim)
         self.norm = nn.LayerNorm(style_dim)
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Style, Tensor]:
-        """Hear a style.
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[StyleCodes, Tensor]:
+        """Encode the style of speech.
 
         Args:
             features: Shape ``(B, S, features)``.
             mask: True at valid frames, shape ``(B, S)``; a sound without any has no style.
 
         Returns:
-            The codes, and what each frame says of the style, shape ``(B, S, D)``.
+            The style codes, and the style of each frame, shape ``(B, S, D)``.
         """
         hidden = torch.cat((self.speaker(features, mask), self.emotion(features, mask)), dim=-1)
         top = hidden.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(1)
         present = mask.any(1)
         top = torch.where(present.unsqueeze(1), top, 0.0)
-        return Style(self.norm(self.code(top)), present), self.code(hidden) * mask.unsqueeze(-1)
+        return StyleCodes(self.norm(self.code(top)), present), self.code(hidden) * mask.unsqueeze(
+            -1
+        )
 
 
 class MotionStyle(nn.Module):
@@ -112,14 +115,14 @@ class MotionStyle(nn.Module):
     the mean over time two layers read statistics of the nodes' places (means, spreads, speeds,
     highest and lowest), decorrelated, and of the frames' channels. How far a mouth opens and where
     it rests shows there at once; the mean of a transformer's frames alone took many times the steps
-    to see it. What moves before what is read off correlations at a lag, see ``lead_lag``.
+    to learn it. Lead and lag are measured by cross-correlation, see ``lead_lag``.
     """
 
     _DECORRELATED = 256
     _READER = 256
     _LIMIT = 4.0  # standard deviations: an exemplar may be like nothing in training
     COMPONENTS = 24
-    """Of the motion, of which it is asked which moves first."""
+    """Principal components of the motion, between which lead and lag are measured."""
     _LAGS_SECONDS = (0.04, 0.08, 0.14)
 
     def __init__(self, config: ModelConfig, features: int) -> None:
@@ -155,8 +158,8 @@ class MotionStyle(nn.Module):
 
     def forward(
         self, motion: Tensor, mask: Tensor, nodes: Tensor, node_mask: Tensor
-    ) -> tuple[Style, Tensor]:
-        """See a style.
+    ) -> tuple[StyleCodes, Tensor]:
+        """Encode the style of motion.
 
         Args:
             motion: Features of frames, shape ``(B, T, features)``.
@@ -165,7 +168,7 @@ class MotionStyle(nn.Module):
             node_mask: True at their valid frames, shape ``(B, T')``.
 
         Returns:
-            The codes, and what each frame says of the style, shape ``(B, T, D)``.
+            The style codes, and the style of each frame, shape ``(B, T, D)``.
         """
         x = self.enter(motion)
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -183,7 +186,7 @@ class MotionStyle(nn.Module):
         )
         frames = torch.cat((seen, *_moments(x.float(), mask), top), dim=-1)
         read = self.linear(torch.cat((seen, self._lead_lag(nodes, node_mask)), dim=-1))
-        return Style(self.norm(mean) + read + self.reader(frames), present), tokens
+        return StyleCodes(self.norm(mean) + read + self.reader(frames), present), tokens
 
     def components_of(self, nodes: Tensor) -> Tensor:
         """Principal components of a motion, of about 1: ``(B, T', N, 3)`` to ``(B, T', C)``."""
@@ -195,7 +198,7 @@ class MotionStyle(nn.Module):
 
     @torch.no_grad()
     def fit(self, examples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> float:
-        """Solves what has a closed form: what the statistics are read in, and a reader of them.
+        """Solve what has a closed form: the decorrelation, and a linear reader of the statistics.
 
         The decorrelation (principal components at variance 1, of the statistics and of the motion)
         stays as it is from then on: gradient steps are slow on statistics that hang together as
@@ -259,7 +262,7 @@ class MotionStyle(nn.Module):
 
 
 def lead_lag(components: Tensor, mask: Tensor, lags: Sequence[int]) -> Tensor:
-    """Which parts of a motion move before which others.
+    """Lead and lag: which parts of a motion move before which others.
 
     The odd part of the correlations at a lag, ``r_ij(lag) - r_ji(lag)``: positive where ``j``
     follows ``i``. Lips close when the sound says so, whatever the style; everything else may come
@@ -268,7 +271,7 @@ def lead_lag(components: Tensor, mask: Tensor, lags: Sequence[int]) -> Tensor:
     Args:
         components: Parts of a motion over time, shape ``(B, T, C)``.
         mask: True at valid frames, shape ``(B, T)``.
-        lags: In frames, each above 0.
+        lags: Lags in frames, each above 0.
 
     Returns:
         One number for each lag and pair ``i < j``, shape ``(B, len(lags) C (C - 1) / 2)``; zeros
@@ -286,7 +289,7 @@ def lead_lag(components: Tensor, mask: Tensor, lags: Sequence[int]) -> Tensor:
 
 
 def node_statistics(nodes: Tensor, mask: Tensor) -> Tensor:
-    """What single frames do not tell: ``(B, T, N, 3)`` and ``(B, T)`` to ``(B, 15 N)``.
+    """Statistics of the nodes over time: ``(B, T, N, 3)`` and ``(B, T)`` to ``(B, 15 N)``.
 
     Means, spreads, ten times the root mean square of the steps, highest and lowest of every
     coordinate; zeros where nothing is valid.
@@ -327,7 +330,7 @@ class StyleFusion(nn.Module):
 
     def forward(
         self,
-        styles: dict[StyleSource, Style],
+        styles: dict[StyleSource, StyleCodes],
         *,
         batch_size: int,
         strength: Tensor | None = None,

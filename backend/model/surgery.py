@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gives a trained model a deeper ear or further parts; training goes on from what it knows.
-
-Apart from ``train.py`` because it changes weights where no gradient does.
-"""
+"""Model surgery: a trained model with more layers or parts, from which training goes on."""
 
 from dataclasses import replace
 from typing import Final
@@ -16,11 +13,11 @@ from backend.model.ptalker import PTalker
 _OUTPUTS: Final = (
     "ffn1.output_dense", "self_attn.linear_out", "conv_module.pointwise_conv2", "ffn2.output_dense",
 )  # fmt: skip
-"""Of a conformer layer's four branches, what adds to the frames."""
+"""Output layers of a conformer layer's four residual branches."""
 
 
 def can_extend(config: ModelConfig, wanted: ModelConfig) -> bool:
-    """Whether a model differs from the wanted one in nothing but fewer layers of its conformer."""
+    """Whether a config differs from the wanted one in nothing but fewer conformer layers."""
     speech = config.speech
     return speech.kind == "wav2vec2-bert" and (
         speech.num_layers < wanted.speech.num_layers <= 2 * speech.num_layers
@@ -29,32 +26,33 @@ def can_extend(config: ModelConfig, wanted: ModelConfig) -> bool:
 
 
 def with_lip_reader(model: PTalker, config: ModelConfig) -> PTalker:
-    """The same model with a lip reader of random weights, as a config has it.
+    """The same model with a lip reader of random parameters.
 
     Args:
-        model: Without one; it is left as it is.
-        config: Says how large the reader is.
+        model: A model without a lip reader; it is left as it is.
+        config: Config with the sizes of the lip reader.
 
     Returns:
-        The model with it, in evaluation mode.
+        The model with the lip reader, in evaluation mode.
     """
     layers, width = config.lip_layers, config.lip_width
     return _with_more(model, replace(model.config, lip_layers=layers, lip_width=width))
 
 
 def with_phone_context(model: PTalker, config: ModelConfig) -> PTalker:
-    """The same function with a part that sees told phones as wholes, which adds nothing yet.
+    """The same function with a phone context that adds nothing yet.
 
     Args:
-        model: It is left as it is.
-        config: Says how wide the part is.
+        model: The model; it is left as it is.
+        config: Config with the width of the phone context.
 
     Returns:
-        The model with it, in evaluation mode; itself where it has one or the config wants none.
+        The model with phone context, in evaluation mode; the same model where it has one or the
+        config has none.
     """
-    if model.config.span_width or not config.span_width:
+    if model.config.phone_context_width or not config.phone_context_width:
         return model
-    return _with_more(model, replace(model.config, span_width=config.span_width))
+    return _with_more(model, replace(model.config, phone_context_width=config.phone_context_width))
 
 
 def _with_more(model: PTalker, config: ModelConfig) -> PTalker:
@@ -72,14 +70,14 @@ def with_deeper_speech_encoder(model: PTalker, config: ModelConfig) -> PTalker:
     into the new one: the norm of what is normed already changes nothing.
 
     Args:
-        model: Trained; it is left as it is.
-        config: What it shall be built like; ``can_extend`` holds for it.
+        model: The trained model; it is left as it is.
+        config: Config of the deeper model; ``can_extend`` must hold for it.
 
     Returns:
         The deeper model, in evaluation mode.
 
     Raises:
-        ValueError: The model cannot grow to this.
+        ValueError: The model cannot be extended to this.
     """
     if not can_extend(model.config, config):
         raise ValueError("only a conformer's layers can be added, up to twice as many")

@@ -32,6 +32,8 @@ def check(request: GenerateRequest) -> None:
     given = {name: getattr(request.options, name) for name in options.names(type(request.options))}
     if problem := options.problem(type(request.options), given):
         raise UserError(problem)
+    if request.options.text and not request.options.text.strip():
+        raise UserError("The text is empty: give the words that are spoken, or no text.")
     rate = (request.fps_numerator, request.fps_denominator)
     if min(rate) < 1 or max(rate) > 10**9 or not 1 <= rate[0] / rate[1] <= 1000:
         raise UserError(f"The frame rate is {rate[0]}/{rate[1]}; it must be 1 to 1000 a second.")
@@ -120,6 +122,9 @@ def request_from_flags(job: str, flags: Mapping[str, object]) -> GenerateRequest
         if rest.get("text"):
             raise UserError("Give the spoken words as text or as text_file, not as both.")
         rest["text"] = _read_text(Path(own.text_file))
+        if not rest["text"].strip():
+            name = Path(own.text_file).name
+            raise UserError(f'"{name}" is empty: write into it what is spoken, or give no text.')
     if own.end is not None and not own.end > own.start:
         raise UserError(f"The end ({own.end:g} s) must lie after the start ({own.start:g} s).")
     fps = frame_rate(str(own.fps))

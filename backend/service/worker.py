@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from backend import motion, version
-from backend.audio.load import Sound, SoundWarning, read_sound
+from backend.audio.load import SILENT, Sound, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
+from backend.heads.find_face_points import identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head
-from backend.heads.topology import Head, identify
+from backend.heads.topology import Head
 from backend.inference.devices import set_threads
-from backend.inference.predictor import Predictor, Style
+from backend.inference.predictor import Predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
 from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
@@ -60,12 +61,14 @@ class Inputs:
         sound: Sound to animate to.
         head: Head to animate.
         read_seconds: Time that reading took.
+        warnings: What the user should know about the head.
     """
 
     request: GenerateRequest
     sound: Sound
     head: Head
     read_seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 class Worker:
@@ -152,9 +155,9 @@ class Worker:
         """
         request, sound, estimate = inputs.request, inputs.sound, estimate or self._estimate
         started = time.monotonic()
-        if SoundWarning.SILENT in sound.warnings:
-            raise UserError(SoundWarning.SILENT)
-        warnings: list[str] = [*sound.warnings]
+        if sound.is_silent:
+            raise UserError(SILENT)
+        warnings: list[str] = [*sound.warnings, *inputs.warnings]
         asked = _asked_seconds(request)
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
@@ -246,7 +249,7 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head = identify(*mesh, topology=request.options.topology, face_points=points)
+    head, warning = identify_or_find(mesh, topology=request.options.topology, face_points=points)
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
@@ -254,7 +257,8 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
-    return Inputs(request, sound, head, time.monotonic() - started)
+    warnings = (warning,) if warning else ()
+    return Inputs(request, sound, head, time.monotonic() - started, warnings)
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:
@@ -274,7 +278,9 @@ def _num_frames(request: GenerateRequest, sound: Sound) -> int:
     return available if request.num_frames is None else min(available, request.num_frames)
 
 
-def _style(predictor: Predictor, source: StyleSource, warn: Callable[[str], None]) -> Style | None:
+def _style(
+    predictor: Predictor, source: StyleSource, warn: Callable[[str], None]
+) -> StyleCode | None:
     """The style that a request names; None is neutral."""
     if source.kind == "neutral":
         return None
@@ -282,5 +288,4 @@ def _style(predictor: Predictor, source: StyleSource, warn: Callable[[str], None
         return predictor.named_style(source.value)
     if source.kind == "exemplar":
         return predictor.exemplar_style(read_exemplar(Path(source.value)), warn)
-    read = read_style(Path(source.value))
-    return predictor.style_from_code(read.code, read.model)
+    return predictor.checked_style(read_style(Path(source.value)))

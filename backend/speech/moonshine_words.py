@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.speech.pronunciation import words_of
+from backend.speech.written_text import words_of
 
 _log = logging.getLogger(__name__)
 _OPTIONS = {"vad_threshold": "0", "return_audio_data": "false"}

@@ -1,34 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text normalisation and grapheme-to-phoneme rules for English.
+"""Grapheme-to-phoneme rules for English words that no lexicon holds.
 
-``words_of`` spells out numbers and signs. ``pronounce`` is for words that PocketSphinx's lexicon
-lacks: a compact form of the letter-to-sound rules of the US Naval Research Laboratory (Elovitz et
-al. 1976, public domain), in which the longest group of letters that fits its context wins. Of
-random words of CMUdict, names included, the rules get 82 % of the phones right, and all consonants
-of a word in 73 %; a wrong vowel does little harm to an alignment.
+A compact form of the letter-to-sound rules of the US Naval Research Laboratory (Elovitz et al.
+1976, public domain): the longest group of letters that fits its context wins. Of random words of
+CMUdict, names included, the rules get 82 % of the phones right, and all consonants of a word in
+73 %; a wrong vowel does little harm to an alignment.
 """
 
 import re
-
-_UNITS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_SCALES = ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
-_ORDINALS = {
-    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
-    "nine": "ninth", "twelve": "twelfth",
-}  # fmt: skip
-_ABBREVIATIONS = {
-    "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "st": "saint", "vs": "versus",
-    "etc": "et cetera", "prof": "professor", "jr": "junior", "no.": "number", "&": "and",
-    "%": "percent", "+": "plus", "=": "equals", "@": "at",
-}  # fmt: skip
-_MONEY = {"$": "dollars", "£": "pounds", "€": "euros"}
-_TOKEN = re.compile(
-    r"[$£€]?\d+(?:,\d{3})*(?:\.\d+)?(?:st|nd|rd|th)?(?![a-z\d])|[a-z]+(?:'[a-z]+)*'?|\d|[&%+=@]"
-)
 
 # In the NRL's notation: before[letters]after=phones. The first rule that fits wins, so longer
 # groups and stricter contexts come first. # is a vowel letter, ^ a consonant letter, < and >
@@ -58,60 +37,6 @@ _LETTERS = {
 _SHORT = {"a": "AE", "e": "EH", "i": "IH", "o": "AA", "u": "AH", "y": "IH"}
 _LONG = {"a": "EY", "e": "IY", "i": "AY", "o": "OW", "u": "UW", "y": "AY"}
 _VOWEL_LETTERS = "aeiouy"
-
-
-def words_of(text: str) -> list[str]:
-    """Splits English text into lower-case words; numbers and usual signs are spelled out.
-
-    Args:
-        text: The spoken words, with any punctuation.
-
-    Returns:
-        Words of letters and apostrophes.
-    """
-    words: list[str] = []
-    for token in _TOKEN.findall(text.lower().replace("\u2019", "'")):
-        if token[0].isdigit() or token[0] in _MONEY:
-            words += _number_words(token)
-        else:
-            words += _ABBREVIATIONS.get(token, token).split(" ")
-    return [word.rstrip("'") if word.endswith("s'") else word.strip("'") for word in words]
-
-
-def _number_words(token: str) -> list[str]:
-    money = _MONEY.get(token[0])
-    bare = token.lstrip("$£€").replace(",", "")
-    ordinal = bare[-2:] in ("st", "nd", "rd", "th")
-    whole, _, fraction = (bare[:-2] if ordinal else bare).partition(".")
-    is_year = len(whole) == 4 and not (fraction or money or "," in token) and whole[1:3] != "00"
-    if is_year and 1100 <= int(whole) <= 2099 and not ordinal:
-        rest = int(whole[2:])
-        tail = ["hundred"] if rest == 0 else _spell(rest) if rest > 9 else ["oh", *_spell(rest)]
-        words = _spell(int(whole[:2])) + tail
-    elif len(whole) > 12:
-        words = [_UNITS[int(digit)] for digit in whole]
-    else:
-        words = _spell(int(whole))
-    if fraction:
-        words += ["point", *(_UNITS[int(digit)] for digit in fraction)]
-    if ordinal:
-        last = words[-1]
-        regular = f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th"
-        words[-1] = _ORDINALS.get(last, regular)
-    return [*words, money] if money else words
-
-
-def _spell(number: int) -> list[str]:
-    if number < 20:
-        return [_UNITS[number]]
-    if number < 100:
-        rest = number % 10
-        return [_TENS[number // 10 - 2], *([_UNITS[rest]] if rest else [])]
-    for scale, name in _SCALES:
-        if number >= scale:
-            rest = number % scale
-            return [*_spell(number // scale), name, *(_spell(rest) if rest else [])]
-    raise AssertionError(number)
 
 
 def pronounce(word: str) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import active_frames, cut_at_pauses, prepare_sound
 from backend.errors import Cancelled, UserError
 from backend.processes import end_with_parent
-from backend.speech import moonshine_words
+from backend.speech import moonshine_words, written_text
+from backend.speech.phones import PhoneSource
 from backend.speech.pocketsphinx import PocketSphinx
-from backend.speech.pronunciation import words_of
 from backend.speech.transcript import Piece, Transcript, join_pieces, plausible_transcript
 
 _POLL_SECONDS = 0.1
@@ -129,8 +129,10 @@ class SpeechRecogniser:
             UserError: The text holds no words, PocketSphinx is missing or its process died.
             Cancelled: ``is_cancelled`` returned true.
         """
-        words = words_of(text)
-        if not words:
+        given = written_text.read(text)
+        if not text.strip():
+            raise UserError("The text is empty: type what is spoken, or leave it out.")
+        if not given.words:
             raise UserError(
                 "The text holds no words to align: type what is spoken, or leave it empty."
             )
@@ -140,13 +142,27 @@ class SpeechRecogniser:
         cuts = cut_at_pauses(sound)
         report = _part(progress, 0.0, _RECOGNITION_SHARE)
         recognised = self._recognise_pieces(sound, cuts, log_posteriors, report, is_cancelled)
-        text_cuts, shares = _share_words(cuts, recognised, words)
-        tasks: list[_Task] = [
-            (sound[a:b], share, _part_of(log_posteriors, a, b))
-            for (a, b), share in zip(text_cuts, shares, strict=True)
-        ]
-        pieces = self._work(tasks, _part(progress, _RECOGNITION_SHARE, 1.0), is_cancelled)
-        if not _fits(pieces, recognised, float(active_frames(sound).sum()) / 100):
+        active = active_frames(sound)
+        placed = _placed(cuts, recognised)
+
+        def speech_seconds(start: float, end: float) -> float:
+            return float(active[int(start * 100) : int(min(end, 1e6) * 100)].sum()) / 100
+
+        fitted = written_text.fit(given, placed, speech_seconds)
+        report = _part(progress, _RECOGNITION_SHARE, 1.0)
+        text_cuts, pieces = self._place(
+            sound, cuts, recognised, fitted.words, log_posteriors, report, is_cancelled
+        )
+        fits = _fits(pieces, recognised, float(active.sum()) / 100)
+        if not fits:
+            doubted = written_text.fit(given, placed, speech_seconds, is_doubted=True)
+            if doubted.words != fitted.words:
+                fitted = doubted
+                text_cuts, pieces = self._place(
+                    sound, cuts, recognised, fitted.words, log_posteriors, None, is_cancelled
+                )
+                fits = _fits(pieces, recognised, float(active.sum()) / 100)
+        if not fits or fitted.given_share == 0.0:
             fallback = _recognised(sound, cuts, recognised)
             warning = (
                 "The text does not fit what is spoken, so it was not used: check it against the"
@@ -154,7 +170,10 @@ class SpeechRecogniser:
             )
             return replace(fallback, warnings=(warning, *fallback.warnings))
         trusted = [piece.is_confirmed is not False for piece in pieces]
-        found = replace(join_pieces(text_cuts, pieces, trusted, "text"), source="given")
+        is_text = fitted.given_share >= 0.5
+        found = join_pieces(text_cuts, pieces, trusted, "text" if is_text else "words")
+        source: PhoneSource = "given" if is_text or moonshine_words.is_installed() else "recognised"
+        found = replace(found, source=source, warnings=(*fitted.warnings, *found.warnings))
         if all(trusted):
             return found
         warning = (
@@ -162,6 +181,24 @@ class SpeechRecogniser:
             " alone."
         )
         return replace(found, warnings=(warning, *found.warnings))
+
+    def _place(
+        self,
+        sound: NDArray[np.int16],
+        cuts: Sequence[tuple[int, int]],
+        recognised: Sequence[Piece],
+        words: Sequence[str],
+        log_posteriors: NDArray[np.float32] | None,
+        progress: Progress | None,
+        is_cancelled: Callable[[], bool] | None,
+    ) -> tuple[list[tuple[int, int]], list[Piece]]:
+        """Aligns words, in pieces where what was recognised tells which words they hold."""
+        cuts, shares = _share_words(cuts, recognised, words)
+        tasks: list[_Task] = [
+            (sound[a:b], share, _part_of(log_posteriors, a, b))
+            for (a, b), share in zip(cuts, shares, strict=True)
+        ]
+        return cuts, self._work(tasks, progress, is_cancelled)
 
     def _recognise_pieces(
         self,
@@ -289,6 +326,22 @@ def _recognised(
     """The trusted pieces; Moonshine's words are as good as given ones."""
     transcript = plausible_transcript(sound, cuts, pieces)
     return replace(transcript, source="given" if moonshine_words.is_installed() else "recognised")
+
+
+def _placed(
+    cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]
+) -> list[written_text.RecognisedWord]:
+    """Recognised words with times in the whole sound."""
+    return [
+        written_text.RecognisedWord(
+            word.text,
+            word.start_seconds + start / SAMPLE_RATE_HZ,
+            word.end_seconds + start / SAMPLE_RATE_HZ,
+            piece.is_confirmed is True,
+        )
+        for (start, _), piece in zip(cuts, pieces, strict=True)
+        for word in piece.words
+    ]
 
 
 def _fits(pieces: Sequence[Piece], recognised: Sequence[Piece], active_seconds: float) -> bool:

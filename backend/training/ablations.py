@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Training without one of PTalker's parts, to see what the part is worth.
-
-Apart from ``config.py``, which says what a model is and not what is doubted about it.
-"""
+"""Ablations: PTalker without one of its parts, to measure what the part is worth."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,18 +11,21 @@ from backend.model.config import LossWeights, ModelConfig
 def without(
     config: ModelConfig, weights: LossWeights, parts: Sequence[str]
 ) -> tuple[ModelConfig, LossWeights]:
-    """The model and the losses with some parts left out or replaced by simpler ones.
+    """Config and loss weights with some parts left out or replaced by simpler ones.
 
     Args:
-        config: Of the whole model.
-        weights: Factors of all losses.
-        parts: Of ``train_options.PARTS``. ``graph-attention``: a linear layer encodes motion
-            instead. ``cross-attention``: a frame gets its own frame of content, by a linear layer.
-            ``alignment-losses``: no top-k contrast of contents, no KL divergence.
-            ``disentanglement``: no orthogonality of content and style, no adversary.
+        config: Config of the whole model.
+        weights: Weights of all loss terms.
+        parts: Parts to leave out, of ``cli.train.PARTS``. ``graph-attention``: a linear layer
+            encodes motion instead. ``cross-attention``: each frame gets its own frame of content,
+            by a linear layer. ``alignment-losses``: no top-k contrast of contents, no KL
+            divergence. ``disentanglement``: no orthogonality of content and style, no adversary.
+
+    Returns:
+        The config and the loss weights without these parts.
 
     Raises:
-        UserError: There is no such part.
+        UserError: A name is of no such part.
     """
     for part in parts:
         if part == "graph-attention":

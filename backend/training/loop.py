@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One loop for every stage of training: optimisers, averaging, validation, logs, exact resume.
+"""The training loop of every stage: optimisers, averaging, validation, logs, exact resume.
 
-Apart from ``train.py`` because it knows neither speech nor faces. A batch and the chance in it
-depend on the seed and the step alone, so a run that is stopped and started again ends with the same
-weights as one that was not. Nothing in a run folder is deleted.
+Batches and random numbers depend on the seed and the step alone, so a run that is stopped and
+started again ends with the same parameters as one that was not. Nothing in a run folder is deleted.
 """
 
 import json
@@ -22,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
 
+from backend.model.optimizer_groups import muon_parameters
 from backend.training.muon import Muon
 
 _log = logging.getLogger(__name__)
@@ -30,26 +30,27 @@ _LAST_RATE = 0.02
 _LOG_EVERY = 20
 _LARGEST_NORM = 1.0
 _FINE_TUNING_SHARE = 0.02
+BATCHES_PER_STEP = 2
+"""Batches in a step of the speech stages, and so the most processes that can share a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the loop needs to know of a stage.
+    """A stage of training.
 
     Attributes:
-        name: Of its files in the run folder.
-        module: What is trained.
-        terms: Makes batch ``number`` and returns its loss terms, already weighted.
-        validate: Judges a module on held-out speech: named figures, of which the highest ``score``
-            decides.
+        name: Name of the stage and of its files in the run folder.
+        module: Module to train.
+        terms: Weighted loss terms of the module on the batch of a number.
+        validate: Metrics of the module on held-out data; the highest ``score`` decides.
         num_steps: Length of the stage.
-        learning_rate: At its peak.
-        num_validations: How often it is judged.
+        learning_rate: Peak of the learning rate.
+        num_validations: Number of validations, evenly spaced.
         batches_per_step: Batches of which a step takes the mean gradient, shared out among the
             processes, so that their number changes nothing; 0 is one for each process.
         patience: Validations without a better score after which the stage ends early; 0 is never.
-        fine_tuned: What the names of parameters begin with that were trained well before; AdamW
-            moves them at 2 % of the rate. Empty for none.
+        fine_tuned: Prefix of the names of pretrained parameters, which AdamW moves at 2 % of the
+            learning rate; empty for none.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Stage:
 
 
 def learning_rate_share(step: int, num_steps: int) -> float:
-    """Warm-up, then half a cosine down to 2 % of the peak; 0 to 1."""
+    """Learning rate over its peak: linear warm-up, then half a cosine down to 2 %."""
     warm_up = min(_WARM_UP_STEPS, max(1, num_steps // 10))
     if step < warm_up:
         return (step + 1) / warm_up
@@ -81,32 +82,32 @@ def learning_rate_share(step: int, num_steps: int) -> float:
 def run_stage(
     stage: Stage, accelerator: Accelerator, *, folder: Path, seed: int, stop_at: int | None = None
 ) -> dict[str, float]:
-    """Trains a stage, or what is left of it, and loads its best weights into the module.
+    """Trains a stage, or the rest of it, and loads the best parameters into the module.
 
     Args:
         stage: The stage.
         accelerator: Device, precision and processes.
-        folder: Of the run; gets ``NAME-state.pt`` to go on from, ``NAME-best.pt``,
+        folder: Folder of the run; gets ``NAME-state.pt`` to go on from, ``NAME-best.pt``,
             ``NAME-log.jsonl`` and TensorBoard's events.
-        seed: Of the run.
-        stop_at: Stop after so many steps as if interrupted.
+        seed: Seed of the run.
+        stop_at: Number of steps after which to stop as if interrupted.
 
     Returns:
-        The figures of the best weights, with ``step`` and the ``seconds`` that training took.
+        Metrics of the best parameters, with ``step`` and the ``seconds`` that training took.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(stage, accelerator, folder)
     every = stage.validates_every
     last = min(stage.num_steps, stop_at or stage.num_steps)
     with _Scalars(folder, stage.name, is_kept=accelerator.is_main_process) as scalars:
-        while run.step < last and not run.is_at_its_best:
+        while run.step < last and not run.is_converged:
             started = time.monotonic()
             run.train_one(seed, scalars)
             if run.step % every == 0 or run.step == stage.num_steps:
-                figures = run.validate()
-                scalars.write(run.step, figures)
+                metrics = run.validate()
+                scalars.write(run.step, metrics)
                 _log.info(
-                    "%s step %d of %d: %s", stage.name, run.step, stage.num_steps, _line(figures)
+                    "%s step %d of %d: %s", stage.name, run.step, stage.num_steps, _line(metrics)
                 )
             run.seconds += time.monotonic() - started
             if run.step % every == 0 or run.step == last:
@@ -146,23 +147,23 @@ class _Run:
     def _on_device(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Batches are made on the CPU."""
+        """Moves batches, which are made on the CPU, to the device."""
         moved: tuple[tuple[Any, ...], dict[str, Any]]
         moved = send_to_device((args, kwargs), self.accelerator.device)
         return moved
 
     def end(self) -> None:
-        """Leaves the module as any other."""
+        """Removes the loop's hook from the module."""
         self._inputs.remove()
 
     @property
-    def is_at_its_best(self) -> bool:
+    def is_converged(self) -> bool:
         """Whether too many validations have passed since the best one."""
         patience = self.stage.patience * self.stage.validates_every
         return 0 < patience <= self.step - self.best.get("step", self.step)
 
     def train_one(self, seed: int, scalars: "_Scalars") -> None:
-        """One step: batches, loss, gradients, weights, their average."""
+        """Takes one step: batches, loss, gradients, parameters, their average."""
         rate = self.stage.learning_rate * learning_rate_share(self.step, self.stage.num_steps)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -184,7 +185,7 @@ class _Run:
             )
 
     def _add_gradients(self, seed: int) -> dict[str, float]:
-        """Of this process's share of the batches; the means of their loss terms."""
+        """Adds the gradients of this process's batches; returns the means of their loss terms."""
         processes = self.accelerator.num_processes
         numbers = range(self.accelerator.process_index, self.batches, processes)
         means: dict[str, Tensor] = {}
@@ -203,29 +204,29 @@ class _Run:
         return {name: value.item() for name, value in means.items()} if is_logged else {}
 
     def validate(self) -> dict[str, float]:
-        """Judges the averaged weights and keeps them if they are the best so far.
+        """Validates the averaged parameters and keeps them if they are the best so far.
 
-        One process judges for all, so that all agree on the best and on the end.
+        One process validates for all, so that all agree on the best and on the end.
         """
         module = self.stage.module
         trained = {name: value.clone() for name, value in module.state_dict().items()}
         module.load_state_dict(self.average)
         module.eval()
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if self.accelerator.is_main_process:
             with torch.no_grad():
-                judged = self.stage.validate(module)
-            figures = {name: float(value) for name, value in judged.items()}
+                found = self.stage.validate(module)
+            metrics = {name: float(value) for name, value in found.items()}
         if self.accelerator.num_processes > 1:
-            (figures,) = broadcast_object_list([figures])
+            (metrics,) = broadcast_object_list([metrics])
         module.load_state_dict(trained)
-        if figures["score"] > self.best["score"]:
-            self.best = {**figures, "step": float(self.step)}
+        if metrics["score"] > self.best["score"]:
+            self.best = {**metrics, "step": float(self.step)}
             self._save(self.average, self.best_path)
-        return figures
+        return metrics
 
     def save(self) -> None:
-        """Writes all that is needed to go on, under its name only when complete."""
+        """Writes the state of the run, atomically."""
         if not self.best_path.exists():
             self._save(self.average, self.best_path)
         state = {
@@ -270,7 +271,7 @@ class _Run:
 
 
 class _Scalars:
-    """Figures of a stage, as JSON lines and, where TensorBoard is installed, for it."""
+    """Logs the scalar metrics of a stage as JSON lines and, where installed, to TensorBoard."""
 
     def __init__(self, folder: Path, name: str, *, is_kept: bool) -> None:
         self._name = name
@@ -299,14 +300,14 @@ class _Scalars:
         if self._board is not None:
             self._board.close()
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Notes the figures of a step."""
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs the metrics of a step."""
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._board.add_scalar(f"{self._name}/{name}", value, step)
 
 
@@ -316,10 +317,10 @@ def _optimizers(
     """Muon for the matrices inside, AdamW for all else.
 
     Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; with its steps scaled to the
-    size of AdamW's, one learning rate serves both. Embeddings and what touches the outside stay
-    with AdamW, as its authors advise, and so does what is fine-tuned.
+    size of AdamW's, one learning rate serves both. Layers declare for which they are, see
+    ``optimizer_groups.py``; what is fine-tuned stays with AdamW.
     """
-    outside = ("embed", "projection", "scores", "head", "shapes", "classifier")
+    matrices = {id(value) for value in muon_parameters(module)}
     inner: list[Tensor] = []
     outer: list[Tensor] = []
     tuned: list[Tensor] = []
@@ -329,8 +330,7 @@ def _optimizers(
         if fine_tuned and name.startswith(fine_tuned):
             tuned.append(value)
         else:
-            is_inner = value.ndim == 2 and not any(word in name for word in outside)
-            (inner if is_inner else outer).append(value)
+            (inner if id(value) in matrices else outer).append(value)
     groups: list[dict[str, Any]] = [{"params": outer}]
     if tuned:
         groups.append({"params": tuned, "share": _FINE_TUNING_SHARE})
@@ -353,5 +353,5 @@ def _norms_by_part(module: nn.Module, norm: float) -> dict[str, float]:
     return {f"gradient_norm_{part}": factor * float(s) ** 0.5 for part, s in squares.items()}
 
 
-def _line(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+def _line(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

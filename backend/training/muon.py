@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Muon in the precision of the weights; apart from ``training_loop.py`` as a piece of mathematics.
+"""The optimiser Muon, in the precision of the parameters.
 
 ``torch.optim.Muon`` is the same rule but rounds to bfloat16, which a CPU without instructions for
-it emulates: a step of the bundled model's ear then took 5 s instead of half a second.
+it emulates: a step of the bundled model's speech encoder then took 5 s instead of half a second.
 """
 
 import math
@@ -24,11 +24,11 @@ class Muon(torch.optim.Optimizer):
     rate serves this and AdamW (Liu et al. 2025, Moonlight).
 
     Args:
-        params: Matrices only.
+        params: Parameters to train, matrices only.
         lr: Learning rate.
-        weight_decay: Decoupled, as AdamW's.
-        momentum: Of the gradients, with Nesterov's look ahead.
-        iterations: Of the orthogonalisation.
+        weight_decay: Decoupled weight decay, as AdamW's.
+        momentum: Momentum of the gradients, with Nesterov's look ahead.
+        iterations: Number of iterations of the orthogonalisation.
 
     Raises:
         ValueError: A parameter is no matrix.
@@ -96,8 +96,12 @@ def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:
     """About the nearest matrix with singular values of 1, by Newton-Schulz iterations.
 
     Args:
-        matrix: Shape ``(A, B)``.
-        iterations: With 4 and 5, singular values end between about 0.5 and 1.5.
+        matrix: Any matrix, shape ``(A, B)``.
+        iterations: Number of iterations; after 4 or 5, singular values lie between about 0.5 and
+            1.5.
+
+    Returns:
+        The orthogonalised matrix, shape ``(A, B)``.
     """
     a, b, c = _COEFFICIENTS
     is_tall = matrix.shape[0] > matrix.shape[1]

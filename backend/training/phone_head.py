@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trains the head that hears phones in the features of Moonshine's encoder, which stays as it is.
+"""Training of the phone head, a classifier of phones in the features of Moonshine's encoder.
 
-Apart from ``train.py``: the head belongs to no checkpoint, and serves any model that knows phones.
+The encoder is frozen. The head belongs to no checkpoint, and serves any model that takes phones.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import prepare_sound
-from backend.data.speech.augment_audio import at_pace, disturbed, no_speech
+from backend.data.speech.augment_audio import at_pace, augment, no_speech
 from backend.data.speech.batches import IGNORED
 from backend.data.speech.corpus import Corpus, Utterance, load_corpus
+from backend.data.speech.dataset import fixed_choice
 from backend.errors import UserError
 from backend.evaluation import curve_metrics
 from backend.evaluation.curve_metrics import closures
@@ -31,6 +32,7 @@ from backend.model.phone_head import PhoneHead
 from backend.speech import moonshine_encoder
 from backend.speech.phones import BILABIALS, PHONE_IDS, PHONES, SILENCE, Phone, phone_frames
 from backend.training.loop import Stage, run_stage
+from backend.training.phone_classification import PhoneAccuracy, phone_cross_entropy
 
 FILE_NAME: Final = "phone_head.safetensors"
 _SECONDS: Final = (2.0, 6.0)
@@ -42,15 +44,16 @@ _VALIDATION_UTTERANCES: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class PhoneHeadArguments:
-    """What the command line says.
+    """Options of the training of a phone head.
 
     Attributes:
-        data: A corpus, as ``prepare speech`` makes it.
+        data: Folder of a corpus, as ``prepare speech`` makes it.
         run: Folder of the run: state to go on from, logs, and ``phone_head.safetensors``.
-        seed: Of everything.
+        seed: Seed of the run.
         phone_steps: Length of the training.
-        batch_size: Stretches of 2 to 6 s, and what is left of a sentence, in a step.
-        threads: Of torch on a CPU; 0 leaves it to torch.
+        batch_size: Number of stretches of speech in a step; each lasts 2 to 6 s, and up to the end
+            of a sentence.
+        threads: Number of threads of torch on a CPU; 0 leaves it to torch.
     """
 
     data: Path
@@ -62,16 +65,16 @@ class PhoneHeadArguments:
 
 
 def main(arguments: PhoneHeadArguments) -> Path:
-    """Trains the head, or goes on with it, and writes it.
+    """Trains a phone head, or goes on with its training, and writes it.
 
     Args:
-        arguments: From the command line.
+        arguments: Options of the command line.
 
     Returns:
-        The file.
+        Path of the head's file.
 
     Raises:
-        UserError: There is no corpus, or no encoder.
+        UserError: There is no corpus, or the encoder is not installed.
     """
     if not moonshine_encoder.is_installed():
         raise UserError(moonshine_encoder.MISSING)
@@ -87,14 +90,14 @@ def main(arguments: PhoneHeadArguments) -> Path:
         num_steps=arguments.phone_steps,
     )  # fmt: skip
     accelerator = Accelerator(mixed_precision="no")  # hardly anything is computed here
-    figures = run_stage(stage, accelerator, folder=arguments.run, seed=arguments.seed)
+    metrics = run_stage(stage, accelerator, folder=arguments.run, seed=arguments.seed)
     path = arguments.run / FILE_NAME
     stated = {
         "command": f"python -m backend train --preset phone-head --data CORPUS --run RUN"
         f" --seed {arguments.seed} --phone-steps {arguments.phone_steps}"
         f" --batch-size {arguments.batch_size}",
         "corpus": corpus.content_hash,
-        **{name: f"{value:.4f}" for name, value in figures.items()},
+        **{name: f"{value:.4f}" for name, value in metrics.items()},
     }
     halves = {name: value.half().contiguous() for name, value in head.state_dict().items()}
     save_file(halves, path, metadata=stated)
@@ -104,17 +107,20 @@ def main(arguments: PhoneHeadArguments) -> Path:
 def head_stage(
     head: PhoneHead, corpus: Corpus, *, seed: int, batch_size: int, num_steps: int
 ) -> Stage:
-    """The only stage of this training.
+    """The only stage of the training of a phone head.
 
     Args:
-        head: What is trained.
-        corpus: The speech.
-        seed: Of the run.
-        batch_size: Stretches of speech in a step.
+        head: Head to train.
+        corpus: Speech to draw from.
+        seed: Seed of the run.
+        batch_size: Number of stretches of speech in a step.
         num_steps: Length of the stage.
 
+    Returns:
+        The stage.
+
     Raises:
-        UserError: Nobody is held out.
+        UserError: The corpus has no speaker to train on, or none held out.
     """
     training, held_out = corpus.split("train"), corpus.split("validation")
     if not training or not held_out:
@@ -122,10 +128,9 @@ def head_stage(
             "This corpus has nobody to train on, or nobody held out: make one with recordings, or"
             " of more hours."
         )
-    chosen = np.random.default_rng(0).permutation(len(held_out))[:_VALIDATION_UTTERANCES]
-    heard = [
+    validation = [
         (utterance.phones, torch.from_numpy(encoded(corpus.samples(utterance))))
-        for utterance in (held_out[index] for index in chosen)
+        for utterance in fixed_choice(held_out, _VALIDATION_UTTERANCES)
     ]
 
     def terms(module: nn.Module, number: int) -> dict[str, Tensor]:
@@ -133,34 +138,28 @@ def head_stage(
             corpus, training, seed=seed, number=number, batch_size=batch_size
         )
         logits = module(features, frame_mask(lengths, features.shape[1]))
-        loss = nn.functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            phones.flatten().to(logits.device),
-            ignore_index=IGNORED,
-            label_smoothing=0.05,
-        )
-        return {"phones": loss}
+        return {"phones": phone_cross_entropy(logits, phones, label_smoothing=0.05)}
 
-    def judge(module: nn.Module) -> dict[str, float]:
-        right = total = 0
+    def validate(module: nn.Module) -> dict[str, float]:
+        accuracy = PhoneAccuracy()
         counts = curve_metrics.ClosureCounts()
         closed_ids = [PHONE_IDS[symbol] for symbol in BILABIALS]
-        for told, features in heard:
-            every = torch.ones(1, len(features), dtype=torch.bool)
-            found = module(features[None], every)[0].argmax(-1).cpu().numpy()
-            truth = phone_frames(told, len(found), FEATURE_RATE_HZ)
-            spoken = truth > PHONE_IDS[SILENCE]
-            right += int((found == truth)[spoken].sum())
-            total += int(spoken.sum())
-            counts += closures(told, np.where(np.isin(found, closed_ids), 0.0, 2.0 * CLOSED_MM))
-        share = right / max(1, total)
-        return {"score": share + counts.f1, "heard": share, "closures_f1": counts.f1}
+        for phones, features in validation:
+            mask = torch.ones(1, len(features), dtype=torch.bool)
+            found = module(features[None], mask)[0].argmax(-1).cpu().numpy()
+            accuracy.add(found, phone_frames(phones, len(found), FEATURE_RATE_HZ))
+            counts += closures(phones, np.where(np.isin(found, closed_ids), 0.0, 2.0 * CLOSED_MM))
+        return {
+            "score": accuracy.share + counts.f1,
+            "phone_accuracy": accuracy.share,
+            "closures_f1": counts.f1,
+        }
 
     return Stage(
         name="phone-head",
         module=head,
         terms=terms,
-        validate=judge,
+        validate=validate,
         num_steps=num_steps,
         learning_rate=3e-3,
         num_validations=6,
@@ -170,18 +169,18 @@ def head_stage(
 def head_batch(
     corpus: Corpus, utterances: Sequence[Utterance], *, seed: int, number: int, batch_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch ``number``: stretches of speech as they are recorded somewhere, and a few without any.
+    """A batch of augmented stretches of speech, and of a few without speech.
 
     Args:
-        corpus: The speech.
-        utterances: Of it, those to choose from.
-        seed: Of the run.
-        number: Of the batch; the same number gives the same batch.
-        batch_size: Stretches ``B``.
+        corpus: Speech to draw from.
+        utterances: Utterances of the corpus to choose from.
+        seed: Seed of the run.
+        number: Number of the batch; the same number gives the same batch.
+        batch_size: Number of stretches ``B``.
 
     Returns:
         Features ``(B, T, WIDTH)``, their lengths ``(B,)`` and the frames' phones
-        ``(B, T)``, ``IGNORED`` at padding and where nobody knows.
+        ``(B, T)``, ``IGNORED`` at padding and where the phone is unknown.
     """
     rng = np.random.default_rng((seed, 6, number))
     by_kind = [
@@ -199,7 +198,7 @@ def head_batch(
         else:
             sound, phones = _stretch(corpus, kind, length, rng)
             other = corpus.samples(kind[int(rng.integers(len(kind)))])
-            sound = disturbed(sound, other, rng)
+            sound = augment(sound, other, rng)
         vectors = encoded(sound)
         ids = phone_frames(phones, len(vectors), FEATURE_RATE_HZ)
         features.append(torch.from_numpy(vectors))
@@ -214,7 +213,7 @@ def head_batch(
 def _stretch(
     corpus: Corpus, utterances: Sequence[Utterance], length: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], list[Phone]]:
-    """Whole utterances one after another, until there is enough, and where their phones lie."""
+    """Utterances one after another up to a length, and their phones with times."""
     sounds: list[NDArray[np.float32]] = []
     phones: list[Phone] = []
     num_samples = 0
@@ -236,7 +235,7 @@ def _stretch(
 
 
 def encoded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As ``phone_recogniser`` has sound encoded: at a usual level, rounded."""
+    """Moonshine's features of samples that are prepared as for ``speech.moonshine_phones``."""
     sound = prepare_sound(samples)
-    heard = np.zeros_like(samples) if sound is None else sound.astype(np.float32) / 32768.0
-    return moonshine_encoder.encode(heard)
+    levelled = np.zeros_like(samples) if sound is None else sound.astype(np.float32) / 32768.0
+    return moonshine_encoder.encode(levelled)

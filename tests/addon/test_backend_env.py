@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Setting up the backend: what it would do, and doing it with a small package without a network."""
 
-import ast
+import json
+import shutil
 import sys
 import time
 import zipfile
@@ -14,9 +15,9 @@ from ptalker_blender.backend_env import Plan, Step
 from ptalker_blender.env_installer import Setup
 from ptalker_blender.protocol import UserError
 
-CHECK = (
-    "import tiny_package; print('PTALKER {\"python\": \"3\", \"packages\": {\"torch\": \"1\"}}')"
-)
+ROOT = Path(__file__).resolve().parents[2]
+SAID = {"python": "3", "devices": ["cpu"], "packages": {"torch": "1", "numpy": "missing"}}
+CHECK = ("-I", "-c", f"import json, tiny_package; print(json.dumps({SAID}))")
 
 
 @pytest.fixture
@@ -215,8 +216,7 @@ def test_build_of_torch_follows_the_computer(monkeypatch):
 
 
 def test_torch_comes_first_and_exactly_as_pinned(plan, monkeypatch):
-    root = Path(__file__).resolve().parents[2]
-    download = Plan(user_dir=plan.user_dir, requirements=root / "backend" / "requirements.txt",
+    download = Plan(user_dir=plan.user_dir, requirements=ROOT / "backend" / "requirements.txt",
                     base_python=plan.base_python, build='CPU')  # fmt: skip
     monkeypatch.setattr(backend_env, "torch_index", lambda _build: "https://example.org/cpu")
     steps = backend_env.setup_steps(download)
@@ -237,12 +237,35 @@ def test_description_says_size_place_and_room(plan):
     assert "free" in text
 
 
-def test_check_imports_only_what_is_required_everywhere():
-    root = Path(__file__).resolve().parents[2]
-    requirements = (root / "backend" / "requirements.txt").read_text().replace("-", "_")
-    tree = ast.parse(backend_env._CHECK)
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
-             for alias in node.names} - {"importlib.metadata", "json", "platform"}  # fmt: skip
-    assert "torch" in names
-    for name in names:
-        assert any(line.startswith(f"{name}==") for line in requirements.splitlines()), name
+def test_check_is_what_the_backend_says_of_itself(plan):
+    """The backend of this environment stands in for an installed one."""
+    step = backend_env.check_step(plan.user_dir, ROOT)
+    command = (sys.executable, *step.command[1:])
+    setup = begin(plan, [Step(step.title, command, step.share, folder=step.folder)])
+    finish(setup)
+    assert setup.error == ""
+    assert setup.found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert "cpu" in setup.found["devices"]
+    assert {"torch", "transformers", "numpy"} <= setup.found["packages"].keys()
+
+
+def test_check_fails_where_a_package_cannot_be_imported(plan, tmp_path):
+    copied = tmp_path / "root"
+    left_out = shutil.ignore_patterns("checkpoints", "demo", "__pycache__")
+    shutil.copytree(ROOT / "backend", copied / "backend", ignore=left_out)
+    with (copied / "backend" / "requirements.txt").open("a") as pins:
+        pins.write("\nno-such-package==1.0\n")
+    step = backend_env.check_step(plan.user_dir, copied)
+    command = (sys.executable, *step.command[1:])
+    setup = begin(plan, [Step(step.title, command, step.share, folder=step.folder)])
+    finish(setup)
+    assert "No module named 'no_such_package'" in setup.error
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"packages": 3}', '{"packages": {}}'])
+def test_other_lines_of_the_check_are_passed_over(line):
+    assert backend_env.read_check(line) == {}
+
+
+def test_packages_that_are_missing_are_not_named():
+    assert backend_env.read_check(json.dumps(SAID))["packages"] == {"torch": "1"}

@@ -126,6 +126,77 @@ def test_kill_by_the_system_is_taken_for_want_of_memory(start):
             process.poll(wait=0.1)
 
 
+def how_it_ended(process, seconds=10.0):
+    """The sentence for the user, and the longest time that a poll took on the way."""
+    longest, deadline = 0.0, time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        began = time.monotonic()
+        try:
+            process.poll()
+        except UserError as error:
+            return str(error), max(longest, time.monotonic() - began)
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.02)
+    pytest.fail("the process is still there")
+
+
+def test_backend_that_closed_its_output_and_lingers_is_ended(start, request_of, monkeypatch):
+    monkeypatch.setattr(backend_process, "LINGER_SECONDS", 0.5, raising=False)
+    process = start("linger")
+    process.send(request_of())
+    text, longest = how_it_ended(process)
+    assert "PTalker ended it" in text
+    assert "memory" not in text
+    assert longest < 0.3
+    assert not process.is_running
+    process._process.wait(5)  # it was killed, not left behind
+
+
+def test_backend_that_ends_after_its_output_was_closed_tells_its_status(start, request_of):
+    process = start("lateexit")
+    process.send(request_of())
+    text, longest = how_it_ended(process)
+    assert "status 3" in text
+    assert longest < 0.25
+
+
+def test_lingering_backend_is_not_taken_for_a_running_one(start, request_of):
+    process = start("linger")
+    process.send(request_of())
+    deadline = time.monotonic() + 10
+    while process.is_running and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not process.is_running
+
+
+def test_signal_is_named(start):
+    process = start("slow")
+    while process.hello is None:
+        process.poll(wait=0.05)
+    os.kill(process.hello.pid, 6)
+    text, _ = how_it_ended(process)
+    assert "signal SIGABRT" in text
+
+
+def test_memory_that_ran_out_long_ago_is_not_the_reason(tmp_path):
+    code = (
+        "import sys; print('CUDA out of memory: the processor is used', file=sys.stderr);"
+        "print(*['next clip'] * 5, sep='\\n', file=sys.stderr); sys.exit(1)"
+    )
+    process = BackendProcess([sys.executable, "-c", code], cwd=tmp_path, log_path=tmp_path / "log")
+    text, _ = how_it_ended(process)
+    assert "status 1, next clip" in text
+    assert "memory" not in text
+
+
+def test_memory_error_is_told(start, tmp_path):
+    process = BackendProcess([sys.executable, "-c", "raise MemoryError"], cwd=tmp_path,
+                             log_path=tmp_path / "log")  # fmt: skip
+    text, _ = how_it_ended(process)
+    assert "memory ran out" in text
+    assert "system" not in text
+
+
 def test_missing_module_asks_for_a_repair(tmp_path):
     process = BackendProcess([sys.executable, "-m", "no_such_backend"], cwd=tmp_path,
                              log_path=tmp_path / "log")  # fmt: skip

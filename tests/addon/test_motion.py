@@ -105,6 +105,6 @@ def test_frame_rate_is_exact(fps, base, expected):
 def test_times_on_a_frame_stay_on_it():
     fps = Fraction(24000, 1001)
     for frame in (1, 7, 100_000):
-        assert motion.first_frame_at(motion.frame_seconds(frame, fps=fps), fps=fps) == frame
+        assert motion.first_frame_at(float(frame / fps), fps=fps) == frame
     assert motion.first_frame_at(0.01, fps=fps) == 1
     assert motion.first_frame_at(-0.05, fps=fps) == -1

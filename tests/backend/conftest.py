@@ -56,9 +56,9 @@ def tiny_checkpoint(tmp_path_factory, solved_demo_head) -> Path:
     torch.manual_seed(0)
     ptalker = PTalker(PRESETS["tiny"])
     with torch.no_grad():
-        ptalker.head.weight.mul_(5)  # so that the lips move
+        ptalker.output_layer.weight.mul_(5)  # so that the lips move
         lids = [ARKIT_NAMES.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
-        ptalker.head.weight[lids] = 0  # as training leaves them: the backend adds the blinks
+        ptalker.output_layer.weight[lids] = 0  # as training does: the backend adds blinks
     neighbours = ptalker.config.num_neighbours
     ptalker.set_graph(face_point_graph(positions, basis, neighbours))
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny ö"

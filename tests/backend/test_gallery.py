@@ -26,8 +26,8 @@ PHONES = (
 
 
 @pytest.fixture(scope="module")
-def who():
-    return gallery.portrait(gallery.DEMO_HEAD)
+def portrait():
+    return gallery.read_portrait(gallery.DEMO_HEAD)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,12 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def motion(who, clip):
+def motion(portrait, clip):
     return Motion(
         weights=clip.articulated(PHONES, SpeakingStyle.neutral()),
-        shapes=solve_shapes(who.head).offsets,
+        shapes=solve_shapes(portrait.head).offsets,
         names=ARKIT_NAMES,
-        template=who.head.vertices.astype(np.float32),
+        template=portrait.head.vertices.astype(np.float32),
         fps=Fraction(FEATURE_RATE_HZ),
         start_seconds=0.0,
         report={},
@@ -59,15 +59,15 @@ def test_moments_are_the_middles_of_the_longest_phones_of_each_kind():
     )
 
 
-def test_a_head_is_named_and_aimed_at_its_mouth(who):
-    assert who.name == "demo"
-    (face, face_mm), (mouth, mouth_mm) = who.aims
+def test_a_head_is_named_and_aimed_at_its_mouth(portrait):
+    assert portrait.name == "demo"
+    (face, face_mm), (mouth, mouth_mm) = portrait.aims
     assert mouth[1] < face[1] < 0
     assert mouth_mm < face_mm
 
 
-def test_a_strip_shows_an_open_mouth_in_the_vowel_only(motion, who, clip):
-    picture = gallery.strip(motion, who, clip)
+def test_a_strip_shows_an_open_mouth_in_the_vowel_only(motion, portrait, clip):
+    picture = gallery.strip(motion, portrait, clip)
     size = gallery._STRIP_PIXELS
     assert picture.shape == (2 * size + gallery._LABEL_PIXELS, 6 * size, 3)
     close_ups = picture[size : 2 * size].reshape(size, 6, size, 3).transpose(1, 0, 2, 3).astype(int)
@@ -76,9 +76,9 @@ def test_a_strip_shows_an_open_mouth_in_the_vowel_only(motion, who, clip):
     assert inside[2] > 2 * inside[1]
 
 
-def test_a_film_has_every_second_frame_and_the_sound(motion, who, clip, tmp_path):
+def test_a_film_has_every_second_frame_and_the_sound(motion, portrait, clip, tmp_path):
     path = tmp_path / "film.mp4"
-    gallery.film(path, {"neutral": motion, "again": motion}, who, clip)
+    gallery.film(path, {"neutral": motion, "again": motion}, portrait, clip)
     assert list(tmp_path.iterdir()) == [path]
     with av.open(str(path)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -64,6 +64,13 @@ class Addon:
     def __getattr__(self, name):
         return sys.modules[f"{MODULE}.{name}"]
 
+    def fcurves_of(self, id_block):
+        """The F-curves that animate a data-block directly."""
+        action, slot = self.compat.assigned_action(id_block)
+        if action is None:
+            return []
+        return list(self.compat._fcurves_of(action, slot))
+
 
 @pytest.fixture(scope="session")
 def addon():

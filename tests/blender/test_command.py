@@ -93,7 +93,7 @@ def test_an_option_of_the_table_is_a_flag_a_key_and_read_off_properties(
     jobs.write_text(json.dumps([{"sparkle": 0.25}, {}]))
     run("--audio", sound_file, "--sparkle", "0.75", "--jobs", jobs)
     assert [request.options.sparkle for request in seen] == [0.25, 0.75]
-    assert options.gather(types.SimpleNamespace(sparkle=0.125)) == {"sparkle": 0.125}
+    assert options.values_of(types.SimpleNamespace(sparkle=0.125)) == {"sparkle": 0.125}
 
 
 def test_properties_have_the_defaults_and_limits_of_the_options(addon, head):

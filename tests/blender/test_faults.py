@@ -181,12 +181,17 @@ def test_backend_that_babbles_does_not_matter(fake_backend, head, mode):
     assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
 
 
-def start(addon):
-    """The job that the button starts, polled by hand instead of by the timer."""
+def build(addon):
+    """The job of the button, not started."""
     context = bpy.context
     obj = context.active_object
     inputs = addon.scene_inputs.collect(context, obj, addon.scene_inputs.choices_of(context, obj))
-    job = addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
+    return addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
+
+
+def start(addon):
+    """The job that the button starts, polled by hand instead of by the timer."""
+    job = build(addon)
     addon.job_runner._begin(job)
     return job
 
@@ -221,6 +226,31 @@ def test_second_job_is_refused_while_one_runs(fake_backend, head, addon):
     assert addon.poll_checks.missing(bpy.context) == "A job is running."
     addon.job_runner._abandon()
     assert addon.poll_checks.missing(bpy.context) == ""
+
+
+def test_job_that_is_only_built_starts_no_backend(fake_backend, head, addon):
+    job = build(addon)
+    assert addon.backend_job._Warm.process is None
+    job.close()
+    assert list(addon.paths.jobs_dir().iterdir()) == []
+
+
+def test_job_that_is_refused_does_no_harm_to_the_running_one(fake_backend, head, addon):
+    fake_backend("slow", "--seconds", "1")
+    job = start(addon)
+    with pytest.raises(addon.protocol.UserError, match="Another job of PTalker is running"):
+        addon.job_runner.start(build(addon))
+    poll_until(lambda: job.outcome is not None, job)
+    assert addon.job_runner._finish().kind == 'DONE'
+    assert list(addon.paths.jobs_dir().iterdir()) == []
+
+
+def test_job_that_cannot_be_started_leaves_no_files(fake_backend, head, addon, monkeypatch):
+    monkeypatch.setattr(addon.paths, "backend_command", lambda _: [os.devnull + "-python"])
+    with pytest.raises(RuntimeError, match="cannot be started"):
+        bpy.ops.ptalker.generate('EXEC_DEFAULT')
+    assert not addon.job_runner.is_running()
+    assert list(addon.paths.jobs_dir().iterdir()) == []
 
 
 def test_loading_a_file_ends_the_job(fake_backend, head, addon):

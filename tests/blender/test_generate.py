@@ -7,7 +7,7 @@ import pytest
 
 
 def curves_of(obj, addon):
-    return {c.data_path: c for c in addon.compat.assigned_fcurves(obj.data.shape_keys)}
+    return {c.data_path: c for c in addon.fcurves_of(obj.data.shape_keys)}
 
 
 def generate():
@@ -49,7 +49,7 @@ def test_result_shows_at_once_on_the_current_frame(fake_backend, head, addon):
     shown = head.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
     co = np.empty((len(shown.vertices), 3), np.float32)
     shown.vertices.foreach_get("co", co.ravel())
-    assert np.abs(co - addon.scene_inputs.neutral_vertices(head)).max() > 1e-3
+    assert np.abs(co - addon.head_mesh.neutral_vertices(head)).max() > 1e-3
     assert bpy.context.scene.frame_current == 13
 
 

@@ -29,7 +29,7 @@ def say(fake_backend, head, tmp_path, sound_file):
 
 def keyed(head, addon, path=JAW):
     """Frame -> value of the keys of a curve of the head's Action."""
-    for curve in addon.compat.assigned_fcurves(head.data.shape_keys):
+    for curve in addon.fcurves_of(head.data.shape_keys):
         if curve.data_path == path:
             return {round(point.co.x, 3): point.co.y for point in curve.keyframe_points}
     return {}
@@ -51,7 +51,7 @@ def test_second_line_leaves_the_first_with_the_mouth_at_rest_between(say, head, 
     assert set(keys) == spoken(10) | spoken(100) | {5, 62, 95, 152}
     assert all(keys[frame] == value for frame, value in alone.items())
     assert values_of(keys, 100) == pytest.approx(values_of(alone, 10), abs=1e-6)
-    rest = addon.scene_inputs.neutral_vertices(head)
+    rest = addon.head_mesh.neutral_vertices(head)
     assert np.abs(evaluated(head, 75) - rest).max() < 1e-7
     assert np.abs(evaluated(head, 30) - rest).max() > 1e-3
     assert both != first
@@ -78,7 +78,7 @@ def test_line_again_replaces_its_own_frames_only(say, head, addon):
     say("one", 10)
     alone = keyed(head, addon)
     action = say("two", 100)
-    for curve in addon.compat.assigned_fcurves(head.data.shape_keys):
+    for curve in addon.fcurves_of(head.data.shape_keys):
         if curve.data_path == JAW:
             curve.keyframe_points[10].co.y = 0.123  # frame 19, in the first line
             curve.keyframe_points[60].co.y = 0.456  # frame 109, in the second
@@ -139,7 +139,7 @@ def test_curves_of_the_artist_in_the_action_stay(say, head, addon):
     keys = keyed(head, addon, 'key_blocks["frown"].value')
     assert keys == pytest.approx({1: 0.0, 30: 1.0, 120: 0.25})
     points = next(
-        curve for curve in addon.compat.assigned_fcurves(head.data.shape_keys)
+        curve for curve in addon.fcurves_of(head.data.shape_keys)
         if "frown" in curve.data_path
     ).keyframe_points  # fmt: skip
     assert {point.interpolation for point in points} == {'BEZIER'}
@@ -149,7 +149,7 @@ def test_handles_and_kinds_of_keys_of_another_line_stay(say, head, addon):
     say("one", 10)
 
     def point():
-        curves = addon.compat.assigned_fcurves(head.data.shape_keys)
+        curves = addon.fcurves_of(head.data.shape_keys)
         return next(c for c in curves if c.data_path == JAW).keyframe_points[20]
 
     point().interpolation = 'BEZIER'

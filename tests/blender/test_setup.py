@@ -13,6 +13,7 @@ import pytest
 def user_dir(addon, tmp_path, monkeypatch):
     monkeypatch.delenv("PTALKER_BACKEND_PYTHON", raising=False)
     monkeypatch.setattr(addon.paths, "user_dir", lambda: tmp_path)
+    addon.backend_status.refresh()
     return tmp_path
 
 
@@ -41,7 +42,8 @@ def test_setup_makes_the_backend_ready(addon, user_dir, monkeypatch):
         f"import pathlib; p = pathlib.Path({str(python)!r}); "
         "p.parent.mkdir(parents=True); p.touch()"
     )
-    steps = steps_of(addon, make, "print('PTALKER {\"packages\": {\"torch\": \"9.9\"}}')")
+    said = {"python": "3", "devices": ["cpu"], "packages": {"torch": "9.9"}}
+    steps = steps_of(addon, make, f"import json; print(json.dumps({said}))")
     monkeypatch.setattr(addon.setup_operators.PTALKER_OT_setup_backend, "steps",
                         lambda _self, _context: steps)  # fmt: skip
     assert addon.poll_checks.needs_setup(bpy.context)
@@ -60,6 +62,14 @@ def test_setup_that_fails_is_reported(addon, user_dir, monkeypatch):
                         lambda _self, _context: steps)  # fmt: skip
     with pytest.raises(RuntimeError, match="disk is full"):
         bpy.ops.ptalker.setup_backend('EXEC_DEFAULT')
+    assert bpy.context.window_manager.ptalker.is_setup  # the preferences tell of it
+
+
+def test_failed_speech_is_not_told_of_in_the_preferences(addon, head, fake_backend):
+    fake_backend("error")
+    with pytest.raises(RuntimeError):
+        bpy.ops.ptalker.generate('EXEC_DEFAULT')
+    assert not bpy.context.window_manager.ptalker.is_setup
 
 
 def test_setup_can_be_cancelled(addon, user_dir):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Alembic caches, read by Blender, which every user of this project has.
+"""Reading of Alembic caches through Blender, which every user of this project has.
 
 There is no reader of Alembic among Python's packages; Blender's importer is the one that artists
 use. It runs as a process of its own, without add-ons and start-up files.
@@ -30,11 +30,11 @@ def read_alembic(
     """The one moving mesh of an Alembic file, in the file's own axes (Y up) and unit.
 
     Args:
-        path: The file.
-        fps: Frames a second to read it at; it holds times, but not their rate.
+        path: The Alembic file.
+        fps: Frames a second to sample the file at; it holds times, but no rate.
         blender: The program, or a Python that has the ``bpy`` module (its name begins with
             "python").
-        max_frames: So many of the first frames; by default all.
+        max_frames: Number of frames to read from the first on; by default all.
 
     Returns:
         Positions in world space ``(T, V, 3)`` and the faces.

@@ -2,7 +2,7 @@
 """Runs inside Blender: an Alembic file's mesh, frame by frame, into .npy files.
 
 Usage: ``blender -b --python THIS -- FILE.abc FOLDER RATE_NUMERATOR RATE_DENOMINATOR MAX_FRAMES``;
-0 frames are all. What is wrong with the file is written to ``refusal.txt`` in the folder.
+0 frames are all. Why a file is refused is written to ``refusal.txt`` in the folder.
 """
 
 import math
@@ -18,8 +18,15 @@ _MAX_FRAMES = 1_000_000
 def main(file: str, folder: str, numerator: str, denominator: str, max_frames: str) -> str:
     """Saves ``vertices`` (T, V, 3), ``face_corners`` and ``face_sizes``.
 
+    Args:
+        file: The Alembic file.
+        folder: Folder to write the arrays into.
+        numerator: Numerator of the frame rate.
+        denominator: Denominator of the frame rate.
+        max_frames: Number of frames to read; 0 reads all.
+
     Returns:
-        Why it cannot, or nothing.
+        Why the file cannot be read; empty where it was read.
     """
     if "alembic_import" not in dir(bpy.ops.wm):  # some Linux distributions' builds
         return "needs a Blender that was built with Alembic. Name another with --blender."

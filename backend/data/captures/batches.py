@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Batches of captured faces: sequences of like length, speakers in turn, style from another clip.
-
-Apart from ``prepared.py``, which reads what is there; here is decided what a batch shows.
-"""
+"""Training batches of captured faces, of balanced speakers and similar lengths."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures import prepared
@@ -25,62 +23,55 @@ from backend.data.captures.prepared import Sequence as Clip
 from backend.model.batch import TrainingBatch
 
 EncodeSpeech = Callable[[NDArray[np.float32]], dict[str, NDArray[np.generic]]]
-"""From samples at 16 kHz to what is kept of them: ``speech`` and maybe ``phones``, by frame."""
+"""From samples at 16 kHz to the model's input by frame: ``speech`` and maybe ``phones``."""
 
-NOBODY_SHARE: Final = 0.1
-"""Of the sequences that show no style, whose mean the neutral style becomes."""
+STYLE_DROPOUT: Final = 0.1
+"""Probability that a sequence has no source of style; the mean of these becomes neutral."""
 _LIKE_LENGTH_SHARE: Final = 0.25
 _MOST_FRAMES_TO_ALIGN: Final = 16
 
 
 class EncodedSpeech:
-    """What the model is given of each clip's sound, heard once and kept in files."""
+    """Cache of the speech input of each clip, encoded once by what is frozen of the encoder."""
 
     def __init__(
-        self, data: PreparedSet, folder: Path, ear: EncodeSpeech | None, rate_hz: float
+        self, data: PreparedSet, folder: Path, encode: EncodeSpeech | None, rate_hz: float
     ) -> None:
-        """Nothing is heard yet.
+        """Opens a cache, which `fill` fills.
 
         Args:
-            data: The set.
-            folder: Where it is kept; made where it is missing.
-            ear: What hears; None gives the samples themselves and keeps nothing.
-            rate_hz: Rows a second of what comes out.
+            data: The prepared set.
+            folder: Folder of the cached arrays; made where it is missing.
+            encode: The frozen encoder; None takes samples as the input and caches nothing.
+            rate_hz: Rows a second of the speech input.
         """
         self._data = data
         self._folder = folder
-        self._ear = ear
+        self._encode = encode
         self.rate_hz = rate_hz
 
     def fill(self, clips: Sequence[Clip], progress: Callable[[int, int], None]) -> None:
-        """Hear what is not kept yet."""
-        if self._ear is None:
+        """Encodes the clips that are not in the cache yet."""
+        if self._encode is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         for number, clip in enumerate(clips):
             if not self._path(clip, "speech").exists():
-                heard = self._ear(self.samples(clip))
-                for name in sorted(heard):  # speech last: it says that all is there
-                    prepared.write_array(self._folder, self._path(clip, name).name, heard[name])
+                encoded = self._encode(self._data.samples_to_motion_end(clip))
+                for name in sorted(encoded):  # speech last: it marks the clip as complete
+                    prepared.write_array(self._folder, self._path(clip, name).name, encoded[name])
             progress(number + 1, len(clips))
 
-    def samples(self, clip: Clip) -> NDArray[np.float32]:
-        """The sound, with silence up to the motion's end."""
-        samples = self._data.samples(clip)
-        seconds = clip.num_frames / float(self._data.manifest.fps)
-        missing = math.ceil(seconds * SAMPLE_RATE_HZ) - len(samples)
-        return np.pad(samples, (0, max(0, missing)))
-
     def speech(self, clip: Clip) -> NDArray[np.float32]:
-        """Samples ``(N,)`` or features ``(S, C)``."""
-        if self._ear is None:
-            return self.samples(clip)
+        """Speech input of a clip: samples ``(N,)`` or features ``(S, C)``."""
+        if self._encode is None:
+            return self._data.samples_to_motion_end(clip)
         return np.asarray(np.load(self._path(clip, "speech"), allow_pickle=False), np.float32)
 
     def phones(self, clip: Clip) -> NDArray[np.int64] | None:
-        """Ids that the ear made out, ``(S,)``; None for an ear that tells none."""
+        """Phone ids that the frozen encoder recognised, ``(S,)``; None where it recognises none."""
         path = self._path(clip, "phones")
-        if self._ear is None or not path.exists():
+        if self._encode is None or not path.exists():
             return None
         return np.asarray(np.load(path, allow_pickle=False), np.int64)
 
@@ -90,14 +81,14 @@ class EncodedSpeech:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRecipe:
-    """How batches are put together.
+    """How batches are drawn.
 
     Attributes:
-        batch_size: Sequences ``B``.
-        max_frames: Of a sequence; longer ones are cut at a random place.
-        style_frames: Of the clip that shows the style.
-        factor: What offsets in the set's unit are multiplied by.
-        seed: Of all chance.
+        batch_size: Number of sequences ``B``.
+        max_frames: Length of a sequence; longer ones are cut at a random place.
+        style_frames: Length of the clip that shows the style.
+        factor: Factor that brings offsets in the set's unit to the unit of training.
+        seed: Seed of the run.
     """
 
     batch_size: int
@@ -114,22 +105,22 @@ class CaptureBatches:
         self,
         data: PreparedSet,
         clips: Sequence[Clip],
-        heard: EncodedSpeech,
+        encoded: EncodedSpeech,
         speakers: Sequence[str],
         recipe: BatchRecipe,
     ) -> None:
         self._data = data
-        self._heard = heard
+        self._encoded = encoded
         self._recipe = recipe
         self._speakers = tuple(speakers)
         self._clips = {name: [one for one in clips if one.subject == name] for name in speakers}
-        self._step = _aligned_step(data.manifest.fps, heard.rate_hz)
+        self._step = _aligned_step(data.manifest.fps, encoded.rate_hz)
 
     def batch(self, number: int) -> TrainingBatch:
-        """Batch ``number``: all speakers as often as possible, lengths alike, style from another.
+        """A batch of balanced speakers and similar lengths.
 
         A clip's style is shown by another sentence of its speaker and by the speaker's number; a
-        tenth of the clips show none.
+        tenth of the clips have no source of style.
         """
         rng = np.random.default_rng((self._recipe.seed, 11, number))
         rows = [self._row(clip, rng) for clip in self._choose(rng)]
@@ -154,12 +145,12 @@ class CaptureBatches:
         others = [one for one in self._clips[clip.subject] if one.sentence != clip.sentence] or [
             one for one in self._clips[clip.subject] if one.name != clip.name
         ]
-        is_shown = rng.random() >= NOBODY_SHARE
+        has_style = rng.random() >= STYLE_DROPOUT
         style_speech, style_motion = speech[:0], motion[:0]
-        if others and is_shown:
+        if others and has_style:
             other = others[int(rng.integers(len(others)))]
             style_speech, style_motion, _ = self._cut(other, self._recipe.style_frames, rng)
-        speaker = self._speakers.index(clip.subject) if is_shown else -1
+        speaker = self._speakers.index(clip.subject) if has_style else -1
         return _Row(speech, motion, phones, style_speech, style_motion, speaker)
 
     def _cut(
@@ -173,10 +164,10 @@ class CaptureBatches:
         end = min(clip.num_frames, start + most)
         motion = self._data.offsets(clip, start, end)
         motion *= np.float32(self._recipe.factor)
-        rows_per_frame = self._heard.rate_hz / float(self._data.manifest.fps)
+        rows_per_frame = self._encoded.rate_hz / float(self._data.manifest.fps)
         rows = slice(round(start * rows_per_frame), math.ceil(end * rows_per_frame))
-        phones = self._heard.phones(clip)
-        return self._heard.speech(clip)[rows], motion, None if phones is None else phones[rows]
+        phones = self._encoded.phones(clip)
+        return self._encoded.speech(clip)[rows], motion, None if phones is None else phones[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +194,7 @@ def sample_frames(data: PreparedSet, clips: Sequence[Clip], count: int) -> NDArr
 
 
 def _aligned_step(fps: Fraction, rate_hz: float) -> int:
-    """Frames after which a row of speech begins with a frame again; 1 where that is too rare."""
+    """Frames between those that begin with a row of speech; 1 where such frames are too rare."""
     step = (Fraction(rate_hz).limit_denominator(1000) / fps).denominator
     return step if step <= _MOST_FRAMES_TO_ALIGN else 1
 
@@ -225,11 +216,11 @@ def _collate(rows: Sequence[_Row]) -> TrainingBatch:
 
 
 def _padded(arrays: Sequence[NDArray[np.float32] | NDArray[np.int64]]) -> Tensor:
-    """Arrays side by side, filled with zeros at the end; none is too short for an encoder."""
-    first = arrays[0]
-    least = SAMPLE_RATE_HZ if first.ndim == 1 and first.dtype == np.float32 else 1
-    longest = max(least, *(len(array) for array in arrays))
-    out = np.zeros((len(arrays), longest, *first.shape[1:]), first.dtype)
-    for row, array in zip(out, arrays, strict=True):
-        row[: len(array)] = array
-    return torch.from_numpy(out)
+    """Arrays as one tensor, zeros at the end; samples of at least a second, for the encoder."""
+    padded = pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True)
+    is_samples = padded.ndim == 2 and padded.is_floating_point()
+    missing = (SAMPLE_RATE_HZ if is_samples else 1) - padded.shape[1]
+    if missing > 0:
+        silence = padded.new_zeros(len(padded), missing, *padded.shape[2:])
+        padded = torch.cat((padded, silence), dim=1)
+    return padded

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plain folder of one's own captures: sounds, and the motions beside them."""
+"""Reading of a plain folder of captures: sounds, and the motions beside them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ from backend.heads.topology import read_head
 
 
 def read_folder(raw: Path, *, fps: Fraction | None, units: str, blender: str) -> RawSet:
-    """``CLIP.wav`` beside ``CLIP.npz|.npy|.abc`` or a folder ``CLIP`` of .ply or .obj frames.
+    """Reads ``CLIP.wav`` beside ``CLIP.npz|.npy|.abc`` or a folder ``CLIP`` of .ply or .obj frames.
 
-    Who speaks is the folder that the clip is in, else its name up to the last underscore. Faces at
+    The subject is the folder that the clip is in, else its name up to the last underscore. Faces at
     rest are ``templates/SUBJECT.npy|.ply|.obj``, ``template.npy|.ply|.obj``, ``templates.pkl``, the
     npz's own, or, with a note, the first frame.
 
     Args:
-        raw: The folder.
-        fps: Where the files do not say it.
-        units: One of ``UNITS``.
-        blender: Reads Alembic, see ``alembic.read_alembic``.
+        raw: Folder of the captures.
+        fps: Frames a second, where the files do not say it.
+        units: Unit of the positions, one of ``UNITS``.
+        blender: Program that reads Alembic, see ``alembic.read_alembic``.
+
+    Returns:
+        The clips and templates that the folder holds.
 
     Raises:
-        UserError: Nothing in it can be used, or something is not known.
+        UserError: The folder holds no clip that can be used, or the frame rate is not known.
     """
     if units not in UNITS:
         raise UserError(f"The unit '{units}' is not known. Choose one of {', '.join(UNITS)}.")
@@ -100,7 +103,7 @@ def _label(place: Path) -> Label:
 
 
 def _splits(labels: Iterable[Label]) -> list[Label]:
-    """The labels with their splits; from three clips of a subject on, each split has one."""
+    """The labels with their splits; each split has a clip of every subject with three or more."""
     labels = list(labels)
     of_subject: dict[str, list[Label]] = {}
     for label in labels:

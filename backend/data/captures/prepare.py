@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Published sets of speaking faces, and one's own, brought to the prepared format (`prepared`).
+"""Conversion of captured data sets to the prepared format (`prepared`).
 
-The raw folder is only read. What is missing or broken is listed in the manifest and left out; what
-is finished is not done again.
+The raw folder is only read. Missing and broken sequences are listed in the manifest and left out;
+finished ones are not prepared again.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ def prepare(
     blender: str = "blender",
     progress: Progress = lambda done, total, unit, seconds_left: None,
 ) -> Manifest:
-    """Prepare a data set, or go on where it was interrupted.
+    """Prepares a data set, or goes on where it was interrupted.
 
     Args:
         kind: ``vocaset``, ``biwi``, ``3d-hdtf`` or ``folder``.
-        raw: The published files; nothing is written there.
+        raw: Folder of the published files, which is not written to.
         out: Folder of the prepared set.
         precision: Type of the stored offsets.
         fps: Frame rate of a ``folder`` whose files do not say it, as `frame_rate` reads it.
         units: Unit of a ``folder``: ``m``, ``cm`` or ``mm``.
         blender: Program that reads the Alembic files of a ``folder``.
-        progress: Told after each sequence.
+        progress: Called after each sequence.
 
     Returns:
-        What is in ``out``.
+        The manifest of the prepared set.
 
     Raises:
-        UserError: A file that all depends on is missing or broken, nothing can be used, ``out``
-            holds something else, or cannot be written.
+        UserError: A file that all depends on is missing or broken, no sequence can be used, or
+            ``out`` holds something else or cannot be written.
     """
     raw, out = Path(raw).resolve(), Path(out).resolve()
     if not raw.is_dir():
@@ -82,16 +82,23 @@ def prepare(
 def prepare_set(
     source: RawSet, raw: Path, out: Path, *, precision: Precision, progress: Progress
 ) -> Manifest:
-    """Prepare what a reader found in ``raw``; arguments and errors as `prepare`."""
+    """Prepares a data set that was read from ``raw``; arguments and errors as `prepare`."""
     source = _checked(source, raw)
     return _work(source, out, _begin(source, out, precision), progress)
 
 
 def _checked(source: RawSet, raw: Path) -> RawSet:
-    """``source`` with the clips that cannot be used among the problems, and their templates gone.
+    """Moves the clips of a data set that cannot be used to its problems.
+
+    Args:
+        source: The data set as it was read.
+        raw: Folder of the published files, for messages.
+
+    Returns:
+        The data set with the usable clips and their templates.
 
     Raises:
-        UserError: No clip is left.
+        UserError: No clip can be used.
     """
     counts = Counter(template.shape for template in source.templates.values())
     usual = counts.most_common(1)[0][0] if counts else (0, 3)
@@ -147,7 +154,7 @@ def _extent(template: NDArray[np.float32]) -> float:
 
 
 def _begin(source: RawSet, out: Path, precision: Precision) -> Manifest:
-    """Write what is common to all sequences; checks that ``out`` is empty or of the same set."""
+    """Writes an unfinished manifest; checks that ``out`` is empty or of the same set."""
     first = next(iter(source.templates.values()))
     fps = source.source_fps / source.step
     # A power of two, so that dividing is exact. Three centimetres keep a hundredth of a millimetre.
@@ -313,15 +320,18 @@ def decimate(offsets: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     passes a constant and a steady slope unchanged, ends included.
 
     Args:
-        offsets: ``(T, ...)``.
-        step: At least 1.
+        offsets: Motion, shape ``(T, ...)``.
+        step: Factor by which the frame rate falls, at least 1.
+
+    Returns:
+        The motion at the lower rate, shape ``(ceil(T / step), ...)``.
     """
     filtered = scipy.signal.resample_poly(offsets, 1, step, axis=0, padtype="line")
     return np.asarray(filtered, np.float32)
 
 
 def summary(manifest: Manifest) -> str:
-    """What a set holds, and which sequences could not be used."""
+    """Text about a prepared set: its sequences, and those that could not be used."""
     counts = Counter(sequence.split for sequence in manifest.sequences)
     splits = ", ".join(f"{name.replace('_', ' ')} {counts[name]}" for name in sorted(counts))
     hours = float(sum(one.num_frames for one in manifest.sequences) / manifest.fps / 3600)

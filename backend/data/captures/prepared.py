@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The prepared format: captured faces with their speech, in one form for every data set.
+"""The prepared format of captured faces with their speech, one for all data sets.
 
 A folder with ``manifest.json``, ``templates/SUBJECT.npy`` (float32, ``(V, 3)``),
 ``sequences/NAME.offsets.npy`` (``(T, V, 3)``, offsets from the subject's template divided by the
 set's scale) and ``sequences/NAME.audio.npy`` (int16, 16 kHz, mono), and ``faces.npz`` where the
-faces are known. Frame ``i`` is at ``i / fps`` seconds of the sound. The two may end at different
-times. All files are plain arrays or JSON, no pickles, and are written whole or not at all.
+faces are known. Frame ``i`` is at ``i / fps`` seconds of the sound. Motion and sound may end at
+different times. All files are plain arrays or JSON, no pickles, and are written atomically.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Which sequence something is; see `Sequence`."""
+    """Identity and split of a sequence; see `Sequence`."""
 
     name: str
     subject: str
@@ -73,16 +74,16 @@ class Sequence:
     """One recorded sentence.
 
     Attributes:
-        name: Unique in the set, ``SUBJECT_SENTENCE``.
-        subject: Who speaks.
-        sentence: Which sentence.
-        split: By the set's protocol; ``test_unseen`` is of people outside the training set.
-        num_frames: Frames at the set's rate.
-        num_samples: Samples of sound at 16 kHz.
-        source_audio_rate_hz: Rate of the published sound.
-        offsets: The motion.
-        audio: The sound.
-        notes: What was unusual, one sentence each.
+        name: Name of the sequence, unique in the set, ``SUBJECT_SENTENCE``.
+        subject: Name of the person who speaks.
+        sentence: Name of the sentence that is spoken.
+        split: Split by the set's protocol; ``test_unseen`` is of people outside the training set.
+        num_frames: Number of frames at the set's rate.
+        num_samples: Number of samples of sound at 16 kHz.
+        source_audio_rate_hz: Sample rate of the published sound.
+        offsets: File of the motion.
+        audio: File of the sound.
+        notes: Sentences about anything unusual in the sequence.
     """
 
     name: str
@@ -102,7 +103,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A sequence that could not be used, and why."""
+    """A sequence that could not be used, and the reason."""
 
     name: str
     reason: str
@@ -110,30 +111,31 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What ``manifest.json`` says.
+    """Contents of ``manifest.json``.
 
     Attributes:
         dataset: ``vocaset``, ``biwi``, ``3d-hdtf``, ``folder`` or ``synthetic``.
         protocol: Where the splits come from.
-        fps_numerator: With ``fps_denominator`` the frame rate of the stored motion.
-        fps_denominator: See ``fps_numerator``.
+        fps_numerator: Numerator of the stored motion's frame rate.
+        fps_denominator: Denominator of the stored motion's frame rate.
         source_fps: Frames a second of the published motion.
-        filtering: What was done between the two rates; empty where they are equal.
-        units: Of templates and offsets.
-        metres_per_unit: 0 where it is not known, or differs from head to head.
-        num_vertices: ``V``.
-        topology: Its name; empty where nothing is known.
-        fingerprint: Of the faces, as in ``backend.heads.topology``; empty where they are not known.
-        faces: ``faces.npz`` (``face_corners``, ``face_sizes``), or nothing.
+        filtering: Filter between the two rates; empty where they are equal.
+        units: Unit of templates and offsets.
+        metres_per_unit: Length of the unit; 0 where it is not known, or differs from head to head.
+        num_vertices: Number of vertices ``V`` of every head.
+        topology: Name of the mesh's topology; empty where it is not known.
+        fingerprint: Hash of the faces, as in ``backend.heads.topology``; empty where they are not
+            known.
         precision: Type of the stored offsets.
-        scale: Stored offsets times this are in ``units``.
-        audio_rate_hz: 16000.
-        subjects: Everyone with a template.
-        sequences: All that could be prepared.
-        missing: Names that the published set would have and that are not there.
+        scale: Factor that brings stored offsets to ``units``.
+        faces: The file ``faces.npz`` (``face_corners``, ``face_sizes``), if the faces are known.
+        audio_rate_hz: Sample rate of the stored sound, always 16000.
+        subjects: People with a template.
+        sequences: Sequences that could be prepared.
+        missing: Names of published sequences that are not there.
         problems: Sequences that are there and could not be used.
-        complete: False while preparing, or after it was interrupted.
-        format_version: ``FORMAT_VERSION``.
+        complete: Whether all is prepared; false while preparing, or after an interruption.
+        format_version: Version of the format, always ``FORMAT_VERSION``.
     """
 
     dataset: str
@@ -163,6 +165,10 @@ class Manifest:
             self.format_version == FORMAT_VERSION,
             f"format_version is {self.format_version}, expected {FORMAT_VERSION}",
         )
+        require(
+            self.audio_rate_hz == SAMPLE_RATE_HZ,
+            f"audio_rate_hz is {self.audio_rate_hz}, expected {SAMPLE_RATE_HZ}",
+        )
         require_positive(self, "fps_numerator", "fps_denominator", "num_vertices", "scale")
         known = {subject.name for subject in self.subjects}
         names = {sequence.name for sequence in self.sequences}
@@ -181,9 +187,9 @@ class PreparedSet:
     """A prepared data set on disk; arrays are mapped into memory, not read.
 
     Attributes:
-        folder: Where it lies.
-        manifest: What is in it.
-        content_hash: Of the manifest, hence of all files; says what a model was trained on.
+        folder: Folder of the set.
+        manifest: Contents of the set's ``manifest.json``.
+        content_hash: Hash of the manifest, hence of all files; identifies the data of a training.
     """
 
     folder: Path
@@ -211,8 +217,20 @@ class PreparedSet:
         stored = self._map(sequence.audio, (sequence.num_samples,), "int16")
         return stored.astype(np.float32) / 32768.0
 
+    def samples_to_motion_end(self, sequence: Sequence) -> NDArray[np.float32]:
+        """The sound as in `samples`, followed by silence where the motion is longer."""
+        samples = self.samples(sequence)
+        num_samples = math.ceil(sequence.num_frames / float(self.manifest.fps) * SAMPLE_RATE_HZ)
+        return np.pad(samples, (0, max(0, num_samples - len(samples))))
+
     def template(self, subject: str) -> NDArray[np.float32]:
-        """A subject's face at rest in ``units``, ``(V, 3)``.
+        """A subject's face at rest.
+
+        Args:
+            subject: Name of the subject.
+
+        Returns:
+            Vertices in ``units``, shape ``(V, 3)``.
 
         Raises:
             KeyError: There is no such subject.
@@ -235,7 +253,10 @@ class PreparedSet:
         return found
 
     def verify(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Read every file and compare its SHA-256.
+        """Reads every file and compares its SHA-256.
+
+        Args:
+            progress: Called with the number of files read, and of all.
 
         Raises:
             UserError: A file was changed or is damaged.
@@ -258,14 +279,18 @@ class PreparedSet:
 
 
 def open(folder: Path | str, *, check_hashes: bool = False) -> PreparedSet:  # noqa: A001 - prepared.open
-    """Open a data set that ``python -m backend prepare`` made.
+    """Opens a data set that ``python -m backend prepare`` made.
 
     Args:
-        folder: Its folder.
+        folder: Folder of the prepared set.
         check_hashes: Also read all files and compare their hashes, not only their sizes.
 
+    Returns:
+        The prepared set.
+
     Raises:
-        UserError: There is none, it is of another format, unfinished, or files changed.
+        UserError: The folder holds no prepared set, one of another format, an unfinished one, or
+            one with changed files.
     """
     folder = Path(folder)
     manifest, content_hash = _read_manifest(folder)
@@ -286,7 +311,7 @@ def read_unfinished(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json``."""
+    """Writes ``manifest.json``."""
     write_text(folder / MANIFEST_NAME, to_json(manifest) + "\n")
 
 
@@ -310,18 +335,18 @@ def write_sequence(
     source_audio_rate_hz: int,
     notes: tuple[str, ...] = (),
 ) -> Sequence:
-    """Write motion and sound, then the record that says that they are whole.
+    """Writes motion and sound, then the record that marks them as complete.
 
     Args:
-        folder: The set's.
-        label: Which sequence it is.
-        offsets: ``(T, V, 3)``, already divided by the scale, of the type to store.
-        samples: 16 kHz, -1 to 1.
-        source_audio_rate_hz: Of the published sound.
-        notes: What was unusual.
+        folder: Folder of the set.
+        label: Identity and split of the sequence.
+        offsets: Motion ``(T, V, 3)``, already divided by the scale, of the type to store.
+        samples: Samples at 16 kHz, -1 to 1.
+        source_audio_rate_hz: Sample rate of the published sound.
+        notes: Sentences about anything unusual in the sequence.
 
     Returns:
-        The record.
+        The record of the sequence.
     """
     sound = np.round(np.clip(samples, -1.0, 32767 / 32768) * 32768.0).astype(np.int16)
     base = f"sequences/{label.name}"
@@ -342,19 +367,19 @@ def write_sequence(
 
 
 def write_array(folder: Path, name: str, array: NDArray[Any]) -> StoredFile:
-    """Write ``array`` as ``.npy``."""
+    """Writes an array as ``.npy``."""
     return write_file(folder, name, lambda file: np.save(file, array, allow_pickle=False))
 
 
 def write_file(folder: Path, name: str, save: Callable[[IO[bytes]], None]) -> StoredFile:
-    """Have ``save`` write a file of the set, and take its size and hash."""
+    """Writes a file of the set through ``save``, and returns its record with size and hash."""
     path = folder / name
     write_atomically(path, save)
     return StoredFile(name, path.stat().st_size, _sha256(path))
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a subject's or sequence's name can be a file's."""
+    """Whether a subject's or sequence's name can be a file name."""
     return _SAFE_NAME.fullmatch(name) is not None
 
 

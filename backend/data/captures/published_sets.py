@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where VOCASET, BIWI and 3D-HDTF keep things, and their published splits.
+"""Reading of VOCASET, BIWI and 3D-HDTF as published, with their published splits.
 
-Apart from prepare.py, which knows no data set, and from ``capture_folder.py``, which reads one's
-own. A reader lists what is there and what is not; a clip's own files are read when its turn comes.
+A reader lists the clips that are there and those that are missing; the files of a clip are read
+when it is prepared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAX_GAP_FRAMES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class RawClip:
-    """A sequence that should be there; ``read`` gives it or raises `UserError`."""
+    """A sequence of a raw set; ``read`` gives motion, sound and notes or raises `UserError`."""
 
     label: Label
     read: Callable[[], tuple[RawMotion, RawSound, tuple[str, ...]]]
@@ -54,20 +54,20 @@ class RawSet:
     """A data set as published.
 
     Attributes:
-        dataset: What it is called on the command line.
+        dataset: Name of the data set on the command line.
         protocol: Where the splits come from.
-        source_fps: Frames a second of its motion.
-        step: Every ``step``-th frame is kept, after a low-pass.
-        units: Of its positions.
-        metres_per_unit: 0 where unknown.
-        extents: Shortest and longest diagonal of a head that is believed, in its units.
-        topology: Name of its mesh, of ``num_vertices`` vertices.
-        num_vertices: 0 where it may be any.
+        source_fps: Frames a second of the published motion.
+        step: Factor by which the frame rate is lowered, after a low-pass.
+        units: Unit of the positions.
+        metres_per_unit: Length of the unit; 0 where it is not known.
+        extents: Shortest and longest plausible diagonal of a head, in the set's units.
+        topology: Name of the mesh's topology, which has ``num_vertices`` vertices.
+        num_vertices: Number of vertices of the topology; 0 for any.
         templates: Faces at rest by subject.
-        clips: What is there.
-        missing: Names of what is not.
-        problems: What was found to be broken already.
-        faces: Of its mesh, where it comes with them.
+        clips: Sequences that are there.
+        missing: Names of sequences that are not there.
+        problems: Sequences that cannot be used.
+        faces: Faces of the mesh, where the set comes with them.
     """
 
     dataset: str
@@ -87,11 +87,14 @@ class RawSet:
 
 
 def read_raw_set(kind: str, raw: Path) -> RawSet:
-    """What a raw folder holds.
+    """Reads a published data set.
 
     Args:
         kind: ``vocaset``, ``biwi`` or ``3d-hdtf``.
-        raw: The folder.
+        raw: Folder of the published files.
+
+    Returns:
+        The clips and templates that the folder holds.
 
     Raises:
         UserError: A file that all depends on is missing or broken.

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of captured data sets: pickles, arrays, sequences of meshes, sound. Only read.
+"""Reading of the files of captured data sets: pickles, arrays, sequences of meshes, sound.
 
 A pickle is a program. Here it may ask for nothing but the handful of NumPy names that arrays need,
-and even those are stand-ins written below: NumPy's own unpickling, which trusts what it is told
-about types and sizes, never runs. So nothing but numbers, texts, lists, dicts and plain arrays can
-come out.
+and even those are stand-ins written below: NumPy's own unpickling, which trusts the types and sizes
+in the file, never runs. So nothing but numbers, texts, lists, dicts and plain arrays can come out.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _DAMAGE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RawSound:
-    """Mono sound at 16 kHz, -1 to 1, and the rate at which it was published."""
+    """Mono samples at 16 kHz, -1 to 1, and the published sample rate."""
 
     samples: NDArray[np.float32]
     source_rate_hz: int
@@ -50,7 +49,7 @@ class RawSound:
 
 @dataclass(frozen=True, slots=True)
 class RawMotion:
-    """Positions ``(T, V, 3)``, and what else the file says: None or 0 where it does not."""
+    """Positions ``(T, V, 3)``, and what else the file holds: None or 0 where it does not."""
 
     vertices: NDArray[Any]
     template: NDArray[Any] | None = None
@@ -59,10 +58,16 @@ class RawMotion:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """An ``.npy`` file of plain numbers, mapped into memory, read-only.
+    """Maps an ``.npy`` file of plain numbers into memory, read-only.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The array.
 
     Raises:
-        UserError: Missing, damaged, or no such file.
+        UserError: The file is missing, damaged, or holds no numbers.
     """
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -76,10 +81,17 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def as_frames(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Positions as ``(T, V, 3)``, from that or from ``(T, V * 3)``.
+    """Brings positions to the shape ``(T, V, 3)``.
+
+    Args:
+        array: Positions ``(T, V, 3)`` or ``(T, V * 3)``.
+        name: Name of the array for messages.
+
+    Returns:
+        Positions ``(T, V, 3)``.
 
     Raises:
-        UserError: The shape is another.
+        UserError: The array has another shape.
     """
     if array.ndim == 2 and array.shape[1] % 3 == 0:
         array = array.reshape(len(array), -1, 3)
@@ -89,7 +101,7 @@ def as_frames(array: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def without_gaps(numbers: NDArray[np.int64], frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """All frames from the first number to the last; those not there lie on a straight line."""
+    """All frames from the first number to the last; missing ones are interpolated linearly."""
     wanted = np.arange(numbers[0], numbers[-1] + 1)
     after = np.searchsorted(numbers, wanted)
     before = np.where(numbers[after] == wanted, after, after - 1)
@@ -99,14 +111,20 @@ def without_gaps(numbers: NDArray[np.int64], frames: NDArray[np.float32]) -> NDA
 
 
 def read_motion(path: Path, *, max_frames: int | None = None) -> RawMotion:
-    """A clip's motion: ``.npy``, ``.npz``, or a folder with one ``.ply`` or ``.obj`` a frame.
+    """Reads a motion: ``.npy``, ``.npz``, or a folder with one ``.ply`` or ``.obj`` a frame.
 
-    An ``.npz`` holds ``vertices`` and, as it likes, ``template``, ``fps``, ``face_corners`` and
-    ``face_sizes``. Frames of a folder are taken in the order of the last number in their names, the
-    first ``max_frames`` of them.
+    An ``.npz`` holds ``vertices`` and, optionally, ``template``, ``fps``, ``face_corners`` and
+    ``face_sizes``. Frames of a folder are in the order of the last number in their names.
+
+    Args:
+        path: The file or folder.
+        max_frames: Number of frames to read of a folder; None reads all.
+
+    Returns:
+        The motion.
 
     Raises:
-        UserError: Missing, damaged, or of another form.
+        UserError: The motion is missing, damaged, or of another form.
     """
     if path.is_dir():
         return _read_meshes(path, max_frames)
@@ -161,7 +179,13 @@ def _read_meshes(folder: Path, max_frames: int | None) -> RawMotion:
 
 
 def read_sound(path: Path) -> RawSound:
-    """A sound file.
+    """Reads a sound file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The sound at 16 kHz, and its published rate.
 
     Raises:
         UserError: As `backend.audio.load.read_sound`.
@@ -175,10 +199,16 @@ def read_sound(path: Path) -> RawSound:
 
 
 def as_sample_rate(value: object) -> int:
-    """A sample rate in hertz out of a pickle.
+    """Checks a sample rate out of a pickle.
+
+    Args:
+        value: What the pickle holds as the rate.
+
+    Returns:
+        The rate in hertz.
 
     Raises:
-        UserError: It is none.
+        UserError: The value is no sample rate.
     """
     if not isinstance(value, int | float) or not 1000 <= value <= 400_000:
         raise UserError(f"Its sound has the sample rate {value!r:.20}.")
@@ -186,10 +216,17 @@ def as_sample_rate(value: object) -> int:
 
 
 def sound_from(array: NDArray[Any], rate_hz: int) -> RawSound:
-    """Samples out of a pickle: whole numbers of 16 bits or fractions, one channel or several.
+    """Converts samples out of a pickle to mono at 16 kHz.
+
+    Args:
+        array: Samples as 16-bit integers or as fractions, of one channel or several.
+        rate_hz: Sample rate of the array.
+
+    Returns:
+        The sound.
 
     Raises:
-        UserError: They are no sound.
+        UserError: The array holds no sound.
     """
     samples = array.astype(np.float32)
     if samples.ndim == 2:
@@ -204,10 +241,16 @@ def sound_from(array: NDArray[Any], rate_hz: int) -> RawSound:
 
 
 def read_templates(raw: Path) -> dict[str, NDArray[np.float32]]:
-    """The faces at rest in ``templates.pkl``, by subject.
+    """Reads the faces at rest in ``templates.pkl``.
+
+    Args:
+        raw: Folder of the file.
+
+    Returns:
+        Vertices ``(V, 3)`` by subject.
 
     Raises:
-        UserError: As `load`.
+        UserError: As `load_pickle`.
     """
     held = as_dict(load_pickle(raw / "templates.pkl"), "templates.pkl")
     return {
@@ -217,7 +260,7 @@ def read_templates(raw: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def find_faces(raw: Path, templates: dict[str, NDArray[np.float32]]) -> Faces | None:
-    """Those of a mesh in the folder with as many vertices as the first template."""
+    """The faces of a mesh in the folder that has as many vertices as the first template."""
     num_vertices = next((len(template) for template in templates.values()), 0)
     for folder in (raw, raw / "templates", raw / "rigid_scans", raw / "FLAME_templates"):
         for path in sorted([*folder.glob("*.ply"), *folder.glob("*.obj")]):
@@ -229,7 +272,7 @@ def find_faces(raw: Path, templates: dict[str, NDArray[np.float32]]) -> Faces | 
 
 
 class PickledArray:
-    """An array out of a pickle; `as_array` gives it. Of objects, it is no more than their list."""
+    """An array out of a pickle, for `as_array`; an array of objects is only a list here."""
 
     def __init__(self) -> None:
         self.array: NDArray[Any] | None = None
@@ -244,7 +287,7 @@ class PickledArray:
 
 
 class _Type:
-    """In place of ``numpy.dtype``: plain numbers and objects, no records."""
+    """Stands for ``numpy.dtype``: plain numbers and objects, no records."""
 
     def __init__(self, code: object, *_flags: object) -> None:
         code = _text(code)
@@ -260,17 +303,17 @@ class _Type:
 
 
 def load_pickle(path: Path) -> object:
-    """What a pickle of any protocol holds, Python 2's included (its strings as latin1).
+    """Reads a pickle of any protocol, Python 2's included (its strings as latin1).
 
     Args:
         path: The file.
 
     Returns:
-        Numbers, texts, lists, tuples, dicts, and `PickledArray` where there were arrays.
+        Numbers, texts, lists, tuples, dicts, and `PickledArray` in place of arrays.
 
     Raises:
-        UserError: Missing, damaged, too large, or asking for anything but plain data; then nothing
-            of it was run.
+        UserError: The pickle is missing, damaged, too large, or asks for anything but plain data;
+            then nothing of it was run.
     """
     try:
         with path.open("rb") as file:
@@ -280,10 +323,16 @@ def load_pickle(path: Path) -> object:
 
 
 def load_boxed(path: Path) -> object:
-    """What an ``.npy`` file holds that boxes one pickled object, as ``numpy.save`` of a dict.
+    """Reads an ``.npy`` file that boxes one pickled object, as ``numpy.save`` of a dict.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object, as `load_pickle` gives it.
 
     Raises:
-        UserError: As `load`, or it is no such file.
+        UserError: As `load_pickle`, or the file boxes no object.
     """
     try:
         with path.open("rb") as file:
@@ -303,10 +352,17 @@ def load_boxed(path: Path) -> object:
 
 
 def as_array(value: object, name: str) -> NDArray[Any]:
-    """The array in ``value``, read-only.
+    """The array that a value out of a pickle holds.
+
+    Args:
+        value: A value of `load_pickle`.
+        name: Name of the value for messages.
+
+    Returns:
+        The array, read-only.
 
     Raises:
-        UserError: It is none; the message calls it ``name``.
+        UserError: The value is no array of numbers.
     """
     if not isinstance(value, PickledArray) or value.array is None:
         raise UserError(f"{name} is a {type(value).__name__}, expected an array of numbers.")
@@ -314,10 +370,17 @@ def as_array(value: object, name: str) -> NDArray[Any]:
 
 
 def as_dict(value: object, name: str) -> dict[Any, object]:
-    """``value`` as the dict that it must be.
+    """Checks that a value out of a pickle is a dict.
+
+    Args:
+        value: A value of `load_pickle`.
+        name: Name of the value for messages.
+
+    Returns:
+        The dict.
 
     Raises:
-        UserError: It is none; the message calls it ``name``.
+        UserError: The value is no dict.
     """
     if not isinstance(value, dict):
         raise UserError(f"{name} is a {type(value).__name__}, expected a dict.")

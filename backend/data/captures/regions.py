@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Vertices of a prepared set on which errors are measured and weighted: lips and upper face."""
+"""Regions of a prepared set, on which errors are measured and weighted: lips and upper face."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Regions:
         lips: The red of both lips.
         upper_face: Brows, forehead, lids and cheekbones.
         inner_lips: The middle of the upper and of the lower inner lip, or nothing where unknown.
-        source: Where they come from, for people.
+        source: Origin of the regions, for reports.
     """
 
     lips: Indices
@@ -48,7 +48,7 @@ class Regions:
     source: str
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each region: of its ascending vertex numbers as little-endian 32 bits."""
+        """SHA-256 of each region's ascending vertex numbers as little-endian 32 bits."""
         named = {
             "lips": self.lips,
             "upper_face": self.upper_face,
@@ -64,11 +64,14 @@ def regions_of(prepared: PreparedSet, file: Path | None) -> Regions:
     """The regions of a set: from a file, from its topology, or found on its heads.
 
     Args:
-        prepared: The set.
-        file: JSON with ``lips``, ``upper_face`` and maybe ``inner_lips`` (upper, lower).
+        prepared: The prepared set.
+        file: JSON file with ``lips``, ``upper_face`` and maybe ``inner_lips`` (upper, lower).
+
+    Returns:
+        The regions.
 
     Raises:
-        UserError: None can be had, or those of the file are no regions of this set.
+        UserError: The regions are not known, or those of the file do not fit the set.
     """
     head = mean_head(prepared)
     num_vertices = prepared.manifest.num_vertices
@@ -96,8 +99,14 @@ def face_regions(head: Head) -> Regions:
     Lips: all vertices between the outer lip borders, the mouth's inside excluded. Upper face: skin
     before the temples, from the cheekbones to a centimetre above the forehead's points.
 
+    Args:
+        head: A head with face points and faces.
+
+    Returns:
+        The regions.
+
     Raises:
-        UserError: The mesh is no such head.
+        UserError: The mesh has no such lips or face.
     """
     face = examine(head)
     points, place = face.points, face.landmark_vertex
@@ -191,7 +200,7 @@ def _vertices(value: object, name: str, path: Path, num_vertices: int) -> Indice
 
 
 def _check_place(regions: Regions, head: Head) -> None:
-    """Lips lie at the mouth: vertex lists of another mesh or of flattened axes do not."""
+    """Checks that the lips lie at the mouth; vertex lists of another mesh do not."""
     frame = face_frame(head)
     mouth = (head.point("lip_upper_inner_center") + head.point("lip_lower_inner_center")) / 2
     centre = head.vertices[regions.lips].mean(axis=0)

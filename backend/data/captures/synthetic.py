@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Synthetic captures: speech of a corpus articulated in invented speakers' styles on one head.
+"""Synthetic captures: speech of a corpus, articulated in the styles of subjects on one head.
 
-There is no capture of speaking faces that may be passed on. This makes a set that is like one in
-everything but the truth of its faces: subjects with a style and a head of their own, sentences held
-out, people held out, one topology. With it the same code trains and compares models that later see
-VOCASET or BIWI. It judges models against the articulation model, not against people.
+There is no capture of speaking faces that may be passed on. A synthetic set is like one in
+everything but the truth of its faces: subjects with a style and a head of their own, held-out
+sentences, held-out people, one topology. With it the same code trains and compares models that
+later see VOCASET or BIWI. It compares models with the articulation model, not with people.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _UNSEEN_SHARE: Final = 0.25
 _HEAD_SPREAD: Final = 0.04
 _SECONDS: Final = (1.0, 8.0)
 _SOURCES: Final = ("flite", "espeak", "festival", "recorded")
-"""Of a corpus, those in English; people among them, for their voices differ most."""
+"""English sources of a corpus; recordings among them, since people's voices differ most."""
 
 
 def prepare_synthetic(
@@ -50,20 +50,21 @@ def prepare_synthetic(
     seed: int,
     progress: Progress,
 ) -> Manifest:
-    """Make a synthetic set in the prepared format, or go on where it was interrupted.
+    """Makes a synthetic set in the prepared format, or goes on where it was interrupted.
 
     Args:
-        speech: A corpus that ``prepare speech`` made; each subject has one of its voices.
-        head: The head that all subjects are variations of, a mesh file of known topology.
-        out: Folder of the set.
-        num_subjects: At least 4; a quarter of them is held out whole, as ``test_unseen``.
-        sentences: Of each subject, at least 5; of the others a fifth is ``test``, a tenth
-            ``validation``, the rest ``train``.
-        seed: Of voices, styles and heads.
-        progress: Told after each sequence.
+        speech: Corpus that ``prepare speech`` made; each subject has one of its voices.
+        head: Mesh file of known topology; all subjects are variations of this head.
+        out: Folder of the prepared set.
+        num_subjects: Number of subjects, at least 4; a quarter of them is held out whole, as
+            ``test_unseen``.
+        sentences: Number of sentences of each subject, at least 5; of the subjects that are not
+            held out a fifth is ``test``, a tenth ``validation``, the rest ``train``.
+        seed: Seed of voices, styles and heads.
+        progress: Called after each sequence.
 
     Returns:
-        What is in ``out``.
+        The manifest of the prepared set.
 
     Raises:
         UserError: The corpus has too few voices or sentences, or the head is no head.
@@ -82,7 +83,7 @@ def prepare_synthetic(
 def synthetic_set(
     corpus: Corpus, head: Path, *, num_subjects: int, sentences: int, seed: int
 ) -> RawSet:
-    """The set before it is written; see `prepare_synthetic`."""
+    """A synthetic set that is not written yet; see `prepare_synthetic`."""
     mesh = identify(*read_head(head))
     frame = face_frame(mesh)
     metres = INTEROCULAR_MM / 1000.0 / frame.interocular
@@ -179,7 +180,7 @@ def _clip(
     template: NDArray[np.float32],
     shapes: NDArray[np.float32],
 ) -> tuple[RawMotion, RawSound, tuple[str, ...]]:
-    """What a subject does who says this; nothing depends on chance, so it can be made again."""
+    """Motion and sound of a subject that says an utterance; nothing is random here."""
     samples = corpus.samples(utterance)
     count = _num_frames(samples)
     prosody = measure_prosody(samples, sample_rate=SAMPLE_RATE_HZ, num_frames=count, fps=FPS)

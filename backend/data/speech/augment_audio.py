@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other paces, rooms, lines and noises for sound that a frozen encoder hears in training.
+"""Augmentation of samples: paces, rooms, lines and noises, for encoders that take waveforms.
 
-Apart from ``feature_augmentation.py``, which does the like in log-mel power at a tenth of the cost:
-an encoder that hears samples must be given samples.
+``augment_features.py`` does the like in log-mel power at a tenth of the cost.
 """
 
 from functools import cache
@@ -27,14 +26,14 @@ _PIECE_SECONDS: Final = 8.0
 
 
 def at_pace(samples: Samples, rng: np.random.Generator) -> tuple[Samples, float]:
-    """Speech as another vocal tract says it, faster or slower, or as it is.
+    """Resampled speech, faster and higher or slower and lower; or unchanged speech.
 
     Args:
-        samples: Shape ``(n,)``.
+        samples: Speech, shape ``(n,)``.
         rng: Source of randomness.
 
     Returns:
-        The sound, and by what all its times are to be multiplied.
+        The resampled speech, and the factor by which its times are to be multiplied.
     """
     if rng.random() >= _PACED_SHARE:
         return samples, 1.0
@@ -42,29 +41,32 @@ def at_pace(samples: Samples, rng: np.random.Generator) -> tuple[Samples, float]
     return soxr.resample(samples, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * stretch), stretch
 
 
-def disturbed(samples: Samples, other: Samples, rng: np.random.Generator) -> Samples:
-    """Speech as it is recorded elsewhere; times stay.
+def augment(samples: Samples, other: Samples, rng: np.random.Generator) -> Samples:
+    """Speech with random noise, reverberation and band limits; its times are kept.
 
     Args:
-        samples: Shape ``(n,)``.
-        other: Other speech, of any length, that may be heard under it.
+        samples: Speech, shape ``(n,)``.
+        other: Other speech of any length, which may be mixed in.
         rng: Source of randomness; decides what is done and how strongly.
+
+    Returns:
+        The augmented speech, shape ``(n,)``.
     """
-    heard = samples
+    augmented = samples
     if rng.random() < _ROOM_SHARE:
-        heard = _in_a_room(heard, rng)
+        augmented = _in_a_room(augmented, rng)
     if rng.random() < _NOISE_SHARE:
         is_voice = rng.random() < 0.3
-        voice = np.resize(np.roll(other, int(rng.integers(len(other)))), len(heard))
-        under = voice if is_voice else no_speech(len(heard), rng)
-        heard = mixed(heard, under, float(rng.uniform(5.0 if is_voice else 0.0, 25.0)))
+        voice = np.resize(np.roll(other, int(rng.integers(len(other)))), len(augmented))
+        under = voice if is_voice else no_speech(len(augmented), rng)
+        augmented = mixed(augmented, under, float(rng.uniform(5.0 if is_voice else 0.0, 25.0)))
     if rng.random() < _LINE_SHARE:
-        heard = _through_a_line(heard, rng)
-    return heard
+        augmented = _through_a_line(augmented, rng)
+    return augmented
 
 
 def no_speech(length: int, rng: np.random.Generator) -> Samples:
-    """What is heard while nobody speaks: noise, or one time in four music."""
+    """Audio without speech: noise, or one time in four music."""
     if rng.random() < 0.25:
         pieces = _pieces()
         piece = pieces[int(rng.integers(len(pieces)))]

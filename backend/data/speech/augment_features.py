@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other voices, rooms, microphones and noises, made directly in log-mel power.
+"""Augmentation of log-mel power: other voices, rooms, microphones and noises.
 
-Apart from ``dataset.py`` because it knows only arrays, and from the augmentation of samples
-because it costs a tenth of it: in
-mel power a noise adds, a microphone is an offset per band, a vocal tract warps the bands and a
-room's tail is a leaky sum
-over time, so hours of speech can sound different in every epoch on one core.
+In mel power a noise adds, a microphone is an offset per band, a vocal tract warps the bands and a
+room's tail is a leaky sum over time. This costs a tenth of the augmentation of samples, so hours of
+speech can sound different in every epoch on one core.
 """
 
 import math
@@ -26,7 +24,7 @@ _BANDS = np.arange(80, dtype=np.float32)
 
 
 def augment(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | None = None) -> LogMel:
-    """One utterance as another speaker might have said it elsewhere.
+    """An utterance with another vocal tract, microphone, room, noise and level.
 
     Args:
         log_power: Natural logarithm of mel power at 100 Hz before normalisation, shape ``(frames,
@@ -35,7 +33,7 @@ def augment(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | Non
         babble: Another utterance, of any length, that may be laid under it, once or many times.
 
     Returns:
-        The same shape; time is not changed, so that phone times stay right.
+        Augmented power of the same shape; time is not changed, so that phone times stay right.
     """
     result = _warp_bands(log_power, rng)
     result = result + _smooth_curve(rng, points=6, spread=float(rng.uniform(0.0, 1.0)))
@@ -51,7 +49,7 @@ def augment(log_power: LogMel, rng: np.random.Generator, *, babble: LogMel | Non
 
 
 def no_speech(num_frames: int, rng: np.random.Generator) -> LogMel:
-    """What is heard while nobody speaks: silence, noise, notes that come and go, or music.
+    """Audio without speech: silence, noise, notes that come and go, or music.
 
     Args:
         num_frames: Length at 100 Hz.
@@ -89,7 +87,7 @@ def mask(features: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
     """Blanks bands and short stretches of time (SpecAugment, Park et al. 2019), in place.
 
     Args:
-        features: Normalised and stacked, shape ``(T, 160)``.
+        features: Normalised and stacked features, shape ``(T, 160)``.
         rng: Source of randomness.
 
     Returns:
@@ -162,7 +160,7 @@ def _music() -> list[LogMel]:
 
 
 def piece_of_music(seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Voices that walk up and down a scale in time with each other, and perhaps a drum."""
+    """A made-up piece of music: voices on a common scale and beat, and perhaps a drum."""
     beat = rng.uniform(0.3, 0.8)
     out = np.zeros(round((seconds + 4.0) * SAMPLE_RATE_HZ))
     scale = np.array([0, 2, 4, 5, 7, 9, 11] if rng.random() < 0.5 else [0, 2, 3, 5, 7, 8, 10])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Batches drawn from speech: phones for the content encoder, motions for the whole model.
+"""Training batches drawn from speech: phones for the content encoder, motions for the whole model.
 
-Apart from ``dataset.py``, which only reads and measures, since here lies what training *teaches*:
-what is augmented, which phones the model is told, which style it must take from where.
+Features are augmented, phones are given or recognised with errors as input, and styles are shown by
+an exemplar, by a number or by a voice.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from backend.articulation.coarticulation import articulate
 from backend.articulation.speaking_style import SpeakingStyle, style_for_voice, training_styles
@@ -31,26 +32,27 @@ CLEAN_SHARE = 0.15
 NO_SPEECH_SHARE = 0.06
 STRENGTHS = (0.2, 1.6)
 EXEMPLAR_FRAMES = (125, 250)
-"""Shortest and longest clip from which a style is read where that costs little."""
-DEAF_SHARE = 0.2
-"""Of the sequences that are told the right phones: those that hear nothing, and must trust them."""
+"""Shortest and longest exemplar of a style in frames, where long ones cost little."""
+AUDIO_DROPOUT = 0.2
+"""Probability that a sequence with given phones has no audio, and must trust the phones."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneBatch:
-    """Speech and what is said in it.
+    """Crops of speech and their phones.
 
     Attributes:
-        speech: Features, float32, shape ``(B, T, 160)``.
+        speech: Audio features, float32, shape ``(B, T, 160)``.
         lengths: Valid frames, int64, shape ``(B,)``.
-        phones: Ids of ``phones.phone_frames``, ``IGNORED`` in the padding, int64, shape ``(B, T)``.
-        told: What a recogniser says is said, 0 for nothing, int64, shape ``(B, T)``.
+        phones: Target phone ids of ``phones.phone_frames``, ``IGNORED`` in the padding, int64,
+            shape ``(B, T)``.
+        phone_input: Phone ids as a recogniser gives them, 0 for none, int64, shape ``(B, T)``.
     """
 
     speech: Tensor
     lengths: Tensor
     phones: Tensor
-    told: Tensor
+    phone_input: Tensor
 
 
 def phone_batch(
@@ -60,23 +62,26 @@ def phone_batch(
     number: int,
     batch_size: int,
     num_frames: int,
-    told_share: float = 0.0,
+    phone_input_probability: float = 0.0,
 ) -> PhoneBatch:
-    """Batch ``number`` of the first stage: augmented crops, rarely of pauses.
+    """A batch of the phone stages: augmented crops, rarely of pauses.
 
     Args:
-        data: The speech.
-        seed: Of the run.
-        number: Of the batch; the same number gives the same batch.
-        batch_size: Crops ``B``.
-        num_frames: Their length ``T``; shorter clips are padded.
-        told_share: Crops for which a recogniser's phones are given, errors and all.
+        data: Speech to draw from.
+        seed: Seed of the run.
+        number: Number of the batch; the same number gives the same batch.
+        batch_size: Number of crops ``B``.
+        num_frames: Length ``T`` of the crops; shorter clips are padded.
+        phone_input_probability: Probability that a crop has recognised phones, with errors, as
+            input.
 
     Returns:
         The batch.
     """
-    recipe = MotionRecipe(exact_share=0.0, corrupted_share=told_share)
-    told = np.zeros((batch_size, num_frames), np.int64)
+    recipe = MotionRecipe(
+        given_phones_probability=0.0, recognised_phones_probability=phone_input_probability
+    )
+    phone_input = np.zeros((batch_size, num_frames), np.int64)
     rng = np.random.default_rng((seed, 1, number))
     speech = np.zeros((batch_size, num_frames, NUM_FEATURES), np.float32)
     phones = np.full((batch_size, num_frames), IGNORED, np.int64)
@@ -93,15 +98,16 @@ def phone_batch(
         )
         phones[row, :length] = labels
         lengths[row] = length
-        if told_share:
-            told[row, :length] = _told_phones(clip, recipe, rng)[start : start + length]
-    return PhoneBatch(*map(torch.from_numpy, (speech, lengths, phones, told)))
+        if phone_input_probability:
+            drawn = _phone_input(clip, recipe, rng)
+            phone_input[row, :length] = drawn[start : start + length]
+    return PhoneBatch(*map(torch.from_numpy, (speech, lengths, phones, phone_input)))
 
 
 def augmented_features(
     data: SpeechData, clip: Clip, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Features of a whole clip as another voice in another place, shape ``(num_frames, 160)``.
+    """Features of a whole clip with another voice and acoustics, shape ``(num_frames, 160)``.
 
     The normalisation looks 3 s around, so it is done on the clip and not on a crop of it.
     """
@@ -120,24 +126,25 @@ def _features_without_speech(num_frames: int, rng: np.random.Generator) -> NDArr
 
 @dataclass(frozen=True, slots=True)
 class MotionRecipe:
-    """How the second stage's batches are made.
+    """How batches of motions are drawn.
 
     Attributes:
-        batch_size: Sequences ``B``.
+        batch_size: Number of sequences ``B``.
         num_frames: Length ``T`` at ``FEATURE_RATE_HZ``; shorter clips are padded.
-        style_frames: Shortest and longest style clip.
-        num_styles: Training styles with an identity, which ``speaker`` numbers.
-        neutral_share: Sequences in the neutral style, most with no source of style: what the
-            model does when it is not told a style.
-        identity_share: Of the others, those in one of the numbered styles.
-        exact_share: Sequences that are told the right phones.
-        corrupted_share: Sequences that are told phones with a recogniser's errors; the rest hears
-            only.
-        voice_share: Of the rest, those whose style can be heard in part in the voice.
-        masked_share: Sequences whose features are masked as in the first stage.
-        scaled_share: Of those in a style, the ones that have more or less of it than is shown.
-        slow_share: Sequences that are spoken slower, down to less than half of the usual pace.
-        styles_per_clip: Neighbouring sequences that say and hear the same, each in its own style.
+        style_frames: Shortest and longest exemplar of a style, in frames.
+        num_styles: Number of training styles with an identity, which ``speaker`` numbers.
+        neutral_share: Share of the sequences in the neutral style, most without any source of
+            style: what the model does where no style is given.
+        identity_share: Share of the other sequences in one of the numbered styles.
+        given_phones_probability: Probability that a sequence has its true phones as input.
+        recognised_phones_probability: Probability that a sequence has phones with a recogniser's
+            errors as input; the rest has audio only.
+        voice_share: Share of the remaining sequences whose style shows in part in the voice.
+        masked_share: Share of the sequences whose features are masked as in the phone stages.
+        scaled_share: Share of the sequences with more or less of the style than is shown.
+        slow_share: Share of the sequences that are spoken slower, down to less than half the pace.
+        styles_per_clip: Number of neighbouring sequences with the same speech, each in its own
+            style.
     """
 
     batch_size: int = 12
@@ -146,8 +153,8 @@ class MotionRecipe:
     num_styles: int = 64
     neutral_share: float = 0.2
     identity_share: float = 0.35
-    exact_share: float = 0.3
-    corrupted_share: float = 0.35
+    given_phones_probability: float = 0.3
+    recognised_phones_probability: float = 0.35
     voice_share: float = 0.5
     masked_share: float = 0.5
     scaled_share: float = 0.0
@@ -156,10 +163,10 @@ class MotionRecipe:
 
 
 def motion_of(data: SpeechData, clip: Clip, style: SpeakingStyle) -> NDArray[np.float32]:
-    """The true motion of a clip in a style, shape ``(num_frames, 52)``, eyes without blinks.
+    """The target motion of a clip in a style, shape ``(num_frames, 52)``, eyes without blinks.
 
-    When a speaker blinks cannot be heard, so the model must not be asked; a mean of all possible
-    blinks would leave the eyes half closed.
+    Blinks cannot be predicted from speech; the mean of all possible ones would leave the eyes half
+    closed.
     """
     return articulate(
         clip.phones,
@@ -175,13 +182,13 @@ def motion_of(data: SpeechData, clip: Clip, style: SpeakingStyle) -> NDArray[np.
 def motion_batch(
     data: SpeechData, recipe: MotionRecipe, *, seed: int, number: int
 ) -> tuple[TrainingBatch, Tensor]:
-    """Batch ``number`` of the last stage: sentences, each in a style shown by another clip.
+    """A batch of the motion stage: sentences, each in a style shown by another clip.
 
     Args:
-        data: The speech.
-        recipe: How it is made.
-        seed: Of the run.
-        number: Of the batch; the same number gives the same batch.
+        data: Speech to draw from.
+        recipe: How the batch is drawn.
+        seed: Seed of the run.
+        number: Number of the batch; the same number gives the same batch.
 
     Returns:
         The batch, on the CPU, and the styles' vectors, shape ``(B, STYLE_DIM)``.
@@ -200,13 +207,13 @@ def motion_batch(
 def style_batch(
     data: SpeechData, recipe: MotionRecipe, *, seed: int, number: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch ``number`` of the styles' stage: sentences in random styles, without their sound.
+    """A batch of the style stage: motions of sentences in random styles, without audio.
 
     Args:
-        data: The speech.
-        recipe: How it is made.
-        seed: Of the run.
-        number: Of the batch; the same number gives the same batch.
+        data: Speech to draw from.
+        recipe: How the batch is drawn.
+        seed: Seed of the run.
+        number: Number of the batch; the same number gives the same batch.
 
     Returns:
         Motions ``(B, T, 52)``, their lengths ``(B,)`` and the styles' vectors ``(B, STYLE_DIM)``.
@@ -222,32 +229,32 @@ def style_batch(
 def _motion_rows(
     data: SpeechData, recipe: MotionRecipe, rng: np.random.Generator
 ) -> list[dict[str, NDArray[np.generic]]]:
-    """Sequences of one crop: arrays without padding, named as the fields of ``TrainingBatch``."""
+    """Sequences of one crop: unpadded arrays, named as the fields of ``TrainingBatch``."""
     clip, start, labels = draw_crop(
         data, rng, num_frames=recipe.num_frames, slow_share=recipe.slow_share
     )
     span = slice(start, start + len(labels))
-    told = _told_phones(clip, recipe, rng)[span]
+    phone_input = _phone_input(clip, recipe, rng)[span]
     is_spoken = rng.random() >= NO_SPEECH_SHARE
     if is_spoken:
         features = augmented_features(data, clip, rng)[span]
     else:
         features = _features_without_speech(len(labels), rng)
         labels = np.full(len(labels), PHONE_IDS[SILENCE])
-        told = np.zeros(len(labels), np.int64)
+        phone_input = np.zeros(len(labels), np.int64)
     if rng.random() < recipe.masked_share:
         features = mask(features, rng)
-    if told.max(initial=0) > len(PHONE_IDS) and rng.random() < DEAF_SHARE:
+    if phone_input.max(initial=0) > len(PHONE_IDS) and rng.random() < AUDIO_DROPOUT:
         features = np.zeros_like(features)
-    heard = {
+    shared = {
         "speech": features,
         "speech_lengths": np.array(len(labels)),
         "motion_lengths": np.array(len(labels)),
-        "phones": told,
+        "phones": phone_input,
         "phone_targets": labels,
     }
     return [
-        heard | _styled(data, recipe, clip, span if is_spoken else None, len(labels), rng)
+        shared | _styled(data, recipe, clip, span if is_spoken else None, len(labels), rng)
         for _ in range(recipe.styles_per_clip)
     ]
 
@@ -260,27 +267,27 @@ def _styled(
     num_frames: int,
     rng: np.random.Generator,
 ) -> dict[str, NDArray[np.generic]]:
-    """The motion of a crop, or of silence, in a style, and what shows the style."""
-    shown = _draw_style(data, recipe, clip, rng)
+    """Motion of a crop, or of silence (``span`` is None), in a style, and the style's sources."""
+    cue = _draw_style(data, recipe, clip, rng)
     strength = rng.uniform(*STRENGTHS) if rng.random() < recipe.scaled_share else 1.0
-    style = SpeakingStyle.neutral().blend(shown.style, strength)
+    style = SpeakingStyle.neutral().blend(cue.style, strength)
     if span is None:
         motion = articulate(
             [], style=style, num_frames=num_frames, fps=FEATURE_RATE_HZ, blinks=False
         )
     else:
         motion = motion_of(data, clip, style)[span]
-    exemplar = _exemplar(data, recipe, shown.style, rng) if shown.is_seen else _NO_MOTION
-    voice = _voice(data, recipe, clip, rng) if shown.is_heard else _NO_SOUND
+    exemplar = _exemplar(data, recipe, cue.style, rng) if cue.has_exemplar else _NO_MOTION
+    voice = _voice(data, recipe, clip, rng) if cue.has_voice else _NO_SOUND
     return {
         "motion": motion,
-        "style": shown.style.to_vector(),
+        "style": cue.style.to_vector(),
         "style_strength": np.array(strength, np.float32),
-        "speaker": np.array(shown.number),
+        "speaker": np.array(cue.number),
         "style_motion": exemplar,
-        "style_motion_lengths": np.array(len(exemplar) if shown.is_seen else 0),
+        "style_motion_lengths": np.array(len(exemplar) if cue.has_exemplar else 0),
         "style_speech": voice,
-        "style_speech_lengths": np.array(len(voice) if shown.is_heard else 0),
+        "style_speech_lengths": np.array(len(voice) if cue.has_voice else 0),
     }
 
 
@@ -289,33 +296,33 @@ _NO_SOUND = np.zeros((2, NUM_FEATURES), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """A style and where it can be taken from."""
+class _StyleCue:
+    """A style and its sources: an identity's number, an exemplar, the voice."""
 
     style: SpeakingStyle
     number: int = -1
-    is_seen: bool = True
-    is_heard: bool = False
+    has_exemplar: bool = True
+    has_voice: bool = False
 
 
 def _draw_style(
     data: SpeechData, recipe: MotionRecipe, clip: Clip, rng: np.random.Generator
-) -> _Shown:
-    """The neutral style, which is not shown; a numbered one; one that suits the voice; any."""
+) -> _StyleCue:
+    """Draws the neutral style, a numbered one, one that suits the voice, or a random one."""
     if rng.random() < recipe.neutral_share:
-        return _Shown(SpeakingStyle.neutral(), is_seen=rng.random() < 0.2)
+        return _StyleCue(SpeakingStyle.neutral(), has_exemplar=rng.random() < 0.2)
     if rng.random() < recipe.identity_share:
         number = int(rng.integers(recipe.num_styles))
-        return _Shown(training_styles(recipe.num_styles)[number], number)
+        return _StyleCue(training_styles(recipe.num_styles)[number], number)
     if rng.random() < recipe.voice_share:
-        return _Shown(style_for_voice(data.voices[clip.key], rng), is_heard=True)
-    return _Shown(SpeakingStyle.sample(rng))
+        return _StyleCue(style_for_voice(data.voices[clip.first_frame], rng), has_voice=True)
+    return _StyleCue(SpeakingStyle.sample(rng))
 
 
 def _exemplar(
     data: SpeechData, recipe: MotionRecipe, style: SpeakingStyle, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Another sentence in the style."""
+    """Motion of another sentence in the style."""
     wanted = int(rng.integers(*recipe.style_frames, endpoint=True))
     clip, start, labels = draw_crop(data, rng, num_frames=wanted)
     return motion_of(data, clip, style)[start : start + len(labels)]
@@ -324,33 +331,31 @@ def _exemplar(
 def _voice(
     data: SpeechData, recipe: MotionRecipe, clip: Clip, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Features of another sentence of the same speaker, to hear a style in."""
+    """Features of another sentence of the same speaker, as a source of style."""
     others = data.by_speaker[clip.speaker]
     other = others[int(rng.integers(len(others)))]
     return data.features(other)[: recipe.style_frames[1]]
 
 
-def _told_phones(clip: Clip, recipe: MotionRecipe, rng: np.random.Generator) -> NDArray[np.int64]:
-    """What the model is told is said in a clip: the truth, a recogniser's errors, or nothing."""
+def _phone_input(clip: Clip, recipe: MotionRecipe, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Phone input of a clip: its true phones, phones with a recogniser's errors, or none."""
     kind = rng.random()
-    if kind < recipe.exact_share:
+    if kind < recipe.given_phones_probability:
         return phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ, source="given")
-    if kind < recipe.exact_share + recipe.corrupted_share:
+    if kind < recipe.given_phones_probability + recipe.recognised_phones_probability:
         return phone_frames(corrupt(clip.phones, rng), clip.num_frames, FEATURE_RATE_HZ)
     return np.zeros(clip.num_frames, np.int64)
 
 
 def _padded(arrays: Sequence[NDArray[Any]]) -> Tensor:
+    """Arrays of different lengths as one tensor, zeros at the end; scalars as a vector."""
     if arrays[0].ndim == 0:
         return torch.from_numpy(np.stack(arrays))
-    longest = max(len(array) for array in arrays)
-    result = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), arrays[0].dtype)
-    for row, array in zip(result, arrays, strict=True):
-        row[: len(array)] = array
-    return torch.from_numpy(result)
+    return pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True)
 
 
-Told = Literal["nothing", "truth", "misheard"]
+PhoneInput = Literal["none", "given", "recognised"]
+"""Phones that a model has as input beside the audio: none, the true ones, or ones with errors."""
 
 
 def plain_batch(
@@ -358,24 +363,26 @@ def plain_batch(
     clips: Sequence[Clip],
     style: SpeakingStyle,
     *,
-    told: Told,
+    phone_input: PhoneInput,
     seed: int = 0,
 ) -> TrainingBatch:
-    """Whole clips as they are, for judging a model.
+    """Whole clips without augmentation, for validation.
 
     Args:
-        data: The speech.
-        clips: What is said.
-        style: The true answer's style.
-        told: Which phones the model is told.
-        seed: Of what is misheard.
+        data: Speech that the clips are of.
+        clips: Clips of the batch.
+        style: Style of the target motion.
+        phone_input: Phones that the model has as input.
+        seed: Seed of the recogniser's errors.
 
     Returns:
         The batch, on the CPU.
     """
     rng = np.random.default_rng((seed, 3))
-    share = {"nothing": (0.0, 0.0), "truth": (1.0, 0.0), "misheard": (0.0, 1.0)}[told]
-    recipe = MotionRecipe(exact_share=share[0], corrupted_share=share[1])
+    recipe = MotionRecipe(
+        given_phones_probability=float(phone_input == "given"),
+        recognised_phones_probability=float(phone_input == "recognised"),
+    )
     lengths = torch.tensor([clip.num_frames for clip in clips])
     return TrainingBatch(
         speech=_padded([data.features(clip) for clip in clips]),
@@ -383,5 +390,5 @@ def plain_batch(
         motion=_padded([motion_of(data, clip, style) for clip in clips]),
         motion_lengths=lengths,
         speaker=torch.full((len(clips),), -1),
-        phones=_padded([_told_phones(clip, recipe, rng) for clip in clips]),
+        phones=_padded([_phone_input(clip, recipe, rng) for clip in clips]),
     )

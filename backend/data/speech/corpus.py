@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A corpus of speech with phone times: synthesised and recorded, in one format.
+"""Corpora of synthesised and recorded speech with phone times, in one format.
 
 A corpus is a folder of shards, ``shards/NAME.npy`` with 16-bit sound at 16 kHz end to end, and
-``index.json`` that says what lies where. It is made shard by shard: what is there stays, so an
-interrupted run goes on where it stopped, and the same seed gives the same corpus.
+``index.json``, which lists the utterances and their places. It is made shard by shard: finished
+shards are kept, so an interrupted run goes on where it stopped, and the same seed gives the same
+corpus.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.audio.rates import SAMPLE_RATE_HZ
+from backend.data.speech.held_out import is_held_out
 from backend.data.speech.recordings import Recording, list_recordings, read_recording
 from backend.data.speech.sentences import FOREIGN, SentenceMaker
 from backend.data.speech.synthesis import (
@@ -38,7 +40,6 @@ from backend.io import write_text
 from backend.speech.phones import Phone
 
 FORMAT_VERSION = 1
-VALIDATION_SPEAKERS = 20
 _SHARD_SECONDS = 240.0
 _RECORDINGS_PER_SHARD = 100
 _SPEAKERS_PER_SHARD = 6
@@ -54,36 +55,39 @@ class Utterance:
     """One utterance of a corpus.
 
     Attributes:
-        id: Unique in the corpus.
-        speaker: Who speaks; unique to a voice with its settings for synthesisers.
-        source: ``recorded``, ``flite``, ``espeak``, ``foreign`` or ``festival``.
-        split: ``train`` or ``validation``; no speaker is in both.
-        text: The words.
-        phones: With times in seconds from the utterance's start.
-        shard: Name of the shard.
+        id: Id of the utterance, unique in the corpus.
+        speaker: Name of the speaker; for synthesisers, of a voice with its settings.
+        source: ``recorded``, or the synthesis: ``flite``, ``espeak``, ``foreign``, ``festival``.
+        text: Transcript of the utterance.
+        phones: Phones with times in seconds from the utterance's start.
+        shard: Name of the shard that holds the samples.
         offset: First sample in the shard.
-        num_samples: At 16 kHz.
+        num_samples: Number of samples at 16 kHz.
     """
 
     id: str
     speaker: str
     source: str
-    split: str
     text: str
     phones: tuple[Phone, ...]
     shard: str
     offset: int
     num_samples: int
 
+    @property
+    def split(self) -> str:
+        """``train`` or ``validation``, which the speaker's name decides."""
+        return "validation" if is_held_out(self.speaker) else "train"
+
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus on disk; sound is read when it is asked for.
+    """A corpus on disk; samples are read on demand.
 
     Attributes:
-        folder: Where it lies.
-        utterances: All of them, in the order of the index.
-        content_hash: Of the index; says which data a model was trained on.
+        folder: Folder of the corpus.
+        utterances: All utterances, in the order of the index.
+        content_hash: Hash of the index, which identifies the data that a model was trained on.
     """
 
     folder: Path
@@ -111,10 +115,13 @@ def load_corpus(folder: Path) -> Corpus:
     """Opens a corpus that ``prepare_speech`` made.
 
     Args:
-        folder: Its folder.
+        folder: Folder of the corpus.
+
+    Returns:
+        The corpus.
 
     Raises:
-        UserError: There is none, or it is of another format.
+        UserError: The folder holds no corpus, or one of another format.
     """
     path = Path(folder) / "index.json"
     if not path.is_file():
@@ -126,11 +133,14 @@ def load_corpus(folder: Path) -> Corpus:
             f"The corpus in {folder} has format {index.get('format_version')}, expected"
             f" {FORMAT_VERSION}: make it again in an empty folder."
         )
-    utterances = tuple(
-        Utterance(**{**entry, "phones": tuple(Phone(*phone) for phone in entry["phones"])})
-        for entry in index["utterances"]
-    )
+    utterances = tuple(_utterance(entry) for entry in index["utterances"])
     return Corpus(Path(folder), utterances, hashlib.sha256(raw).hexdigest()[:16])
+
+
+def _utterance(entry: dict[str, Any]) -> Utterance:
+    phones = tuple(Phone(*phone) for phone in entry["phones"])
+    known = {name: value for name, value in entry.items() if name != "split"}  # of older corpora
+    return Utterance(**{**known, "phones": phones})
 
 
 def prepare_speech(
@@ -142,40 +152,44 @@ def prepare_speech(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
-    """Makes a corpus, or what is missing of it.
+    """Makes a corpus, or the shards that are missing of it.
 
     Args:
         out_dir: Folder of the corpus; made if it is missing.
-        recordings: Folder of recorded speech (see ``recordings.list_recordings``), or None to do
-            without: then real voices, rooms and hesitations are missing from it, and a model hears
-            real speech markedly worse.
-        hours_synthesised: How much the synthesisers shall say, in hours.
-        seed: Of all chance in it.
-        workers: Processes that work side by side.
-        progress: Told how many shards are done, of how many.
+        recordings: Folder of recorded speech (see ``recordings.list_recordings``), or None for
+            none: a model that is trained without real voices, rooms and hesitations recognises real
+            speech markedly worse.
+        hours_synthesised: Hours of synthesised speech.
+        seed: Seed of the sentences and synthetic voices.
+        workers: Number of processes.
+        progress: Called with the number of finished shards, and of all.
 
     Returns:
         The corpus.
 
     Raises:
         UserError: The folder holds a corpus of other settings, the recordings cannot be read, or
-            no engine is there to synthesise.
+            no synthesiser is installed.
     """
     out_dir = Path(out_dir)
     (out_dir / "shards").mkdir(parents=True, exist_ok=True)
-    jobs = _plan(recordings, hours_synthesised, seed)
+    plans = _plan(recordings, hours_synthesised, seed)
     _claim(
-        out_dir, {"seed": seed, "hours": hours_synthesised, "shards": [job.name for job in jobs]}
+        out_dir, {"seed": seed, "hours": hours_synthesised, "shards": [plan.name for plan in plans]}
     )
-    open_jobs = [job for job in jobs if not (out_dir / "shards" / f"{job.name}.json").is_file()]
-    done = len(jobs) - len(open_jobs)
-    for _ in _run_jobs(open_jobs, out_dir, workers):
+    unfinished = [
+        plan for plan in plans if not (out_dir / "shards" / f"{plan.name}.json").is_file()
+    ]
+    done = len(plans) - len(unfinished)
+    for _ in _make_shards(unfinished, out_dir, workers):
         done += 1
         if progress is not None:
-            progress(done, len(jobs))
+            progress(done, len(plans))
     entries: list[dict[str, Any]] = []
-    for job in jobs:
-        entries += json.loads((out_dir / "shards" / f"{job.name}.json").read_text(encoding="utf-8"))
+    for plan in plans:
+        entries += json.loads(
+            (out_dir / "shards" / f"{plan.name}.json").read_text(encoding="utf-8")
+        )
     index = {
         "format_version": FORMAT_VERSION,
         "sample_rate_hz": SAMPLE_RATE_HZ,
@@ -187,8 +201,8 @@ def prepare_speech(
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One shard to be made; either of recordings or of a synthesiser."""
+class _ShardPlan:
+    """A shard to be made, either of recordings or by a synthesiser."""
 
     name: str
     source: str
@@ -196,29 +210,25 @@ class _Job:
     number: int
     seconds: float = 0.0
     recordings: tuple[Recording, ...] = ()
-    validation_speakers: frozenset[str] = frozenset()
 
 
-def _plan(recordings: Path | None, hours: float, seed: int) -> list[_Job]:
-    jobs: list[_Job] = []
+def _plan(recordings: Path | None, hours: float, seed: int) -> list[_ShardPlan]:
+    plans: list[_ShardPlan] = []
     if recordings is None:
         _log.warning(
-            "No recordings: a model trained on synthesised speech alone hears people worse."
+            "No recordings: a model trained on synthesised speech alone recognises people worse."
         )
     else:
         found = list_recordings(recordings)
-        held_out = _held_out([recording.speaker for recording in found], seed)
         for number, start in enumerate(range(0, len(found), _RECORDINGS_PER_SHARD)):
             some = tuple(found[start : start + _RECORDINGS_PER_SHARD])
-            jobs.append(
-                _Job(f"recorded_{number:04d}", "recorded", seed, number, 0.0, some, held_out)
-            )
+            plans.append(_ShardPlan(f"recorded_{number:04d}", "recorded", seed, number, 0.0, some))
     if hours > 0.0:
-        jobs += _plan_synthesis(hours, seed)
-    return jobs
+        plans += _plan_synthesis(hours, seed)
+    return plans
 
 
-def _plan_synthesis(hours: float, seed: int) -> list[_Job]:
+def _plan_synthesis(hours: float, seed: int) -> list[_ShardPlan]:
     engines = available_engines()
     sources = [
         source for source in _SHARES if ("espeak" if source == "foreign" else source) in engines
@@ -231,30 +241,24 @@ def _plan_synthesis(hours: float, seed: int) -> list[_Job]:
     missing = sorted({"flite", "espeak", "festival"} - set(engines))
     if missing:
         _log.warning("Not installed, so their voices are missing: %s", ", ".join(missing))
-    jobs = []
+    plans = []
     total = sum(_SHARES[source] for source in sources)
     for source in sources:
         left = hours * 3600.0 * _SHARES[source] / total
         number = 0
         while left > 1.0:
-            jobs.append(
-                _Job(f"{source}_{number:04d}", source, seed, number, min(left, _SHARD_SECONDS))
+            plans.append(
+                _ShardPlan(
+                    f"{source}_{number:04d}", source, seed, number, min(left, _SHARD_SECONDS)
+                )
             )
             left -= _SHARD_SECONDS
             number += 1
-    return jobs
-
-
-def _held_out(speakers: Sequence[str], seed: int) -> frozenset[str]:
-    """Speakers for validation: 20, or a tenth where there are fewer than 200."""
-    names = sorted(set(speakers))
-    count = min(VALIDATION_SPEAKERS, max(len(names) // 10, 1)) if len(names) > 1 else 0
-    chosen = np.random.default_rng([seed, 20]).permutation(len(names))[:count]
-    return frozenset(names[index] for index in chosen)
+    return plans
 
 
 def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
-    """Notes the settings, so that one folder never mixes two corpora."""
+    """Writes the settings into the folder, so that one folder never mixes two corpora."""
     path = out_dir / "settings.json"
     text = json.dumps(settings)
     if path.is_file() and path.read_text(encoding="utf-8") != text:
@@ -262,36 +266,35 @@ def _claim(out_dir: Path, settings: dict[str, Any]) -> None:
     write_text(path, text)
 
 
-def _run_jobs(jobs: Sequence[_Job], out_dir: Path, workers: int) -> Iterator[str]:
+def _make_shards(plans: Sequence[_ShardPlan], out_dir: Path, workers: int) -> Iterator[str]:
     """Makes shards and yields their names.
 
-    Each in a process of its own: espeak-ng carries hidden state from sentence to sentence, so what
-    it says would depend on which shards a process made before.
+    Each shard is made in a process of its own: espeak-ng carries hidden state from sentence to
+    sentence, so its speech would depend on the shards that a process made before.
     """
-    if not jobs:
+    if not plans:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        for future in [pool.submit(_make_shard, job, out_dir) for job in jobs]:
+        for future in [pool.submit(_make_shard, plan, out_dir) for plan in plans]:
             yield future.result()
 
 
-def _make_shard(job: _Job, out_dir: Path) -> str:
-    """Makes sound and index of one shard; the index last, under its name only when complete."""
+def _make_shard(plan: _ShardPlan, out_dir: Path) -> str:
+    """Writes samples and index of one shard; the index last, once it is complete."""
     pieces: list[NDArray[np.int16]] = []
     entries: list[dict[str, Any]] = []
     offset = 0
-    made = _recorded(job) if job.source == "recorded" else _synthesised(job)
-    for speaker, split, text, samples, phones in made:
+    made = _recorded(plan) if plan.source == "recorded" else _synthesised(plan)
+    for speaker, text, samples, phones in made:
         sound = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
         utterance = Utterance(
-            id=f"{job.name}/{len(entries):04d}",
+            id=f"{plan.name}/{len(entries):04d}",
             speaker=speaker,
-            source=job.source,
-            split=split,
+            source=plan.source,
             text=text,
             phones=tuple(phones),
-            shard=job.name,
+            shard=plan.name,
             offset=offset,
             num_samples=len(sound),
         )
@@ -303,39 +306,37 @@ def _make_shard(job: _Job, out_dir: Path) -> str:
         entries.append(entry)
         pieces.append(sound)
         offset += len(sound)
-    sound_path = out_dir / "shards" / f"{job.name}.npy"
+    sound_path = out_dir / "shards" / f"{plan.name}.npy"
     partial = sound_path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.save(file, np.concatenate(pieces) if pieces else np.zeros(0, np.int16))
     partial.replace(sound_path)
-    write_text(out_dir / "shards" / f"{job.name}.json", json.dumps(entries))
-    return job.name
+    write_text(out_dir / "shards" / f"{plan.name}.json", json.dumps(entries))
+    return plan.name
 
 
-_Made = tuple[str, str, str, NDArray[np.float32], Sequence[Phone]]
+_Made = tuple[str, str, NDArray[np.float32], Sequence[Phone]]
 
 
-def _recorded(job: _Job) -> Iterator[_Made]:
-    for recording in job.recordings:
-        heard = read_recording(recording)
-        if heard is not None:
-            split = "validation" if recording.speaker in job.validation_speakers else "train"
-            yield recording.speaker, split, recording.text, heard.samples, heard.phones
+def _recorded(plan: _ShardPlan) -> Iterator[_Made]:
+    for recording in plan.recordings:
+        aligned = read_recording(recording)
+        if aligned is not None:
+            yield recording.speaker, recording.text, aligned.samples, aligned.phones
 
 
-def _synthesised(job: _Job) -> Iterator[_Made]:
-    rng = np.random.default_rng([job.seed, 1 + list(_SHARES).index(job.source), job.number])
+def _synthesised(plan: _ShardPlan) -> Iterator[_Made]:
+    rng = np.random.default_rng([plan.seed, 1 + list(_SHARES).index(plan.source), plan.number])
     maker = SentenceMaker(_lexicon())
-    # The speaker's number decides voice and split, so a speaker is never in two splits.
-    first = job.number * _SPEAKERS_PER_SHARD
-    voices = [_voice(job, first + index) for index in range(_SPEAKERS_PER_SHARD)]
+    # The speaker's number decides the voice, and is part of the speaker's name.
+    first = plan.number * _SPEAKERS_PER_SHARD
+    voices = [_voice(plan, first + index) for index in range(_SPEAKERS_PER_SHARD)]
     seconds = 0.0
     turn = 0
-    while seconds < job.seconds:
+    while seconds < plan.seconds:
         index = turn % _SPEAKERS_PER_SHARD
         voice = voices[index]
-        split = "validation" if (first + index) % 19 == 7 else "train"
-        texts = [_text(job.source, voice, maker, rng) for _ in range(_UTTERANCES_AT_ONCE)]
+        texts = [_text(plan.source, voice, maker, rng) for _ in range(_UTTERANCES_AT_ONCE)]
         turn += 1
         try:
             spoken = speak(voice, texts)
@@ -346,7 +347,7 @@ def _synthesised(job: _Job) -> Iterator[_Made]:
             continue
         for text, result in zip(texts, spoken, strict=True):
             seconds += len(result.samples) / SAMPLE_RATE_HZ
-            yield f"{voice.speaker}#{first + index}", split, text, result.samples, result.phones
+            yield f"{voice.speaker}#{first + index}", text, result.samples, result.phones
 
 
 def _text(source: str, voice: Voice, maker: SentenceMaker, rng: np.random.Generator) -> str:
@@ -356,24 +357,26 @@ def _text(source: str, voice: Voice, maker: SentenceMaker, rng: np.random.Genera
     return " ".join(sentences)
 
 
-def _voice(job: _Job, number: int) -> Voice:
-    """The synthetic speaker of that number."""
-    rng = np.random.default_rng([job.seed, 100 + list(_SHARES).index(job.source), number])
+def _voice(plan: _ShardPlan, number: int) -> Voice:
+    """The synthetic speaker of a number."""
+    rng = np.random.default_rng([plan.seed, 100 + list(_SHARES).index(plan.source), number])
     slowness = float(np.exp(rng.normal(0.0, 0.18)))
-    pitch, liveliness = float(np.exp(rng.normal(0.0, 0.16))), float(np.exp(rng.normal(0.0, 0.35)))
-    if job.source == "flite":
-        return Voice("flite", FLITE_VOICES[number % len(FLITE_VOICES)], slowness, pitch, liveliness)
-    if job.source == "festival":
+    pitch, pitch_range = float(np.exp(rng.normal(0.0, 0.16))), float(np.exp(rng.normal(0.0, 0.35)))
+    if plan.source == "flite":
+        return Voice(
+            "flite", FLITE_VOICES[number % len(FLITE_VOICES)], slowness, pitch, pitch_range
+        )
+    if plan.source == "festival":
         voices = festival_voices()
         return Voice("festival", voices[number % len(voices)], slowness)
-    languages = ESPEAK_ENGLISH if job.source == "espeak" else tuple(FOREIGN)
+    languages = ESPEAK_ENGLISH if plan.source == "espeak" else tuple(FOREIGN)
     variant = ESPEAK_VARIANTS[int(rng.integers(len(ESPEAK_VARIANTS)))]
     name = f"{languages[number % len(languages)]}+{variant}"
-    return Voice("espeak", name, slowness, pitch, liveliness)
+    return Voice("espeak", name, slowness, pitch, pitch_range)
 
 
 def _lexicon() -> Path | None:
-    """The pronunciations that come with PocketSphinx, where it is installed."""
+    """The pronouncing dictionary of PocketSphinx, where it is installed."""
     try:
         import pocketsphinx
     except ImportError:

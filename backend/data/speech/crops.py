@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Crops of speech to train on: of which clip, at which pace, from where.
-
-Apart from ``batches.py``, which makes of them what a model is taught.
-"""
+"""Random crops of speech: the clip, its pace, and where the crop begins."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +16,11 @@ SLOW_PACES = (0.4, 0.85)
 def draw_crop(
     data: SpeechData, rng: np.random.Generator, *, num_frames: int, slow_share: float = 0.0
 ) -> tuple[Clip, int, NDArray[np.int64]]:
-    """A clip, a start in it and the phones from there; rarely one that is mostly silence.
+    """Draws a clip, the first frame of a crop in it, and the crop's phone ids.
 
-    Most are spoken at another pace: learners of English, who are much of the recorded speech, read
-    slower than others talk. A share is drawled, since held sounds are rare in what is read.
+    Crops of silence are rare. Most clips are at another pace: learners of English, who are much of
+    the recorded speech, read slower than others talk. A share is drawled, since held sounds are
+    rare in what is read.
     """
     while True:
         clip = data.train[int(rng.integers(len(data.train)))]

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Speech with phone times as training batches: features, phones, and motions in any style.
-
-A batch depends on nothing but the seed and its number, so a run that was stopped goes on exactly
-as if it had not been.
-Motions are made while training, by the articulation model: the same sentence comes in another
-style every time.
-"""
+"""Clips of speech with phone times from corpora and recordings, with their cached features."""
 
 import hashlib
 import json
@@ -13,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -30,12 +25,13 @@ from backend.audio.load import read_sound
 from backend.audio.prosody import VoiceCharacter, measure_prosody, voice_character
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.data.speech.corpus import load_corpus
+from backend.data.speech.held_out import is_held_out
 from backend.data.speech.recordings import list_recordings
 from backend.errors import UserError
 from backend.speech.phones import Phone
 
-VALIDATION_SPEAKERS = 20
 MAX_CLIP_SECONDS = 20.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +39,15 @@ class Clip:
     """One utterance.
 
     Attributes:
-        key: Its id, unique within a source.
-        speaker: Who speaks; validation shares no recorded speaker with training.
-        is_validation: Whether it is held out.
-        phones: With times in seconds.
-        num_frames: Length in frames of 50 Hz.
-        first_frame: Where it begins in the arrays of ``SpeechData``, at ``FEATURE_RATE_HZ``.
-        stored_frames: How many frames it has there; others than ``num_frames`` are another pace.
+        key: Id of the utterance, unique within a folder.
+        speaker: Name of the speaker; no speaker is in training and validation.
+        is_validation: Whether the utterance is held out for validation.
+        phones: Phones of the utterance, with times in seconds.
+        num_frames: Length of the utterance in frames of 50 Hz.
+        first_frame: First frame of the utterance in the arrays of ``SpeechData``, at
+            ``FEATURE_RATE_HZ``.
+        stored_frames: Number of frames in these arrays; it differs from ``num_frames`` where the
+            utterance is at another pace.
     """
 
     key: str
@@ -73,14 +71,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class SpeechData:
-    """Clips and what is measured of their sound, on disk.
+    """Clips, and the features and prosody of their audio, on disk.
 
     Attributes:
-        train: Clips to learn from.
-        validation: Clips to choose a model by.
-        log_power: Mel power at 100 Hz before normalisation, float16, shape ``(2 * frames, 80)``.
-        prosody: Energy (linear) and pitch in hertz at 50 Hz, float32, shape ``(frames, 2)``.
-        voices: What is heard of each clip's voice, by its key.
+        train: Clips to train on.
+        validation: Clips of held-out speakers.
+        log_power: Log-mel power at 100 Hz, not normalised, float16, shape ``(2 * frames, 80)``.
+        prosody: Linear energy and pitch in hertz at 50 Hz, float32, shape ``(frames, 2)``.
+        voices: Measured character of the voice in each clip, by the clip's ``first_frame``.
         fingerprint: Hash of the clips and their phones.
     """
 
@@ -88,7 +86,7 @@ class SpeechData:
     validation: tuple[Clip, ...]
     log_power: NDArray[np.float16]
     prosody: NDArray[np.float32]
-    voices: dict[str, VoiceCharacter]
+    voices: dict[int, VoiceCharacter]
     fingerprint: str
 
     @cached_property
@@ -101,7 +99,7 @@ class SpeechData:
 
     @property
     def hours(self) -> float:
-        """Length of the training clips."""
+        """Length of all training clips in hours."""
         return sum(clip.num_frames for clip in self.train) / FEATURE_RATE_HZ / 3600
 
     def mel(self, clip: Clip) -> NDArray[np.float32]:
@@ -123,7 +121,7 @@ class SpeechData:
         """Fundamental frequency in hertz, 0 where there is none, shape ``(num_frames,)``."""
         stored = self.prosody[clip.first_frame : clip.first_frame + clip.stored_frames, 1]
         nearest = (np.arange(clip.num_frames) + 0.5) * clip.stored_frames / clip.num_frames
-        return stored[nearest.astype(np.int64)]  # between a tone and none lies nothing
+        return stored[nearest.astype(np.int64)]  # a mean of voiced and unvoiced has no meaning
 
 
 def _stretched(frames: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
@@ -141,35 +139,39 @@ def _stretched(frames: NDArray[np.float32], num_frames: int) -> NDArray[np.float
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """An utterance before its sound is measured."""
+    """An utterance whose audio is not measured yet."""
 
     key: str
     speaker: str
-    is_validation: bool
     phones: tuple[Phone, ...]
     num_samples: int
     samples: Callable[[], NDArray[np.float32]]
 
 
 def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
-    """Opens folders of speech, measuring their sound the first time.
+    """Opens folders of speech, and measures their audio the first time.
 
     Args:
-        folders: Each either a corpus made by ``prepare`` (``index.json``) or recordings with phone
-            times (``alignment.json``).
-        cache_dir: Where the measurements are kept, some 60 MB per hour of speech.
+        folders: Folders of speech: corpora made by ``prepare`` (``index.json``), or recordings with
+            phone times (``alignment.json``).
+        cache_dir: Folder of the measurements, some 60 MB per hour of speech.
 
     Returns:
-        All their clips.
+        The clips of all folders.
 
     Raises:
-        UserError: A folder is of neither kind, or holds no speech to train on.
+        UserError: A folder is of neither kind, or all speakers or none are held out.
     """
     sources = [source for folder in folders for source in _read_folder(Path(folder))]
     longest = MAX_CLIP_SECONDS * SAMPLE_RATE_HZ
     sources = [source for source in sources if source.num_samples <= longest]
-    if all(source.is_validation for source in sources):
-        raise UserError(f"There is no speech to train on in {', '.join(map(str, folders))}.")
+    speakers = {source.speaker for source in sources}
+    if len(speakers) < 2 or len({is_held_out(speaker) for speaker in speakers}) < 2:
+        raise UserError(
+            f"The speech in {', '.join(map(str, folders))} is of {len(speakers)} speakers, of whom "
+            f"{sum(map(is_held_out, speakers))} are held out for validation; training needs both "
+            "kinds. Add recordings of more people, or a corpus by 'prepare speech'."
+        )
     clips, position = [], 0
     for source in sources:
         frames = num_feature_frames(source.num_samples)
@@ -177,7 +179,7 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
             Clip(
                 key=source.key,
                 speaker=source.speaker,
-                is_validation=source.is_validation,
+                is_validation=is_held_out(source.speaker),
                 phones=source.phones,
                 num_frames=frames,
                 first_frame=position,
@@ -192,7 +194,9 @@ def open_speech(folders: Sequence[Path], cache_dir: Path) -> SpeechData:
         validation=tuple(clip for clip in clips if clip.is_validation),
         log_power=log_power,
         prosody=prosody,
-        voices={clip.key: VoiceCharacter(**row) for clip, row in zip(clips, voices, strict=True)},
+        voices={
+            clip.first_frame: VoiceCharacter(**row) for clip, row in zip(clips, voices, strict=True)
+        },
         fingerprint=fingerprint,
     )
 
@@ -210,18 +214,14 @@ def _read_folder(folder: Path) -> Iterator[_Source]:
 
 
 def _read_recordings(folder: Path) -> Iterator[_Source]:
-    """Recordings with phone times; some speakers of a fixed shuffle are held out."""
-    recordings = [recording for recording in list_recordings(folder) if recording.phones]
-    speakers = sorted({recording.speaker for recording in recordings})
-    count = min(VALIDATION_SPEAKERS, len(speakers) // 5)
-    shuffled = np.random.default_rng(1).permutation(len(speakers))
-    held_out = {speakers[index] for index in shuffled[:count]}
-    for recording in recordings:
+    """The recordings of a folder that have phone times."""
+    for recording in list_recordings(folder):
+        if not recording.phones:
+            continue
         info = soundfile.info(recording.path)
         yield _Source(
             key=recording.path.stem,
             speaker=recording.speaker,
-            is_validation=recording.speaker in held_out,
             phones=recording.phones,
             num_samples=round(info.frames * SAMPLE_RATE_HZ / info.samplerate),
             samples=partial(_read_samples, recording.path),
@@ -238,7 +238,6 @@ def _read_corpus(folder: Path) -> Iterator[_Source]:
         yield _Source(
             key=item.id,
             speaker=item.speaker,
-            is_validation=item.split == "validation",
             phones=item.phones,
             num_samples=item.num_samples,
             samples=partial(corpus.samples, item),
@@ -275,3 +274,9 @@ def _measure(
         voices_path.write_text(json.dumps(voices), encoding="utf-8")
     found = json.loads(voices_path.read_text(encoding="utf-8"))
     return np.load(mel_path, mmap_mode="r"), np.load(prosody_path), found
+
+
+def fixed_choice(items: Sequence[T], count: int) -> list[T]:
+    """Up to ``count`` of the items, the same at every call: a subset to validate on."""
+    chosen = np.random.default_rng(0).permutation(len(items))[:count]
+    return [items[index] for index in chosen]

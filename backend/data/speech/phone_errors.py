@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Phones as a recogniser gives them: exact ones with the errors that listening to words makes.
+"""Simulated errors of a speech recogniser in phones.
 
-A recogniser with a lexicon errs by whole words: a stretch of some phones is replaced by others that
-sound alike, some vanish, some appear. Times are off by a frame or two everywhere.
+A recogniser with a lexicon errs by whole words: a stretch of some phones is replaced by similar
+ones, some are deleted, some inserted. Times are off by a frame or two everywhere.
 """
 
 from collections.abc import Sequence
@@ -34,35 +34,41 @@ def corrupt(phones: Sequence[Phone], rng: np.random.Generator) -> list[Phone]:
     """Adds a recogniser's errors to exact phones.
 
     The share of wrong words differs from utterance to utterance, from hardly any to nearly all, as
-    it does between clear and unclear speakers: PocketSphinx hears 42, 61 and 82 % of the frames of
-    learners of English right (10th, 50th, 90th percentile), and over 85 % of a clear reader's. Half
-    of the utterances here are clear. Now and then nothing is recognised for a while.
+    it does between clear and unclear speakers: PocketSphinx recognises 42, 61 and 82 % of the
+    frames of learners of English (10th, 50th, 90th percentile), and over 85 % of a clear reader's.
+    Half of the utterances here are clear. Now and then nothing is recognised for a while.
 
     Args:
-        phones: In order of time, without overlaps.
+        phones: True phones in order of time, without overlaps.
         rng: Source of randomness.
 
     Returns:
-        Other phones over the same time, with a gap where nothing was recognised.
+        Phones with errors over the same time, with a gap where nothing was recognised.
     """
     share = rng.uniform(*(_WRONG_CLEAR if rng.random() < _CLEAR_SHARE else _WRONG_UNCLEAR))
     wrong = _wrong_stretches(len(phones), share, rng)
-    heard: list[Phone] = []
+    recognised: list[Phone] = []
     for phone, is_wrong in zip(phones, wrong, strict=True):
         if is_wrong and phone.symbol != SILENCE:
-            heard += _misheard(phone, bool(heard), rng)
-        elif phone.symbol == SILENCE and phone.end_seconds - phone.start_seconds < 0.12 and heard:
-            heard[-1] = _until(heard[-1], phone.end_seconds)
+            recognised += _with_error(phone, bool(recognised), rng)
+        elif (
+            phone.symbol == SILENCE
+            and phone.end_seconds - phone.start_seconds < 0.12
+            and recognised
+        ):
+            recognised[-1] = _until(recognised[-1], phone.end_seconds)
         else:
-            heard.append(phone)
-    if heard:
-        heard[-1] = _until(heard[-1], phones[-1].end_seconds)
-    heard = merge_silences(_jittered(heard, rng))
-    if heard and rng.random() < _LOST_SHARE:
-        start = rng.uniform(0.0, heard[-1].end_seconds)
+            recognised.append(phone)
+    if recognised:
+        recognised[-1] = _until(recognised[-1], phones[-1].end_seconds)
+    recognised = merge_silences(_jittered(recognised, rng))
+    if recognised and rng.random() < _LOST_SHARE:
+        start = rng.uniform(0.0, recognised[-1].end_seconds)
         end = start + rng.uniform(*_LOST_SECONDS)
-        heard = [one for one in heard if one.end_seconds <= start or one.start_seconds >= end]
-    return heard
+        recognised = [
+            one for one in recognised if one.end_seconds <= start or one.start_seconds >= end
+        ]
+    return recognised
 
 
 def _wrong_stretches(count: int, share: float, rng: np.random.Generator) -> list[bool]:
@@ -73,10 +79,10 @@ def _wrong_stretches(count: int, share: float, rng: np.random.Generator) -> list
     return wrong[:count]
 
 
-def _misheard(phone: Phone, may_vanish: bool, rng: np.random.Generator) -> list[Phone]:
-    """What a phone within a wrong word becomes: itself, another, two, or part of the one before."""
+def _with_error(phone: Phone, may_be_deleted: bool, rng: np.random.Generator) -> list[Phone]:
+    """A phone within a wrong word: kept, substituted, split in two, or deleted."""
     draw = rng.random()
-    if draw < 0.35 or (draw < 0.45 and not may_vanish):
+    if draw < 0.35 or (draw < 0.45 and not may_be_deleted):
         return [phone]
     choices = _LIKE[phone.symbol]
     other = choices[min(int(rng.exponential(1.3)), len(choices) - 1)]

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
-from backend.audio.rates import SAMPLE_RATE_HZ
+from backend.audio.load import read_sound
 from backend.audio.segmentation import prepare_sound
 from backend.errors import UserError
 from backend.speech.phones import Phone, from_arpabet, merge_silences
 from backend.speech.pocketsphinx import PocketSphinx
-from backend.speech.pronunciation import words_of
+from backend.speech.written_text import words_of
 
 WORST_ALIGN_SCORE = -33.0
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -25,13 +24,13 @@ _SECONDS_MIN, _SECONDS_MAX = 0.5, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording, not yet read.
+    """A recording that is not read yet.
 
     Attributes:
-        path: RawSound file.
-        speaker: Who speaks.
-        text: What is said.
-        phones: With times, or empty where it is yet to be aligned.
+        path: Sound file of the recording.
+        speaker: Name of the speaker.
+        text: Transcript of the recording.
+        phones: Phones with times, or none where the recording is to be aligned.
     """
 
     path: Path
@@ -42,7 +41,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class AlignedRecording:
-    """A recording that was read: sound at 16 kHz and phones with times."""
+    """A recording that was read: samples at 16 kHz and phones with times."""
 
     samples: NDArray[np.float32]
     phones: tuple[Phone, ...]
@@ -57,10 +56,13 @@ def list_recordings(folder: Path) -> list[Recording]:
     folder that a file lies in names its speaker.
 
     Args:
-        folder: The folder.
+        folder: Folder of the recordings.
+
+    Returns:
+        The recordings, without those whose alignment is poor.
 
     Raises:
-        UserError: There is nothing of the kind.
+        UserError: The folder holds no recordings, or its ``alignment.json`` is damaged.
     """
     folder = Path(folder)
     index_path = folder / "alignment.json"
@@ -119,32 +121,27 @@ def read_recording(recording: Recording) -> AlignedRecording | None:
     """Reads a recording and aligns it if need be.
 
     Args:
-        recording: From ``list_recordings``.
+        recording: A recording of ``list_recordings``.
 
     Returns:
-        RawSound and phones, or None if it is too short, too long or cannot be aligned well.
+        Samples and phones, or None if it is too short, too long or cannot be aligned well.
 
     Raises:
         UserError: The sound file cannot be read.
     """
     try:
-        samples, rate = soundfile.read(recording.path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+        if not _SECONDS_MIN <= soundfile.info(recording.path).duration <= _SECONDS_MAX:
+            return None
+        samples = read_sound(recording.path).samples
+    except (soundfile.LibsndfileError, UserError) as error:
         raise UserError(f"{recording.path} cannot be read as sound: {error}") from error
-    mono = samples.mean(axis=1)
-    if rate != SAMPLE_RATE_HZ:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE_HZ).astype(np.float32)
-    if not _SECONDS_MIN <= len(mono) / SAMPLE_RATE_HZ <= _SECONDS_MAX:
-        return None
-    phones = list(recording.phones)
-    if not phones:
-        phones = _align(mono, recording.text)
+    phones = list(recording.phones) or _align(samples, recording.text)
     merged = merge_silences(phones)
-    return AlignedRecording(mono, tuple(merged)) if merged else None
+    return AlignedRecording(samples, tuple(merged)) if merged else None
 
 
 def _align(samples: NDArray[np.float32], text: str) -> list[Phone]:
-    """Phones by forced alignment; none where the words do not fit the sound."""
+    """Phones by forced alignment; none where the transcript does not fit the audio."""
     sound = prepare_sound(samples)
     if sound is None:
         return []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 (the letters of other scripts are meant)
-"""Sentences for speech synthesisers: natural phrasing, and every pair of phones sooner or later."""
+"""Random sentences for speech synthesisers: natural phrasing, and words of every phone pair."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -119,14 +119,14 @@ Bapak pergi ke kebun setiap pagi.
 नमस्ते, आप कैसे हैं?|मेरा भाई बाज़ार से फल और सब्ज़ी लाया।|आप कब वापस आएँगे?
 """),
 }  # fmt: skip
-"""Sentences by espeak-ng language, for lips that English does not teach."""
+"""Sentences by espeak-ng language, for phones and mouth shapes that English lacks."""
 
 
 class SentenceMaker:
-    """Makes sentences; with a lexicon it sees to it that all phone pairs come.
+    """Makes random sentences; with a lexicon, their words cover all pairs of phones.
 
     Args:
-        lexicon: Pronunciations in CMUdict's format, or None to do with the built-in words.
+        lexicon: Pronouncing dictionary in CMUdict's format, or None for the built-in words alone.
     """
 
     def __init__(self, lexicon: Path | None) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 (the letters of other scripts are meant)
-"""Speech synthesisers that tell when each phone is spoken: flite, espeak-ng, Festival."""
+"""Speech synthesisers with phone times: flite, espeak-ng, Festival."""
 
 import ctypes
 import ctypes.util
@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
+from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.speech.phones import SILENCE, Phone, from_arpabet, from_ipa, merge_silences
 
@@ -49,34 +49,34 @@ class Voice:
     """A synthesiser's voice with its settings: one synthetic speaker.
 
     Attributes:
-        engine: Which program speaks.
+        engine: Synthesiser that the voice belongs to.
         name: The engine's name of the voice (espeak-ng: ``language+variant``).
-        slowness: Duration of the phones, 1 is the voice's own.
-        pitch: Height, 1 is the voice's own, where the engine can change it.
-        liveliness: Range of the pitch, 1 is the voice's own, where the engine can change it.
+        slowness: Factor of the phones' durations.
+        pitch: Factor of the mean pitch, where the engine can change it.
+        pitch_range: Factor of the pitch's range, where the engine can change it.
     """
 
     engine: Literal["flite", "espeak", "festival"]
     name: str
     slowness: float = 1.0
     pitch: float = 1.0
-    liveliness: float = 1.0
+    pitch_range: float = 1.0
 
     @property
     def speaker(self) -> str:
         """Name of this speaker in a corpus."""
         return (
-            f"{self.engine}/{self.name}/{self.slowness:.2f}/{self.pitch:.2f}/{self.liveliness:.2f}"
+            f"{self.engine}/{self.name}/{self.slowness:.2f}/{self.pitch:.2f}/{self.pitch_range:.2f}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a voice said.
+    """Synthesised speech.
 
     Attributes:
-        samples: At ``SAMPLE_RATE_HZ``, -1 to 1, shape ``(n,)``.
-        phones: With their times in these samples.
+        samples: Samples at ``SAMPLE_RATE_HZ``, -1 to 1, shape ``(n,)``.
+        phones: Phones with their times in these samples.
     """
 
     samples: NDArray[np.float32]
@@ -109,14 +109,14 @@ def festival_voices() -> tuple[str, ...]:
 
 
 def speak(voice: Voice, texts: Sequence[str]) -> list[Spoken]:
-    """Lets a voice say texts.
+    """Synthesises texts.
 
     Args:
-        voice: Who speaks.
-        texts: One utterance each; no line breaks.
+        voice: Voice that speaks.
+        texts: Texts of one utterance each, without line breaks.
 
     Returns:
-        One result per text, in order.
+        The speech of each text, in order.
 
     Raises:
         SynthesisError: The engine is missing or failed.
@@ -140,14 +140,7 @@ def _run(command: list[str]) -> str:
 
 def _read(path: Path) -> NDArray[np.float32]:
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return _to_16k(samples[:, 0], rate)
-
-
-def _to_16k(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    if rate == SAMPLE_RATE_HZ:
-        return samples
-    resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE_HZ).astype(np.float32)
-    return resampled
+    return resample(samples[:, 0], rate)
 
 
 def _spoken(samples: NDArray[np.float32], phones: list[Phone]) -> Spoken:
@@ -179,7 +172,7 @@ def _speak_flite(voice: Voice, text: str) -> Spoken:
         settings = {
             "duration_stretch": voice.slowness,
             "int_f0_target_mean": default_pitch * voice.pitch,
-            "int_f0_target_stddev": 15.0 * voice.liveliness,
+            "int_f0_target_stddev": 15.0 * voice.pitch_range,
         }
         flags = [
             part for name, value in settings.items() for part in ("--setf", f"{name}={value:.3f}")
@@ -252,7 +245,7 @@ def _espeak_path() -> str | None:
 
 
 class _Espeak:
-    """The library holds one voice per process, and so does this."""
+    """The library of espeak-ng, which holds one voice per process."""
 
     def __init__(self) -> None:
         path = _espeak_path()
@@ -290,7 +283,7 @@ class _Espeak:
         self._library.espeak_SetParameter(_PARAMETER_RATE, round(base_rate / voice.slowness), 0)
         pitch = round(min(max(base_pitch * voice.pitch, 0), 99))
         self._library.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0)
-        spread = round(min(max(base_range * voice.liveliness, 0), 99))
+        spread = round(min(max(base_range * voice.pitch_range, 0), 99))
         self._library.espeak_SetParameter(_PARAMETER_RANGE, spread, 0)
         # It seeds the C library's random numbers with the process's id; a corpus must not.
         ctypes.CDLL(None).srand(1)
@@ -301,7 +294,7 @@ class _Espeak:
             raise SynthesisError(f"espeak-ng said nothing for {text[:60]!r}")
         sound = np.concatenate(self._sound).astype(np.float32) / 32768.0
         starts = [(sample / self._rate, name) for sample, name in self._events]
-        return _to_16k(sound, self._rate), starts
+        return resample(sound, self._rate), starts
 
 
 @lru_cache(maxsize=1)
@@ -329,7 +322,7 @@ def _speak_espeak(voice: Voice, text: str) -> Spoken:
 def _with_stop_gaps(samples: NDArray[np.float32], phones: list[Phone]) -> list[Phone]:
     """Starts stops where their closure starts.
 
-    espeak-ng says when a stop's burst begins; the silent closure before it counts to the phone
+    espeak-ng gives the time of a stop's burst, and counts the silent closure before it to the phone
     before. The lips, however, are shut in that silence.
     """
     hop = SAMPLE_RATE_HZ // 200

@@ -35,7 +35,7 @@ class ListWorker:
         try:
             options = jobs[0].request.options
             predictor = self._worker.predictor(options.checkpoint, options.device)
-            batcher = predictor.gather()
+            batcher = predictor.enable_batching()
             threads = 2 * batcher.size  # half of them decode and write while the model works
             with ThreadPoolExecutor(max_workers=threads) as pool:
                 return list(pool.map(lambda job: self._do_one(job, batcher), jobs))

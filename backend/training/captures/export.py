@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a training on captured faces leaves: the checkpoint with its card, curves, a sample.
-
-Apart from ``model_card.py``, which is about speech without captures and styles with names.
-"""
+"""Export of a model trained on captured faces: checkpoint with its card, curves, and a sample."""
 
 from __future__ import annotations
 
@@ -34,29 +31,30 @@ _FIGURE_INCHES: Final = (10.0, 6.0)
 
 @dataclass(frozen=True, slots=True)
 class CaptureTrained:
-    """What a run made.
+    """Result of a training on captured faces.
 
     Attributes:
-        model: With its best weights, in the set's unit.
-        data: That it was trained on.
-        command: That made it.
-        seed: Of everything.
-        figures: Of the best weights on the validation split, with ``step`` and ``seconds``.
+        model: The model with its best parameters, in the set's unit.
+        data: Prepared set that the model was trained on.
+        command: Command line of the training.
+        seed: Seed of the run.
+        metrics: Metrics of the best parameters on the validation split, with ``step`` and
+            ``seconds``.
     """
 
     model: PTalker
     data: PreparedSet
     command: str
     seed: int
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 def export(trained: CaptureTrained, folder: Path) -> None:
     """Writes the checkpoint: config.json, model.safetensors, README.md, styles.json for the panel.
 
     Args:
-        trained: The model and how it came about.
-        folder: Made where it is missing.
+        trained: Result of the training.
+        folder: Folder of the checkpoint; made where it is missing.
     """
     manifest = trained.data.manifest
     training = {
@@ -67,7 +65,7 @@ def export(trained: CaptureTrained, folder: Path) -> None:
         "sequences": dict(Counter(clip.split for clip in manifest.sequences)),
         "seed": trained.seed,
         "command": trained.command,
-        "figures": _finite(trained.figures),
+        "metrics": _finite(trained.metrics),
     }
     checkpoint.save(folder, trained.model, card=card(trained), training=training)
     model = trained.model
@@ -76,11 +74,11 @@ def export(trained: CaptureTrained, folder: Path) -> None:
 
 
 def card(trained: CaptureTrained) -> str:
-    """Text of the model card: data, split, recipe, figures on validation, limits."""
+    """Text of the model card: data, split, command, metrics on validation, limits."""
     manifest, config = trained.data.manifest, trained.model.config
     counts = Counter(clip.split for clip in manifest.sequences)
-    told = ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
-    figures = _finite(trained.figures)
+    splits = ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+    metrics = _finite(trained.metrics)
     size = sum(value.numel() for value in trained.model.parameters()) / 1e6
     lines = [
         f"# PTalker checkpoint: {config.preset} on {manifest.dataset}",
@@ -88,7 +86,7 @@ def card(trained: CaptureTrained) -> str:
         f"Made by `{trained.command}` with seed {trained.seed}.",
         "",
         f"- Data: {manifest.dataset}, fingerprint `{trained.data.content_hash}`; "
-        f"sequences: {told}.",
+        f"sequences: {splits}.",
         f"- Split: {manifest.protocol}. Validation alone chose the weights.",
         f"- Heads: topology {config.topology}, {config.num_vertices} vertices; {manifest.units}.",
         f"- Rate: {config.motion_fps:g} frames a second.",
@@ -96,14 +94,14 @@ def card(trained: CaptureTrained) -> str:
         f"- Speech encoder: {config.speech.hub_id or config.speech.kind}, frozen: "
         f"{config.speech.frozen}.",
         f"- Parameters: {size:.2f} million.",
-        "- Limits: animates heads of this topology only, by sound, in the ways of these speakers. "
+        "- Limits: animates heads of this topology only, by sound, in these speakers' styles. "
         "The licence of the data holds for these weights.",
         "",
         "| on the validation split | |",
         "|---|---|",
         *(
             f"| {name.replace('_', ' ')} | {value:.3f} |"
-            for name, value in figures.items()
+            for name, value in metrics.items()
             if name != "score"
         ),
     ]
@@ -111,18 +109,18 @@ def card(trained: CaptureTrained) -> str:
 
 
 def plot_curves(log: Path, path: Path) -> None:
-    """Draw loss terms, gradient norms and what validation said over the steps."""
+    """Plots loss terms, gradient norms and validation metrics over the steps."""
     curves: dict[str, dict[int, float]] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         for name, value in entry.items():
             if name != "step" and math.isfinite(value):
                 curves.setdefault(name, {})[entry["step"]] = value
-    judged = [name for name in curves if "_error_" in name]
+    validation = [name for name in curves if "_error_" in name]
     norms = [name for name in curves if name.startswith("gradient_norm")]
-    terms = sorted(set(curves) - {*judged, *norms, "score", "learning_rate"})
+    terms = sorted(set(curves) - {*validation, *norms, "score", "learning_rate"})
     figure = Figure(figsize=_FIGURE_INCHES, layout="constrained")
-    rows = (("loss terms", terms), ("gradient norms", norms), ("validation", judged))
+    rows = (("loss terms", terms), ("gradient norms", norms), ("validation", validation))
     for axes, (title, names) in zip(figure.subplots(1, 3), rows, strict=True):
         for name in names:
             steps, values = zip(*sorted(curves[name].items()), strict=True)
@@ -136,14 +134,14 @@ def plot_curves(log: Path, path: Path) -> None:
 def plot_sample(
     data: PreparedSet, clip: Clip, made: NDArray[np.float32], head: Head | None, path: Path
 ) -> None:
-    """Draw a validation clip: faces where it is known what a face is, else curves.
+    """Draws a validation clip: faces where the face points are known, else curves.
 
     Args:
-        data: The set.
-        clip: Which.
-        made: What the model made of it, in the set's unit, ``(T, V, 3)``.
-        head: The mean face; its polygons may be missing.
-        path: PNG file.
+        data: The prepared set.
+        clip: Clip to draw.
+        made: The model's motion of the clip, in the set's unit, ``(T, V, 3)``.
+        head: Mean face of the set; its polygons may be missing.
+        path: PNG file to write.
     """
     truth = data.offsets(clip)
     if head is not None and len(head.corners):
@@ -158,10 +156,10 @@ def plot_sample(
         Image.fromarray(sheet(pictures, columns=len(chosen))).save(path)
         return
     seconds = np.arange(clip.num_frames) / float(data.manifest.fps)
-    lively = np.argsort(-np.square(truth).sum((0, 2)))[:_SHOWN_VERTICES]
+    moving = np.argsort(-np.square(truth).sum((0, 2)))[:_SHOWN_VERTICES]
     figure = Figure(figsize=_FIGURE_INCHES, layout="constrained")
     for axes, vertex in zip(
-        figure.subplots(len(lively), 1, squeeze=False)[:, 0], lively, strict=True
+        figure.subplots(len(moving), 1, squeeze=False)[:, 0], moving, strict=True
     ):
         axis = int(np.square(truth[:, vertex]).sum(0).argmax())
         axes.plot(seconds, truth[:, vertex, axis], label="captured")
@@ -172,5 +170,5 @@ def plot_sample(
     figure.savefig(path, dpi=120)
 
 
-def _finite(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

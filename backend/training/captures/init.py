@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a prepared set says of a new model of learned shapes: sizes, graph, first shapes, weights.
+"""Config, graph, initial shapes and loss geometry of a new model, derived from a prepared set.
 
-Apart from ``train_captures.py``: this is about space, that about time. Training sees offsets in the
-unit in which they are about 1, so that one learning rate fits metres and unit-area heads alike; the
-head and the graph are brought to the set's own unit when the model is written.
+While training, offsets are in a unit in which they are about 1, so that one learning rate fits
+metres and unit-area heads alike. The output layer and the graph are brought to the set's own unit
+when the model is written.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _SMALL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """A new model and where its motion is measured.
+    """A new model for a prepared set, and the geometry on which its motion is measured.
 
     Attributes:
-        model: In the unit of training.
-        geometry: The same, on a CPU.
-        factor: Offsets in the set's unit times this are in the unit of training.
-        lips: Vertices of the lips; empty where nothing is known.
-        head: The mean face; None where its face points are not known.
-        mm: Millimetres per unit of the set; 0 where nothing says it.
+        model: The new model, in the unit of training.
+        geometry: Geometry of the losses in the unit of training, on a CPU.
+        factor: Factor that brings offsets in the set's unit to the unit of training.
+        lips: Vertices of the lips; empty where they are not known.
+        head: Mean face of the set; None where its face points are not known.
+        mm: Millimetres per unit of the set; 0 where that is not known.
     """
 
     model: PTalker
@@ -71,13 +71,22 @@ class TrainingSetup:
 
 
 def training_speakers(data: PreparedSet) -> tuple[str, ...]:
-    """Subjects with clips to train on, in the set's order."""
+    """Subjects with training clips, in the set's order."""
     there = {clip.subject for clip in data.split("train")}
     return tuple(one.name for one in data.manifest.subjects if one.name in there)
 
 
 def config_for(preset: str, data: PreparedSet, source: SpeechSource, *, small: bool) -> ModelConfig:
-    """The preset with the sizes that the set has.
+    """Fits a preset's sizes to a prepared set.
+
+    Args:
+        preset: Name of the preset.
+        data: The prepared set.
+        source: Pretrained speech encoder of the model.
+        small: Whether to take a network of a fraction of the size.
+
+    Returns:
+        The config of the model.
 
     Raises:
         UserError: The set has too few vertices.
@@ -103,19 +112,22 @@ def config_for(preset: str, data: PreparedSet, source: SpeechSource, *, small: b
     )
 
 
-def new_start(
+def new_setup(
     config: ModelConfig, data: PreparedSet, source: SpeechSource, regions: Path | None
 ) -> TrainingSetup:
-    """A new model: ears as given, graph and first shapes from the set, the rest by chance.
+    """Builds a model: speech encoder as given, graph and shapes from the set, the rest random.
 
     Args:
-        config: Of `config_for`.
-        data: The set.
-        source: Of the ear.
-        regions: File that says which vertices are lips, for sets of unknown topology.
+        config: Config of the model, from `config_for`.
+        data: The prepared set.
+        source: Pretrained speech encoder of the model.
+        regions: File with the vertices of the lips, for sets of unknown topology.
+
+    Returns:
+        The model and the geometry of the set.
 
     Raises:
-        UserError: The ear or the regions cannot be had, or nothing moves in the set.
+        UserError: The speech encoder or the regions cannot be had, or nothing moves in the set.
     """
     clips = data.split("train")
     frames = sample_frames(data, clips, _FRAMES)  # (n, V, 3)
@@ -142,7 +154,7 @@ def new_start(
         num_neighbours=config.num_neighbours,
     )
     model.set_graph(replace(graph, scale=graph.scale / factor))
-    _start_shapes(model, frames * np.float32(factor))
+    _initialise_shapes(model, frames * np.float32(factor))
     radius = float(np.sqrt(np.square(template).sum(-1).mean()))
     unit = face_frame(head).interocular if head is not None else _EYES_TO_RADIUS * radius
     weights = 0.2 + spread / spread.mean()
@@ -161,25 +173,25 @@ def new_start(
 
 
 def to_own_unit(model: PTalker, factor: float) -> None:
-    """Take the unit of training out of a model: the same motion in the set's unit, exactly."""
+    """Converts a model from the unit of training to the set's unit; its motion stays the same."""
     with torch.no_grad():
-        model.head.weight.div_(factor)
-        model.head.bias.div_(factor)
+        model.output_layer.weight.div_(factor)
+        model.output_layer.bias.div_(factor)
         model.graph_encoder.scale.mul_(factor)
 
 
 def _mean_template(data: PreparedSet) -> NDArray[np.float32]:
-    """Of the training subjects, centred, ``(V, 3)``."""
+    """Mean template of the training subjects, centred, ``(V, 3)``."""
     templates = [data.template(name) for name in training_speakers(data)]
     mean = np.mean(templates, axis=0, dtype=np.float64)
     return np.asarray(mean - mean.mean(0), np.float32)
 
 
-def _start_shapes(model: PTalker, frames: NDArray[np.float32]) -> None:
-    """Let the head begin with the principal components of the motion, the rest at random.
+def _initialise_shapes(model: PTalker, frames: NDArray[np.float32]) -> None:
+    """Initialises the output layer with the principal components of the motion, the rest randomly.
 
-    Departure from the released code, which begins with zeros: from there the shapes are learned
-    from the wrong weights first.
+    Departure from the released code, which starts at zero, where shapes are first learned from
+    wrong weights.
     """
     flat = torch.from_numpy(frames.reshape(len(frames), -1))
     mean = flat.mean(0)
@@ -191,13 +203,13 @@ def _start_shapes(model: PTalker, frames: NDArray[np.float32]) -> None:
     # A component of length sqrt(value) times a weight of variance 1 is what the motion shows.
     parts = flat.T @ vectors[:, :count].float() / len(flat) ** 0.5  # (3V, count)
     with torch.no_grad():
-        model.head.weight.normal_(std=1e-3)
-        model.head.weight[:, :count] = parts
-        model.head.bias.copy_(mean)
+        model.output_layer.weight.normal_(std=1e-3)
+        model.output_layer.weight[:, :count] = parts
+        model.output_layer.bias.copy_(mean)
 
 
 def _lip_pairs(head: Head | None) -> Tensor:
-    """Vertices that meet when the lips close, int64 ``(L, 2)``; none where nothing is known."""
+    """Pairs of vertices that meet when the lips close, int64 ``(L, 2)``; none where unknown."""
     if head is None:
         return torch.zeros(0, 2, dtype=torch.int64)
     place = head.topology.face_points

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the ear of a new model comes from: another model's, published weights, or a folder.
-
-Apart from ``model/speech_encoders.py``, which builds networks and reads no files.
-"""
+"""Pretrained speech encoders of new models: of a checkpoint, from a folder, or from the hub."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ from backend.data.captures.batches import EncodeSpeech
 from backend.errors import UserError
 from backend.model import checkpoint
 from backend.model.config import SpeechEncoderConfig
-from backend.model.conformer import load_published_weights
+from backend.model.pretrained_encoder import load_published_weights
 from backend.model.ptalker import PTalker
 
 Frozen = Literal["nothing", "convolutions", "everything"]
 
 _WITHOUT_PHONES: Final = 1
-_UNHEARD: Final = ("content.", "spoken_embedding.", "spans.")
-"""Parts of an ear that were made for one decoder."""
+_FOR_DECODER: Final = ("content.", "spoken_embedding.", "phone_context.")
+"""Parts of a content encoder that belong to one decoder, and are new in a new model."""
 _HOW: Final = (
     "Give --speech-encoder base, a folder with a HuBERT's config.json and model.safetensors, or "
     "HUB_ID@COMMIT."
@@ -39,13 +36,13 @@ _HOW: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SpeechSource:
-    """An ear that is trained already.
+    """A pretrained speech encoder.
 
     Attributes:
-        config: Its sizes, and what of it stays as it is.
-        num_phone_ids: Phones that it can be told, and none; 1 where it knows no phones.
-        place: Folder or hub id.
-        revision: Commit, for a hub id.
+        config: Sizes of the encoder, and what of it is frozen.
+        num_phone_ids: Number of phone ids that the encoder takes as input; 1 without phones.
+        place: Folder or hub id of the encoder.
+        revision: Commit of the hub id; empty for a folder.
     """
 
     config: SpeechEncoderConfig
@@ -55,16 +52,19 @@ class SpeechSource:
 
 
 def find_source(name: str, preset: SpeechEncoderConfig, frozen: Frozen | None) -> SpeechSource:
-    """The ear of a name.
+    """Finds a pretrained speech encoder by name.
 
     Args:
-        name: ``base`` or a checkpoint's folder: the ear of that model. A folder with a HuBERT, or
-            ``HUB_ID@COMMIT``. Empty: the preset's.
-        preset: Of the preset.
-        frozen: What stays as it is; None: all of a model's ear, the convolutions of a HuBERT.
+        name: ``base`` or a checkpoint's folder for the encoder of that model; a folder with a
+            HuBERT; or ``HUB_ID@COMMIT``. Empty for the preset's encoder.
+        preset: Speech encoder of the preset.
+        frozen: What is frozen; None for all of a model's encoder and a HuBERT's convolutions.
+
+    Returns:
+        The speech encoder.
 
     Raises:
-        UserError: There is none of that name, or it is built otherwise.
+        UserError: There is no encoder of that name, or it is not built like HuBERT-large.
     """
     folder = bundled.BASE_CHECKPOINT if name == "base" else Path(name)
     if name and _is_checkpoint(folder):
@@ -88,68 +88,77 @@ def find_source(name: str, preset: SpeechEncoderConfig, frozen: Frozen | None) -
 
 
 def fill_speech_encoder(model: PTalker, source: SpeechSource) -> None:
-    """Give a new model the trained ear; what tells phones stays as it is, for no capture says them.
+    """Loads pretrained parameters into the speech encoder of a new model.
+
+    The layers for phones are frozen, since captures have no phones.
+
+    Args:
+        model: The new model.
+        source: Pretrained speech encoder.
 
     Raises:
-        UserError: The weights cannot be had, or do not fit.
+        UserError: The parameters cannot be had, or do not fit.
     """
-    ear = model.speech_content
-    ear.phone_embedding.requires_grad_(False)
-    ear.phones.requires_grad_(False)
-    if ear.takes_waveform:
-        ear.spoken_embedding.requires_grad_(False)
+    encoder = model.speech_content
+    encoder.phone_embedding.requires_grad_(False)
+    encoder.phones.requires_grad_(False)
+    if encoder.takes_waveform:
+        encoder.spoken_embedding.requires_grad_(False)
         try:
-            load_published_weights(ear.encoder, source.place, source.revision)
+            load_published_weights(encoder.encoder, source.place, source.revision)
         except (OSError, ValueError) as error:
             raise _not_had(source.place, error) from error
         return
     prefix = "speech_content."
     weights = checkpoint.load_part(Path(source.place), prefix)
     given = {name.removeprefix(prefix): value for name, value in weights.items()}
-    given = {name: value for name, value in given.items() if not name.startswith(_UNHEARD)}
-    own = {name: value for name, value in ear.state_dict().items() if name.startswith(_UNHEARD)}
+    given = {name: value for name, value in given.items() if not name.startswith(_FOR_DECODER)}
+    own = {
+        name: value for name, value in encoder.state_dict().items() if name.startswith(_FOR_DECODER)
+    }
     try:
-        ear.load_state_dict({**given, **own}, strict=True)
+        encoder.load_state_dict({**given, **own}, strict=True)
     except RuntimeError as error:
         raise _not_had(source.place, error) from error
     if source.config.frozen == "everything":
-        ear.unstack.requires_grad_(False)
+        encoder.unstack.requires_grad_(False)
 
 
 def frozen_speech_encoder(model: PTalker) -> tuple[EncodeSpeech | None, float]:
-    """What hears a clip once and for all as far as the ear is frozen, and its rows a second.
+    """The part of a speech encoder whose output can be cached, and the output's rows a second.
 
-    Of a frozen HuBERT its output is kept, of a frozen conformer the phones that it makes out, which
-    it is told when it hears again, as in ``generate``; of others what they hear.
+    Of a frozen HuBERT the hidden states are cached; of a frozen conformer the features and the
+    phones that it recognises, which are its input in training, as in ``generate``; of others the
+    features alone.
     """
-    ear, speech = model.speech_content, model.config.speech
+    encoder, speech = model.speech_content, model.config.speech
     is_frozen = speech.frozen == "everything"
-    if ear.takes_waveform and not is_frozen:
+    if encoder.takes_waveform and not is_frozen:
         return None, float(SAMPLE_RATE_HZ)
     device = next(model.parameters()).device
 
     @torch.no_grad()
-    def hear(samples: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+    def encode(samples: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
         model.eval()
-        rows = samples if ear.takes_waveform else stacked_log_mel(samples)
+        rows = samples if encoder.takes_waveform else stacked_log_mel(samples)
         batch = torch.from_numpy(rows)[None].to(device)
         lengths = torch.tensor([len(rows)], device=device)
-        if ear.takes_waveform:
-            hidden, _ = ear.encode(ear.prepare(batch, lengths), lengths, None)
+        if encoder.takes_waveform:
+            hidden, _ = encoder.encode(encoder.prepare(batch, lengths), lengths, None)
             return {"speech": hidden[0].half().cpu().numpy()}
         if not is_frozen:
             return {"speech": rows}
-        own = ear.self_conditioned_phones(batch, lengths, None)
+        own = encoder.self_conditioned_phones(batch, lengths, None)
         return {"phones": own[0].cpu().numpy(), "speech": rows}
 
-    return hear, speech.rate_hz
+    return encode, speech.rate_hz
 
 
 def speech_encoder_fingerprint(model: PTalker) -> str:
-    """Of all that decides what an ear hears; names the folder in which that is kept."""
+    """Hash of all that decides a frozen encoder's output; names the folder of its cache."""
     digest = hashlib.sha256(repr(model.config.speech).encode())
     for name, value in model.speech_content.state_dict().items():
-        if not name.startswith(_UNHEARD):
+        if not name.startswith(_FOR_DECODER):
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -160,7 +169,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _hubert_sizes(place: str, revision: str) -> SpeechEncoderConfig:
-    """The sizes of a HuBERT that is built like HuBERT-large."""
+    """Config of a HuBERT that is built like HuBERT-large."""
     try:
         found = AutoConfig.from_pretrained(
             place, revision=revision or "main", local_files_only=True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trains a model of learned shapes on a prepared set of captured faces."""
+"""Training of a model of learned shapes on a prepared set of captured faces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from backend.training.captures.export import CaptureTrained, export, plot_curves
 from backend.training.captures.init import (
     TrainingSetup,
     config_for,
-    new_start,
+    new_setup,
     to_own_unit,
     training_speakers,
 )
@@ -41,7 +41,7 @@ from backend.training.captures.speech_encoder import (
     frozen_speech_encoder,
     speech_encoder_fingerprint,
 )
-from backend.training.captures.validate import judge, judged_clips, predicted
+from backend.training.captures.validate import predicted, score, validation_clips
 from backend.training.loop import Stage, run_stage
 
 _log = logging.getLogger(__name__)
@@ -84,28 +84,29 @@ WEIGHTS: Final = replace(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureTrainArguments:
-    """What the command line says.
+    """Options of a training on captured faces.
 
     Attributes:
-        preset: One of ``CAPTURE_PRESETS``.
-        data: What ``prepare`` made.
+        preset: Preset of the model, one of ``CAPTURE_PRESETS``.
+        data: Folder of a prepared set.
         run: Folder of the run: state to go on from, logs, plots and ``checkpoint``.
-        seed: Of everything.
-        speech_encoder: See ``speech_sources.find_source``; empty is the preset's.
-        freeze: What of it stays as it is; None leaves it to its kind.
+        seed: Seed of the run.
+        speech_encoder: Name of the speech encoder, see ``speech_encoder.find_source``; empty takes
+            the preset's.
+        freeze: What of the speech encoder is frozen; None takes the default of its kind.
         steps: Length of the training.
-        batch_size: Sequences in a batch.
-        batches_per_step: Batches whose mean gradient makes a step, over all processes.
-        precision: Of the arithmetic; ``auto`` is what is fast here.
-        learning_rate: At its peak.
-        validations: How often the model is judged on the validation split.
-        patience: Validations without a better score before it ends early; 0 is never.
-        max_seconds: Of a sequence in a batch.
-        small: A network of a fraction of the size.
-        regions: File that says which vertices are lips.
-        cache: Folder for what a frozen ear heard; None is in the run's.
-        threads: Of torch on a CPU; 0 leaves it to torch.
-        stop_at: Steps after which to stop as if interrupted; 0 is at the end.
+        batch_size: Number of sequences in a batch.
+        batches_per_step: Number of batches, over all processes, whose mean gradient makes a step.
+        precision: Mixed precision of the arithmetic; ``auto`` takes a fast one.
+        learning_rate: Peak of the learning rate.
+        validations: Number of validations.
+        patience: Validations without a better score after which training ends; 0 is never.
+        max_seconds: Length of a sequence in a batch; longer ones are cut.
+        small: Whether to take a network of a fraction of the size.
+        regions: File with the vertices of the lips.
+        cache: Folder for the output of a frozen speech encoder; None takes one in the run's.
+        threads: Number of threads of torch on a CPU; 0 leaves it to torch.
+        stop_at: Number of steps after which to stop as if interrupted; 0 is at the end.
         without: Parts to leave out; see ``ablations.without``.
     """
 
@@ -132,16 +133,16 @@ class CaptureTrainArguments:
 
 
 def main(arguments: CaptureTrainArguments) -> CaptureTrained:
-    """Trains, or what is left of it, and writes checkpoint and plots.
+    """Trains a model, or goes on with its training, and writes checkpoint and plots.
 
     Args:
-        arguments: From the command line.
+        arguments: Options of the command line.
 
     Returns:
-        The model in the set's unit and how it did.
+        The model in the set's unit, with its metrics.
 
     Raises:
-        UserError: Something of the set, the ear or the run folder is no good.
+        UserError: The set, the speech encoder or the run folder cannot be used.
     """
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -153,7 +154,7 @@ def main(arguments: CaptureTrainArguments) -> CaptureTrained:
     config = config_for(arguments.preset, data, source, small=arguments.small)
     peer = "motion" not in config.style_sources
     config, weights = without(config, MOTION_WEIGHTS if peer else WEIGHTS, arguments.without)
-    start = new_start(config, data, source, arguments.regions)
+    setup = new_setup(config, data, source, arguments.regions)
     precision = arguments.precision
     if precision == "auto":  # a CPU may have to emulate bf16
         precision = "bf16" if torch.cuda.is_available() else "no"
@@ -168,31 +169,31 @@ def main(arguments: CaptureTrainArguments) -> CaptureTrained:
         )
     with accelerator.main_process_first():
         _remember(arguments, data, accelerator.is_main_process)
-        start.model.to(accelerator.device)
-        heard = _heard(arguments, data, start.model)
-    stage = _stage(arguments, data, start, heard, weights, accelerator.device)
-    figures = run_stage(
+        setup.model.to(accelerator.device)
+        encoded = _encode_speech(arguments, data, setup.model)
+    stage = _stage(arguments, data, setup, encoded, weights, accelerator.device)
+    metrics = run_stage(
         stage,
         accelerator,
         folder=arguments.run,
         seed=arguments.seed,
         stop_at=arguments.stop_at or None,
     )
-    model = start.model.eval()
-    to_own_unit(model, start.factor)
-    trained = CaptureTrained(model, data, command_of(arguments), arguments.seed, figures)
+    model = setup.model.eval()
+    to_own_unit(model, setup.factor)
+    trained = CaptureTrained(model, data, command_of(arguments), arguments.seed, metrics)
     if accelerator.is_main_process:
         export(trained, arguments.run / "checkpoint")
         plot_curves(arguments.run / f"{_STAGE}-log.jsonl", arguments.run / "curves.png")
-        clip = judged_clips(data)[0]
-        made = predicted(model, heard, data, clip, 1.0)
-        plot_sample(data, clip, made, start.head, arguments.run / "sample.png")
+        clip = validation_clips(data)[0]
+        made = predicted(model, encoded, data, clip, 1.0)
+        plot_sample(data, clip, made, setup.head, arguments.run / "sample.png")
     accelerator.wait_for_everyone()
     return trained
 
 
 def command_of(arguments: CaptureTrainArguments) -> str:
-    """The command line that does this training again, but for the names of folders."""
+    """The command line that repeats this training, but for the names of folders."""
     parts = [f"python -m backend train --preset {arguments.preset} --data DATA --run RUN"]
     for name, value in asdict(arguments).items():
         if name not in ("preset", "data", "run", "cache", "threads", "stop_at"):
@@ -226,7 +227,7 @@ def _check(arguments: CaptureTrainArguments, data: PreparedSet) -> None:
 
 
 def _remember(arguments: CaptureTrainArguments, data: PreparedSet, is_main: bool) -> None:
-    """Note what the run is, and refuse to go on with another."""
+    """Writes the options of the run into its folder; refuses a folder with other options."""
     path = arguments.run / "run.json"
     wanted = {"command": command_of(arguments), "data": data.content_hash}
     if path.exists():
@@ -241,23 +242,26 @@ def _remember(arguments: CaptureTrainArguments, data: PreparedSet, is_main: bool
         io.write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _heard(arguments: CaptureTrainArguments, data: PreparedSet, model: PTalker) -> EncodedSpeech:
-    ear, rate_hz = frozen_speech_encoder(model)
-    kept = arguments.cache or arguments.run / "heard"
-    folder = kept / f"{data.content_hash}-{speech_encoder_fingerprint(model)}" if ear else kept
-    heard = EncodedSpeech(data, folder, ear, rate_hz)
+def _encode_speech(
+    arguments: CaptureTrainArguments, data: PreparedSet, model: PTalker
+) -> EncodedSpeech:
+    encode, rate_hz = frozen_speech_encoder(model)
+    folder = arguments.cache or arguments.run / "encoded_speech"
+    if encode is not None:
+        folder /= f"{data.content_hash}-{speech_encoder_fingerprint(model)}"
+    encoded = EncodedSpeech(data, folder, encode, rate_hz)
     clips = [clip for clip in data.manifest.sequences if clip.split in ("train", "validation")]
 
     def tell(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
-            _log.info("heard %d of %d clips", done, total)
+            _log.info("encoded the speech of %d of %d clips", done, total)
 
-    heard.fill(clips, tell)
-    return heard
+    encoded.fill(clips, tell)
+    return encoded
 
 
-class _Body(nn.Module):
-    """The model in training, with its loss terms."""
+class _TrainingModule(nn.Module):
+    """The model in training; its output are the weighted loss terms."""
 
     def __init__(self, model: PTalker, geometry: FaceGeometry, weights: LossWeights) -> None:
         super().__init__()
@@ -265,8 +269,8 @@ class _Body(nn.Module):
         self.geometry = geometry
         self.config = TrainConfig(weights=weights)
 
-    def train(self, mode: bool = True) -> _Body:
-        """A frozen ear hears as it will when the model is used."""
+    def train(self, mode: bool = True) -> _TrainingModule:
+        """Sets the mode; a frozen speech encoder stays in evaluation mode."""
         super().train(mode)
         if self.model.config.speech.frozen == "everything":
             encoder: nn.Module = self.model.speech_content.encoder
@@ -277,10 +281,12 @@ class _Body(nn.Module):
         self, batch: TrainingBatch, *, autoregressive: bool, with_cycle: bool, reversal: float
     ) -> dict[str, Tensor]:
         """Loss terms, weighted."""
-        ear = self.model.speech_content
-        if batch.phones is None and not ear.takes_waveform:
+        content_encoder = self.model.speech_content
+        if batch.phones is None and not content_encoder.takes_waveform:
             with torch.no_grad():
-                own = ear.self_conditioned_phones(batch.speech, batch.speech_lengths, None)
+                own = content_encoder.self_conditioned_phones(
+                    batch.speech, batch.speech_lengths, None
+                )
             batch = replace(batch, phones=own)
         outputs = self.model(
             batch,
@@ -289,20 +295,17 @@ class _Body(nn.Module):
             own_feedback_share=self.config.own_feedback_share if autoregressive else 0.0,
             with_cycle=with_cycle,
         )
-        terms = losses.total(outputs, batch, self.geometry, self.config)[1]
-        weighted = {name: getattr(self.config.weights, name) * terms[name] for name in terms}
+        terms = losses.total(outputs, batch, self.geometry, self.config)
         return {
-            name: value
-            for name, value in weighted.items()
-            if getattr(self.config.weights, name) > 0.0
+            name: value for name, value in terms.items() if getattr(self.config.weights, name) > 0.0
         }
 
 
 def _stage(
     arguments: CaptureTrainArguments,
     data: PreparedSet,
-    start: TrainingSetup,
-    heard: EncodedSpeech,
+    setup: TrainingSetup,
+    encoded: EncodedSpeech,
     weights: LossWeights,
     device: torch.device,
 ) -> Stage:
@@ -311,14 +314,14 @@ def _stage(
         batch_size=arguments.batch_size,
         max_frames=max(2, round(arguments.max_seconds * fps)),
         style_frames=round(_STYLE_SECONDS * fps),
-        factor=start.factor,
+        factor=setup.factor,
         seed=arguments.seed,
     )
-    batches = CaptureBatches(data, data.split("train"), heard, training_speakers(data), recipe)
-    config = start.model.config
-    body = _Body(start.model, start.geometry.to(device), weights)
-    judged = judged_clips(data)
-    share = TrainConfig().autoregressive_share if "parallel" in config.modes else 1.0
+    batches = CaptureBatches(data, data.split("train"), encoded, training_speakers(data), recipe)
+    config = setup.model.config
+    training_module = _TrainingModule(setup.model, setup.geometry.to(device), weights)
+    clips = validation_clips(data)
+    share = training_module.config.autoregressive_share if "parallel" in config.modes else 1.0
     if "autoregressive" not in config.modes:
         share = 0.0
 
@@ -328,16 +331,16 @@ def _stage(
         found: Mapping[str, Tensor] = module(
             batches.batch(number).to(device),
             autoregressive=_is_due(step, share),
-            with_cycle=body.config.weights.cycle > 0.0 and _is_due(step, _CYCLE_SHARE),
+            with_cycle=training_module.config.weights.cycle > 0.0 and _is_due(step, _CYCLE_SHARE),
             reversal=2.0 / (1.0 + math.exp(-10.0 * step / arguments.steps)) - 1.0,
         )
         return found
 
     return Stage(
         name=_STAGE,
-        module=body,
+        module=training_module,
         terms=terms,
-        validate=lambda _: judge(start, heard, data, judged),
+        validate=lambda _: score(setup, encoded, data, clips),
         num_steps=arguments.steps,
         learning_rate=arguments.learning_rate,
         num_validations=arguments.validations,

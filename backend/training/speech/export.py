@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes a trained model as a checkpoint: weights, config, styles with names, and its model card.
-
-Apart from ``train.py`` because it is read by people who judge a model and not its training.
-"""
+"""Export of a model trained from speech: the checkpoint, its named styles and its model card."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +17,7 @@ from backend.data.speech.batches import motion_of
 from backend.data.speech.dataset import Clip, SpeechData
 from backend.model import checkpoint
 from backend.model.ptalker import PTalker
-from backend.model.style_inversion import fit_style
+from backend.model.style_inversion import style_of_motion
 from backend.speech.phones import phone_frames
 
 _EXEMPLARS: Final = 4
@@ -29,22 +26,22 @@ _EXEMPLAR_FRAMES: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run made.
+    """Result of a training from speech.
 
     Attributes:
-        model: With its best weights.
-        data: That it was trained on.
-        command: That made it.
-        seed: Of everything.
-        figures: Of each stage on held-out speech, with its ``seconds``.
-        history: Commands that made the checkpoint which this one went on from, if any.
+        model: The model with its best parameters.
+        data: Speech that the model was trained on.
+        command: Command line of the training.
+        seed: Seed of the run.
+        metrics: Metrics of each stage on held-out speech, with its ``seconds``.
+        history: Command lines that made the checkpoint from which this training went on, if any.
     """
 
     model: PTalker
     data: SpeechData
     command: str
     seed: int
-    figures: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, float]]
     history: tuple[str, ...] = ()
 
 
@@ -52,8 +49,8 @@ def export(trained: Trained, folder: Path) -> None:
     """Writes the checkpoint.
 
     Args:
-        trained: The model and how it came about.
-        folder: Made where it is missing.
+        trained: Result of the training.
+        folder: Folder of the checkpoint; made where it is missing.
     """
     model, data = trained.model.eval(), trained.data
     training = {
@@ -63,7 +60,7 @@ def export(trained: Trained, folder: Path) -> None:
         "seed": trained.seed,
         "history": list(trained.history),
         "command": trained.command,
-        "figures": {name: dict(figures) for name, figures in trained.figures.items()},
+        "metrics": {name: dict(metrics) for name, metrics in trained.metrics.items()},
     }
     checkpoint.save(folder, model, card=card(trained), training=training, half=True)
     styles = json.dumps(named_styles(model, data), indent=None)
@@ -71,7 +68,7 @@ def export(trained: Trained, folder: Path) -> None:
 
 
 def named_styles(model: PTalker, data: SpeechData) -> dict[str, list[float]]:
-    """Codes of the styles that have names, each the mean over some exemplars, phones known."""
+    """Codes of the named styles, each the mean over some exemplars with given phones."""
     clips = sorted(data.validation, key=lambda clip: -clip.num_frames)[:_EXEMPLARS]
     codes = {}
     for name, style in NAMED_STYLES.items():
@@ -87,12 +84,11 @@ def _code_of(model: PTalker, data: SpeechData, clip: Clip, style: SpeakingStyle)
     device = model.fusion.neutral.device
     motion = torch.from_numpy(motion_of(data, clip, style)[None, :_EXEMPLAR_FRAMES]).to(device)
     phones = torch.from_numpy(phone_frames(clip.phones, clip.num_frames, FEATURE_RATE_HZ)[None])
-    code = model.encode_motion_style(motion)
-    return fit_style(model, motion, code, phones[:, :_EXEMPLAR_FRAMES].to(device))[0]
+    return style_of_motion(model, motion, phones[:, :_EXEMPLAR_FRAMES].to(device))[0]
 
 
 def card(trained: Trained) -> str:
-    """Text of the model card: data, recipe and figures on validation."""
+    """Text of the model card: data, command and metrics on validation."""
     data = trained.data
     lines = ["# PTalker checkpoint", ""]
     for command in trained.history:
@@ -105,13 +101,13 @@ def card(trained: Trained) -> str:
         "- Motions: by the project's articulation model, in numbered and in random styles.",
         f"- Parameters: {sum(p.numel() for p in trained.model.parameters()) / 1e6:.2f} million.",
     ]
-    if trained.figures:
-        lines += ["", "| stage | minutes | figures on held-out speech |", "|---|---|---|"]
-    for name, figures in trained.figures.items():
-        told = ", ".join(
+    if trained.metrics:
+        lines += ["", "| stage | minutes | metrics on held-out speech |", "|---|---|---|"]
+    for name, metrics in trained.metrics.items():
+        values = ", ".join(
             f"{key.replace('_', ' ')} {value:.3f}"
-            for key, value in figures.items()
+            for key, value in metrics.items()
             if key not in ("seconds", "step", "score")
         )
-        lines.append(f"| {name} | {figures['seconds'] / 60:.0f} | {told} |")
+        lines.append(f"| {name} | {metrics['seconds'] / 60:.0f} | {values} |")
     return "\n".join(lines) + "\n"

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a training from speech starts: at random weights or at checkpoints.
-
-Apart from ``train.py``, which trains.
-"""
+"""The model that a training from speech starts with: a new one, or one from checkpoints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +21,11 @@ from backend.model.surgery import (
 
 
 def new_model(config: ModelConfig, mouth: MeasuredHead) -> PTalker:
-    """A model with random weights whose graph is the face points of a head.
+    """A model with random parameters whose graph is the face points of a head.
 
     Args:
-        config: What it is built like.
-        mouth: The head.
+        config: Config of the model.
+        mouth: Head whose face points are the graph.
 
     Returns:
         The model, in training mode.
@@ -44,18 +41,18 @@ def new_model(config: ModelConfig, mouth: MeasuredHead) -> PTalker:
 
 
 def trained_before(folders: Sequence[Path], config: ModelConfig, *, lip_steps: int) -> PTalker:
-    """The model of a checkpoint, or the mean of several, extended to what the config says.
+    """The model of a checkpoint, or the mean of several, with the layers of a newer config added.
 
     Args:
-        folders: The checkpoints.
-        config: What the model shall be built like.
-        lip_steps: For which a lip reader will be trained; a new one needs some.
+        folders: Folders of the checkpoints.
+        config: Config that the model is to have.
+        lip_steps: Steps in which the lip reader will be trained; a new one needs some.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        UserError: It cannot be read, or is built otherwise than the config says.
+        UserError: A checkpoint cannot be read, or cannot be extended to the config.
     """
     model = checkpoint.load_mean(folders)
     if model.config.lip_layers == 0 < config.lip_layers:

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fourth stage of training: the lip reader learns to read phones off motions in any style.
-
-Apart from ``train.py``, which puts the stages in order and trains the whole model.
-"""
+"""The stage *lips*: the lip reader learns to read phones off motions in any style."""
 
 from dataclasses import replace
 from typing import Final
@@ -22,9 +19,8 @@ from backend.data.speech.dataset import SpeechData
 from backend.model.attention import frame_mask
 from backend.model.ptalker import PTalker
 from backend.motion import at_times
-from backend.speech.phones import PHONE_IDS, SILENCE
-from backend.training.loop import Stage
-from backend.training.speech.stage_phones import BATCHES_PER_STEP
+from backend.training.loop import BATCHES_PER_STEP, Stage
+from backend.training.phone_classification import PhoneAccuracy, phone_cross_entropy
 
 _CAMERA_SHARE: Final = 0.5
 _CAMERA_FPS: Final = (24.0, 60.0)
@@ -33,15 +29,15 @@ _BLINK_SHARE: Final = 0.5
 _VALIDATION_BATCHES: Final = 6
 
 
-class _Lips(nn.Module):
-    """The lip reader with what it reads from; only the reader is trained."""
+class _LipClassifier(nn.Module):
+    """The lip reader as a classifier of phones in motions; only the reader is trained."""
 
     def __init__(self, model: PTalker) -> None:
         super().__init__()
         if model.lip_reader is None:
             raise ValueError("this model has no lip reader")
         self.lip_reader = model.lip_reader
-        self._model = [model]  # in a list, for the rest of it is no part of this
+        self._model = [model]  # in a list, so that the model is no submodule
 
     def forward(self, motion: Tensor, lengths: Tensor) -> Tensor:
         model = self._model[0]
@@ -54,13 +50,13 @@ class _Lips(nn.Module):
 def lip_batch(
     data: SpeechData, *, seed: int, number: int, batch_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch ``number`` of the stage: sentences in random styles, some as a camera captured them.
+    """A batch of motions of sentences in random styles, some as captured by a camera.
 
     Args:
-        data: The speech.
-        seed: Of the run.
-        number: Of the batch; the same number gives the same batch.
-        batch_size: Sentences ``B``.
+        data: Speech to draw from.
+        seed: Seed of the run.
+        number: Number of the batch; the same number gives the same batch.
+        batch_size: Number of sentences ``B``.
 
     Returns:
         Motions ``(B, T, 52)``, their lengths ``(B,)`` and the frames' phones ``(B, T)``,
@@ -92,7 +88,7 @@ def lip_batch(
 
 
 def _captured(motion: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A motion as a camera of another rate saw it, with the noise of what solves it."""
+    """A motion as if captured at another rate, with the noise of the capture."""
     rate = rng.uniform(*_CAMERA_FPS)
     frames = max(2, round(len(motion) / FEATURE_RATE_HZ * rate))
     seen = at_times(motion, np.arange(frames) / rate, rate=FEATURE_RATE_HZ)
@@ -104,42 +100,38 @@ def _captured(motion: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
 def lip_stage(
     model: PTalker, data: SpeechData, *, seed: int, batch_size: int, num_steps: int
 ) -> Stage:
-    """The stage.
+    """The stage in which the lip reader is trained.
 
     Args:
-        model: Its lip reader is trained.
-        data: The speech.
-        seed: Of the run.
-        batch_size: Sentences in a step.
+        model: Model whose lip reader is trained.
+        data: Speech to draw from.
+        seed: Seed of the run.
+        batch_size: Number of sentences in a step.
         num_steps: Length of the stage.
+
+    Returns:
+        The stage.
     """
     at_once = max(2, batch_size // BATCHES_PER_STEP)
     held_out = replace(data, train=data.validation)
 
-    def terms(lips: nn.Module, number: int) -> dict[str, Tensor]:
+    def terms(classifier: nn.Module, number: int) -> dict[str, Tensor]:
         motion, lengths, phones = lip_batch(data, seed=seed, number=number, batch_size=at_once)
-        logits = lips(motion, lengths).float()
-        loss = nn.functional.cross_entropy(
-            logits.flatten(0, 1), phones.flatten().to(logits.device), ignore_index=IGNORED
-        )
-        return {"lips": loss}
+        return {"lips": phone_cross_entropy(classifier(motion, lengths), phones)}
 
-    def judge(lips: nn.Module) -> dict[str, float]:
-        right = total = 0
+    def validate(classifier: nn.Module) -> dict[str, float]:
+        accuracy = PhoneAccuracy()
         for number in range(_VALIDATION_BATCHES):
             motion, lengths, phones = lip_batch(held_out, seed=0, number=number, batch_size=16)
-            read = lips(motion, lengths).argmax(-1).cpu()
-            spoken = phones > PHONE_IDS[SILENCE]
-            right += int((read == phones)[spoken].sum())
-            total += int(spoken.sum())
-        share = right / max(1, total)
-        return {"score": share, "read": share}
+            found = classifier(motion, lengths).argmax(-1).cpu().numpy()
+            accuracy.add(found, phones.numpy())
+        return {"score": accuracy.share, "phone_accuracy": accuracy.share}
 
     return Stage(
         name="lips",
-        module=_Lips(model),
+        module=_LipClassifier(model),
         terms=terms,
-        validate=judge,
+        validate=validate,
         num_steps=num_steps,
         learning_rate=3e-3,
         num_validations=6,

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The third stage of training: the encoder of motion style learns to read styles off motions.
-
-Apart from ``train.py``, which puts the stages in order and trains the whole model.
-"""
+"""The stage *styles*: the motion style encoder learns to read styles off motions."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -14,8 +11,7 @@ from backend.data.speech.batches import EXEMPLAR_FRAMES, MotionRecipe, style_bat
 from backend.data.speech.dataset import SpeechData
 from backend.model.attention import frame_mask
 from backend.model.ptalker import PTalker
-from backend.training.loop import Stage
-from backend.training.speech.stage_phones import BATCHES_PER_STEP
+from backend.training.loop import BATCHES_PER_STEP, Stage
 
 _FITTED_BATCHES: Final = 100
 _FITTED_AT_ONCE: Final = 100
@@ -23,19 +19,19 @@ _HEAD_BATCHES: Final = 8
 _VALIDATION_BATCHES: Final = 6
 
 
-class _Eye(nn.Module):
-    """The encoder of motion style as a reader of the style's dimensions."""
+class _StyleReader(nn.Module):
+    """The motion style encoder with a linear layer that reads a style's dimensions off its code."""
 
     def __init__(self, model: PTalker, style_head: nn.Linear) -> None:
         super().__init__()
         self.graph_encoder = model.graph_encoder
         self.motion_style = model.motion_style
         self.style_head = style_head
-        self._style = [model.encode_style]  # in a list, for the model is no part of this
+        self._style = [model.encode_style]  # in a list, so that the model is no submodule
 
     def forward(self, motion: Tensor, lengths: Tensor) -> Tensor:
-        told: Tensor = self.style_head(self._style[0](motion, lengths).code)
-        return told
+        vectors: Tensor = self.style_head(self._style[0](motion, lengths).code)
+        return vectors
 
 
 def fit_style_reader(
@@ -44,15 +40,15 @@ def fit_style_reader(
     """Solves the part of E_m^s that has a closed form, on motions of known styles.
 
     Args:
-        model: Its motion style encoder is fitted.
-        style_head: Reads the style's dimensions off a code; the identity afterwards.
-        data: The speech.
-        seed: Of the run.
+        model: Model whose motion style encoder is fitted.
+        style_head: Linear layer from a code to the style's dimensions; the identity afterwards.
+        data: Speech to draw from.
+        seed: Seed of the run.
         num_steps: Length of the stage that follows; a short one gets fewer motions, at most
             10,000.
 
     Returns:
-        The mean squared error on these motions; knowing nothing is 0.25.
+        The mean squared error on these motions; that of the mean style is 0.25.
     """
     graph, scale = model.graph_encoder, model.config.motion_scale
     recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
@@ -77,11 +73,11 @@ def fit_style_maps(
     """Solves two maps by least squares, for a model whose codes have their meaning already.
 
     Args:
-        model: Its motion style encoder stays as it is.
-        style_head: Reads the style's dimensions off a code; solved.
-        style_codes: The other way: tells the mean code that is read of a style; solved.
-        data: The speech.
-        seed: Of the run.
+        model: Model whose motion style encoder reads the codes; it stays as it is.
+        style_head: Linear layer from a code to the style's dimensions; solved.
+        style_codes: Linear layer from a style's dimensions to the mean code of the style; solved.
+        data: Speech to draw from.
+        seed: Seed of the run.
     """
     recipe = MotionRecipe(batch_size=_FITTED_AT_ONCE, style_frames=EXEMPLAR_FRAMES)
     device = style_head.weight.device
@@ -113,34 +109,37 @@ def style_stage(
     batch_size: int,
     num_steps: int,
 ) -> Stage:
-    """The stage.
+    """The stage in which the motion style encoder is trained.
 
     Args:
-        model: Its motion style encoder is trained.
-        style_head: Reads the style's dimensions off a code.
-        data: The speech.
-        seed: Of the run.
-        batch_size: Exemplars in a step.
+        model: Model whose motion style encoder is trained.
+        style_head: Linear layer from a code to the style's dimensions.
+        data: Speech to draw from.
+        seed: Seed of the run.
+        batch_size: Number of exemplars in a step.
         num_steps: Length of the stage.
+
+    Returns:
+        The stage.
     """
     recipe = MotionRecipe(
         batch_size=max(2, batch_size // BATCHES_PER_STEP), style_frames=EXEMPLAR_FRAMES
     )
 
-    def error(eye: nn.Module, seed: int, number: int) -> Tensor:
+    def error(reader: nn.Module, seed: int, number: int) -> Tensor:
         motion, lengths, vectors = style_batch(data, recipe, seed=seed, number=number)
-        told = eye(motion, lengths).float()
-        return (told - vectors.to(told.device)).square().mean()
+        read = reader(motion, lengths).float()
+        return (read - vectors.to(read.device)).square().mean()
 
-    def judge(eye: nn.Module) -> dict[str, float]:
-        errors = [error(eye, seed + 1000, number) for number in range(_VALIDATION_BATCHES)]
+    def validate(reader: nn.Module) -> dict[str, float]:
+        errors = [error(reader, seed + 1000, number) for number in range(_VALIDATION_BATCHES)]
         return {"score": -float(torch.stack(errors).mean())}
 
     return Stage(
         name="styles",
-        module=_Eye(model, style_head),
-        terms=lambda eye, number: {"style_dimensions": error(eye, seed, number)},
-        validate=judge,
+        module=_StyleReader(model, style_head),
+        terms=lambda reader, number: {"style_dimensions": error(reader, seed, number)},
+        validate=validate,
         num_steps=num_steps,
         learning_rate=1e-3,
         num_validations=4,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trains a model from speech: the content encoder on phones first, then the whole on motions."""
+"""Training of a model from speech: its encoders stage by stage, then the whole on motions."""
 
 import logging
 from collections.abc import Iterator
@@ -22,36 +22,42 @@ from backend.training.loop import Stage, run_stage
 from backend.training.speech.export import Trained, export
 from backend.training.speech.init import new_model, trained_before
 from backend.training.speech.stage_lips import lip_stage
-from backend.training.speech.stage_motion import WEIGHTS, MotionBody, geometry_of, motion_stage
+from backend.training.speech.stage_motion import (
+    WEIGHTS,
+    MotionTrainingModule,
+    geometry_of,
+    motion_stage,
+)
 from backend.training.speech.stage_phones import phone_stage, weigh_phone_input
 from backend.training.speech.stage_styles import fit_style_maps, fit_style_reader, style_stage
 
 _log = logging.getLogger(__name__)
 _FURTHER_RATE: Final = 0.5  # of the learning rates, for a model that was trained before
-_TOLD_SHARE: Final = 0.5
+_PHONE_INPUT_PROBABILITY: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class TrainArguments:
-    """What the command line says.
+    """Options of a training from speech.
 
     Attributes:
-        preset: ``base`` or ``tiny``.
+        preset: Preset of the model, ``base`` or ``tiny``.
         data: Folders of speech; see ``dataset.open_speech``.
         run: Folder of the run: states to go on from, logs, and ``checkpoint``.
-        seed: Of everything.
-        phone_steps: Length of the first stage, in which the ear learns phones from sound; after
-            ``start_from``, 0 leaves it out, as any other.
-        word_steps: Of the second, in which it is told half of the time what a recogniser heard.
-        style_steps: Of the third, in which styles are read from motions.
-        lip_steps: Of the fourth, in which phones are read from motions.
-        motion_steps: Of the last, in which the whole model learns to move; after ``start_from`` all
-            but its ear.
-        batch_size: Sequences of 3 s in a step.
-        threads: Of torch on a CPU; 0 leaves it to torch.
+        seed: Seed of the run.
+        phone_steps: Length of the stage *phones*, in which the speech encoder learns phones from
+            audio; after ``start_from``, 0 leaves a stage out.
+        word_steps: Length of the stage *words*, in which half of the crops have recognised phones
+            as input.
+        style_steps: Length of the stage *styles*, in which styles are read from motions.
+        lip_steps: Length of the stage *lips*, in which phones are read from motions.
+        motion_steps: Length of the stage *motions*, in which the whole model is trained; after
+            ``start_from`` all but its speech encoder.
+        batch_size: Number of sequences of 3 s in a step.
+        threads: Number of threads of torch on a CPU; 0 leaves it to torch.
         without: Parts to leave out; see ``ablations.without``.
-        start_from: A checkpoint to go on from instead of random weights, at half the learning
-            rate; the third stage is left out then. Of several, the mean of their weights.
+        start_from: Checkpoints to go on from instead of random parameters, at half the learning
+            rate and without *styles*; of several, the mean of their parameters.
     """
 
     preset: str
@@ -70,16 +76,16 @@ class TrainArguments:
 
 
 def main(arguments: TrainArguments) -> Trained:
-    """Trains all stages, or what is left of them, and writes the checkpoint.
+    """Trains all stages, or the rest of them, and writes the checkpoint.
 
     Args:
-        arguments: From the command line.
+        arguments: Options of the command line.
 
     Returns:
-        The model and how it did, as it lies in ``checkpoint`` of the run folder.
+        The model, as in ``checkpoint`` of the run folder, with its metrics.
 
     Raises:
-        UserError: The data or the preset is no good; one sentence says what to do.
+        UserError: The data, the preset or the number of steps cannot be used.
     """
     if arguments.preset not in PRESETS or PRESETS[arguments.preset].shape_kind != "solved":
         raise UserError(f"Preset {arguments.preset!r} is not made for speech; take base or tiny.")
@@ -100,51 +106,66 @@ def main(arguments: TrainArguments) -> Trained:
     mouth = measured_demo_head()
     torch.manual_seed(arguments.seed)
     config, weights = without(PRESETS[arguments.preset], WEIGHTS, arguments.without)
-    start = arguments.start_from
-    if start:
-        model = trained_before(start, config, lip_steps=arguments.lip_steps)
+    start_from = arguments.start_from
+    if start_from:
+        model = trained_before(start_from, config, lip_steps=arguments.lip_steps)
     else:
         model = new_model(config, mouth)
     geometry = geometry_of(mouth).to(accelerator.device)
-    body = MotionBody(model, geometry, weights, goes_on=bool(start))
-    body.to(accelerator.device)
-    if start and arguments.motion_steps:
-        fit_style_maps(model, body.style_head, body.style_codes, data, seed=arguments.seed)
-    figures = {}
-    for stage in _stages(arguments, body, data, mouth):
-        if start and stage.name != "lips":  # whose reader is often new there
+    training_module = MotionTrainingModule(model, geometry, weights, is_pretrained=bool(start_from))
+    training_module.to(accelerator.device)
+    if start_from and arguments.motion_steps:
+        fit_style_maps(
+            model,
+            training_module.style_head,
+            training_module.style_codes,
+            data,
+            seed=arguments.seed,
+        )
+    metrics = {}
+    for stage in _stages(arguments, training_module, data, mouth):
+        if start_from and stage.name != "lips":  # whose lip reader is often new there
             stage = replace(stage, learning_rate=_FURTHER_RATE * stage.learning_rate)
-        elif not start:
-            _make_ready_for(stage, body, data, seed=arguments.seed)
-        figures[stage.name] = run_stage(
+        elif not start_from:
+            _prepare_for(stage, training_module, data, seed=arguments.seed)
+        metrics[stage.name] = run_stage(
             stage, accelerator, folder=arguments.run, seed=arguments.seed
         )
-    history = dict.fromkeys(line for folder in start for line in checkpoint.commands_of(folder))
-    trained = Trained(model, data, command_of(arguments), arguments.seed, figures, tuple(history))
+    history = dict.fromkeys(
+        line for folder in start_from for line in checkpoint.commands_of(folder)
+    )
+    trained = Trained(model, data, command_of(arguments), arguments.seed, metrics, tuple(history))
     if accelerator.is_main_process:
         export(trained, arguments.run / "checkpoint")
     return trained
 
 
 def _stages(
-    arguments: TrainArguments, body: MotionBody, data: SpeechData, mouth: MeasuredHead
+    arguments: TrainArguments,
+    training_module: MotionTrainingModule,
+    data: SpeechData,
+    mouth: MeasuredHead,
 ) -> Iterator[Stage]:
-    """All that have steps; a model that was trained before knows styles already."""
-    listen = partial(
+    """The stages that have steps; a pretrained model reads styles already."""
+    phones_stage = partial(
         phone_stage,
-        encoder=body.model.speech_content,
+        encoder=training_module.model.speech_content,
         data=data,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
     )
     if arguments.phone_steps:
-        yield listen("phones", num_steps=arguments.phone_steps, told_share=0.0)
+        yield phones_stage("phones", num_steps=arguments.phone_steps, phone_input_probability=0.0)
     if arguments.word_steps:
-        yield listen("words", num_steps=arguments.word_steps, told_share=_TOLD_SHARE)
+        yield phones_stage(
+            "words",
+            num_steps=arguments.word_steps,
+            phone_input_probability=_PHONE_INPUT_PROBABILITY,
+        )
     if not arguments.start_from:
         yield style_stage(
-            body.model,
-            body.style_head,
+            training_module.model,
+            training_module.style_head,
             data,
             seed=arguments.seed,
             batch_size=max(2, arguments.batch_size * 3 // 2),
@@ -152,7 +173,7 @@ def _stages(
         )
     if arguments.lip_steps:
         yield lip_stage(
-            body.model,
+            training_module.model,
             data,
             seed=arguments.seed,
             batch_size=2 * arguments.batch_size,
@@ -160,7 +181,7 @@ def _stages(
         )
     if arguments.motion_steps:
         yield motion_stage(
-            body,
+            training_module,
             data,
             mouth,
             seed=arguments.seed,
@@ -169,22 +190,28 @@ def _stages(
         )
 
 
-def _make_ready_for(stage: Stage, body: MotionBody, data: SpeechData, *, seed: int) -> None:
-    """What a new model needs between two stages."""
-    ear = body.model.speech_content
+def _prepare_for(
+    stage: Stage, training_module: MotionTrainingModule, data: SpeechData, *, seed: int
+) -> None:
+    """Prepares a new model for a stage."""
+    content_encoder = training_module.model.speech_content
     if stage.name == "words":
-        weigh_phone_input(ear, data)
+        weigh_phone_input(content_encoder, data)
     elif stage.name == "motions":
-        ear.trust_as_recognised()
+        content_encoder.copy_recognised_embeddings()
     elif stage.name == "styles":
         error = fit_style_reader(
-            body.model, body.style_head, data, seed=seed, num_steps=stage.num_steps
+            training_module.model,
+            training_module.style_head,
+            data,
+            seed=seed,
+            num_steps=stage.num_steps,
         )
         _log.info("styles from statistics alone: squared error %.4f", error)
 
 
 def command_of(arguments: TrainArguments) -> str:
-    """The command line that does this training again, but for the names of folders."""
+    """The command line that repeats this training, but for the names of folders."""
     return (
         f"python -m backend train --preset {arguments.preset} --data CORPUS --run RUN"
         f" --seed {arguments.seed} --phone-steps {arguments.phone_steps}"

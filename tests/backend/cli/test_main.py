@@ -190,6 +190,13 @@ def test_info_says_what_there_is(capsys):
     assert packages["torch"] != "missing"
 
 
+def test_info_can_check_that_packages_can_be_imported(monkeypatch, capsys):
+    assert command_line.main(["info", "--check"]) == 0
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    assert command_line.main(["info", "--check"]) != 0
+    assert "packages are incomplete (import of soxr" in capsys.readouterr().err
+
+
 def test_recognition_modes_to_evaluate_are_those_of_a_transcript():
     modes = typing.get_args(RecognitionMode)
     arguments = ["evaluate", "--speech", "DIR", "--listen"]

@@ -64,7 +64,7 @@ def test_correlation_of_a_constant_is_zero():
     assert curve_metrics.lagged_correlation(np.ones(50), np.arange(50.0), FPS)[0] == 0.0
 
 
-def test_style_error_ratio_is_one_for_a_neutral_answer_and_zero_for_the_truth():
+def test_style_error_ratio_is_one_for_neutral_motion_and_zero_for_the_reference():
     truth, neutral = np.array([1.0, 3.0]), np.array([0.0, 1.0])
     assert curve_metrics.style_error_ratio(neutral, truth, neutral) == 1.0
     assert curve_metrics.style_error_ratio(truth, truth, neutral) == 0.0
@@ -79,10 +79,9 @@ def test_retrieval_counts_nearest_by_cosine():
     assert curve_metrics.retrieval_accuracy(queries, gallery) == pytest.approx(2 / 3)
 
 
-def test_jerk_ratio_and_share_above():
+def test_jerk_ratio():
     reference = np.array([0.0, 1.0, 0.0, 1.0, 0.0])
     assert curve_metrics.jerk_ratio(2 * reference, reference) == pytest.approx(2.0)
-    assert curve_metrics.share_above(np.array([0.1, 0.9, 0.2, 0.3]), 0.25) == 0.5
 
 
 def test_bootstrap_interval_holds_the_mean_and_narrows_to_a_constant():

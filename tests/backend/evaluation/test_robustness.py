@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad conditions: what the effects do to a sound, and how the evaluation under them is told."""
+"""Degraded audio: the effects on a sound, and the report of the evaluation under them."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from backend.audio.load import read_sound
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import UserError
 from backend.evaluation import robustness
-from backend.evaluation.robustness import CONDITIONS, WORDLESS, disturbed, drift_mm
+from backend.evaluation.robustness import CONDITIONS, WORDLESS, degraded, drift_mm
 
 ROOT = Path(__file__).parents[3]
 RATE = SAMPLE_RATE_HZ
@@ -25,7 +25,7 @@ def speech():
 
 
 def under(name, speech, seed=0):
-    return disturbed(name, speech, [speech[::-1]], np.random.default_rng(seed))
+    return degraded(name, speech, [speech[::-1]], np.random.default_rng(seed))
 
 
 def share_above(samples, hertz):
@@ -79,10 +79,10 @@ def test_a_telephone_lets_nothing_above_its_band_through(speech):
 def test_a_room_dies_by_sixty_decibels_in_half_a_second():
     click = np.zeros(RATE, np.float32)
     click[100] = 0.5
-    heard = under("reverberation 0.5 s", click)
-    levels = [np.square(heard[int(s * RATE) :][: RATE // 50]).sum() for s in (0.05, 0.35)]
+    reverberated = under("reverberation 0.5 s", click)
+    levels = [np.square(reverberated[int(s * RATE) :][: RATE // 50]).sum() for s in (0.05, 0.35)]
     assert 10.0 * np.log10(levels[0] / levels[1]) == pytest.approx(36.0, abs=3.0)
-    assert int(np.argmax(np.abs(heard))) == 100
+    assert int(np.argmax(np.abs(reverberated))) == 100
 
 
 def test_whisper_has_no_pitch_and_shouting_is_brighter():
@@ -94,7 +94,7 @@ def test_whisper_has_no_pitch_and_shouting_is_brighter():
     assert share_above(under("shouting", pulses), 1000.0) > share_above(pulses, 1000.0)
 
 
-def test_levels_are_what_they_say(speech):
+def test_level_conditions_have_the_levels_of_their_names(speech):
     assert np.abs(under("level -40 dBFS", speech)).max() == pytest.approx(0.01, abs=1e-4)
     cut = under("clipped at +12 dB", speech)
     assert np.abs(cut).max() == 1.0

@@ -21,10 +21,10 @@ from backend.evaluation import style_transfer
 from backend.evaluation.clips import SpokenClip
 from backend.evaluation.curve_metrics import closures
 from backend.evaluation.speech import (
-    judge,
     lip_errors_mm,
     phone_opening,
     read_clips,
+    score_motions,
     silent_frames,
     table,
 )
@@ -66,23 +66,23 @@ def clip():
 
 def test_the_reference_itself_scores_best(mouth, clip):
     truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
-    figures = judge([truth], [truth], [clip], mouth)
-    assert figures["closures_f1"] == 1.0
-    assert figures["opening"] == pytest.approx(1.0)
-    assert figures["lip_error_mm"] == 0.0
-    assert figures["lag_ms"] == 0.0
-    assert figures["open_in_silence_mm"] < 0.5
+    metrics = score_motions([truth], [truth], [clip], mouth)
+    assert metrics["closures_f1"] == 1.0
+    assert metrics["opening"] == pytest.approx(1.0)
+    assert metrics["lip_error_mm"] == 0.0
+    assert metrics["lag_ms"] == 0.0
+    assert metrics["open_in_silence_mm"] < 0.5
 
 
 def test_a_still_face_scores_badly(mouth, clip):
     truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
-    figures = judge([np.zeros_like(truth)], [truth], [clip], mouth)
-    assert figures["opening"] == 0.0
-    assert figures["lip_error_mm"] > 1.0
+    metrics = score_motions([np.zeros_like(truth)], [truth], [clip], mouth)
+    assert metrics["opening"] == 0.0
+    assert metrics["lip_error_mm"] > 1.0
 
 
 class _Voiced:
-    """In place of a model: which code is asked for is all that it knows."""
+    """Stands for a model; its codes say whether they come from a voice."""
 
     def encode_audio_style(self, speech):
         return torch.ones(len(speech), 1)
@@ -91,30 +91,36 @@ class _Voiced:
         return torch.zeros(1, 1)
 
 
-@pytest.mark.parametrize(("heard", "ratio", "share"), [("broad", 0.0, 1.0), ("neutral", 1.0, 0.0)])
-def test_a_voice_tells_its_style_or_nothing(mouth, clip, monkeypatch, heard, ratio, share):
-    def answer(_, spoken, code, *, told):
-        assert told
-        return spoken.articulated(spoken.phones, NAMED_STYLES[heard if code.item() else "neutral"])
+@pytest.mark.parametrize(
+    ("read_style", "ratio", "share"), [("broad", 0.0, 1.0), ("neutral", 1.0, 0.0)]
+)
+def test_voice_metrics_tell_a_style_that_is_read_from_none(
+    mouth, clip, monkeypatch, read_style, ratio, share
+):
+    def animate(_, spoken, code, *, with_phones):
+        assert with_phones
+        return spoken.articulated(
+            spoken.phones, NAMED_STYLES[read_style if code.item() else "neutral"]
+        )
 
-    monkeypatch.setattr(style_transfer, "generate", answer)
+    monkeypatch.setattr(style_transfer, "generate", animate)
     monkeypatch.setattr(style_transfer, "style_for_voice", lambda *_: NAMED_STYLES["broad"])
-    figures = style_transfer.voice_figures(_Voiced(), [clip], mouth)
-    assert figures["error_ratio_voice_to_own_neutral"] == pytest.approx(ratio)
-    assert figures["voice_nearer_share"] == share
+    metrics = style_transfer.voice_style_metrics(_Voiced(), [clip], mouth)
+    assert metrics["error_ratio_voice_to_own_neutral"] == pytest.approx(ratio)
+    assert metrics["voice_nearer_share"] == share
 
 
-def test_the_bundled_model_hears_a_part_of_most_voices_style(mouth):
+def test_the_bundled_model_reads_a_part_of_most_voices_styles(mouth):
     clips = read_clips(real_speech("PTALKER_SPEECH_VOICES", "speech-voices"), "alignment.json")
-    figures = style_transfer.voice_figures(checkpoint.load(BUNDLED), clips, mouth)
-    assert figures["error_ratio_voice_to_own_neutral"] < 0.9
-    assert figures["voice_nearer_share"] > 0.75
+    metrics = style_transfer.voice_style_metrics(checkpoint.load(BUNDLED), clips, mouth)
+    assert metrics["error_ratio_voice_to_own_neutral"] < 0.9
+    assert metrics["voice_nearer_share"] > 0.75
 
 
 def test_a_late_motion_has_a_lag(mouth, clip):
     truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
-    figures = judge([np.roll(truth, 2, axis=0)], [truth], [clip], mouth)
-    assert figures["lag_ms"] == pytest.approx(40.0)
+    metrics = score_motions([np.roll(truth, 2, axis=0)], [truth], [clip], mouth)
+    assert metrics["lag_ms"] == pytest.approx(40.0)
 
 
 def test_lip_error_is_in_millimetres_of_the_worst_point(mouth):
@@ -155,10 +161,10 @@ def test_reads_clips_in_the_shared_format(tmp_path):
     assert found[0].num_frames == 25
 
 
-def test_the_table_has_a_row_for_each_way(mouth, clip):
+def test_the_table_has_a_row_for_each_recognition_mode(mouth, clip):
     truth = clip.articulated(clip.phones, SpeakingStyle.neutral())
-    figures = judge([truth], [truth], [clip], mouth)
-    text = table({"ways": {"sound": figures, "words": figures}, "styles": {"retrieval": 1.0}})
+    metrics = score_motions([truth], [truth], [clip], mouth)
+    text = table({"modes": {"sound": metrics, "words": metrics}, "styles": {"retrieval": 1.0}})
     assert text.count("\n| ") == 2
     assert "retrieval: 1.000" in text
 

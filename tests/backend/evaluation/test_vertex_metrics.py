@@ -86,7 +86,7 @@ def test_mean_vertex_error_and_opening_difference():
     assert sideways == pytest.approx(3.0)
 
 
-def test_time_warping_forgives_a_pause_but_not_another_place():
+def test_time_warping_ignores_a_pause_but_not_another_position():
     truth = along_x(0.0, 1.0, 2.0)
     lips = np.array([0])
     assert vertex_metrics.lip_dtw(truth[[0, 0, 1, 2]], truth, lips) == 0.0
@@ -116,7 +116,7 @@ def test_mouth_timing_error_of_a_still_mouth_is_not_a_number():
     assert np.isnan(vertex_metrics.mouth_timing_error_ms(np.ones(60), curve, FPS))
 
 
-def test_concordance_punishes_another_scale_and_another_place():
+def test_concordance_falls_with_another_scale_or_offset():
     curve = np.array([0.0, 1.0, 2.0])  # variance 2/3
     assert vertex_metrics.concordance(curve, curve) == pytest.approx(1.0)
     # covariance 4/3, variances 8/3 and 2/3, means 1 apart

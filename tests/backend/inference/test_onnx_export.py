@@ -28,6 +28,7 @@ from backend.cli import main as command_line
 from backend.errors import UserError
 from backend.inference import onnx_export
 from backend.model import checkpoint
+from backend.model.generate import generate
 from backend.model.presets import PRESETS
 from tests.backend.model.samples import build
 
@@ -46,7 +47,7 @@ def exported(tmp_path_factory):
     """A checkpoint whose encoder takes two frames as one, as the bundled one's does."""
     model = build(STACKED, lively=True).eval()
     with torch.no_grad():
-        model.speech_content.phones.weight.mul_(30)  # so that it is sure of some phones
+        model.speech_content.phones.weight.mul_(30)  # so that it decides for some phones
     folder = tmp_path_factory.mktemp("exported")
     checkpoint.save(folder / "checkpoint", model, card="For tests.")
     (folder / "checkpoint" / "styles.json").write_text(json.dumps({"loud": [0.5] * 16}))
@@ -80,11 +81,10 @@ def test_curves_are_those_of_torch_at_any_length(exported, example, num_frames):
     model, path = exported
     features, phones = inputs(num_frames)
     talker = runpy.run_path(str(example))["Talker"](path)
-    for told in (phones, torch.zeros_like(phones)):
+    for given in (phones, torch.zeros_like(phones)):
         for style in (model.neutral_style(), torch.full((1, 16), 0.5)):
-            made = talker.weights(features[0].numpy(), told[0].numpy(), style[0].numpy())
-            expected = model.generate(features, style, num_frames=num_frames, phones=told)
-            expected = model.smoothed(expected)
+            made = talker.weights(features[0].numpy(), given[0].numpy(), style[0].numpy())
+            expected = generate(model, features, style, num_frames=num_frames, phones=given)
             np.testing.assert_allclose(made, expected[0].numpy(), atol=1e-4)
 
 
@@ -99,29 +99,27 @@ def test_windows_as_wide_as_the_bundled_models_leave_the_length_open(tmp_path):
     difference = onnx_export.export(tmp_path / "checkpoint", tmp_path / "m.onnx")
     assert difference < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    for num_frames in (40, 100, 250, 700):  # from one block of 96 frames in the ear to eight
+    for num_frames in (40, 100, 250, 700):  # from one block of 96 frames in the encoder to eight
         features, phones = inputs(num_frames)
         style = model.neutral_style()
         feeds = (features.numpy(), phones.numpy(), style.numpy())
         (made,) = session.run(None, dict(zip(onnx_export.INPUTS, feeds, strict=True)))
-        expected = model.smoothed(
-            model.generate(features, style, num_frames=num_frames, phones=phones)
-        )
+        expected = generate(model, features, style, num_frames=num_frames, phones=phones)
         np.testing.assert_allclose(made, expected.numpy(), atol=1e-4)
 
 
-def test_own_phones_are_heard_inside_the_graph(exported, example):
+def test_self_conditioning_is_inside_the_graph(exported, example):
     model, path = exported
     features, _ = inputs(200)
     lengths = torch.tensor([200])
     own = model.speech_content.self_conditioned_phones(features, lengths, None)
     assert (own > 0).any()
-    heard_once = model.speech_content(features, lengths, phones=None, num_frames=200)
+    one_pass = model.speech_content(features, lengths, phones=None, num_frames=200)
     style = model.neutral_style()
     queries = model.decoder.queries(style, 200)
     with torch.no_grad():
         once = model.weights(
-            model.decoder(queries, heard_once.features, heard_once.mask, style, causal=False)
+            model.decoder(queries, one_pass.features, one_pass.mask, style, causal=False)
         )
     made = runpy.run_path(str(example))["Talker"](path).weights(features[0].numpy())
     assert np.abs(made - once[0].numpy()).max() > 1e-2
@@ -131,14 +129,14 @@ def test_chunks_are_as_good_as_one_piece(exported, example):
     num_frames = 501
     features, phones = inputs(num_frames)
     talker = runpy.run_path(str(example))["Talker"](exported[1])
-    assert 2 * talker.about["frames_around"] + 57 < num_frames  # so that no chunk hears everything
+    assert 2 * talker.about["frames_around"] + 57 < num_frames  # so that no chunk sees everything
     whole, parts = (
         talker.weights(features[0].numpy(), phones[0].numpy(), chunk=chunk) for chunk in (1000, 57)
     )
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
-def test_the_file_tells_what_an_engine_must_know(exported):
+def test_the_file_says_what_an_engine_must_know(exported):
     import onnxruntime
 
     model, path = exported

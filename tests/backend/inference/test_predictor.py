@@ -125,20 +125,24 @@ def test_cancel_is_noticed(predictor, head):
         predict(predictor, head, voice(1.0), is_cancelled=lambda: True)
 
 
-def test_cancel_is_noticed_while_listening(predictor, head, monkeypatch):
+def test_cancel_is_noticed_during_recognition(predictor, head, monkeypatch):
     def recognise(*_, **__):
         raise Cancelled
 
-    monkeypatch.setattr(predictor._listener, "recognise", recognise)
+    monkeypatch.setattr(predictor._recogniser, "recognise", recognise)
     with pytest.raises(Cancelled):
         predict(predictor, head, voice(1.0), listen="words")
 
 
-def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
-    heard = Transcript((Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words")
-    monkeypatch.setattr(predictor._listener, "recognise", lambda *_, **__: heard)
-    monkeypatch.setattr(content_encoders, "_TRUST_FROM", 0.0)  # an ear without training knows none
-    monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 1000.0)
+def test_recognised_phones_change_the_motion(predictor, head, monkeypatch):
+    transcript = Transcript(
+        (Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words"
+    )
+    monkeypatch.setattr(predictor._recogniser, "recognise", lambda *_, **__: transcript)
+    monkeypatch.setattr(
+        content_encoders, "_AGREEMENT_FROM", 0.0
+    )  # an untrained phone classifier never agrees
+    monkeypatch.setattr(content_encoders, "_AGREEMENT_GAIN", 1000.0)
     words, seen = predict(predictor, head, voice(1.0), listen="words")
     sound, _ = predict(predictor, head, voice(1.0))
     assert words.report["listen"] == "words"
@@ -146,21 +150,23 @@ def test_phones_that_were_heard_change_the_motion(predictor, head, monkeypatch):
     assert np.abs(words.weights - sound.weights).max() > 1e-4
 
 
-def test_certain_phones_count_also_against_the_ear(predictor, head, monkeypatch):
+def test_given_phones_count_also_against_the_phone_classifier(predictor, head, monkeypatch):
     phones = (Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0))
-    monkeypatch.setattr(content_encoders, "_TRUST_GAIN", 0.0)  # the ear believes nothing
+    monkeypatch.setattr(content_encoders, "_AGREEMENT_GAIN", 0.0)  # recognised phones count nothing
     monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: False)
     made = {}
     for source in ("recognised", "given"):
-        heard = Transcript(phones, (), (), "words", source)
-        monkeypatch.setattr(predictor._listener, "recognise", lambda *_, heard=heard, **__: heard)
+        transcript = Transcript(phones, (), (), "words", source)
+        monkeypatch.setattr(
+            predictor._recogniser, "recognise", lambda *_, made=transcript, **__: made
+        )
         made[source] = predict(predictor, head, voice(1.0), listen="words")[0].weights
     sound = predict(predictor, head, voice(1.0))[0].weights
     np.testing.assert_allclose(made["recognised"], sound, atol=1e-6)
     assert np.abs(made["given"] - sound).max() > 1e-4
 
 
-def test_where_no_phones_are_recognised_the_sound_is_heard_once(predictor, head, monkeypatch):
+def test_without_phone_recognition_no_posteriors_are_computed(predictor, head, monkeypatch):
     for module in (predictor_module, moonshine_phones):
         monkeypatch.setattr(module, "can_recognise", lambda: False)
     encoder = predictor._model.speech_content
@@ -172,7 +178,7 @@ def test_without_a_recogniser_auto_goes_by_the_sound_and_says_so(predictor, head
     def recognise(*_, **__):
         raise UserError("PocketSphinx is missing.")
 
-    monkeypatch.setattr(predictor._listener, "recognise", recognise)
+    monkeypatch.setattr(predictor._recogniser, "recognise", recognise)
     motion, seen = predict(predictor, head, voice(1.0), listen="auto")
     assert motion.report["listen"] == "sound"
     assert "PocketSphinx is missing." in seen["warnings"]
@@ -206,10 +212,10 @@ def test_saved_styles_belong_to_one_model(predictor, tmp_path):
     code = np.ones(predictor._model.config.style_dim, np.float32)
     write_style(tmp_path / "s.json", StyleCode(code, predictor.fingerprint, "me"))
     read = read_style(tmp_path / "s.json")
-    np.testing.assert_allclose(predictor.style_from_code(read.code, read.model).code, code)
+    np.testing.assert_allclose(predictor.checked_style(read).code, code)
     for bad in ((code, "other"), (code[:-1], predictor.fingerprint)):
         with pytest.raises(UserError, match="another model"):
-            predictor.style_from_code(*bad)
+            predictor.checked_style(StyleCode(*bad, "me"))
 
 
 @pytest.mark.parametrize(
@@ -331,7 +337,7 @@ def learned(tmp_path_factory, head):
         )
     )
     with torch.no_grad():
-        ptalker.head.weight.normal_(0, 3e-4)  # metres
+        ptalker.output_layer.weight.normal_(0, 3e-4)  # metres
     folder = tmp_path_factory.mktemp("learned")
     checkpoint.save(folder, ptalker, card="For tests.")
     return Predictor(folder, "cpu")
@@ -369,7 +375,7 @@ def test_learned_shapes_refuse_another_head(learned, head):
         predict(learned, fewer, voice(0.5))
 
 
-def test_a_failure_does_not_wait_for_the_listener(predictor, head, monkeypatch):
+def test_a_failure_does_not_wait_for_the_recogniser(predictor, head, monkeypatch):
     def recognise(*_, is_cancelled, **__):
         while not is_cancelled():
             time.sleep(0.01)
@@ -378,7 +384,7 @@ def test_a_failure_does_not_wait_for_the_listener(predictor, head, monkeypatch):
     def fail(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predictor._listener, "recognise", recognise)
+    monkeypatch.setattr(predictor._recogniser, "recognise", recognise)
     monkeypatch.setattr(predictor, "_speech_input", fail)
     with pytest.raises(KeyboardInterrupt):
         predict(predictor, head, voice(0.5), listen="words")

@@ -147,14 +147,14 @@ def test_a_sound_only_model_says_that_words_are_not_used(trained, tmp_path):
     config = dataclasses.replace(made.model.config, num_phone_ids=1)
     from backend.model.ptalker import PTalker
 
-    deaf = PTalker(config)
+    plain = PTalker(config)
     state = {
         name: value
         for name, value in made.model.state_dict().items()
         if not name.startswith(("speech_content.phone", "speech_content.spoken"))
     }
-    deaf.load_state_dict({**deaf.state_dict(), **state})
-    checkpoint.save(tmp_path, deaf, card="For tests.")
+    plain.load_state_dict({**plain.state_dict(), **state})
+    checkpoint.save(tmp_path, plain, card="For tests.")
     predictor = Predictor(tmp_path, "cpu")
     warnings = []
     found = predictor.predict(

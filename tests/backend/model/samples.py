@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small models and batches that the tests of model, losses and checkpoint share."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 
 from backend.model.batch import TrainingBatch
-from backend.model.config import ModelConfig, SpeechEncoderConfig
+from backend.model.config import LossWeights, ModelConfig, SpeechEncoderConfig, TrainConfig
 from backend.model.graph_encoder import MotionGraph, coarse_mesh_graph, face_point_graph
 from backend.model.ptalker import PTalker
 
@@ -22,6 +22,9 @@ SMALL_HUBERT = SpeechEncoderConfig(
     conv_widths=(8,) * 7,
     frozen="convolutions",
 )
+
+
+TRAIN_CONFIG = TrainConfig(weights=LossWeights(**{item.name: 0.5 for item in fields(LossWeights)}))
 
 
 def small(config: ModelConfig) -> ModelConfig:
@@ -55,13 +58,13 @@ def build(config: ModelConfig, *, seed: int = 0, lively: bool = False) -> PTalke
     model = PTalker(config)
     model.set_graph(random_graph(config))
     if lively:
-        silent = ("modulation", "distance_scores", "spans.leave")  # as they begin
+        silent = ("modulation", "distance_scores", "phone_context.leave")  # as they begin
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name == "fusion.neutral" or any(part in name for part in silent):
                     parameter.normal_(std=0.1)
-            model.head.weight.normal_(std=0.3)
-            model.head.bias.fill_(0.4 if config.shape_kind == "solved" else 0.0)
+            model.output_layer.weight.normal_(std=0.3)
+            model.output_layer.bias.fill_(0.4 if config.shape_kind == "solved" else 0.0)
     return model
 
 

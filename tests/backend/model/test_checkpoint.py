@@ -9,8 +9,10 @@ from transformers import HubertModel
 
 from backend.errors import UserError
 from backend.model import checkpoint
-from backend.model.conformer import build_speech_encoder, load_published_weights
+from backend.model.content_encoders import build_speech_encoder
+from backend.model.generate import generate
 from backend.model.presets import PRESETS
+from backend.model.pretrained_encoder import load_published_weights
 from tests.backend.model.samples import SMALL_HUBERT, build, small
 
 
@@ -57,7 +59,7 @@ def test_loaded_model_generates_the_same(tmp_path):
     checkpoint.save(tmp_path, model, card="")
     speech = torch.randn(1, 30, 160)
     made = [
-        each.generate(speech, each.neutral_style(), num_frames=30)
+        generate(each, speech, each.neutral_style(), num_frames=30)
         for each in (model, checkpoint.load(tmp_path))
     ]
     torch.testing.assert_close(*made, rtol=0, atol=1e-5)
@@ -78,8 +80,8 @@ def test_half_size_keeps_the_motion_within_a_thousandth(tmp_path):
     assert sizes[1] < 0.65 * sizes[0]
     loaded = checkpoint.load(tmp_path / "half")
     speech, style = torch.randn(1, 30, 160), model.neutral_style()
-    expected = model.generate(speech, style, num_frames=30)
-    found = loaded.generate(speech, loaded.neutral_style(), num_frames=30)
+    expected = generate(model, speech, style, num_frames=30)
+    found = generate(loaded, speech, loaded.neutral_style(), num_frames=30)
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
     torch.testing.assert_close(loaded.graph_encoder.basis, model.graph_encoder.basis)
 
@@ -124,6 +126,31 @@ def test_other_format_is_refused(folder):
     assert "something" in refusal(folder)
 
 
+def test_checkpoint_with_older_names_loads_strictly(folder):
+    expected = checkpoint.load(folder)
+    older = {"output_layer.": "head.", "speech_content.phone_context.": "speech_content.spans."}
+
+    def rename(weights):
+        for name in list(weights):
+            for new, old in older.items():
+                if name.startswith(new):
+                    weights[old + name.removeprefix(new)] = weights.pop(name)
+
+    change_weights(folder, rename)
+    model = json.loads((folder / "config.json").read_text())["model"]
+    model["span_width"] = model.pop("phone_context_width")
+    edit_config(folder, model=model)
+    loaded = checkpoint.load(folder)
+    assert loaded.config == expected.config
+    for name, value in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    part = checkpoint.load_part(folder, "speech_content.phone_context.")
+    assert set(part) == {
+        f"speech_content.phone_context.{name}"
+        for name in ("enter.weight", "enter.bias", "leave.weight", "leave.bias")
+    }
+
+
 @pytest.mark.parametrize("kept", [0, 7, 1000, -1000])
 def test_truncated_weights_are_refused(folder, kept):
     path = folder / "model.safetensors"
@@ -144,8 +171,8 @@ def change_weights(folder, change) -> None:
 
 
 def test_missing_weight_is_refused(folder):
-    change_weights(folder, lambda weights: weights.pop("head.bias"))
-    assert "head.bias" in refusal(folder)
+    change_weights(folder, lambda weights: weights.pop("output_layer.bias"))
+    assert "output_layer.bias" in refusal(folder)
 
 
 def test_weight_too_many_is_refused(folder):
@@ -154,16 +181,16 @@ def test_weight_too_many_is_refused(folder):
 
 
 def test_weight_of_another_shape_is_refused(folder):
-    change_weights(folder, lambda weights: weights.update({"head.bias": torch.zeros(7)}))
-    assert "head.bias has shape (7,), expected (52,)" in refusal(folder)
+    change_weights(folder, lambda weights: weights.update({"output_layer.bias": torch.zeros(7)}))
+    assert "output_layer.bias has shape (7,), expected (52,)" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     "value", [torch.full((52,), torch.nan), torch.zeros(52, dtype=torch.int64)]
 )
 def test_weights_that_are_no_numbers_are_refused(folder, value):
-    change_weights(folder, lambda weights: weights.update({"head.bias": value}))
-    assert "head.bias" in refusal(folder)
+    change_weights(folder, lambda weights: weights.update({"output_layer.bias": value}))
+    assert "output_layer.bias" in refusal(folder)
 
 
 def test_config_that_asks_for_terabytes_takes_no_memory(folder):
@@ -175,8 +202,8 @@ def test_config_that_asks_for_terabytes_takes_no_memory(folder):
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model = build(PRESETS["tiny"])
     with torch.no_grad():
-        model.head.bias[0] = 1e6
-    with pytest.raises(ValueError, match=r"head\.bias"):
+        model.output_layer.bias[0] = 1e6
+    with pytest.raises(ValueError, match=r"output_layer\.bias"):
         checkpoint.save(tmp_path, model, card="", half=True)
     assert not (tmp_path / "config.json").exists()
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from backend.io import from_json, to_json
-from backend.model.config import LossWeights, ModelConfig, SpeechEncoderConfig, TrainConfig
+from backend.model.config import ModelConfig, SpeechEncoderConfig, TrainConfig
 from backend.model.presets import PRESETS
+from tests.backend.model.samples import TRAIN_CONFIG
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -16,7 +17,7 @@ def test_preset_survives_json(name):
 
 
 def test_train_config_survives_json():
-    config = TrainConfig(weights=LossWeights(cycle=0.0), guard_frames=7)
+    config = replace(TRAIN_CONFIG, guard_frames=7)
     assert from_json(TrainConfig, to_json(config)) == config
 
 
@@ -62,9 +63,9 @@ def test_speech_config_rejects_nonsense(change):
 
 def test_train_config_rejects_nonsense():
     with pytest.raises(ValueError, match="positive_frames"):
-        TrainConfig(positive_frames=9)
+        replace(TRAIN_CONFIG, positive_frames=9)
     with pytest.raises(ValueError, match="cycle"):
-        LossWeights(cycle=-1.0)
+        replace(TRAIN_CONFIG.weights, cycle=-1.0)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,3 @@ def test_json_with_a_missing_field_is_rejected():
     del data["feature_dim"]
     with pytest.raises(ValueError, match="feature_dim"):
         from_json(ModelConfig, json.dumps(data))
-
-
-def test_number_of_weights_follows_the_shapes():
-    assert PRESETS["base"].num_weights == 52
-    assert PRESETS["vocaset"].num_weights == 65
-    assert PRESETS["biwi"].num_weights == 129

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from torch.nn.functional import one_hot
 from backend.model import losses
 from backend.model.adversary import SpeakerAdversary, reverse_gradient
 from backend.model.attention import frame_mask
-from backend.model.config import LossWeights, TrainConfig
+from backend.model.config import LossWeights
 from backend.model.loss_geometry import FaceGeometry, face_point_geometry
 from backend.model.presets import PRESETS
-from backend.model.style_encoders import Style
-from tests.backend.model.samples import build, random_batch
+from backend.model.style_encoders import StyleCodes
+from tests.backend.model.samples import TRAIN_CONFIG, build, random_batch
 
 CONTRAST = {
     "positive_frames": 1,
@@ -49,7 +49,7 @@ CONTENT_TERMS = {
         a.unflatten(2, (-1, 3)), b.unflatten(2, (-1, 3)), mask, 1.0
     ),
     "cycle": lambda a, b, mask: losses.cycle(
-        a, b, mask, Style(a[:, 0], torch.ones(len(a), dtype=torch.bool)), b[:, 0]
+        a, b, mask, StyleCodes(a[:, 0], torch.ones(len(a), dtype=torch.bool)), b[:, 0]
     ),
 }
 
@@ -184,12 +184,12 @@ def test_style_contrast_is_zero_and_finite_at_batch_one():
 
 
 def test_style_consistency_counts_pairs_that_are_present():
-    one = Style(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([True, True]))
-    other = Style(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([True, True]))
-    opposite = Style(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([False, True]))
+    one = StyleCodes(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([True, True]))
+    other = StyleCodes(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([True, True]))
+    opposite = StyleCodes(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([False, True]))
     assert losses.style_consistency([one, other]) == pytest.approx(0.5)
     assert losses.style_consistency([one, opposite]) == pytest.approx(0.0)
-    nobody = Style(one.code, torch.tensor([False, False]))
+    nobody = StyleCodes(one.code, torch.tensor([False, False]))
     assert losses.style_consistency([one, nobody]) == 0.0
 
 
@@ -270,7 +270,7 @@ def test_lips_count_more_than_the_skull_and_pairs_are_named():
     assert geometry.point_weights.mean() == pytest.approx(1.0)
 
 
-def test_total_is_the_weighted_sum_of_named_terms():
+def test_total_weighs_every_named_term():
     model = build(PRESETS["tiny"], lively=True).eval()
     batch = random_batch(model.config, (14, 10))
     geometry = FaceGeometry(
@@ -279,14 +279,25 @@ def test_total_is_the_weighted_sum_of_named_terms():
         torch.ones(111),
         torch.tensor([[0, 1]]),
     )
-    config = TrainConfig()
-    total, terms = losses.total(model(batch, with_cycle=True), batch, geometry, config)
+    terms = losses.total(model(batch, with_cycle=True), batch, geometry, TRAIN_CONFIG)
     assert set(terms) == {field.name for field in fields(LossWeights)}
-    expected = sum(getattr(config.weights, name) * value for name, value in terms.items())
-    torch.testing.assert_close(total, expected)
+    doubled = replace(TRAIN_CONFIG.weights, phones=2.0 * TRAIN_CONFIG.weights.phones)
+    heavier = losses.total(
+        model(batch, with_cycle=True), batch, geometry, replace(TRAIN_CONFIG, weights=doubled)
+    )
+    for name, value in terms.items():
+        torch.testing.assert_close(heavier[name], value * (2.0 if name == "phones" else 1.0))
     order = torch.tensor([1, 0])
     swapped = type(batch)(
         **{field.name: getattr(batch, field.name)[order] for field in fields(batch)}
     )
-    again, _ = losses.total(model(swapped, with_cycle=True), swapped, geometry, config)
-    torch.testing.assert_close(again, total, rtol=1e-4, atol=1e-4)
+    again = losses.total(model(swapped, with_cycle=True), swapped, geometry, TRAIN_CONFIG)
+    torch.testing.assert_close(sum(again.values()), sum(terms.values()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_loss_term_without_a_weight_is_refused():
+    term = torch.ones(())
+    with pytest.raises(ValueError, match="no weight for the loss terms new"):
+        losses.weighted({"phones": term, "new": term}, TRAIN_CONFIG.weights)
+    with pytest.raises(TypeError, match="phones"):
+        LossWeights(reconstruction=1.0)

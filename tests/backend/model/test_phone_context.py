@@ -9,6 +9,7 @@ import torch
 
 from backend.model import checkpoint
 from backend.model.config import ModelConfig
+from backend.model.generate import generate
 from backend.model.phone_context import CONTEXT_FRAMES, NUM_TIMES, phone_durations
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
@@ -16,15 +17,15 @@ from backend.model.surgery import with_phone_context
 from backend.training.speech.init import trained_before
 
 TINY = PRESETS["tiny"]
-BARE = dataclasses.replace(TINY, span_width=0)
+BARE = dataclasses.replace(TINY, phone_context_width=0)
 
 
-def lively(config: ModelConfig, seed: int = 0) -> PTalker:
-    """A model whose spans say something."""
+def perturbed(config: ModelConfig, seed: int = 0) -> PTalker:
+    """A model whose phone context is not zero."""
     torch.manual_seed(seed)
     model = PTalker(config).eval()
-    if model.speech_content.spans is not None:
-        torch.nn.init.normal_(model.speech_content.spans.leave.weight, std=0.3)
+    if model.speech_content.phone_context is not None:
+        torch.nn.init.normal_(model.speech_content.phone_context.leave.weight, std=0.3)
     return model
 
 
@@ -70,48 +71,49 @@ def test_phones_of_any_length_as_counted_one_by_one():
 
 
 def test_the_same_frames_of_a_longer_phone_have_other_content():
-    ear = lively(TINY).speech_content
+    encoder = perturbed(TINY).speech_content
     speech = torch.zeros(1, 40, TINY.speech.input_dim)
     short, long = torch.full((2, 1, 40), 5)
     short[:, :10], short[:, 30:], long[:, :4], long[:, 36:] = 3, 3, 3, 3
     symbols = [short, long]
     contents = [
-        ear(speech, torch.tensor([40]), phones=phones, trains_encoder=False) for phones in symbols
+        encoder(speech, torch.tensor([40]), phones=phones, trains_encoder=False)
+        for phones in symbols
     ]
-    spans = [
-        ear.content_of(speech, each.hidden, each.mask, phones) - ear.content(each.hidden)
+    moved = [
+        encoder.content_of(speech, each.hidden, each.mask, phones) - encoder.content(each.hidden)
         for each, phones in zip(contents, symbols, strict=True)
     ]
-    assert (spans[0][0, 20] - spans[1][0, 20]).abs().max() > 0.01
+    assert (moved[0][0, 20] - moved[1][0, 20]).abs().max() > 0.01
 
 
-def test_phones_told_in_the_padding_do_not_lengthen_the_last_one():
-    ear = lively(TINY).speech_content
+def test_phones_in_the_padding_do_not_lengthen_the_last_one():
+    encoder = perturbed(TINY).speech_content
     speech, lengths = torch.randn(1, 30, TINY.speech.input_dim), torch.tensor([20])
     speech[:, 20:] = 0.0
     phones = torch.full((1, 30), 5)
-    whole = ear(speech, lengths, phones=phones).features[:, :20]
-    alone = ear(speech[:, :20], lengths, phones=phones[:, :20]).features
+    whole = encoder(speech, lengths, phones=phones).features[:, :20]
+    alone = encoder(speech[:, :20], lengths, phones=phones[:, :20]).features
     torch.testing.assert_close(whole, alone, atol=1e-5, rtol=0.0)
 
 
 def test_a_long_phone_across_borders_of_chunks_is_one_phone():
-    model = lively(TINY)
+    model = perturbed(TINY)
     speech = torch.randn(1, 400, TINY.speech.input_dim)
     phones = torch.full((1, 400), 5 + model.speech_content.num_phones)
     phones[:, 90:300] += 3
     style = model.neutral_style()
-    whole = model.generate(speech, style, num_frames=400, phones=phones)
-    cut = model.generate(speech, style, num_frames=400, phones=phones, chunk_frames=23)
+    whole = generate(model, speech, style, num_frames=400, phones=phones)
+    cut = generate(model, speech, style, num_frames=400, phones=phones, chunk_frames=23)
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0.0)
 
 
 def test_a_model_without_it_gets_it_and_does_the_same(tmp_path):
-    bare = lively(BARE)
+    bare = perturbed(BARE)
     extended = with_phone_context(bare, TINY)
     speech, phones = torch.randn(1, 50, TINY.speech.input_dim), torch.full((1, 50), 5)
     made = [
-        model.generate(speech, model.neutral_style(), num_frames=50, phones=phones)
+        generate(model, speech, model.neutral_style(), num_frames=50, phones=phones)
         for model in (bare, extended)
     ]
     assert torch.equal(*made)
@@ -122,26 +124,26 @@ def test_a_model_without_it_gets_it_and_does_the_same(tmp_path):
 
 def test_a_mean_with_a_model_from_before_halves_what_it_adds(tmp_path):
     command = {"command": "train"}
-    new = lively(TINY)
-    checkpoint.save(tmp_path / "old", lively(BARE), card="", training=command)
+    new = perturbed(TINY)
+    checkpoint.save(tmp_path / "old", perturbed(BARE), card="", training=command)
     checkpoint.save(tmp_path / "new", new, card="", training=command)
     mean = checkpoint.load_mean([tmp_path / "old", tmp_path / "new"])
     assert mean.config == TINY
-    spans, halved = new.speech_content.spans, mean.speech_content.spans
-    torch.testing.assert_close(halved.leave.weight, 0.5 * spans.leave.weight, atol=1e-3, rtol=0.0)
+    part, halved = new.speech_content.phone_context, mean.speech_content.phone_context
+    torch.testing.assert_close(halved.leave.weight, 0.5 * part.leave.weight, atol=1e-3, rtol=0.0)
 
 
 def test_checkpoints_from_before_still_load(tmp_path):
-    checkpoint.save(tmp_path, lively(BARE), card="")
+    checkpoint.save(tmp_path, perturbed(BARE), card="")
     path = tmp_path / checkpoint.CONFIG_NAME
     config = json.loads(path.read_text(encoding="utf-8"))
-    del config["model"]["span_width"]
+    del config["model"]["phone_context_width"]
     path.write_text(json.dumps(config), encoding="utf-8")
-    assert checkpoint.load(tmp_path).speech_content.spans is None
+    assert checkpoint.load(tmp_path).speech_content.phone_context is None
 
 
 def test_it_needs_phones_and_features():
-    with pytest.raises(ValueError, match="span_width needs"):
+    with pytest.raises(ValueError, match="phone_context_width needs"):
         dataclasses.replace(TINY, num_phone_ids=1)
-    with pytest.raises(ValueError, match="span_width needs"):
-        dataclasses.replace(PRESETS["vocaset"], span_width=8)
+    with pytest.raises(ValueError, match="phone_context_width needs"):
+        dataclasses.replace(PRESETS["vocaset"], phone_context_width=8)

@@ -17,8 +17,9 @@ from backend.model import (
 )
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
-from backend.model.style_inversion import fit_style
+from backend.model.style_inversion import fit_style, style_of_motion
 from backend.speech.phones import PHONE_IDS, Phone, phone_frames
+from tests.backend.model.samples import build, small
 
 BUNDLED = bundled.BASE_CHECKPOINT
 SHOWN = "HH AW M EH N IY P IY P AH L W UH D L AY K T UW B IH L IY V DH IH S F AO R M AH CH"
@@ -121,8 +122,8 @@ def test_frames_without_a_phone_are_silence(model, exemplar):
     code, phones = model.encode_motion_style(exemplar), ids_of(spoken())
     assert (phones == 0).any()
     silent = phones.clamp(min=PHONE_IDS["SIL"])
-    told = (fit_style(model, exemplar, code, ids) for ids in (phones, silent))
-    assert torch.equal(*told)
+    codes = (fit_style(model, exemplar, code, ids) for ids in (phones, silent))
+    assert torch.equal(*codes)
 
 
 def test_held_as_near_as_can_be_the_code_stays(model, exemplar, monkeypatch):
@@ -148,7 +149,21 @@ def test_still_face_and_long_exemplars_give_finite_codes(model, exemplar, monkey
     assert torch.equal(fit_style(model, exemplar, code), fit_style(model, exemplar[:, :60], code))
 
 
-def test_a_model_that_reads_no_lips_leaves_the_code(model, exemplar):
-    deaf = PTalker(dataclasses.replace(PRESETS["tiny"], lip_layers=0)).eval()
-    code = torch.ones(1, deaf.config.style_dim)
-    assert fit_style(deaf, exemplar, code) is code
+def test_a_model_without_a_lip_reader_leaves_the_code(model, exemplar):
+    plain = PTalker(dataclasses.replace(PRESETS["tiny"], lip_layers=0)).eval()
+    code = torch.ones(1, plain.config.style_dim)
+    assert fit_style(plain, exemplar, code) is code
+
+
+def test_the_style_of_motion_is_encoded_and_then_refined(model, exemplar):
+    code = model.encode_motion_style(exemplar)
+    assert torch.equal(style_of_motion(model, exemplar), fit_style(model, exemplar, code))
+    phones = ids_of(spoken())
+    expected = fit_style(model, exemplar, code, phones)
+    assert torch.equal(style_of_motion(model, exemplar, phones), expected)
+
+
+def test_the_style_of_learned_shapes_is_as_it_was_encoded():
+    learned = build(small(PRESETS["vocaset"])).eval()
+    motion = 0.01 * torch.randn(1, 20, learned.config.num_vertices, 3)
+    assert torch.equal(style_of_motion(learned, motion), learned.encode_motion_style(motion))

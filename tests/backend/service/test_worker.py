@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 import soundfile
 
 from backend import motion as motions
-from backend.audio.load import SoundWarning
+from backend.audio.load import QUIET
 from backend.errors import UserError
 from backend.service.options import GenerateOptions
 from backend.service.protocol import GenerateRequest, StyleSource
@@ -98,7 +98,7 @@ def test_a_silent_sound_is_refused_and_a_quiet_one_warned_of(worker, request_of,
         worker.run(replace(request_of, gain=0.0), Reporter())
     reporter = Reporter()
     worker.run(replace(request_of, gain=0.02), reporter)
-    assert reporter.warnings.count(SoundWarning.QUIET) == 1
+    assert reporter.warnings.count(QUIET) == 1
 
 
 THREADS = """

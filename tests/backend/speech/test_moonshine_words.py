@@ -17,9 +17,9 @@ from backend.errors import UserError
 from backend.speech import moonshine_words
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
 from backend.speech.pocketsphinx import PocketSphinx
-from backend.speech.pronunciation import words_of
 from backend.speech.recognition import SpeechRecogniser
 from backend.speech.transcript import Piece
+from backend.speech.written_text import words_of
 from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, confident_in
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")

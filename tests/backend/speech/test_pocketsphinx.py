@@ -9,7 +9,7 @@ import pytest
 from backend.audio.segmentation import prepare_sound
 from backend.speech.phones import NUM_PHONE_IDS
 from backend.speech.pocketsphinx import PocketSphinx
-from backend.speech.pronunciation import words_of
+from backend.speech.written_text import words_of
 from tests.backend.speech.samples import SENTENCE
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")

@@ -13,8 +13,8 @@ from backend.speech import moonshine_words
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, PHONES, phone_frames
 from backend.speech.pocketsphinx import PocketSphinx
 from backend.speech.pocketsphinx_hybrid import as_features
-from backend.speech.pronunciation import words_of
 from backend.speech.recognition import SpeechRecogniser
+from backend.speech.written_text import words_of
 from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, confident_in, no_speech
 
 pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")

@@ -3,7 +3,8 @@
 
 import pytest
 
-from backend.speech.pronunciation import pronounce, words_of
+from backend.speech.pronunciation import pronounce
+from backend.speech.written_text import words_of
 
 
 def test_text_becomes_words():

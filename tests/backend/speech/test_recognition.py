@@ -17,9 +17,9 @@ import soxr
 from backend.errors import Cancelled, UserError
 from backend.speech import moonshine_words
 from backend.speech.phones import Phone
-from backend.speech.pronunciation import words_of
 from backend.speech.recognition import SpeechRecogniser
 from backend.speech.transcript import Transcript
+from backend.speech.written_text import words_of
 from tests.backend.speech.samples import SENTENCE, no_speech
 
 pocketsphinx = pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")

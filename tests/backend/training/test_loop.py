@@ -30,15 +30,15 @@ def make_stage(num_steps=30):
 
 def run(folder, **options):
     stage = make_stage()
-    figures = run_stage(stage, Accelerator(cpu=True), folder=folder, seed=0, **options)
-    return stage.module.state_dict(), figures
+    metrics = run_stage(stage, Accelerator(cpu=True), folder=folder, seed=0, **options)
+    return stage.module.state_dict(), metrics
 
 
 def test_loss_falls_and_every_term_is_logged(tmp_path):
     stage = make_stage(400)
     before = stage.validate(stage.module)["score"]
-    figures = run_stage(stage, Accelerator(cpu=True), folder=tmp_path, seed=0)
-    assert figures["score"] > 0.5 * before
+    metrics = run_stage(stage, Accelerator(cpu=True), folder=tmp_path, seed=0)
+    assert metrics["score"] > 0.5 * before
     lines = [json.loads(line) for line in (tmp_path / "toy-log.jsonl").read_text().splitlines()]
     assert {"loss", "gradient_norm", "learning_rate", "fit"} <= lines[0].keys()
     assert any("score" in line for line in lines)
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_best_on_validation_is_what_remains(tmp_path):
+def test_the_best_parameters_on_validation_are_kept(tmp_path):
     stage = make_stage()
     scores = iter([1.0, 5.0, 2.0, 3.0, 4.0, 0.0, 0.0])
     seen = []
@@ -68,8 +68,8 @@ def test_the_best_on_validation_is_what_remains(tmp_path):
         return {"score": next(scores)}
 
     picky = Stage("toy", stage.module, stage.terms, validate, 30, 1e-2, num_validations=5)
-    figures = run_stage(picky, Accelerator(cpu=True), folder=tmp_path, seed=0)
-    assert figures["step"] == 12
+    metrics = run_stage(picky, Accelerator(cpu=True), folder=tmp_path, seed=0)
+    assert metrics["step"] == 12
     assert all(
         torch.equal(value, seen[1][name]) for name, value in picky.module.state_dict().items()
     )

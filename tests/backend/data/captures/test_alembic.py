@@ -113,7 +113,7 @@ def test_a_folder_of_alembic_files_is_prepared(blender, tmp_path):
     assert data.faces()[1].tolist() == [3, 3]
 
 
-def test_what_is_no_single_face_is_refused(blender, tmp_path):
+def test_files_without_a_single_face_are_refused(blender, tmp_path):
     write(blender, tmp_path / "two.abc", frames=2, meshes=2)
     with pytest.raises(UserError, match=r"two\.abc holds 2 meshes\. Export the face alone"):
         alembic.read_alembic(tmp_path / "two.abc", fps=Fraction(25), blender=blender)

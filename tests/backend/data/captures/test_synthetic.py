@@ -1,37 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Synthetic captures from a corpus of a few seconds, on the demo head."""
 
-import json
-
 import numpy as np
 import pytest
 
 from backend.cli.main import main
 from backend.data.captures import prepared
 from backend.data.captures.synthetic import FPS, prepare_synthetic
-
-PHONES = ("SIL", "M", "AA", "P", "IY", "SIL")
-
-
-def write_corpus(folder):
-    """Five voices of six sentences of 1.2 s each, in one shard."""
-    (folder / "shards").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    count = 19200
-    sound = (rng.normal(0, 2000, 30 * count)).astype(np.int16)
-    np.save(folder / "shards" / "flite_0000.npy", sound)
-    entries = [
-        {
-            "id": f"flite_0000/{number:04d}", "speaker": f"flite/voice#{number // 6}",
-            "source": "flite", "split": "train", "text": f"sentence {number}",
-            "phones": [[p, 0.2 * k, 0.2 * (k + 1)] for k, p in enumerate(PHONES)],
-            "shard": "flite_0000", "offset": number * count, "num_samples": count,
-        }
-        for number in range(30)
-    ]  # fmt: skip
-    index = {"format_version": 1, "sample_rate_hz": 16000, "seed": 0, "utterances": entries}
-    (folder / "index.json").write_text(json.dumps(index))
-    return folder
+from tests.backend.data.captures.samples import PHONES, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +43,7 @@ def test_the_set_names_its_topology_and_is_in_metres(captures):
     assert not np.allclose(extents[0], extents[1])
 
 
-def test_the_face_says_what_the_phones_say(captures):
+def test_motion_follows_the_phones(captures):
     """Lips part in the vowels and meet in the closures, on every subject's own head."""
     from backend.heads.topology import load_topology
 
@@ -91,7 +67,7 @@ def test_subjects_say_the_same_phones_in_other_ways(captures):
     assert np.linalg.norm(apart, axis=-1).max() > 0.0005
 
 
-def test_the_command_resumes_and_says_what_it_lacks(corpus, demo_head_file, tmp_path, capsys):
+def test_the_command_resumes_and_names_what_is_missing(corpus, demo_head_file, tmp_path, capsys):
     flags = ["prepare", "synthetic", "--speech", str(corpus), "--head", str(demo_head_file)]
     flags += ["--out", str(tmp_path / "set"), "--subjects", "4", "--sentences", "5"]
     assert main(flags) == 0

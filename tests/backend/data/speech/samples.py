@@ -9,11 +9,11 @@ import soundfile
 SECONDS = 1.5
 
 
-def write_recordings(folder, num_speakers=10):
+def write_recordings(folder, num_speakers=10, seed=0):
     """Noise bursts with made-up phones, in the format of the recordings."""
     (folder / "audio").mkdir(parents=True)
     entries = {}
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for speaker in range(num_speakers):
         sound = rng.normal(0, 0.1, int(SECONDS * 16000)).astype(np.float32)
         sound[: 16000 // 2] *= 0.001

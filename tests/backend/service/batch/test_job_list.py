@@ -6,15 +6,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import tracemalloc
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,16 +21,12 @@ import pytest
 
 pytest.importorskip("torch")
 import soundfile
-import torch
 
 from backend import bundled
 from backend import motion as motions
 from backend.cli import main as command_line
-from backend.inference import dynamic_batching
-from backend.model.presets import PRESETS
 from backend.service.batch import job_list
 from backend.service.batch.job_list import JobList, JobOutcome, run_list
-from tests.backend.model.samples import build
 
 ROOT = Path(__file__).resolve().parents[4]
 HEAD = ROOT / "backend" / "demo" / "head.npz"
@@ -64,100 +58,6 @@ def run(folder, entries, checkpoint, *flags):
         ["generate", "--jobs", str(path), "--head", str(HEAD), "--listen", "sound", "--device",
          "cpu", "--checkpoint", str(checkpoint), *flags]
     )  # fmt: skip
-
-
-# ---- several sounds through the model at once
-
-
-def test_batched_calls_give_what_each_gives_alone():
-    model = build(PRESETS["tiny"], lively=True).eval()
-    calls = []
-    for number, num_frames in enumerate((60, 45, 60, 20, 130)):
-        generator = torch.Generator().manual_seed(number)
-        speech = torch.randn(1, num_frames, 160, generator=generator)
-        style = model.neutral_style() + 0.3 * number
-        phones = torch.randint(0, 41, (1, num_frames - 3)) if number % 2 else None
-        mode = "autoregressive" if number == 3 else "parallel"
-        calls.append((speech, style, num_frames, phones, mode))
-    sizes = []
-    generate = model.generate
-
-    def counted(speech, *args, **flags):
-        sizes.append(len(speech))
-        return generate(speech, *args, **flags)
-
-    model.generate = counted
-    batcher = dynamic_batching.DynamicBatcher(model, size=3)
-    all_take_part = threading.Barrier(len(calls), timeout=60)
-
-    def ask(call):
-        speech, style, num_frames, phones, mode = call
-        with batcher.participant():
-            all_take_part.wait()  # one that is done before others come never had company
-            return batcher.generate(
-                speech, style, num_frames=num_frames, phones=phones, mode=mode, chunk_frames=100,
-                on_progress=lambda done, total: None,
-            )  # fmt: skip
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        made = list(pool.map(ask, calls))
-    batcher.close()
-    assert sum(sizes) == len(calls)
-    assert max(sizes) > 1
-    for (speech, style, num_frames, phones, mode), weights in zip(calls, made, strict=True):
-        expected = generate(
-            speech, style, num_frames=num_frames, phones=phones, mode=mode, chunk_frames=100
-        )
-        torch.testing.assert_close(weights, expected, atol=1e-5, rtol=0)
-
-
-def test_one_bad_call_does_not_spoil_its_company():
-    model = build(PRESETS["tiny"]).eval()
-    batcher = dynamic_batching.DynamicBatcher(model, size=2)
-    all_take_part = threading.Barrier(2, timeout=60)
-
-    def ask(width):
-        with batcher.participant():
-            all_take_part.wait()
-            return batcher.generate(
-                torch.zeros(1, 30, 160), torch.zeros(1, width), num_frames=30, phones=None,
-                mode="parallel", chunk_frames=100, on_progress=lambda done, total: None,
-            )  # fmt: skip
-
-    with ThreadPoolExecutor(2) as pool:
-        good, bad = pool.submit(ask, 16), pool.submit(ask, 15)
-        assert good.result().shape == (1, 30, 52)
-        with pytest.raises(RuntimeError):
-            bad.result()
-    batcher.close()
-
-
-def test_an_answer_that_is_there_at_once_holds_up_nobody():
-    class SoonReady:
-        """A thread pool whose tasks have always ended when it returns."""
-
-        def submit(self, task, *arguments):
-            made = Future()
-            made.set_result(task(*arguments))
-            return made
-
-        def shutdown(self):
-            pass
-
-    batcher = dynamic_batching.DynamicBatcher(build(PRESETS["tiny"]).eval(), size=1)
-    batcher.close()
-    batcher._pool = SoonReady()
-
-    def ask():
-        with batcher.participant():
-            return batcher.generate(
-                torch.zeros(1, 30, 160), torch.zeros(1, 16), num_frames=30, phones=None,
-                mode="parallel", chunk_frames=100, on_progress=lambda done, total: None,
-            )  # fmt: skip
-
-    answered = queue.SimpleQueue()
-    threading.Thread(target=lambda: answered.put(ask()), daemon=True).start()
-    assert answered.get(timeout=60).shape == (1, 30, 52)
 
 
 # ---- a list that is taken up again

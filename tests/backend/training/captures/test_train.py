@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -14,8 +13,7 @@ from transformers import HubertConfig, HubertModel
 
 from backend.cli.main import main as command
 from backend.cli.train import PARTS
-from backend.data.captures import prepared
-from backend.data.captures.batches import BatchRecipe, CaptureBatches, EncodedSpeech, sample_frames
+from backend.data.captures.batches import EncodedSpeech
 from backend.data.captures.prepare import prepare
 from backend.errors import UserError
 from backend.model import checkpoint
@@ -25,34 +23,7 @@ from backend.training.captures.speech_encoder import frozen_speech_encoder
 from backend.training.captures.train import WEIGHTS, CaptureTrainArguments, main
 from backend.training.captures.validate import predicted
 from backend.training.loop import Stage, run_stage
-
-V, FPS, FRAMES = 40, 30, 36
-SENTENCES = 6
-
-
-def write_captures(raw, subjects=("anna", "ben"), sentences=SENTENCES):
-    """Two mouths that open by a centimetre with the loudness, each in its own way."""
-    rng = np.random.default_rng(0)
-    template = rng.uniform(-0.1, 0.1, (V, 3)).astype(np.float32)
-    ways = rng.normal(0, 1, (len(subjects), 2, V, 3))
-    ways *= 0.01 / np.linalg.norm(ways, axis=-1, keepdims=True)
-    for subject, way in zip(subjects, ways, strict=True):
-        (raw / subject).mkdir(parents=True)
-        for number in range(sentences):
-            frames = FRAMES + 4 * number
-            beats = 2 + number % 3 + 0.5 * (number % 2)
-            times = np.arange(frames) / FPS
-            opening = np.stack([np.sin(np.pi * beats * times) ** 2, np.cos(9 * times) ** 2])
-            vertices = template + np.einsum("kt,kvi->tvi", opening, way)
-            samples = np.arange(round(frames / FPS * 16000)) / 16000
-            loud = np.interp(samples, times, opening[0])
-            hiss = np.interp(samples, times, opening[1])
-            sound = 0.3 * loud * np.sin(2 * np.pi * 200 * samples)
-            sound += 0.1 * hiss * rng.normal(size=len(samples))
-            base = raw / subject / f"{number:02d}"
-            np.savez(f"{base}.npz", vertices=vertices.astype(np.float32), template=template, fps=30)
-            soundfile.write(f"{base}.wav", sound, 16000)
-    return raw
+from tests.backend.training.captures.samples import V, write_captures
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +55,13 @@ def hubert(tmp_path_factory):
     return place
 
 
-def arguments(folder, run, ear, **changes):
+def arguments(folder, run, encoder, **changes):
     settings = {
         "preset": "vocaset", "small": True, "steps": 6, "batch_size": 4, "validations": 2,
         "threads": 1, "precision": "no",
     }  # fmt: skip
     return CaptureTrainArguments(
-        data=folder, run=run, speech_encoder=str(ear), **(settings | changes)
+        data=folder, run=run, speech_encoder=str(encoder), **(settings | changes)
     )
 
 
@@ -108,8 +79,8 @@ def test_a_run_ends_in_a_checkpoint_with_a_card(trained):
     for name, value in made.model.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
     card = (run / "checkpoint" / "README.md").read_text()
-    for told in (made.data.content_hash, "--preset vocaset", "seed 0", "8 train", "vertex error"):
-        assert told in card
+    for words in (made.data.content_hash, "--preset vocaset", "seed 0", "8 train", "vertex error"):
+        assert words in card
     training = json.loads((run / "checkpoint" / "config.json").read_text())["training"]
     assert training["data_fingerprint"] == made.data.content_hash
     assert training["sequences"] == {"train": 8, "validation": 2, "test": 2}
@@ -150,17 +121,19 @@ def test_two_processes_train_the_same_model_as_one(folder, tiny_checkpoint, tmp_
         torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_eight_sequences_are_learned_by_heart(folder, tmp_path):
+def test_a_model_overfits_eight_sequences(folder, tmp_path):
     made = main(
         arguments(folder, tmp_path, "base", steps=350, batch_size=8, validations=1,
                   learning_rate=8e-3)
     )  # fmt: skip
-    heard = EncodedSpeech(made.data, tmp_path / "heard-again", *frozen_speech_encoder(made.model))
+    encoded = EncodedSpeech(
+        made.data, tmp_path / "encoded-again", *frozen_speech_encoder(made.model)
+    )
     clips = made.data.split("train")
-    heard.fill(clips, lambda done, total: None)
+    encoded.fill(clips, lambda done, total: None)
     distances_mm = [
         1000.0 * np.linalg.norm(
-            predicted(made.model, heard, made.data, clip, 1.0) - made.data.offsets(clip), axis=-1
+            predicted(made.model, encoded, made.data, clip, 1.0) - made.data.offsets(clip), axis=-1
         ).mean()
         for clip in clips
     ]  # fmt: skip
@@ -197,11 +170,11 @@ def test_a_run_folder_is_not_continued_with_other_options(folder, tiny_checkpoin
 
 def test_training_ends_when_validation_gets_no_better(tmp_path):
     scores = [1.0, 3.0, 2.0, 2.5, 9.0, 9.0]
-    judged = []
+    scored = []
 
     def validate(_):
-        judged.append(scores[len(judged)])
-        return {"score": judged[-1]}
+        scored.append(scores[len(scored)])
+        return {"score": scored[-1]}
 
     module = torch.nn.Linear(2, 1)
     stage = Stage(
@@ -209,13 +182,13 @@ def test_training_ends_when_validation_gets_no_better(tmp_path):
         num_steps=60, learning_rate=1e-3, num_validations=6, patience=2,
     )  # fmt: skip
     for _ in range(2):  # the second time there is nothing left to do
-        figures = run_stage(stage, Accelerator(cpu=True), folder=tmp_path, seed=0)
-        assert figures["step"] == 20
-        assert judged == scores[:4]
+        metrics = run_stage(stage, Accelerator(cpu=True), folder=tmp_path, seed=0)
+        assert metrics["step"] == 20
+        assert scored == scores[:4]
 
 
 @pytest.mark.parametrize("freeze", ["everything", "convolutions"])
-def test_a_hubert_from_a_folder_is_heard_once_if_frozen(folder, hubert, tmp_path, freeze):
+def test_output_of_a_frozen_hubert_from_a_folder_is_cached(folder, hubert, tmp_path, freeze):
     made = main(arguments(folder, tmp_path / "run", hubert, steps=2, freeze=freeze))
     assert made.model.config.speech.hidden_size == 16
     assert made.model.config.num_phone_ids == 1
@@ -242,7 +215,7 @@ def test_peers_are_trained_on_motion_alone(folder, tiny_checkpoint, tmp_path, pr
     assert made.model.config.modes == (
         ("autoregressive",) if preset == "faceformer" else ("parallel",)
     )
-    assert np.isfinite(made.figures["vertex_error_mm"])
+    assert np.isfinite(made.metrics["vertex_error_mm"])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +226,9 @@ def test_peers_are_trained_on_motion_alone(folder, tiny_checkpoint, tmp_path, pr
         ({"batches_per_step": 0}, "1 or more"),
     ],
 )
-def test_what_cannot_be_is_one_clear_sentence(folder, tiny_checkpoint, tmp_path, changes, words):
+def test_impossible_options_are_one_clear_sentence(
+    folder, tiny_checkpoint, tmp_path, changes, words
+):
     wanted = replace(arguments(folder, tmp_path, tiny_checkpoint), **changes)
     with pytest.raises(UserError, match=words):
         main(wanted)
@@ -263,40 +238,3 @@ def test_options_of_the_other_kind_are_refused(folder, tmp_path, capsys):
     flags = ["train", "--data", str(folder), "--run", str(tmp_path)]
     assert command([*flags, "--preset", "vocaset", "--phone-steps", "3"]) == 1
     assert "no option --phone-steps" in capsys.readouterr().err
-
-
-def test_batches_show_all_speakers_other_sentences_and_no_padding(folder):
-    data = prepared.open(folder)
-    clips = data.split("train")
-    heard = EncodedSpeech(data, folder, None, 16000.0)
-    recipe = BatchRecipe(batch_size=4, max_frames=40, style_frames=20, factor=10.0, seed=3)
-    batches = CaptureBatches(data, clips, heard, ("anna", "ben"), recipe)
-    hidden = 0
-    for number in range(30):
-        batch = batches.batch(number)
-        known = batch.speaker[batch.speaker >= 0]
-        hidden += int((batch.speaker < 0).sum())
-        assert (batch.style_motion_lengths[batch.speaker < 0] == 0).all()
-        if len(known) == 4:
-            assert known.sort().values.tolist() == [0, 0, 1, 1]
-        assert int(batch.motion_lengths.max()) <= 40
-        assert torch.equal(batch.speech_lengths, (batch.motion_lengths * 16000 / 30).ceil().long())
-        for row, length in zip(batch.motion, batch.motion_lengths, strict=True):
-            assert (row[length:] == 0).all()
-        for row, shown in zip(batch.motion, batch.style_motion, strict=True):
-            assert shown.abs().max() == 0 or not torch.equal(row[:10], shown[:10])
-    assert 2 <= hidden <= 30
-    again = batches.batch(7)
-    assert torch.equal(again.motion, batches.batch(7).motion)
-    assert not torch.equal(again.motion, batches.batch(8).motion[:, : again.motion.shape[1]])
-
-
-def test_sampled_frames_are_spread_over_all_clips(folder):
-    data = prepared.open(folder)
-    clips = data.split("train")
-    total = sum(clip.num_frames for clip in clips)
-    frames = sample_frames(data, clips, 50)
-    every = total // 50
-    assert len(frames) == -(-total // every)
-    everything = np.concatenate([data.offsets(clip) for clip in clips])
-    np.testing.assert_array_equal(frames, everything[::every])

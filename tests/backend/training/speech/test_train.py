@@ -24,13 +24,13 @@ from backend.data.speech.dataset import open_speech
 from backend.errors import UserError
 from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
+from backend.model.config import LossWeights
 from backend.model.presets import PRESETS
 from backend.model.surgery import with_deeper_speech_encoder
-from backend.speech.phones import PHONES
 from backend.training import loop
 from backend.training.speech import train
 from backend.training.speech.init import new_model
-from backend.training.speech.stage_motion import WEIGHTS, MotionBody, geometry_of
+from backend.training.speech.stage_motion import WEIGHTS, MotionTrainingModule, geometry_of
 from backend.training.speech.stage_styles import fit_style_maps
 from backend.training.speech.train import TrainArguments, main
 from tests.backend.data.speech.samples import write_recordings
@@ -58,13 +58,15 @@ def arguments(folder, run, **changes):
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
-    return run, main(arguments(folder, run))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_LOG_EVERY", 1)
+        return run, main(arguments(folder, run))
 
 
 def test_a_run_ends_in_a_checkpoint_that_loads(trained):
     run, made = trained
     model = checkpoint.load(run / "checkpoint")
-    assert {"phones", "words", "styles", "lips", "motions"} == set(made.figures)
+    assert {"phones", "words", "styles", "lips", "motions"} == set(made.metrics)
     for name, value in model.state_dict().items():
         assert torch.isfinite(value).all(), name
     card = (run / "checkpoint" / "README.md").read_text()
@@ -76,9 +78,11 @@ def test_a_run_ends_in_a_checkpoint_that_loads(trained):
 def test_every_loss_term_is_logged(trained):
     run, _ = trained
     lines = [json.loads(line) for line in (run / "motions-log.jsonl").read_text().splitlines()]
-    judged = [line for line in lines if "score" in line]
-    assert judged
-    assert {"closures_f1_nothing", "opening_truth", "style_error_ratio"} <= judged[0].keys()
+    logged = set().union(*lines)
+    assert {item.name for item in dataclasses.fields(LossWeights)} <= logged
+    assert {"style_dimensions", "style_numbers"} <= logged
+    scored = next(line for line in lines if "score" in line)
+    assert {"closures_f1_phones_none", "opening_phones_given", "style_error_ratio"} <= scored.keys()
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(folder, trained, tmp_path):
@@ -119,7 +123,7 @@ def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
     run, made = trained
     changes = {"phone_steps": 2, "word_steps": 0, "motion_steps": 3, "seed": 1}
     further = main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint",), **changes))
-    assert set(further.figures) == {"phones", "lips", "motions"}
+    assert set(further.metrics) == {"phones", "lips", "motions"}
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert card.index(made.command) < card.index("--start-from CHECKPOINT")
     begun = checkpoint.load(run / "checkpoint").state_dict()
@@ -132,7 +136,7 @@ def test_a_run_goes_on_from_a_checkpoint(folder, trained, tmp_path):
     assert 0.0 < moved < 0.2 * (fresh[name] - begun[name]).norm()
 
 
-def test_the_last_stage_of_a_further_run_leaves_the_ear_as_it_is(folder, trained, tmp_path):
+def test_motion_stage_of_a_pretrained_model_freezes_its_speech_encoder(folder, trained, tmp_path):
     run, _ = trained
     steps = {"phone_steps": 0, "word_steps": 0, "motion_steps": 3, "seed": 1}
     further = main(arguments(folder, tmp_path, start_from=(run / "checkpoint",), **steps))
@@ -164,7 +168,7 @@ def test_the_mean_of_checkpoints_is_written_without_a_stage(folder, trained, tmp
     assert len(checkpoint.commands_of(tmp_path / "mean" / "checkpoint")) == 3
 
 
-def test_no_mean_of_checkpoints_that_began_apart(folder, trained, tmp_path):
+def test_the_mean_of_checkpoints_of_two_trainings_is_refused(folder, trained, tmp_path):
     run, _ = trained
     apart = tmp_path / "apart"
     shutil.copytree(run / "checkpoint", apart)
@@ -175,7 +179,7 @@ def test_no_mean_of_checkpoints_that_began_apart(folder, trained, tmp_path):
         main(arguments(folder, tmp_path / "run", start_from=(run / "checkpoint", apart)))
 
 
-def test_a_model_that_is_built_otherwise_is_not_gone_on_from(folder, trained, tmp_path):
+def test_a_checkpoint_of_another_config_is_refused_as_a_start(folder, trained, tmp_path):
     run, _ = trained
     with pytest.raises(UserError, match="built otherwise than the preset tiny"):
         main(
@@ -185,7 +189,7 @@ def test_a_model_that_is_built_otherwise_is_not_gone_on_from(folder, trained, tm
         )
 
 
-def test_a_run_goes_on_with_a_deeper_ear(folder, trained, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_a_deeper_speech_encoder(folder, trained, tmp_path, monkeypatch):
     run, _ = trained
     tiny = PRESETS["tiny"]
     deeper = dataclasses.replace(tiny, speech=dataclasses.replace(tiny.speech, num_layers=3))
@@ -202,7 +206,7 @@ def test_a_run_goes_on_with_a_deeper_ear(folder, trained, tmp_path, monkeypatch)
     assert mean.state_dict()[name] == pytest.approx((begun + made) / 2, abs=1e-6)
 
 
-def test_a_deeper_ear_hears_the_same_until_it_learns(trained):
+def test_a_deeper_speech_encoder_has_the_same_output_until_it_is_trained(trained):
     _, made = trained
     model, tiny = made.model.eval(), PRESETS["tiny"]
     torch.manual_seed(0)
@@ -223,7 +227,7 @@ def test_a_deeper_ear_hears_the_same_until_it_learns(trained):
         assert new.grad.norm() > 0.0
 
 
-def test_an_ear_grows_in_depth_only(trained):
+def test_speech_encoders_are_extended_in_depth_only(trained):
     _, made = trained
     tiny = PRESETS["tiny"]
     for changes in ({"num_layers": 1}, {"num_layers": 5}, {"num_layers": 3, "ff_size": 64}):
@@ -238,9 +242,9 @@ def test_a_new_model_needs_every_stage(folder, tmp_path):
             main(arguments(folder, tmp_path, **steps))
 
 
-@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("is_pretrained", [False, True])
 def test_every_stage_takes_its_batches_to_where_the_model_is(
-    folder, tmp_path, monkeypatch, goes_on
+    folder, tmp_path, monkeypatch, is_pretrained
 ):
     """As on a graphics card; torch's ``meta`` is a device whose tensors mix with no others."""
     device = torch.device("meta")
@@ -252,8 +256,10 @@ def test_every_stage_takes_its_batches_to_where_the_model_is(
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no "meta"
     data, mouth = open_speech((folder,), tmp_path / "cache"), measured_demo_head()
     model = new_model(PRESETS["tiny"], mouth)
-    body = MotionBody(model, geometry_of(mouth).to(device), WEIGHTS, goes_on=goes_on).to(device)
-    stages = train._stages(arguments(folder, tmp_path), body, data, mouth)
+    training_module = MotionTrainingModule(
+        model, geometry_of(mouth).to(device), WEIGHTS, is_pretrained=is_pretrained
+    ).to(device)
+    stages = train._stages(arguments(folder, tmp_path), training_module, data, mouth)
     names = []
     for stage in stages:
         run = loop._Run(stage, accelerator, tmp_path)
@@ -265,7 +271,7 @@ def test_every_stage_takes_its_batches_to_where_the_model_is(
     assert names == ["phones", "words", "styles", "lips", "motions"]
 
 
-def test_styles_and_codes_tell_each_other(folder, trained):
+def test_style_maps_predict_styles_from_codes_and_codes_from_styles(folder, trained):
     _, made = trained
     style_dim = made.model.config.style_dim
     head, codes = nn.Linear(style_dim, STYLE_DIM), nn.Linear(STYLE_DIM, style_dim)
@@ -275,12 +281,12 @@ def test_styles_and_codes_tell_each_other(folder, trained):
     motion, lengths, vectors = batches.style_batch(data, recipe, seed=7, number=0)  # others
     with torch.no_grad():
         read = made.model.encode_style(motion, lengths).code
-        told, mean = head(read), codes(vectors)
-    assert (told - vectors).square().mean() < 0.8 * vectors.var(0).mean()
+        predicted, mean = head(read), codes(vectors)
+    assert (predicted - vectors).square().mean() < 0.8 * vectors.var(0).mean()
     assert (mean - read).square().mean() < 0.8 * read.var(0).mean()
 
 
-def test_what_a_process_refuses_is_said_once(tmp_path, capsys):
+def test_several_processes_report_an_error_once(tmp_path, capsys):
     words = ["train", "--preset", "tiny", "--data", str(tmp_path), "--run", str(tmp_path / "run")]
     assert command([*words, "--processes", "2"]) == 1
     assert capsys.readouterr().err.count("holds no speech to train on") == 1
@@ -315,44 +321,6 @@ def test_a_preset_for_captured_data_is_refused(folder, tmp_path):
         main(arguments(folder, tmp_path, preset="vocaset"))
 
 
-def test_a_motion_batch_shows_styles_by_other_clips_and_hides_the_neutral(folder, tmp_path):
-    data = open_speech([folder], tmp_path)
-    recipe = batches.MotionRecipe(batch_size=32, num_frames=60, num_styles=3)
-    batch, vectors = batches.motion_batch(data, recipe, seed=0, number=0)
-    again, _ = batches.motion_batch(data, recipe, seed=0, number=0)
-    assert torch.equal(batch.motion, again.motion)
-    shown = batch.style_motion_lengths > 0
-    assert 0 < int((~shown).sum()) < 32
-    assert (batch.speaker[~shown] == -1).all()
-    assert (vectors[~shown] == 0).all()
-    assert int(batch.speaker.max()) < 3
-    assert (batch.phones == 0).all(dim=1).any()
-    certain = (batch.phones > len(PHONES)).any(dim=1)
-    doubtful = ((batch.phones > 0) & (batch.phones <= len(PHONES))).any(dim=1)
-    assert certain.any()
-    assert doubtful.any()
-    assert not (certain & doubtful).any()
-    deaf = (batch.speech == 0).all(dim=2).all(dim=1)
-    assert not (deaf & ~certain).any()  # who hears nothing is told everything
-    frames = torch.arange(batch.phone_targets.shape[1])
-    padding = frames[None] >= batch.speech_lengths[:, None]
-    assert (batch.phone_targets[padding] == batches.IGNORED).all()
-
-
-def test_neighbours_in_a_motion_batch_hear_the_same_in_several_styles(folder, tmp_path):
-    data = open_speech([folder], tmp_path)
-    recipe = batches.MotionRecipe(
-        batch_size=24, num_frames=60, neutral_share=0.0, styles_per_clip=2
-    )
-    batch, vectors = batches.motion_batch(data, recipe, seed=0, number=0)
-    for field in ("speech", "speech_lengths", "motion_lengths", "phones", "phone_targets"):
-        value = getattr(batch, field)
-        assert torch.equal(value[::2], value[1::2])
-    assert len(batch.speech[::2].flatten(1).sum(1).unique()) == 12
-    assert len(vectors.unique(dim=0)) == 24
-    assert ((batch.motion[::2] - batch.motion[1::2]).abs().amax((1, 2)) > 0).all()
-
-
 def test_training_validation_and_test_styles_differ():
     trained_on = {tuple(style.to_vector()) for style in training_styles(64)}
     chosen_by = {tuple(style.to_vector()) for style in validation_styles(24)}
@@ -362,17 +330,3 @@ def test_training_validation_and_test_styles_differ():
     assert len(unseen) == 32
     assert len(trained_on | chosen_by | unseen) == 120
     assert tuple(SpeakingStyle.neutral().to_vector()) not in trained_on
-
-
-def test_a_share_of_motions_has_more_or_less_of_the_style_than_is_shown(folder, tmp_path):
-    data = open_speech([folder], tmp_path)
-    plain = batches.MotionRecipe(batch_size=24, num_frames=60, neutral_share=0.0)
-    scaled = dataclasses.replace(plain, scaled_share=1.0)
-    one, vectors = batches.motion_batch(data, plain, seed=0, number=0)
-    assert (one.style_strength == 1.0).all()
-    other, _ = batches.motion_batch(data, scaled, seed=0, number=0)
-    low, high = batches.STRENGTHS
-    assert (low <= other.style_strength).all()
-    assert (other.style_strength <= high).all()
-    assert len(other.style_strength.unique()) == 24
-    assert vectors.shape == (24, STYLE_DIM)
