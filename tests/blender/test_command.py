@@ -90,7 +90,7 @@ def test_an_option_of_the_table_is_a_flag_a_key_and_read_off_properties(
         addon.backend_process, "encode", lambda request: seen.append(request) or encode(request)
     )
     jobs = tmp_path / "jobs.json"
-    jobs.write_text(json.dumps([{"sparkle": 0.25}, {}]))
+    jobs.write_text(json.dumps([{"sparkle": 0.25}, {"start": 0.5, "frame": 200}]))
     run("--audio", sound_file, "--sparkle", "0.75", "--jobs", jobs)
     assert [request.options.sparkle for request in seen] == [0.25, 0.75]
     assert options.values_of(types.SimpleNamespace(sparkle=0.125)) == {"sparkle": 0.125}
