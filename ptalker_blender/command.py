@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,16 +24,18 @@ from . import (
     paths,
     preferences,
     scene_inputs,
+    speech_action,
     style_library,
 )
 from .options import about
 from .protocol import StyleSource, UserError
-from .scene_inputs import Choices
+from .scene_inputs import Choices, SceneInputs
 
 DONE: Final = 0
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130
+_MAX_LIST_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,16 +161,22 @@ def _job_list(flags: argparse.Namespace) -> list[dict[str, Any]]:
         return [_checked(_absolute(given, Path.cwd()), "the flags")]
     path = Path(flags.jobs)
     try:
-        listed = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _UsageError(f"{path} cannot be read: {error}") from error
+        listed = json.loads(_read(path))  # UTF-8 or UTF-16, with or without a mark
+    except UnicodeDecodeError as error:
+        raise _UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _UsageError(f"{path} cannot be read: {error!s:.200}") from error
     if not isinstance(listed, list) or not listed or not all(isinstance(j, dict) for j in listed):
         raise _UsageError(f"{path} must hold a list of objects, at least one")
     found = []
     for number, entry in enumerate(listed, 1):
-        entry = {key.replace("-", "_"): value for key, value in entry.items()}
+        entry = {
+            key if key.replace("-", "_") in entry else key.replace("-", "_"): value
+            for key, value in entry.items()
+        }
         if unknown := sorted(entry.keys() - set(known)):
-            raise _UsageError(f"job {number} of {path} has unknown keys: {', '.join(unknown)}")
+            names = ", ".join(unknown)
+            raise _UsageError(f"job {number} of {path} has unknown keys: {names:.200}")
         if entry.keys() & {"text", "text_file"}:
             entry = {"text": "", "text_file": "", **entry}  # not one of the flags beside its own
         job = {**_absolute(given, Path.cwd()), **_absolute(entry, path.resolve().parent)}
@@ -198,20 +207,42 @@ def _checked(job: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _absolute(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """File names relative to a folder become absolute; what is no file there stays a name."""
-    files = options.paths(*_tables())
-    inside = {k: folder / job[k] for k in files if isinstance(job.get(k), str) and job[k]}
-    return {**job, **{key: str(path) for key, path in inside.items() if path.exists()}}
+    """File names relative to a folder become absolute; what is no file there stays a name.
+
+    The backslashes of a list from Windows count as slashes, where there is such a file.
+    """
+    absolute = dict(job)
+    for key in options.paths(*_tables()):
+        value = job.get(key)
+        if isinstance(value, str) and value:
+            spellings = dict.fromkeys((value, value.replace("\\", "/")))
+            found = (folder / name for name in spellings if os.path.exists(folder / name))  # noqa: PTH110 - Path.exists() can raise
+            absolute[key] = str(next(found, value))
+    return absolute
+
+
+def _read(path: Path) -> bytes:
+    """The content of a list; a pipe or a device could be endless."""
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    if path.stat().st_size > _MAX_LIST_BYTES:
+        raise ValueError("it is too large")
+    return path.read_bytes()
 
 
 def _run(job_list: list[dict[str, Any]], save: Path) -> int:
     if not bpy.data.filepath:
         return _say("give the .blend file with the head before --command", WRONG_USAGE)
     failures = 0
+    lines: list[_LineOfJob] = []
     for number, job in enumerate(job_list, 1):
-        name = f"job {number} ({job.get('object') or 'active object'}, {job['audio']})"
+        name = _one_line(
+            f"job {number} ({job.get('object') or 'active object'}, {job['audio']:.200})"
+        )
         try:
-            outcome = job_runner.run(_start(job))
+            inputs, settings = _collect(job)
+            line = _line_of_job(inputs, lines)
+            outcome = job_runner.run(lip_sync_job.generate_job(inputs, settings))
         except UserError as error:
             failures += 1
             _say(f"{name}: {_one_line(str(error))}", FAILED)
@@ -219,6 +250,7 @@ def _run(job_list: list[dict[str, Any]], save: Path) -> int:
         for warning in outcome.warnings:
             _say(f"{name}: warning: {_one_line(warning)}", DONE)
         if outcome.kind == 'DONE':
+            lines.append(line)
             sys.stdout.write(f"ptalker: {name}: {outcome.text}\n")
             sys.stdout.flush()
         else:
@@ -238,14 +270,54 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _start(job: dict[str, Any]) -> backend_job.Job:
-    """Build one job.
+@dataclass(frozen=True, slots=True)
+class _LineOfJob:
+    """The line of dialogue that a job wrote.
+
+    Attributes:
+        head: ``session_uid`` of the head.
+        name: Name of the line.
+        first_frame: Scene frame at which the line begins.
+    """
+
+    head: int
+    name: str
+    first_frame: int
+
+
+def _line_of_job(inputs: SceneInputs, lines: Sequence[_LineOfJob]) -> _LineOfJob:
+    """The line that a job is to write.
+
+    Args:
+        inputs: What the job is made from.
+        lines: Lines that the jobs before it wrote.
+
+    Returns:
+        The line.
+
+    Raises:
+        UserError: It would replace one of these lines.
+    """
+    line = _LineOfJob(inputs.head.uid, lip_sync_job.line_name(inputs), inputs.first_frame)
+    rest = max(1, round(speech_action.REST_SECONDS * float(inputs.fps)))
+    for other in lines:
+        is_same_time = abs(other.first_frame - line.first_frame) <= rest
+        if other.head == line.head and (other.name == line.name or is_same_time):
+            raise UserError(
+                f'Another job of the list wrote the line "{other.name}" at frame '
+                f'{other.first_frame} of "{inputs.head.name}", which this one would replace.'
+            )
+    return line
+
+
+def _collect(job: dict[str, Any]) -> tuple[SceneInputs, preferences.Settings]:
+    """Collect what a job is made from.
 
     Args:
         job: Values by the names of the flags.
 
     Returns:
-        The running job.
+        The inputs, and the preferences.
 
     Raises:
         UserError: It cannot be done.
@@ -261,8 +333,7 @@ def _start(job: dict[str, Any]) -> backend_job.Job:
             else f"No object is active: name one with --object. Meshes of the file: {known}."
         )
     settings = preferences.read(context)
-    inputs = scene_inputs.collect(context, obj, _choices(job, settings))
-    return lip_sync_job.generate_job(inputs, settings)
+    return scene_inputs.collect(context, obj, _choices(job, settings)), settings
 
 
 def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:

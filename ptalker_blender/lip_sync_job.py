@@ -213,7 +213,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
     if problem := scene_inputs.head_problem(obj, inputs.choices.key_target):
         raise UserError(f"{problem} Then generate again.")
     keyed = _keyed(obj, found, inputs.choices.key_target, by_name=by_name)
-    line = speech_action.Line(_line_name(inputs), inputs.first_frame, float(inputs.fps))
+    line = speech_action.Line(line_name(inputs), inputs.first_frame, float(inputs.fps))
     written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
     num_frames = len(keyed.weights)
     last_frame = inputs.first_frame + num_frames - 1
@@ -246,7 +246,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
     return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action)
 
 
-def _line_name(inputs: SceneInputs) -> str:
+def line_name(inputs: SceneInputs) -> str:
     """What tells a line of dialogue from others: its strip, or what is used of its file."""
     choices, name = inputs.choices, inputs.sound.name
     if choices.sound_source == 'STRIP' or (not choices.start_seconds and not choices.end_seconds):

@@ -145,7 +145,8 @@ def backend_command(preference: str) -> list[str]:
     Raises:
         UserError: There is no backend yet.
     """
-    return [str(backend_python(preference)), "-m", "backend", "serve"]
+    return [str(backend_python(preference)), "-m", "backend", "serve",
+            *([] if bpy.app.online_access else ["--offline"])]  # fmt: skip
 
 
 def remove_stale_jobs() -> None:

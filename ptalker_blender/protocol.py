@@ -15,8 +15,11 @@ from typing import Any, Final, Literal, TypeVar, get_type_hints
 from .options import Device, GenerateOptions, fits
 
 PROTOCOL_VERSION: Final = 2
-MAX_LINE_BYTES: Final = 1 << 20
-"""A longer line is refused: arrays travel as .npz files, never in messages."""
+MAX_LINE_BYTES: Final = 1 << 22
+"""A longer line is refused. The longest text of a job fits, whatever its script; arrays travel as
+.npz files, never in messages."""
+MAX_JOB_LETTERS: Final = 200
+"""Length of the longest id of a job."""
 
 
 class UserError(Exception):
@@ -213,19 +216,26 @@ def encode(request: Request) -> str:
         request: The request.
 
     Returns:
-        The line, in ASCII and with its line feed.
+        The line with its line feed; it can be encoded in UTF-8.
 
     Raises:
-        ProtocolError: The line is too long, or holds NaN or what JSON cannot say.
+        ProtocolError: The request holds NaN or what JSON cannot say.
+        UserError: The request is too long, by the text or the names of files.
     """
-    names = {kind: name for name, kind in _REQUESTS.items()}
+    name = next(name for name, kind in _REQUESTS.items() if kind is type(request))
     try:
-        line = json.dumps({"type": names[type(request)], **asdict(request)}, allow_nan=False)
+        values = {"type": name, **asdict(request)}
+        text = json.dumps(values, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{type(request).__name__} cannot be sent: {error}") from error
+    # A lone surrogate, as in a file's name, becomes its escape.
+    line = text.encode("utf-8", "backslashreplace")
     if len(line) > MAX_LINE_BYTES:
-        raise ProtocolError(f"message has {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
-    return line + "\n"
+        raise UserError(
+            "The spoken words, or the names of the files, are too long for one job. Give a text of "
+            "at most 500,000 letters."
+        )
+    return line.decode("utf-8") + "\n"
 
 
 def parse(line: str | bytes) -> Message:
@@ -243,21 +253,25 @@ def parse(line: str | bytes) -> Message:
     if len(line) > MAX_LINE_BYTES:
         raise ProtocolError(f"line has {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
     try:
-        values = json.loads(line, parse_constant=_refuse_constant)
+        text = line if isinstance(line, str) else line.decode("utf-8")
+        values = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"not a line of JSON ({error}): {line[:80]!r}") from error
+        raise ProtocolError(f"not a line of JSON ({error!s:.200}): {line[:80]!r}") from error
     if not isinstance(values, dict):
         raise ProtocolError(f"not a JSON object: {line[:80]!r}")
     found = values.get("job")
     job = found if isinstance(found, str) else ""
+    if len(job) > MAX_JOB_LETTERS:
+        raise ProtocolError(f"the id of the job has {len(job)} letters: {job[:80]!r}")
     name = values.pop("type", None)
     kind = _MESSAGES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ProtocolError(f"unknown message type {name!r}, expected {sorted(_MESSAGES)}", job=job)
+        given = repr(name)[:80] if isinstance(name, str) else f"of the type {type(name).__name__}"
+        raise ProtocolError(f"unknown message type {given}, expected {sorted(_MESSAGES)}", job=job)
     try:
         return _build(kind, values)
-    except ValueError as error:
-        raise ProtocolError(str(error), job=job) from error
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{error!s:.400}", job=job) from error
 
 
 def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
@@ -276,7 +290,8 @@ def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
     entries: Any = fields(kind)  # type: ignore[arg-type] # a dataclass, which a TypeVar cannot say
     hints = get_type_hints(kind)
     if unknown := sorted(values.keys() - hints.keys()):
-        raise ValueError(f"{kind.__name__} has unknown fields {unknown}")
+        names = ", ".join(repr(name[:40]) for name in unknown[:5])
+        raise ValueError(f"{kind.__name__} has {len(unknown)} unknown fields: {names}")
     built: dict[str, Any] = {}
     for entry in entries:
         if entry.name in values:

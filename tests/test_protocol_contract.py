@@ -56,6 +56,7 @@ MESSAGES = [
 def test_both_halves_have_the_same_version_and_names():
     assert addon.PROTOCOL_VERSION == backend.PROTOCOL_VERSION
     assert addon.MAX_LINE_BYTES == backend.MAX_LINE_BYTES
+    assert addon.MAX_JOB_LETTERS == backend.MAX_JOB_LETTERS
     assert {m.name: m.value for m in addon.MessageType} == {
         m.name: m.value for m in backend.MessageType
     }
@@ -203,7 +204,13 @@ GOOD = {"type": "cancel", "job": "9"}
         (json.dumps({"type": "cancel"}), ""),
         (json.dumps({**GOOD, "job": 9}), ""),
         ('{"type": "cancel", "job": NaN}', ""),
+        (json.dumps({**GOOD, "job": "x" * (1 << 22)}), ""),
         (json.dumps({**GOOD, "job": "x" * (1 << 20)}), ""),
+        (json.dumps({**GOOD, "x" * (1 << 20): 1}), "9"),
+        (json.dumps({**GOOD, **{f"x{number}": 1 for number in range(100_000)}}), "9"),
+        (json.dumps({**GOOD, "type": "x" * (1 << 20)}), "9"),
+        (json.dumps({**GOOD, "type": ["x" * (1 << 20)]}), "9"),
+        ('{"type": "cancel", "job": "9", "job ' + "\\ud800" * 1000 + '": 1}', "9"),
         (b"\xff\xfe{}", ""),
     ],
 )
@@ -211,7 +218,7 @@ def test_backend_refuses_what_is_no_request(line, job):
     with pytest.raises(backend.ProtocolError) as caught:
         backend.parse(line)
     assert caught.value.job == job
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -264,8 +271,67 @@ def test_what_json_cannot_say_is_not_sent():
         backend.encode(backend.Result(job="1", path="m", report={"loss": float("nan")}))
     with pytest.raises(backend.ProtocolError, match="cannot be sent"):
         backend.encode(backend.Result(job="1", path="m", report={"path": Path()}))
-    with pytest.raises(addon.ProtocolError, match="bytes"):
-        addon.encode(addon.CancelRequest(job="x" * (1 << 20)))
+    with pytest.raises(backend.ProtocolError, match="cannot be sent"):
+        nested = []
+        for _ in range(100_000):
+            nested = [nested]
+        backend.encode(backend.Result(job="1", path="m", report={"nested": nested}))
+    with pytest.raises(addon.UserError, match="500,000 letters"):
+        addon.encode(addon.CancelRequest(job="x" * (1 << 22)))
+
+
+@pytest.mark.parametrize("letter", ["a", "я", "語", "𝄞", "\"", "\n", "\x01", "\ud800"])
+def test_the_longest_text_can_be_sent_in_any_script(letter):
+    options = addon_options.GenerateOptions(text=letter * 500_000)
+    line = addon.encode(addon.GenerateRequest(**JOB, options=options)).encode()
+    assert len(line) <= addon.MAX_LINE_BYTES
+    assert backend.parse(line.rstrip(b"\n")).options.text == letter * 500_000
+
+
+LONG = ["x" * 3_000_000, "я" * 2_000_000, "\ud800" * 1_000_000, "\x01" * 3_000_000]
+
+
+@pytest.mark.parametrize("text", LONG, ids=["ascii", "cyrillic", "surrogates", "control"])
+def test_no_message_of_the_backend_is_too_long_to_be_sent(text):
+    for message in (
+        backend.Status(job=text, text=text),
+        backend.Progress(job="1", stage=text, done=0, total=1, unit=text),
+        backend.JobWarning(job="1", text=text),
+        backend.Error(job=text, message=text, detail=text),
+        backend.Result(job="1", path=text, report={"warnings": [text, text], text: 1}),
+        backend.Result(job="1", path="m.npz", report={"words": [[text[:3000]] * 1000] * 3}),
+    ):
+        line = backend.encode(message)
+        assert len(line.encode()) <= addon.MAX_LINE_BYTES
+        assert line.count("\n") == 1
+        read = addon.parse(line)
+        for name in ("text", "message", "stage"):
+            getattr(read, name, "").encode()  # what is shown holds no lone surrogate
+            assert len(getattr(read, name, "")) <= 1000
+
+
+def test_a_long_detail_keeps_its_end():
+    error = backend.Error(job="1", message="No.", detail="start" + "x" * 100_000 + "the cause")
+    read = addon.parse(backend.encode(error))
+    assert read.detail.startswith("start")
+    assert read.detail.endswith("the cause")
+    assert len(read.detail) <= 20_000
+
+
+def test_a_report_that_is_too_long_loses_its_ends():
+    warnings = ["Careful."] * 3
+    report = {"warnings": warnings, "transcript": "word " * 2_000_000}
+    read = addon.parse(backend.encode(backend.Result(job="1", path="m.npz", report=report)))
+    assert read.report["warnings"] == warnings
+    assert read.report["transcript"].startswith("word word")
+
+
+def test_an_id_of_a_job_has_a_length():
+    for half, line in ((backend, {**GOOD}), (addon, {"type": "cancelled"})):
+        half.parse(json.dumps({**line, "job": "я" * half.MAX_JOB_LETTERS}))
+        with pytest.raises(half.ProtocolError, match="201 letters") as caught:
+            half.parse(json.dumps({**line, "job": "я" * (half.MAX_JOB_LETTERS + 1)}))
+        assert caught.value.job == ""
 
 
 def _fake(tmp_path, mode, *, lines=1, timeout=20):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from backend.cli.terminal import DONE, FAILED, WRONG_USAGE, TerminalReporter
+from backend.cli.terminal import DONE, FAILED, WRONG_USAGE, TerminalReporter, one_line
 from backend.errors import UserError
 from backend.service.options import GenerateOptions, JobFlags, add_flags, names
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         request = requests.request_from_flags("generate", requests.resolve_paths(flags, Path()))
         requests.check(request)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
         return WRONG_USAGE
     reporter, jobs = TerminalReporter(), worker.Worker()
     try:
@@ -79,7 +79,7 @@ def _generate_list(options: argparse.Namespace, flags: Mapping[str, object]) -> 
     finally:
         reporter.close()
     for name, reason in summary.failed:
-        print(f"error: {name}: {reason}", file=sys.stderr)
+        print(one_line(f"error: {name}: {reason}"), file=sys.stderr)
     print(summary)
     return FAILED if summary.failed else DONE
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from backend import version
 from backend.cli import evaluate, export, face_points, generate, info, prepare, style, train
-from backend.cli.terminal import FAILED, INTERRUPTED
+from backend.cli.terminal import FAILED, INTERRUPTED, one_line
 from backend.errors import Cancelled, UserError
 from backend.service.options import GenerateOptions, add_flags
 from backend.service.server import describe, serve
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except (UserError, MemoryError, ImportError) as error:
-        print(f"error: {describe(error)}", file=sys.stderr)
+        print(one_line(f"error: {describe(error)}"), file=sys.stderr)
         return FAILED
 
 
@@ -73,6 +74,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR|NAME",
         help="loaded before the first request, so that this one is quick (default: none)",
     )
+    serve_command.add_argument(
+        "--offline",
+        action="store_true",
+        help="never download published weights that a checkpoint names",
+    )
     add_flags(serve_command, GenerateOptions, only=("device",))
     prepare.add_options(add("prepare", prepare.run, "Make data to train on."))
     text = "Train a model on speech or on captured faces; goes on where it stopped."
@@ -87,4 +93,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is loaded, with the first job
     serve(checkpoint=options.checkpoint, device=options.device)

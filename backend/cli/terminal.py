@@ -12,6 +12,14 @@ WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
+def one_line(text: str) -> str:
+    """A text for the terminal: without line feeds, and without letters that cannot be shown."""
+    line = " ".join(text.split())
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line
+    )
+
+
 class TerminalReporter:
     """Shows progress on one line of the terminal and warnings on lines of their own, on stderr."""
 
@@ -21,12 +29,12 @@ class TerminalReporter:
 
     def status(self, text: str) -> None:
         """Show what the job is doing."""
-        self._line(text)
+        self._line(one_line(text))
 
     def warn(self, text: str) -> None:
         """Write a warning on a line of its own."""
         self.close()
-        sys.stderr.write(f"warning: {text}\n")
+        sys.stderr.write(f"warning: {one_line(text)}\n")
 
     def progress(
         self, stage: str, done: float, total: float, unit: str, seconds_left: float | None

@@ -63,7 +63,7 @@ class DynamicBatcher:
 
     def __init__(self, model: PTalker, size: int) -> None:
         self._model, self.size = model, size
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an answer that is there at once is handed out inside it
         self._waiting: list[_Call] = []
         self._taking_part = 0
         self._is_busy = False

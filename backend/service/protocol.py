@@ -15,8 +15,11 @@ from typing import Any, Final, Literal, TypeVar, get_type_hints
 from backend.service.options import Device, GenerateOptions, fits
 
 PROTOCOL_VERSION: Final = 2
-MAX_LINE_BYTES: Final = 1 << 20
-"""A longer line is refused: arrays travel as .npz files, never in messages."""
+MAX_LINE_BYTES: Final = 1 << 22
+"""A longer line is refused. The longest text of a job fits, whatever its script; arrays travel as
+.npz files, never in messages."""
+MAX_JOB_LETTERS: Final = 200
+"""Length of the longest id of a job."""
 
 
 class ProtocolError(ValueError):
@@ -201,27 +204,72 @@ _MESSAGES: Final[dict[str, type[Message]]] = {
 }
 _Message = TypeVar("_Message")
 
+_MAX_LETTERS: Final = {
+    "job": MAX_JOB_LETTERS, "text": 1000, "stage": 1000, "unit": 1000, "message": 1000,
+    "detail": 20_000, "path": 40_000,
+}  # fmt: skip
+"""Length of the longest text that is sent in a field."""
+_SHOWN: Final = {"text", "stage", "unit", "message", "detail"}
+"""Fields that are shown and so may hold no lone surrogates."""
+
 
 def encode(message: Message) -> str:
     """Write a message as one line of JSON.
+
+    No message is too long to be sent: long texts lose their middle, a report that is too long its
+    ends.
 
     Args:
         message: The message.
 
     Returns:
-        The line, in ASCII and with its line feed.
+        The line with its line feed; it can be encoded in UTF-8.
 
     Raises:
-        ProtocolError: The line is too long, or holds NaN or what JSON cannot say.
+        ProtocolError: The message holds NaN or what JSON cannot say.
     """
-    names = {kind: name for name, kind in _MESSAGES.items()}
+    name = next(name for name, kind in _MESSAGES.items() if kind is type(message))
     try:
-        line = json.dumps({"type": names[type(message)], **asdict(message)}, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ProtocolError(f"{type(message).__name__} cannot be sent: {error}") from error
-    if len(line) > MAX_LINE_BYTES:
-        raise ProtocolError(f"message has {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
-    return line + "\n"
+        values = {"type": name, **asdict(message)}
+        for key, letters in _MAX_LETTERS.items():
+            if key in values:
+                values[key] = shortened(values[key], letters)
+        for key in _SHOWN & values.keys():
+            values[key] = values[key].encode("utf-8", "replace").decode("utf-8")
+        line = _line(values)
+        if len(line) > MAX_LINE_BYTES:
+            line = _line(values | {"report": _cut(values["report"], 1000)})
+        if len(line) > MAX_LINE_BYTES:
+            line = _line(values | {"report": {}})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"{type(message).__name__} cannot be sent: {error!s:.400}") from error
+    return line.decode("utf-8") + "\n"
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    """The values as JSON in UTF-8; a lone surrogate, as in a file's name, becomes its escape."""
+    text = json.dumps(values, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def shortened(text: str, letters: int) -> str:
+    """A text without its middle, where it has more than so many letters."""
+    if len(text) <= letters:
+        return text
+    half = letters // 2 - 5
+    return f"{text[:half]} [...] {text[-half:]}"
+
+
+def _cut(value: Any, size: int) -> Any:
+    """A value of JSON with shortened texts, and without the ends of long lists and objects."""
+    if isinstance(value, str):
+        return shortened(value, size)
+    if isinstance(value, list | tuple):
+        return [_cut(item, size) for item in value[:size]]
+    if isinstance(value, dict):
+        items = list(value.items())[:size]
+        return {key: _cut(item, size) for key, item in items if len(str(key)) <= size}
+    return value
 
 
 def parse(line: str | bytes) -> Request:
@@ -239,21 +287,25 @@ def parse(line: str | bytes) -> Request:
     if len(line) > MAX_LINE_BYTES:
         raise ProtocolError(f"line has {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
     try:
-        values = json.loads(line, parse_constant=_refuse_constant)
+        text = line if isinstance(line, str) else line.decode("utf-8")
+        values = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"not a line of JSON ({error}): {line[:80]!r}") from error
+        raise ProtocolError(f"not a line of JSON ({error!s:.200}): {line[:80]!r}") from error
     if not isinstance(values, dict):
         raise ProtocolError(f"not a JSON object: {line[:80]!r}")
     found = values.get("job")
     job = found if isinstance(found, str) else ""
+    if len(job) > MAX_JOB_LETTERS:
+        raise ProtocolError(f"the id of the job has {len(job)} letters: {job[:80]!r}")
     name = values.pop("type", None)
     kind = _REQUESTS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ProtocolError(f"unknown message type {name!r}, expected {sorted(_REQUESTS)}", job=job)
+        given = repr(name)[:80] if isinstance(name, str) else f"of the type {type(name).__name__}"
+        raise ProtocolError(f"unknown message type {given}, expected {sorted(_REQUESTS)}", job=job)
     try:
         return _build(kind, values)
-    except ValueError as error:
-        raise ProtocolError(str(error), job=job) from error
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{error!s:.400}", job=job) from error
 
 
 def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
@@ -272,7 +324,8 @@ def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
     entries: Any = fields(kind)  # type: ignore[arg-type] # a dataclass, which a TypeVar cannot say
     hints = get_type_hints(kind)
     if unknown := sorted(values.keys() - hints.keys()):
-        raise ValueError(f"{kind.__name__} has unknown fields {unknown}")
+        names = ", ".join(repr(name[:40]) for name in unknown[:5])
+        raise ValueError(f"{kind.__name__} has {len(unknown)} unknown fields: {names}")
     built: dict[str, Any] = {}
     for entry in entries:
         if entry.name in values:

@@ -8,6 +8,7 @@ other requests, and ends the process when stdin closes, whatever the main thread
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import multiprocessing
@@ -18,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from backend import errors, version
@@ -39,6 +41,7 @@ from backend.service.protocol import (
     StyleRequest,
     encode,
     parse,
+    shortened,
 )
 from backend.stages import Stage
 
@@ -48,30 +51,55 @@ if TYPE_CHECKING:
 MAX_WAITING: Final = 1000
 _PROGRESS_SECONDS: Final = 0.1
 _UNWIND_SECONDS: Final = 1.0
+_MAX_SENTENCE: Final = 1000
 
 _log = logging.getLogger(__name__)
 
 _NO_MEMORY: Final = (
     "There is not enough memory for this job. Close other programs, or animate a shorter stretch."
 )
-_BUG: Final = "Something unforeseen went wrong in the backend; its log says what."
+_NO_THREADS: Final = (
+    "The system allows this program no more memory, threads or open files. Close other programs, "
+    "then try again."
+)
+UNFORESEEN: Final = "Something unforeseen went wrong in the backend; its log says what."
 
 
 class Outbox:
-    """Writes messages to the pipe, whole lines only, from any thread."""
+    """Queue of messages, which a thread of its own writes to the pipe.
+
+    Nobody waits for the reader of the pipe, so that requests are read and stdin's end is seen also
+    where it reads nothing.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lock = threading.Lock()
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._write, name="stdout", daemon=True).start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is unread that what can be done without is not to be sent."""
+        return self._lines.qsize() > MAX_WAITING
 
     def send(self, message: Message) -> None:
-        """Send one message; ends the process when the pipe is closed."""
-        data = encode(message).encode("ascii")
+        """Send one message; returns at once."""
+        self._lines.put(encode(message).encode("utf-8"))
+
+    def flush(self, deadline: float) -> None:
+        """Wait until all is written, at most until ``time.monotonic()`` is at the deadline."""
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _write(self) -> NoReturn:
+        """Write lines as they come; ends the process when the pipe is closed."""
         try:
-            with self._lock:
+            while True:
+                data = self._lines.get()
                 while data:
                     data = data[os.write(self._descriptor, data) :]
-        except OSError:
+                self._lines.task_done()
+        finally:
             leave(1)
 
 
@@ -102,7 +130,23 @@ class Inbox:
             self._cancelled.discard(job)
 
     def listen(self) -> NoReturn:
-        """Read stdin until it closes, then end the process."""
+        """Read stdin until it closes, then end the process, which nobody could reach any more."""
+        status = 1
+        try:
+            self._read_requests()
+            _log.info("stdin closed")
+            self._closing = True
+            deadline = time.monotonic() + _UNWIND_SECONDS
+            while self._open_jobs and time.monotonic() < deadline:  # they remove what they wrote
+                time.sleep(0.01)
+            self._outbox.flush(deadline)
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever it is, nobody could end the process then
+            _log.exception("stdin is not read any more")
+        finally:
+            leave(status)
+
+    def _read_requests(self) -> None:
         buffer, is_too_long = b"", False
         while data := _read_stdin():
             *lines, buffer = (buffer + data).split(b"\n")
@@ -116,12 +160,6 @@ class Inbox:
                 self._refuse("", f"a line of more than {MAX_LINE_BYTES} bytes")
             if is_too_long:
                 buffer = b""
-        _log.info("stdin closed")
-        self._closing = True
-        deadline = time.monotonic() + _UNWIND_SECONDS
-        while self._open_jobs and time.monotonic() < deadline:  # so that it removes what it wrote
-            time.sleep(0.01)
-        leave(0)
 
     def _accept(self, line: bytes) -> None:
         try:
@@ -155,7 +193,8 @@ class Inbox:
         _log.error("refused: %s", reason)
         text = "The add-on and the backend do not understand each other. Set the backend up again."
         with self._lock:
-            if job not in self._open_jobs:  # else the job's one final message is still to come
+            # An open job's one final message is still to come.
+            if job not in self._open_jobs and not self._outbox.is_full:
                 self._outbox.send(Error(job=job, message=text, detail=reason))
 
 
@@ -199,6 +238,8 @@ class JobReporter:
         """Report how far the stage is."""
         now = time.monotonic()
         if stage == self._stage and now - self._last_sent < _PROGRESS_SECONDS and done < total:
+            return
+        if self._outbox.is_full:
             return
         self._stage, self._last_sent = stage, now
         self._outbox.send(
@@ -245,21 +286,37 @@ def run_job(
 def _ending(job: str, error: BaseException) -> Message:
     if isinstance(error, errors.Cancelled | KeyboardInterrupt):
         return Cancelled(job=job)
-    _log.error("job %s failed", job, exc_info=error)
+    _log.error("job %r failed", job, exc_info=error)
     text = describe(error)
     detail = "".join(traceback.format_exception(error))
-    return Error(job=job, message=text, detail=detail[-20_000:])
+    return Error(job=job, message=text, detail=detail)
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong, as a sentence for the user."""
+    """What went wrong, as a sentence for the user; what it quotes is cut."""
+    text = str(error)
     if isinstance(error, errors.UserError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return _NO_MEMORY
+        return shortened(text, _MAX_SENTENCE)
     if isinstance(error, ImportError):
-        return f"The backend's packages are incomplete ({error}). Repair the backend."
-    return _BUG
+        return f"The backend's packages are incomplete ({text:.200}). Repair the backend."
+    code = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or code == errno.ENOMEM:
+        return _NO_MEMORY
+    if isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text):
+        return _NO_MEMORY
+    if code in (errno.EAGAIN, errno.EMFILE, errno.ENFILE) or "can't start new thread" in text:
+        return _NO_THREADS
+    if code == errno.ENOSPC:
+        return "The disk is full. Free some space, then try again."
+    return UNFORESEEN
+
+
+def _for_log(request: GenerateRequest | StyleRequest) -> str:
+    """A request without the spoken words, which are the user's own."""
+    if isinstance(request, GenerateRequest):
+        text = f"{len(request.options.text)} letters"
+        request = replace(request, options=replace(request.options, text=text))
+    return f"{request!r:.2000}"
 
 
 def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
@@ -288,11 +345,11 @@ def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
         while True:
             request = inbox.take()
             started = time.monotonic()
-            _log.info("job %s: %s", request.job, request)
+            _log.info("job %r: %s", request.job, _for_log(request))
             final = run_job(request, load, JobReporter(request.job, outbox, inbox.is_cancelled))
             inbox.finish(request.job, final)
             seconds = time.monotonic() - started
-            _log.info("job %s: %s after %.2f s", request.job, type(final).__name__, seconds)
+            _log.info("job %r: %s after %.2f s", request.job, type(final).__name__, seconds)
     except KeyboardInterrupt:
         leave(130)
 

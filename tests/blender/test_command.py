@@ -90,7 +90,7 @@ def test_an_option_of_the_table_is_a_flag_a_key_and_read_off_properties(
         addon.backend_process, "encode", lambda request: seen.append(request) or encode(request)
     )
     jobs = tmp_path / "jobs.json"
-    jobs.write_text(json.dumps([{"sparkle": 0.25}, {}]))
+    jobs.write_text(json.dumps([{"sparkle": 0.25}, {"start": 0.5, "frame": 200}]))
     run("--audio", sound_file, "--sparkle", "0.75", "--jobs", jobs)
     assert [request.options.sparkle for request in seen] == [0.25, 0.75]
     assert options.values_of(types.SimpleNamespace(sparkle=0.125)) == {"sparkle": 0.125}
@@ -156,6 +156,34 @@ def test_failed_job_is_one_line_and_the_others_are_saved(run, sound_file, tmp_pa
     assert len(opened(tmp_path / "out.blend").key_blocks) == 4
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_job_list_from_windows_is_read(run, addon, sound_file, tmp_path, encoding):
+    jobs = tmp_path / "sub" / "jobs.json"
+    jobs.parent.mkdir()
+    text = json.dumps([{"audio": f"..\\{sound_file.name}", "style-strength": 0.5}], indent=1)
+    jobs.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    status, errors = run("--jobs", jobs)
+    assert (status, errors) == (DONE, [])
+
+
+def test_two_jobs_for_one_line_make_it_once_and_say_so(run, sound_file, tmp_path):
+    jobs = tmp_path / "jobs.json"
+    other = sound_file.with_name("other.wav")
+    other.write_bytes(sound_file.read_bytes())
+    jobs.write_text(json.dumps([
+        {"object": "Head", "audio": sound_file.name},
+        {"audio": f"./{sound_file.name}", "frame": 200},
+        {"audio": other.name},
+        {"audio": other.name, "frame": 200},
+    ]))  # fmt: skip
+    status, errors = run("--jobs", jobs)
+    assert status == FAILED
+    assert len(errors) == 2
+    for number, error in zip((2, 3), errors, strict=True):
+        assert error.startswith(f"ptalker: job {number} (")
+        assert "Another job of the list wrote the line" in error
+
+
 def test_nothing_is_saved_when_all_jobs_failed(run, fake_backend, sound_file, tmp_path):
     fake_backend("error")
     status, errors = run("--audio", sound_file)
@@ -184,6 +212,9 @@ def test_backend_that_dies_fails_the_job_only(run, fake_backend, sound_file):
         ('[{"audio": 3}]', "audio is 3"),
         ('[{"audio": "x", "style_strength": "much"}]', "style_strength is 'much'"),
         ('[{"object": "Head"}]', "names no audio"),
+        ("[" * 100_000, "cannot be read"),
+        ('[{"audio": "x", "style-strength": 1, "style_strength": 2}]', "unknown keys: style-str"),
+        ('[{"audio": "x", "' + "y" * 1_000_000 + '": 1}]', "unknown keys: yyy"),
     ],
 )
 def test_wrong_job_list_is_wrong_usage(run, tmp_path, content, part):

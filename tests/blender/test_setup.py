@@ -50,7 +50,8 @@ def test_setup_makes_the_backend_ready(addon, user_dir, monkeypatch):
     assert bpy.ops.ptalker.setup_backend('EXEC_DEFAULT') == {'FINISHED'}
     assert not addon.poll_checks.needs_setup(bpy.context)
     assert bpy.context.window_manager.ptalker.result_text == "The backend is ready (PyTorch 9.9)."
-    assert addon.paths.backend_command("")[1:] == ["-m", "backend", "serve"]
+    offline = [] if bpy.app.online_access else ["--offline"]
+    assert addon.paths.backend_command("")[1:] == ["-m", "backend", "serve", *offline]
     assert bpy.ops.ptalker.remove_backend('EXEC_DEFAULT') == {'FINISHED'}
     assert addon.poll_checks.needs_setup(bpy.context)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
+import sys
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -21,9 +24,12 @@ from typing import Final, Protocol
 
 from backend import bundled, io, version
 from backend.errors import UserError, excerpt
+from backend.service import options
 from backend.service.protocol import GenerateRequest
 from backend.service.requests import check, input_files, request_from_flags, resolve_paths
 from backend.stages import Stage
+
+_log = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 32
 """Largest number of jobs that are given to a worker at a time."""
@@ -182,13 +188,13 @@ class JobList:
             overwrite: Whether results that are there are made again.
             list_file: File of the list, which no result may replace.
         """
-        self.entries = entries
+        self.entries = [_spelled(entry, folder) for entry in entries]
         self.summary = Summary()
         self._folder, self._overwrite = folder.absolute(), overwrite
         self._defaults = resolve_paths(defaults, Path.cwd())
         self._protected = [] if list_file is None else [str(list_file)]
         self._inputs = input_files(self._defaults).union(
-            *(input_files(resolve_paths(entry, self._folder)) for entry in entries)
+            *(input_files(resolve_paths(entry, self._folder)) for entry in self.entries)
         )
         self._failed: dict[int, str] = {}
         self._tries: dict[int, int] = {}
@@ -275,23 +281,43 @@ class JobList:
         return self.summary
 
     def _name(self, number: int) -> str:
-        return f"job {number + 1} ({self.entries[number].get('audio', '')})"
+        audio = self.entries[number].get("audio", "")
+        audio = audio if isinstance(audio, str) else ""
+        return f"job {number + 1} ({audio if len(audio) <= 80 else f'...{audio[-77:]}'})"
 
     def _plan(self) -> Iterator[ListJob]:
         """Yields the jobs to do; lazily, since a list may be very long."""
         for number in range(len(self.entries)):
             try:
-                request = self._request(number)
-            except UserError as error:
-                self._failed[number] = " ".join(str(error).split())
+                job = self._job(number)
+            except Exception as error:  # noqa: BLE001 - the other jobs are still to be done
+                self._failed[number] = self._reason(number, error)
                 continue
-            out, key = Path(request.out), request_key(request)
-            for partial in self._partials(out.parent).pop(io.partial_stem(out.name), ()):
-                partial.unlink(missing_ok=True)
-            if not self._overwrite and is_finished(out, key):
+            if job is None:
                 self.summary.kept += 1
-                continue
-            yield ListJob(number, self._name(number), request, key)
+            else:
+                yield job
+
+    def _job(self, number: int) -> ListJob | None:
+        """The job of an entry; None where its result is there."""
+        request = self._request(number)
+        out, key = Path(request.out), request_key(request)
+        for partial in self._partials(out.parent).pop(io.partial_stem(out.name), ()):
+            partial.unlink(missing_ok=True)
+        if not self._overwrite and is_finished(out, key):
+            return None
+        return ListJob(number, self._name(number), request, key)
+
+    def _reason(self, number: int, error: Exception) -> str:
+        """Why an entry is no job."""
+        if isinstance(error, UserError):
+            return " ".join(str(error).split())
+        if isinstance(error, UnicodeError) or "null byte" in str(error):
+            return "A path of the job holds letters that no file's name can have."
+        if isinstance(error, OSError):
+            return f"A path of the job cannot be used: {error.strerror or error}."
+        _log.error("%s", self._name(number), exc_info=error)
+        return f"The job cannot be understood ({error!r:.200})."
 
     def _request(self, number: int) -> GenerateRequest:
         own = resolve_paths(self.entries[number], self._folder)
@@ -300,11 +326,11 @@ class JobList:
         request = request_from_flags(str(number), {**self._defaults, **own})
         check(request, self._protected)
         out = str(Path(request.out).resolve())
-        if out in self._outs:
+        if _any_spelling(out) in self._outs:
             raise UserError(f'Another job of the list writes "{excerpt(request.out)}" too.')
         if out in self._inputs:
             raise UserError(f'Another job of the list reads "{excerpt(request.out)}".')
-        self._outs.add(out)
+        self._outs.add(_any_spelling(out))
         return replace(request, out=out)
 
     def _partials(self, folder: Path) -> dict[str, list[Path]]:
@@ -426,6 +452,37 @@ def _digest(path: Path) -> str:
 def _digest_of_state(path: Path, _size: int, _modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _spelled(entry: Mapping[str, object], folder: Path) -> Mapping[str, object]:
+    """An entry with the keys of flags and the paths of this system.
+
+    Keys may have hyphens, as flags do, and paths the backslashes of Windows, unless a file has
+    such a name.
+
+    Args:
+        entry: Job of a list.
+        folder: Folder that its paths are relative to.
+
+    Returns:
+        The entry, its keys with underscores; of two spellings of one key both stay.
+    """
+    spelled = {
+        key if key.replace("-", "_") in entry else key.replace("-", "_"): value
+        for key, value in entry.items()
+    }
+    for name in options.paths(options.JobFlags, options.GenerateOptions):
+        value = spelled.get(name)
+        if os.sep == "/" and isinstance(value, str) and not os.path.lexists(folder / value):
+            spelled[name] = value.replace("\\", "/")
+    return spelled
+
+
+def _any_spelling(path: str) -> str:
+    """What all spellings of a resolved path have in common, by this system's rules for names."""
+    if sys.platform in ("win32", "darwin"):
+        return unicodedata.normalize("NFC", path).casefold()
+    return path
 
 
 def _model(job: ListJob) -> tuple[str, str]:

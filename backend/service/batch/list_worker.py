@@ -8,10 +8,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from backend.errors import Cancelled, UserError
+from backend.errors import Cancelled
 from backend.inference.dynamic_batching import DynamicBatcher
 from backend.service.batch.job_list import JobOutcome, ListJob
 from backend.service.progress import ProgressEstimate
+from backend.service.server import UNFORESEEN, describe
 from backend.service.worker import Worker, read_inputs
 
 _log = logging.getLogger(__name__)
@@ -34,12 +35,12 @@ class ListWorker:
         try:
             options = jobs[0].request.options
             predictor = self._worker.predictor(options.checkpoint, options.device)
-        except (UserError, MemoryError) as error:
-            return [self._outcome(job, error=_sentence(error)) for job in jobs]
-        batcher = predictor.enable_batching()
-        threads = 2 * batcher.size  # half of them decode and write while the model works
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            return list(pool.map(lambda job: self._do_one(job, batcher), jobs))
+            batcher = predictor.enable_batching()
+            threads = 2 * batcher.size  # half of them decode and write while the model works
+            with ThreadPoolExecutor(max_workers=threads) as pool:
+                return list(pool.map(lambda job: self._do_one(job, batcher), jobs))
+        except Exception as error:  # noqa: BLE001 - the jobs after these are still to be done
+            return [self._outcome(job, error=_sentence(job, error)) for job in jobs]
 
     def end(self) -> None:
         """Ask the running jobs to end soon, without results."""
@@ -57,11 +58,8 @@ class ListWorker:
                 self._worker.animate(inputs, reporter, estimate=ProgressEstimate(), key=job.key)
         except Cancelled:
             return self._outcome(job, error="It was interrupted.")
-        except (UserError, MemoryError) as error:
-            return self._outcome(job, error=_sentence(error))
         except Exception as error:  # noqa: BLE001 - the jobs after it are still to be done
-            _log.error("%s", job.name, exc_info=error)
-            return self._outcome(job, error=f"Something unforeseen went wrong ({error!r:.200}).")
+            return self._outcome(job, error=_sentence(job, error))
         return self._outcome(job, warnings=reporter.warnings, seconds=inputs.sound.seconds)
 
     def _outcome(
@@ -92,7 +90,10 @@ class _WarningCollector:
         """Drop it."""
 
 
-def _sentence(error: UserError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "There is not enough memory for this job."
-    return " ".join(str(error).split())
+def _sentence(job: ListJob, error: Exception) -> str:
+    """Why a job failed; the log has the rest of what was not foreseen."""
+    text = describe(error)
+    if text == UNFORESEEN:
+        _log.error("%s", job.name, exc_info=error)
+        text = f"Something unforeseen went wrong ({error!r:.200})."
+    return " ".join(text.split())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import soundfile
 
 from backend import motion as motions
 from backend.cli import main as command_line
+from backend.cli.terminal import one_line
 from backend.errors import UserError
 from backend.motion import frame_rate
 from backend.speech.transcript import RecognitionMode
@@ -247,3 +249,20 @@ def test_a_bug_in_one_job_of_a_list_leaves_the_others(
     assert status == 1
     assert "job 1" in capsys.readouterr().err
     assert (tmp_path / "2.npz").exists()
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], None), (["--offline"], "1")])
+def test_the_service_downloads_nothing_where_it_is_to_stay_offline(monkeypatch, flags, expected):
+    seen = []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(
+        command_line, "serve", lambda **_options: seen.append(os.environ.get("HF_HUB_OFFLINE"))
+    )
+    options = command_line.make_parser().parse_args(["serve", *flags])
+    options.run(options)
+    assert seen == [expected]
+
+
+def test_what_the_terminal_shows_is_one_line_that_can_be_shown():
+    assert one_line("a\nb\x1b[2J \ud800\u202e ä 日") == "a b\ufffd[2J \ufffd\ufffd ä 日"

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -93,3 +94,31 @@ def test_a_cancelled_call_does_not_wait_for_its_batch():
     with batcher.participant():
         assert batcher.generate(speech, style, num_frames=30).shape == (1, 30, 52)
     batcher.close()
+
+
+def test_an_answer_that_is_there_at_once_holds_up_nobody():
+    class SoonReady:
+        """A thread pool whose tasks have always ended when it returns."""
+
+        def submit(self, task, *arguments):
+            made = Future()
+            made.set_result(task(*arguments))
+            return made
+
+        def shutdown(self):
+            pass
+
+    batcher = dynamic_batching.DynamicBatcher(build(PRESETS["tiny"]).eval(), size=1)
+    batcher.close()
+    batcher._pool = SoonReady()
+
+    def ask():
+        with batcher.participant():
+            return batcher.generate(
+                torch.zeros(1, 30, 160), torch.zeros(1, 16), num_frames=30, phones=None,
+                mode="parallel", chunk_frames=100, on_progress=lambda done, total: None,
+            )  # fmt: skip
+
+    answered = queue.SimpleQueue()
+    threading.Thread(target=lambda: answered.put(ask()), daemon=True).start()
+    assert answered.get(timeout=60).shape == (1, 30, 52)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from backend.service.protocol import MAX_LINE_BYTES
 
 ROOT = Path(__file__).resolve().parents[3]
 FINAL = {"result", "cancelled", "error"}
@@ -53,10 +56,26 @@ class Worker:
             return {"loss": float("nan")}
         if what == "path":
             return {"path": {1, 2}}
+        if what == "long report":
+            return {"warnings": ["x" * 3_000_000] * 2}
+        if what == "long error":
+            raise UserError("я" * 3_000_000)
+        if what == "long bug":
+            raise KeyError("\\ud800" * 1_000_000)
+        if what == "long texts":
+            reporter.status("x" * 5_000_000)
+            reporter.warn("\\ud800" * 1_000_000)
+            reporter.progress("x" * 5_000_000, 1, 1, "x" * 5_000_000, None)
+            raise UserError("Enough.")
         errors = {"UserError": UserError("Choose another sound."), "MemoryError": MemoryError(),
                   "KeyboardInterrupt": KeyboardInterrupt(), "bug": ZeroDivisionError("bug"),
                   "import": ModuleNotFoundError("No module named 'torch'"),
-                  "RecursionError": RecursionError()}
+                  "RecursionError": RecursionError(),
+                  "threads": RuntimeError("can't start new thread"),
+                  "fork": OSError(11, "Resource temporarily unavailable"),
+                  "files": OSError(24, "Too many open files"),
+                  "disk": OSError(28, "No space left on device"),
+                  "allocator": RuntimeError("DefaultCPUAllocator: not enough memory: x")}
         if what in errors:
             raise errors[what]
         reporter.status("Working")
@@ -144,7 +163,9 @@ def test_a_checkpoint_that_cannot_be_loaded_ahead_does_not_end_the_service(tmp_p
     ("what", "words"),
     [("UserError", "Choose another sound."), ("MemoryError", "not enough memory"),
      ("bug", "log"), ("exit", "log"), ("nan", "log"), ("path", "log"), ("RecursionError", "log"),
-     ("import", "Repair")],
+     ("import", "Repair"), ("threads", "threads"), ("fork", "threads"), ("files", "open files"),
+     ("disk", "disk is full"), ("allocator", "not enough memory"), ("long error", "яя"),
+     ("long bug", "log"), ("long texts", "Enough")],
 )  # fmt: skip
 def test_every_failure_is_one_error_and_the_next_job_works(service, what, words):
     service.next()
@@ -155,10 +176,49 @@ def test_every_failure_is_one_error_and_the_next_job_works(service, what, words)
     assert words in messages[-1]["message"]
     assert "\n" not in messages[-1]["message"]
     assert "Traceback" in messages[-1]["detail"]
+    assert len(messages[-1]["message"]) <= 1000
     messages = service.until(*FINAL)
     assert [m["type"] for m in messages] == ["status", "status", "warning", "result"]
     if what != "UserError":
         assert "Traceback" in service.log.read_text()
+
+
+def test_a_report_of_megabytes_loses_its_middle(service):
+    service.next()
+    service.generate("1", "long report")
+    result = service.until(*FINAL)[-1]
+    assert result["type"] == "result"
+    assert result["report"]["warnings"][0].startswith("xxx")
+
+
+def test_the_log_has_no_spoken_words(service):
+    service.next()
+    service.generate("1", "what was spoken")
+    service.until(*FINAL)
+    log = service.log.read_text()
+    assert "what was spoken" not in log
+    assert "15 letters" in log
+
+
+def test_300_jobs_take_no_more_memory_threads_or_files(service):
+    service.next()
+
+    def used():
+        folder = Path(f"/proc/{service.process.pid}")
+        if not folder.exists():
+            return None
+        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+        return int(status["VmRSS"].split()[0]), status["Threads"], len(list(folder.glob("fd/*")))
+
+    for number in range(301):
+        service.generate(str(number), ("", "bug", "UserError", "nan")[number % 4])
+        service.until(*FINAL)
+        if number == 100:
+            before = used()
+    if before is not None:
+        after = used()
+        assert after[0] < before[0] + 3000  # kB
+        assert after[1:] == before[1:]
 
 
 def test_an_interrupt_inside_a_job_cancels_it(service):
@@ -207,20 +267,133 @@ def test_cancel_of_a_job_that_ended_is_ignored(service):
     assert messages[-1]["type"] == "result"
 
 
-@pytest.mark.parametrize(
-    ("line", "job"),
-    [(b"not json", ""), (b"[1, 2]", ""), (b'{"type": "fly", "job": "7"}', "7"),
-     (b'{"type": "generate", "job": "7"}', "7"), (b"\xff\xfe\x00", ""),
-     (b'{"type": "generate", "job": "7", "head": 3}', "7"), (b"[" * 200_000, "")],
-)  # fmt: skip
-def test_bad_requests_are_refused_and_the_next_job_works(service, line, job):
-    service.next()
-    service.send_bytes(line + b"\n")
-    refusal = service.next()
-    assert (refusal["type"], refusal["job"]) == ("error", job)
-    assert refusal["detail"]
-    service.generate("2")
-    assert service.until(*FINAL)[-1]["type"] == "result"
+GENERATE = {
+    "type": "generate", "job": "7", "head": "h", "audio": "a", "out": "o", "fps_numerator": 24,
+    "fps_denominator": 1,
+}  # fmt: skip
+MEGABYTES = 3_000_000
+
+
+def changed(**values):
+    return json.dumps({**GENERATE, **values}).encode()
+
+
+def with_number(number):
+    return changed(gain=1).replace(b'"gain": 1', b'"gain": ' + number)
+
+
+def nested(depth):
+    return changed(num_frames=1).replace(b'"num_frames": 1', b'"num_frames": ' + b"[" * depth
+                                         + b"]" * depth)  # fmt: skip
+
+
+# Lines, and the job of the error that each is answered with; None where there may be none.
+HOSTILE = {
+    "text": (b"not json", ""),
+    "array": (b"[1, 2]", ""),
+    "number": (b"12", ""),
+    "string": (b'"generate"', ""),
+    "null": (b"null", ""),
+    "true": (b"true", ""),
+    "empty object": (b"{}", ""),
+    "empty": (b"", None),
+    "spaces": (b"  \t \r", None),
+    "cut in the middle": (changed()[:40], ""),
+    "cut before the end": (changed()[:-1], ""),
+    "end alone": (changed()[40:], ""),
+    "two in a line": (changed() + changed(), ""),
+    "single quotes": (b"{'type': 'cancel', 'job': '7'}", ""),
+    "comment": (b"// " + changed(), ""),
+    "trailing comma": (b'{"type": "cancel", "job": "7",}', ""),
+    "no quotes": (b"{type: cancel}", ""),
+    "not utf-8": (b"\xff\xfe\x00", ""),
+    "utf-8 cut": (b'{"job": "\xe4', ""),
+    "utf-8 cut in a name": (b'{"type": "cancel", "job": "\xc3"}', ""),
+    "latin-1": ('{"type": "cancel", "job": "ä"}'.encode("latin-1"), ""),
+    "utf-16": (changed().decode().encode("utf-16"), ""),
+    "utf-16-le": (changed(type="x").decode().encode("utf-16-le"), ""),
+    "utf-32": (changed(type="x").decode().encode("utf-32"), ""),
+    "byte order mark": (b"\xef\xbb\xbf" + changed(type="x"), ""),
+    "zero bytes": (b"\x00" * 1000, ""),
+    "zero byte inside": (changed().replace(b"7", b"\x00"), ""),
+    "control characters": (bytes(range(1, 10)), ""),
+    "escape sequences": (b"\x1b[2J\x1b[31m", ""),
+    "delete": (b"\x7f" * 10, ""),
+    "random bytes": (random.Random(0).randbytes(100_000).replace(b"\n", b""), ""),
+    "megabytes of random bytes": (random.Random(1).randbytes(MEGABYTES).replace(b"\n", b""), ""),
+    "megabytes of text": (b"x" * MEGABYTES, ""),
+    "more than a line may have": (b"x" * (MAX_LINE_BYTES + 1), ""),
+    "megabytes of spaces": (b" " * MEGABYTES, None),
+    "NaN": (with_number(b"NaN"), ""),
+    "infinity": (with_number(b"-Infinity"), ""),
+    "1e999": (with_number(b"1e999"), "7"),
+    "-1e999": (with_number(b"-1e999"), "7"),
+    "5,000 digits": (with_number(b"1" * 5000), ""),
+    "4,000 digits": (with_number(b"1" * 4000), "7"),
+    "leading zero": (with_number(b"007"), ""),
+    "hexadecimal": (with_number(b"0x10"), ""),
+    "number as text": (with_number(b'"1"'), "7"),
+    "boolean as number": (with_number(b"true"), "7"),
+    "100,000 brackets": (b"[" * 100_000, ""),
+    "100,000 braces": (b'{"a":' * 100_000, ""),
+    "100,000 nested arrays": (nested(100_000), ""),
+    **{f"{depth} nested arrays": (nested(depth), None) for depth in range(930, 1001, 5)},
+    "unknown type": (b'{"type": "fly", "job": "7"}', "7"),
+    "type of the other half": (b'{"type": "hello", "job": "7"}', "7"),
+    "type of megabytes": (changed(type="x" * MEGABYTES), "7"),
+    "type is an array": (changed(type=["x" * MEGABYTES]), "7"),
+    "fields missing": (b'{"type": "generate", "job": "7"}', "7"),
+    "wrong kind": (b'{"type": "generate", "job": "7", "head": 3}', "7"),
+    "unknown field": (changed(extra=1), "7"),
+    "unknown field of megabytes": (changed(**{"x" * MEGABYTES: 1}), "7"),
+    "unknown field almost as long as a line": (changed(**{"x" * (MAX_LINE_BYTES - 200): 1}), "7"),
+    "100,000 unknown fields": (changed(**{f"x{n}": 1 for n in range(100_000)}), "7"),
+    "unknown field of lone surrogates": (changed(**{"\ud800" * 1000: 1}), "7"),
+    "value of megabytes of the wrong kind": (changed(fps_numerator="я" * 400_000), "7"),
+    "choice of megabytes": (changed(options={"device": "x" * MEGABYTES}), "7"),
+    "job is missing": (b'{"type": "cancel"}', ""),
+    "job is a number": (changed(job=7), ""),
+    "job is an object": (changed(job={"a": 1}), ""),
+    "job of megabytes": (changed(job="x" * MEGABYTES), ""),
+    "job of 201 letters": (changed(job="x" * 201), ""),
+    "job of megabytes of Cyrillic": (changed(job="я" * 600_000), ""),
+    "job of lone surrogates, unknown type": (changed(job="\ud800", type="x"), "\ud800"),
+    "job with line feeds, unknown type": (changed(job="7\n8", type="x"), "7\n8"),
+    "cancel of an unknown job": (b'{"type": "cancel", "job": "nobody"}', None),
+    "cancel of megabytes": (b'{"type": "cancel", "job": "' + b"x" * MEGABYTES + b'"}', ""),
+    "style of the wrong kind": (changed(style="neutral"), "7"),
+    "style of a wrong field": (changed(style={"kind": "file", "path": "s.json"}), "7"),
+    "options is an array": (changed(options=[]), "7"),
+    "the same name twice": (b'{"type": "x", "job": "6", "job": "7"}', "7"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lasting_service(tmp_path_factory):
+    service = Service(tmp_path_factory.mktemp("service"))
+    assert service.next()["type"] == "hello"
+    yield service
+    service.process.stdin.close()
+    assert service.process.wait(60) == 0
+    service.reader.join(60)
+    service.process.stdout.close()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_line_is_one_error_or_silence_and_the_next_job_works(lasting_service, name):
+    line, job = HOSTILE[name]
+    lasting_service.send_bytes(line + b"\n")
+    lasting_service.generate("next")
+    *errors, starting, working, warning, result = lasting_service.until("result")
+    assert [m["job"] for m in (starting, working, warning, result)] == ["next"] * 4
+    assert len(errors) <= 1
+    if job is not None:
+        assert len(errors) == 1
+    for error in errors:
+        assert error["type"] == "error"
+        assert job is None or error["job"] == job
+        assert "do not understand each other" in error["message"]
+        assert 0 < len(error["detail"]) < 1000
 
 
 def test_an_endless_line_is_refused_once_and_takes_no_memory(service):
@@ -296,6 +469,51 @@ def test_it_ends_when_nobody_reads_its_messages(tmp_path):
             assert process.wait(60) == 1
         finally:
             process.kill()
+
+
+def silent_service(stub):
+    """A service whose messages nobody reads, so that the pipe fills up."""
+    return subprocess.Popen([sys.executable, "-c", stub], cwd=ROOT, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+
+
+def test_requests_are_read_and_it_ends_though_its_messages_are_not_read():
+    with silent_service(STUB) as process:
+        try:
+            line = json.dumps({**GENERATE, "type": "fly"}).encode() + b"\n"
+            for number in range(5000):  # their errors are more than the pipe holds
+                process.stdin.write(line)
+                if number % 1000 == 0:
+                    request = {**GENERATE, "job": str(number), "options": {"text": "bug"}}
+                    process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.close()
+            started = time.monotonic()
+            assert process.wait(60) == 0
+            assert time.monotonic() - started < 10
+        finally:
+            process.kill()
+
+
+DEAF = STUB.replace(
+    "server.serve(",
+    """
+def fail(line):
+    raise ZeroDivisionError("a bug")
+
+server.parse = fail
+server.serve(""",
+)
+
+
+def test_a_listener_that_dies_ends_the_process(tmp_path):
+    service = Service(tmp_path, command=(sys.executable, "-c", DEAF))
+    service.next()
+    service.generate("1")
+    assert service.process.wait(60) == 1
+    assert "ZeroDivisionError: a bug" in service.log.read_text()
+    service.process.stdin.close()
+    service.reader.join(60)
+    service.process.stdout.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

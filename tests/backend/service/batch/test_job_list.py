@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
@@ -115,6 +116,227 @@ def test_results_are_made_again_after_a_repair(tiny_checkpoint, tmp_path, capsys
     assert (made(), made()) == (1, 0)
     os.utime(own / "model.safetensors", (1, 1))  # set up again, to the same parameters
     assert made() == 0
+
+
+# ---- lists from elsewhere, and entries that are no jobs
+
+WINDOWS = {
+    "utf-8": "utf-8", "utf-8 with a mark": "utf-8-sig", "utf-16": "utf-16",
+    "utf-16 of Windows": "utf-16-le with a mark",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", WINDOWS)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_lists_that_were_written_on_windows_are_read(tmp_path, encoding, line_end):
+    entries = [{"audio": "ä 日.wav", "out": "a.npz"}, {"audio": "b.wav", "out": "b.npz"}]
+    text = json.dumps(entries, indent=1, ensure_ascii=False).replace("\n", line_end)
+    mark, codec = "", WINDOWS[encoding]
+    if codec.endswith("with a mark"):
+        mark, codec = "\ufeff", "utf-16-le"
+    (tmp_path / "jobs.json").write_bytes((mark + text).encode(codec))
+    assert job_list.read_list(tmp_path / "jobs.json") == entries
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"3", b"[3]", b"[{]", b"[" * 100_000, b'["a.wav"]', b"\xe4", b"\xff\xfe",
+     b'[{"fps": ' + b"1" * 5000 + b"}]", "[{}]".encode("utf-16-be")[:-1]],
+)  # fmt: skip
+def test_files_that_are_no_lists_are_one_sentence(tmp_path, content):
+    (tmp_path / "jobs.json").write_bytes(content)
+    with pytest.raises(job_list.UserError) as caught:
+        job_list.read_list(tmp_path / "jobs.json")
+    assert "jobs.json" in str(caught.value)
+
+
+@pytest.mark.skipif(os.sep != "/", reason="backslashes are separators")
+def test_backslashes_of_windows_count_as_slashes_unless_a_file_is_named_so(tmp_path):
+    (tmp_path / "sub").mkdir()
+    entries = write_sounds(tmp_path / "sub", 1)
+    (tmp_path / "odd\\name.wav").write_bytes(b"")
+    jobs = JobList(
+        [{"audio": "sub\\0.wav", "out": "sub\\0.npz"}, {"audio": "odd\\name.wav", "out": "1.npz"}],
+        tmp_path, defaults={"head": str(HEAD)},
+    )  # fmt: skip
+    first, second = (job.request for job in (*jobs.group(1), *jobs.group(1)))
+    assert (first.audio, first.out) == tuple(
+        str(tmp_path / "sub" / entries[0][key]) for key in ("audio", "out")
+    )
+    assert second.audio == str(tmp_path / "odd\\name.wav")
+
+
+def planned(entries, folder):
+    """Sounds of the jobs to do, and why the other entries are none."""
+    jobs = JobList(entries, folder, defaults={"head": str(HEAD)})
+    names = []
+    while group := jobs.group(1):
+        names += [Path(job.request.audio).name for job in group]
+    return names, [reason for _, reason in jobs.finish(0.0).failed]
+
+
+def test_keys_may_have_hyphens_as_flags_have(tmp_path):
+    entries = write_sounds(tmp_path, 2)
+    entries[0]["style-strength"] = 0.25
+    jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD)})
+    assert jobs.group(1)[0].request.options.style_strength == 0.25
+    entries[0]["style_strength"] = 0.5
+    names, reasons = planned(entries, tmp_path)
+    assert names == ["1.wav"]
+    assert reasons[0].startswith("Unknown: style-strength.")
+
+
+BAD = {
+    "an out of 300 letters": {"out": "x" * 300},
+    "an out of 100,000 letters": {"out": "x" * 100_000},
+    "an out with a lone surrogate": {"out": "\ud800.npz"},
+    "an out with a zero byte": {"out": "\0.npz"},
+    "an out in no folder": {"out": "none/a.npz"},
+    "an out that is a folder": {"out": "."},
+    "an out that is a number": {"out": 3},
+    "no out": {"out": None},
+    "a style of 300 letters": {"style": "x" * 300 + ".json"},
+    "a deep topology": {"topology": {"a": [[[[]]]]}},
+    "frames of 4,000 digits": {"fps": 10**4000},
+    "frames of no number": {"fps": float("nan")},
+    "an endless gain": {"gain": float("inf")},
+    "an unknown key of a megabyte": {"x" * 1_000_000: 1},
+    "an unknown key with a line feed": {"a\nb": 1},
+    "a text of a million letters": {"text": "x" * 1_000_000},
+    "a text file of 300 letters": {"text_file": "x" * 300},
+    "an unknown device": {"device": "abacus"},
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_entry_fails_alone_with_a_sentence(tmp_path, name):
+    entries = write_sounds(tmp_path, 3, seconds=0.2)
+    entries[1] |= BAD[name]
+    names, reasons = planned(entries, tmp_path)
+    assert names == ["0.wav", "2.wav"]
+    assert len(reasons) == 1
+    assert "\n" not in reasons[0]
+    assert "understood" not in reasons[0]
+    assert len(reasons[0]) < 1000
+
+
+@pytest.mark.parametrize("key", ["audio", "head", "style", "checkpoint", "topology"])
+@pytest.mark.parametrize("value", ["\ud800", "x" * 300, "x" * 100_000, "\0", "a\nb"])
+def test_odd_names_of_inputs_do_not_end_the_planning(tmp_path, key, value):
+    entries = write_sounds(tmp_path, 3, seconds=0.2)
+    entries[1][key] = value
+    jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD)})
+    names = []
+    while group := jobs.group(1):
+        names += [Path(job.request.audio).name for job in group]
+        assert all(len(job.name) < 120 for job in group)
+    assert {"0.wav", "2.wav"} <= set(names)
+    assert len(names) + len(jobs.finish(0.0).failed) == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_with_a_line_feed_is_made_and_told_in_one_line(tiny_checkpoint, tmp_path, capsys):
+    entries = write_sounds(tmp_path, 1)
+    (tmp_path / "0.wav").rename(tmp_path / "a\nb [1]*.wav")
+    entries = [
+        {"audio": "a\nb [1]*.wav", "out": "a\nb [1]*.npz"},
+        {"audio": "c\n\x1b[2J", "out": "d"},
+    ]
+    (tmp_path / "a\nb [1]*.npz.0123abcd.part").write_bytes(b"left by a run that was killed")
+    assert run(tmp_path, entries, tiny_checkpoint) == 1
+    assert run(tmp_path, entries, tiny_checkpoint) == 1
+    out, errors = capsys.readouterr()
+    assert "1 made, 0 there before, 1 failed" in out
+    assert "0 made, 1 there before, 1 failed" in out
+    assert len([line for line in errors.splitlines() if line.startswith("error: job 2 (c")]) == 2
+    assert "\x1b" not in errors
+    assert motions.read(tmp_path / "a\nb [1]*.npz").report["key"]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_two_jobs_for_one_output_by_any_spelling_are_one_job(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    spellings = ["a.npz", "./a.npz", "sub/../a.npz", str(tmp_path / "a.npz")]
+    if os.name != "nt":
+        (tmp_path / "link").symlink_to(tmp_path)
+        spellings += ["link/a.npz", "sub\\..\\a.npz"]
+    entries = [{"audio": "0.wav", "out": out} for out in spellings]
+    names, reasons = planned(entries, tmp_path)
+    assert names == ["0.wav"]
+    assert all(reason.startswith("Another job of the list writes") for reason in reasons)
+    entries = [{"audio": "0.wav", "out": out} for out in ("ä.npz", "Ä.npz", "A\u0308.npz")]
+    if sys.platform == "linux":
+        assert len(planned(entries, tmp_path)[0]) == 3
+    monkeypatch.setattr(job_list.sys, "platform", "darwin")
+    assert len(planned(entries, tmp_path)[0]) == 1
+
+
+def test_a_worker_that_cannot_load_its_model_fails_its_jobs_only(tmp_path, monkeypatch):
+    from backend.service.batch import list_worker
+
+    def fail(*_arguments):
+        raise RuntimeError("can't start new thread")
+
+    jobs = JobList(write_sounds(tmp_path, 2), tmp_path, defaults={"head": str(HEAD)})
+    worker = list_worker.ListWorker(listeners=1)
+    monkeypatch.setattr(worker._worker, "predictor", fail)
+    outcomes = worker.do([*jobs.group(1), *jobs.group(1)])
+    assert [outcome.number for outcome in outcomes] == [0, 1]
+    assert all("no more memory, threads" in outcome.error for outcome in outcomes)
+
+
+def test_2000_jobs_are_planned_in_flat_memory(tmp_path):
+    write_sounds(tmp_path, 1, seconds=0.2)
+    entries = [{"audio": "0.wav", "out": f"{number}.npz"} for number in range(2000)]
+    jobs = JobList(entries, tmp_path, defaults={"head": str(HEAD)})
+    tracemalloc.start()
+    sizes = []
+    while group := jobs.group(2):
+        for job in group:
+            jobs.take(job, JobOutcome(job.number, ""), may_retry=False)
+        sizes.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert jobs.num_ended == 2000
+    assert sizes[-1] - sizes[len(sizes) // 4] < 2_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_run_killed_anywhere_and_started_again_makes_each_result_once(tiny_checkpoint, tmp_path):
+    count, rng = 40, np.random.default_rng(0)
+    (tmp_path / "jobs.json").write_text(json.dumps(write_sounds(tmp_path, count, seconds=1.0)))
+    command = [sys.executable, "-m", "backend", "generate", "--jobs", tmp_path / "jobs.json",
+               "--head", HEAD, "--listen", "sound", "--device", "cpu", "--checkpoint",
+               tiny_checkpoint, "--workers", "2"]  # fmt: skip
+
+    def there():
+        paths = [tmp_path / f"{number}.npz" for number in range(count)]
+        return {path.name: path.stat().st_mtime_ns for path in paths if path.exists()}
+
+    for _ in range(3):
+        before = there()
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with process:
+            while len(there()) == len(before) and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.5))
+            process.kill()
+        time.sleep(0.5)  # its workers end with it
+        after = there()
+        assert all(after[name] == before[name] for name in before)
+        for name in after:
+            motions.read(tmp_path / name)
+    kept = there()
+    made = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert f"{count - len(kept)} made, {len(kept)} there before, 0 failed" in made.stdout
+    assert all(there()[name] == kept[name] for name in kept)
+    assert not list(tmp_path.glob("*.part"))
 
 
 # ---- workers that die, played by threads
