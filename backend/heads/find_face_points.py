@@ -87,6 +87,8 @@ _TURN_MM: Final = 15.0
 _SAMPLES: Final = 500
 """Places of the demo head's skin that settle on the head's."""
 
+_STILL_POINTS = ("ear_", "crown", "head_back", "neck_")
+"""What the names of points begin with that only say where the head does not move."""
 DOUBTFUL: Final = 0.4
 """A point of less confidence should be looked at."""
 _SUPPORT_MM: Final = 50.0
@@ -369,13 +371,23 @@ class FoundPoints:
         """Names of the points that should be looked at."""
         return [n for n in FACE_POINT_NAMES if self.confidence[n] < DOUBTFUL]
 
-    def warning(self) -> str:
-        """What the user should look at; empty where nothing is doubtful."""
-        if not self.doubtful:
+    def warning(self, *, of_the_face: bool = False) -> str:
+        """What the user should look at.
+
+        Args:
+            of_the_face: Whether to leave out ears, neck and skull, which never move.
+
+        Returns:
+            One or two sentences; empty where nothing is doubtful.
+        """
+        still = _STILL_POINTS if of_the_face else ()
+        names = [name for name in self.doubtful if not name.startswith(still)]
+        if not names:
             return ""
+        listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         return (
-            f"{len(self.doubtful)} of {len(FACE_POINT_NAMES)} face points were found but are "
-            f"doubtful: {', '.join(self.doubtful)}. Look at them on the head."
+            f"{len(names)} of {len(FACE_POINT_NAMES)} face points were found but are doubtful: "
+            f"{listed}. Look at the head there; mark them by hand where they are wrong."
         )
 
     def as_json(self) -> dict[str, object]:
@@ -520,4 +532,4 @@ def identify_or_find(
         return identify(*mesh, topology=topology, face_points=face_points), ""
     except UnknownHeadError:
         found = find_face_points(mesh)
-    return identify(*mesh, face_points=found.face_points), found.warning()
+    return identify(*mesh, face_points=found.face_points), found.warning(of_the_face=True)
