@@ -191,7 +191,7 @@ def test_the_manual_states_the_bundled_models_numbers():
     assert f"`(1, T, {len(model.config.shape_names)})`" in text
     assert f"`(1, {model.neutral_style().shape[-1]})`" in text
     # The parameters of the sound path as float32, and the graph with its tables beside them.
-    parts = (model.speech_content, model.decoder, model.head)
+    parts = (model.speech_content, model.decoder, model.output_layer)
     parameters_mb = sum(p.numel() for part in parts for p in part.parameters()) * 4 / 1e6
     stated_mb = int(re.search(r"about\s(\d+)\sMB", text)[1])
     assert parameters_mb <= stated_mb <= 1.5 * parameters_mb
