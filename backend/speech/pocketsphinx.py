@@ -41,7 +41,7 @@ _SETTINGS: Final[dict[str, dict[str, Any]]] = {
     # Without the best path through the lattice, whose word times the phones' alignment cannot
     # always follow; with beams so wide that an odd pronunciation is not given up.
     "alignment": {"lm": None, "bestpath": False, "beam": 1e-100, "pbeam": 1e-100, "wbeam": 1e-80},
-    # Weight of the language model, bonus of a word and beams: see the notes on training.
+    # Weight of the language model, bonus of a word and beams: see docs/findings.md.
     "hybrid recognition": {
         "bestpath": False,
         "lw": 2.0,
