@@ -76,13 +76,7 @@ class PTALKER_UL_key_map(bpy.types.UIList):
     ) -> None:
         keys = data.data.shape_keys
         is_there = keys is not None and item.name in keys.key_blocks
-        line = layout.split(factor=0.42)
-        line.label(text=item.name, icon='SHAPEKEY_DATA' if is_there else 'ERROR')
-        line = line.split(factor=0.68, align=True)
-        line.prop(item, "source", text="")
-        part = line.row(align=True)
-        part.enabled = bool(item.source)
-        part.prop(item, "gain", text="")
+        layout.label(text=item.name, icon='SHAPEKEY_DATA' if is_there else 'ERROR')
 
 
 class PTALKER_PT_key_map(bpy.types.Panel):
@@ -121,6 +115,12 @@ class PTALKER_PT_key_map(bpy.types.Panel):
         buttons.operator("ptalker.save_key_map", text="", icon='FILE_TICK')
         buttons.separator()
         buttons.operator("ptalker.clear_key_map", text="", icon='TRASH')
+        if 0 <= obj.ptalker_active_key_row < len(obj.ptalker_key_rows):
+            item = obj.ptalker_key_rows[obj.ptalker_active_key_row]
+            layout.prop(item, "source", text="")
+            part = layout.row()
+            part.enabled = bool(item.source)
+            part.prop(item, "gain")
 
 
 def _fill(obj: Any, rows: Iterable[key_map.Row]) -> None:
