@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -56,6 +57,54 @@ def is_retimed(strip: Any) -> bool:
     return keys is not None and len(keys) > 0
 
 
+def is_muted(scene: Scene, strip: Any) -> bool:
+    """Whether a strip is muted, by itself or with its channel."""
+    if strip.mute:
+        return True
+    parent = strip.parent_meta()
+    owner: Any = scene.sequence_editor if parent is None else parent
+    channels = getattr(owner, "channels", ())
+    return bool(strip.channel < len(channels) and channels[strip.channel].mute)
+
+
+def unverified_seconds(scene: Scene, strip: Any) -> float | None:
+    """How long this Blender takes a strip's file to be, where it cannot compare that with the file.
+
+    A Blender before 4.4 that was built without its audio module does not tell whether a strip's
+    speed was changed.
+
+    Args:
+        scene: The strip's scene.
+        strip: The sound strip.
+
+    Returns:
+        The length in seconds; None where the speed is known.
+    """
+    if hasattr(strip, "retiming_keys") or importlib.util.find_spec("aud") is not None:
+        return None
+    return float(_content_frames(strip) * scene.render.fps_base / scene.render.fps)
+
+
+def _content_frames(strip: Any) -> float:
+    return float(strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end)
+
+
+def animation_curve(id_block: Any, data_path: str) -> Any:
+    """The F-curve that animates a property of a data-block; None where there is none."""
+    animation = id_block.animation_data
+    if animation is None or animation.action is None:
+        return None
+    action: Any = animation.action
+    if not hasattr(action, "slots"):
+        return action.fcurves.find(data_path)
+    for layer in action.layers:
+        for part in layer.strips:
+            bag = part.channelbag(animation.action_slot) if animation.action_slot else None
+            if bag is not None and (curve := bag.fcurves.find(data_path)) is not None:
+                return curve
+    return None
+
+
 def seems_retimed(scene: Scene, strip: Any) -> bool:
     """Whether a strip's length shows a changed speed, in versions that do not tell scripts.
 
@@ -69,7 +118,7 @@ def seems_retimed(scene: Scene, strip: Any) -> bool:
     except OSError:
         return False
     frames = seconds * scene.render.fps / scene.render.fps_base
-    shown = strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end
+    shown = _content_frames(strip)
     return bool(math.isfinite(frames) and abs(shown - frames) > _SPEED_TOLERANCE_FRAMES)
 
 

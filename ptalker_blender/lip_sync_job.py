@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,12 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     Raises:
         UserError: There is no backend, or the job's files cannot be written.
     """
-    command = paths.backend_command(settings.ready_python)
-    folder = backend_job.new_job_folder()
+    try:
+        command = paths.backend_command(settings.ready_python)
+        folder = backend_job.new_job_folder()
+    except UserError:
+        inputs.sound.discard()
+        raise
     choices, prepare = inputs.choices, None
     by_name = _goes_by_name(inputs)
     head_file = folder / "template.npz"
@@ -64,8 +69,9 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
             audio = folder / f"sound{audio.suffix}"
             audio.write_bytes(inputs.sound.packed)
         elif inputs.sound.is_temporary:
-            audio = audio.replace(folder / f"sound{audio.suffix}")
+            audio = Path(shutil.move(audio, folder / f"sound{audio.suffix}"))
     except OSError as error:
+        inputs.sound.discard()
         raise UserError(
             f"The job's files cannot be written to {folder}: {error.strerror or error}."
         ) from error
@@ -79,6 +85,8 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         start_seconds=inputs.start_seconds,
         num_frames=inputs.num_frames,
         gain=inputs.sound.gain,
+        fade=[list(pair) for pair in inputs.sound.fade],
+        file_seconds=inputs.sound.file_seconds,
         style=style,
         options=choices.options,
     )
@@ -237,7 +245,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
             f"; they miss the motion by {keyed.residual_mean * unit:.2f} mm on average, "
             f"{keyed.residual_max * unit:.1f} mm at most"
         )
-    warnings = [*_report_warnings(found.report), *written.warnings]
+    warnings = [*inputs.sound.notes, *_report_warnings(found.report), *written.warnings]
     scene = bpy.data.scenes.get(inputs.scene_name)
     if scene is not None and last_frame > scene.frame_end:
         warnings.append(

@@ -298,6 +298,7 @@ def collect(context: Context, obj: Object | None,
     if sound.end is not None:
         num_frames = motion.first_frame_at(float(sound.end), fps=fps) - first_frame
         if num_frames < 1:
+            sound.discard()
             raise UserError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
     return SceneInputs(
         head=read_head(obj),
@@ -315,7 +316,7 @@ def collect(context: Context, obj: Object | None,
 def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
     if choices.sound_source == 'STRIP':
         scene, strip = sound_strips.find_strip(context, choices.strip)
-        return sound_strips.read_strip(scene, strip)
+        return sound_strips.read_strip(scene, strip, shown_in=scene_of(context))
     if choices.sound_file is None:
         raise UserError("Choose a sound file.")
     return sound_strips.file_span(

@@ -78,6 +78,10 @@ class GenerateRequest:
         start_seconds: Where in the file frame 0 lies, 0 or more.
         num_frames: Number of frames to animate; None means up to the file's end.
         gain: Linear volume by which the sound is multiplied first.
+        fade: Volume over time besides: pairs of seconds in the file and linear volume, in order of
+            time, straight lines between them; empty for none.
+        file_seconds: Length of the file as a Blender takes it that cannot tell whether a strip's
+            speed was changed; None where it can.
         style: Speaking style of the head.
         options: How the head is animated.
     """
@@ -91,6 +95,8 @@ class GenerateRequest:
     start_seconds: float = 0.0
     num_frames: int | None = None
     gain: float = 1.0
+    fade: list[list[float]] = field(default_factory=list)
+    file_seconds: float | None = None
     style: StyleSource = field(default=StyleSource())
     options: GenerateOptions = field(default=GenerateOptions())
 
@@ -336,7 +342,7 @@ def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
                     f"{kind.__name__}.{entry.name} is {str(value)[:80]!r}, expected {entry.type}"
                 )
             built[entry.name] = _build(hint, value) if is_part else value
-        elif entry.default is MISSING:
+        elif entry.default is MISSING and entry.default_factory is MISSING:
             raise ValueError(f"{kind.__name__} lacks the field {entry.name!r}")
     return kind(**built)
 

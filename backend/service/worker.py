@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from backend import motion, version
-from backend.audio.load import SILENT, Sound, read_sound
+from backend.audio.load import SILENT, Sound, file_seconds, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
 from backend.heads.find_face_points import identify_or_find
@@ -24,6 +24,11 @@ from backend.service.progress import ProgressEstimate
 from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
 from backend.service.requests import check, check_style_request
 from backend.stages import Stage
+
+_MARGIN_SECONDS: Final = 1.0
+"""How much of the file is heard to either side of what is animated: a cut breaks words."""
+_RETIMED_SECONDS: Final = 0.25
+_RETIMED_SHARE: Final = 0.005
 
 
 class ProgressReporter(Protocol):
@@ -191,6 +196,7 @@ class Worker:
             text=options.text,
             decoder=options.decoder,
             start_seconds=request.start_seconds,
+            lead_seconds=sound.lead_seconds,
             progress=progress,
             warn=warn,
             is_cancelled=reporter.is_cancelled,
@@ -201,6 +207,7 @@ class Worker:
                 "version": version(),
                 "checkpoint": options.checkpoint,
                 "audio": request.audio,
+                "audio_seconds": round(sound.seconds, 3),
                 "style": request.style.value or request.style.kind,
                 "seconds_taken": round(seconds, 3),
                 "real_time_factor": round(seconds / sound.seconds, 4),
@@ -255,10 +262,25 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         start_seconds=request.start_seconds,
         duration_seconds=_asked_seconds(request),
         gain=request.gain,
+        fade=request.fade,
+        margin_seconds=_MARGIN_SECONDS,
         is_cancelled=is_cancelled,
     )
+    _check_speed(request, is_cancelled)
     warnings = (warning,) if warning else ()
     return Inputs(request, sound, head, time.monotonic() - started, warnings)
+
+
+def _check_speed(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> None:
+    """Refuse a strip that is longer or shorter than its file, where Blender cannot tell why."""
+    if request.file_seconds is None:
+        return
+    missing = abs(file_seconds(request.audio, is_cancelled) - request.file_seconds)
+    if missing > max(_RETIMED_SECONDS, _RETIMED_SHARE * request.file_seconds):
+        raise UserError(
+            "The speed of the strip was changed, and this Blender does not tell how. Mix it down "
+            "to a file (Render > Render Audio) and use that."
+        )
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:

@@ -18,6 +18,7 @@ import soundfile
 from backend import motion as motions
 from backend.audio.load import QUIET
 from backend.errors import UserError
+from backend.heads.arkit import ARKIT_NAMES
 from backend.service.options import GenerateOptions
 from backend.service.protocol import GenerateRequest, StyleSource
 from backend.service.worker import Worker
@@ -122,3 +123,26 @@ def test_each_model_gets_the_threads_that_suit_it(tiny_checkpoint, tmp_path):
         [sys.executable, "-c", THREADS, str(tiny_checkpoint), str(other)],
         cwd=ROOT, env={"OMP_NUM_THREADS": "2", "PATH": ""}, check=True,
     )  # fmt: skip
+
+
+def test_a_cut_stretch_moves_as_it_does_within_the_whole(worker, request_of, tmp_path):
+    rng = np.random.default_rng(1)
+    soundfile.write(tmp_path / "long.wav", rng.normal(0, 0.1, 4 * 16000), 16000)
+    whole = replace(request_of, audio=str(tmp_path / "long.wav"))
+    expected = weights(worker, whole)[50:75]
+    cut = weights(worker, replace(whole, start_seconds=2.0, num_frames=25))
+    assert len(cut) == 25
+    blinks = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeBlink")]
+    near = np.abs(np.delete(cut - expected, blinks, axis=1)).mean()
+    soundfile.write(tmp_path / "part.wav", soundfile.read(whole.audio)[0][32000:48000], 16000)
+    alone = weights(worker, replace(request_of, audio=str(tmp_path / "part.wav")))
+    assert near < 0.5 * np.abs(np.delete(alone - expected, blinks, axis=1)).mean()
+    report = motions.read(Path(request_of.out)).report
+    assert report["audio_seconds"] == 1.0
+
+
+def test_a_strip_of_another_length_than_its_file_is_refused(worker, request_of):
+    worker.run(replace(request_of, file_seconds=1.1), Reporter())
+    for seconds in (0.7, 2.0):
+        with pytest.raises(UserError, match="speed of the strip"):
+            worker.run(replace(request_of, file_seconds=seconds), Reporter())
