@@ -49,6 +49,8 @@ class Outcome:
         warnings: Further sentences that the user should know.
         undo_text: Name of the undo step where the scene was changed; else empty.
         action: ``session_uid`` of the Action that was written; 0 where none was.
+        words: What was recognised, for the artist to see and correct.
+        head: ``session_uid`` of the head that speaks these words.
     """
 
     kind: Literal['DONE', 'CANCELLED', 'FAILED']
@@ -56,6 +58,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     undo_text: str = ""
     action: int = 0
+    words: str = ""
+    head: int = 0
 
 
 class Job(Protocol):

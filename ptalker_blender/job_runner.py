@@ -190,6 +190,7 @@ def _show_outcome(outcome: backend_job.Outcome) -> None:
     state.result_kind = outcome.kind
     state.result_text = outcome.text
     state.result_action = str(outcome.action or "")
+    state.words, state.words_head = outcome.words, str(outcome.head or "")
     state.warnings.clear()
     for text in outcome.warnings:
         state.warnings.add().text = text
@@ -237,7 +238,7 @@ def _reset_state(*_: object) -> None:
     state = _state()
     state.is_running = False
     state.result_kind = 'NONE'
-    state.result_text = state.result_action = ""
+    state.result_text = state.result_action = state.words = ""
     state.warnings.clear()
 
 

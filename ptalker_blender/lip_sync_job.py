@@ -251,7 +251,10 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         warnings.append(
             f"The animation goes on to frame {last_frame}, the scene ends at {scene.frame_end}."
         )
-    return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action)
+    return Outcome(
+        'DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action,
+        words=_recognised_words(found.report), head=inputs.head.uid,
+    )  # fmt: skip
 
 
 def line_name(inputs: SceneInputs) -> str:
@@ -275,6 +278,12 @@ def _keyed(obj: Object, found: Motion, key_target: str, *, by_name: bool) -> Key
             "Set Shape Keys to New to have them made."
         )
     return motion.keyed_as_new(found, limit=shape_keys.VALUE_LIMIT)
+
+
+def _recognised_words(report: dict[str, object]) -> str:
+    """Words that were recognised; none where they were given, or the sound alone was followed."""
+    words = report.get("words", "")
+    return words if report.get("listen") == "words" and isinstance(words, str) else ""
 
 
 def _report_warnings(report: dict[str, object]) -> tuple[str, ...]:

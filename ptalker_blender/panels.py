@@ -14,7 +14,8 @@ from .typed import classes_factory, layout_of, settings_of
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
 _PIXELS_A_LETTER = 6.0
-Icon = Literal['CHECKMARK', 'INFO', 'ERROR']
+_SHOWN_LETTERS = 240
+Icon = Literal['CHECKMARK', 'INFO', 'ERROR', 'OUTLINER_OB_SPEAKER']
 _ICONS: dict[str, Icon] = {'DONE': 'CHECKMARK', 'CANCELLED': 'INFO', 'FAILED': 'ERROR'}
 
 
@@ -99,6 +100,10 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         _label(box, context, job.result_text, _ICONS[job.result_kind])
         for warning in job.warnings:
             _label(box, context, warning.text, 'ERROR')
+        if job.words:
+            shown = textwrap.shorten(job.words, _SHOWN_LETTERS, placeholder=" …")
+            _label(box, context, f"Heard: {shown}", 'OUTLINER_OB_SPEAKER')
+            box.operator("ptalker.use_words")
         if job.result_kind == 'FAILED':
             box.operator("ptalker.open_log")
 

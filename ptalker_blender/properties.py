@@ -211,6 +211,8 @@ class PTALKER_PG_job(bpy.types.PropertyGroup):
     )
     result_text: StringProperty()
     result_action: StringProperty()
+    words: StringProperty()
+    words_head: StringProperty()
     warnings: CollectionProperty(type=PTALKER_PG_warning)
 
 

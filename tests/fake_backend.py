@@ -8,6 +8,7 @@ MODE (or the environment variable PTALKER_FAKE_BACKEND) is one of
     ok          hello, then every job ends in a result
     slow        as ok, but a job takes --seconds (30) with progress every 0.05 s; cancel ends it
     stubborn    as slow, but cancel is ignored
+    words       as ok, with recognised words in the report
     warning     as ok, with two warnings in messages and report
     error       every job ends in an error
     cancelled   every job ends as cancelled though nobody asked
@@ -70,6 +71,8 @@ def write_motion(request, *, mode):
     if mode == "nan":
         weights[0] = np.nan
     report = {"model": "fake", "warnings": ["The sound is quiet."] if mode == "warning" else []}
+    if mode == "words":
+        report |= {"listen": "words", "words": "my face is maid of formulas"}
     partial = Path(request["out"] + ".part")
     with partial.open("wb") as file:
         np.savez(
