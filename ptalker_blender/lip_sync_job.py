@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bpy.types import Object
 
 from . import (
     backend_job,
+    head_mesh,
     motion,
     options,
     paths,
@@ -245,7 +246,12 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
             f"; they miss the motion by {keyed.residual_mean * unit:.2f} mm on average, "
             f"{keyed.residual_max * unit:.1f} mm at most"
         )
-    warnings = [*inputs.sound.notes, *_report_warnings(found.report), *written.warnings]
+    warnings = [
+        *_changes(obj, inputs),
+        *inputs.sound.notes,
+        *_report_warnings(found.report),
+        *written.warnings,
+    ]
     scene = bpy.data.scenes.get(inputs.scene_name)
     if scene is not None and last_frame > scene.frame_end:
         warnings.append(
@@ -255,6 +261,13 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         'DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action,
         words=_recognised_words(found.report), head=inputs.head.uid,
     )  # fmt: skip
+
+
+def _changes(obj: Object, inputs: SceneInputs) -> Iterator[str]:
+    """What was changed of the head while the job ran, and so is not in its result."""
+    now = head_mesh.neutral_vertices(obj)
+    if now.shape == inputs.head.vertices.shape and not np.array_equal(now, inputs.head.vertices):
+        yield f'The mesh of "{obj.name}" was changed in the meantime; generate again for its shape.'
 
 
 def line_name(inputs: SceneInputs) -> str:

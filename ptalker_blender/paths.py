@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -77,7 +78,7 @@ def model_style_names(checkpoint: str) -> list[str]:
         bundled = backend_root() / "backend" / "checkpoints" / checkpoint
         folder = bundled if bundled.is_dir() else Path(checkpoint)
         names = json.loads((folder / "styles.json").read_text("utf-8"))
-    except (protocol.UserError, OSError, ValueError):
+    except (protocol.UserError, OSError, ValueError, RecursionError):
         return []
     return sorted(map(str, names), key=str.casefold) if isinstance(names, dict) else []
 
@@ -154,5 +155,6 @@ def remove_stale_jobs() -> None:
     if not jobs_dir().is_dir():
         return
     for folder in jobs_dir().iterdir():
-        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another Blender may have removed it
+            if time.time() - folder.lstat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -347,3 +347,45 @@ def test_saved_style_is_gone(fake_backend, head, snapshot):
 def test_existing_keys_are_wanted_but_there_are_none(fake_backend, head, snapshot):
     head.ptalker.key_target = 'EXISTING'
     expect_failure(snapshot, "no ARKit, viseme or FLAME shape keys", "Set Shape Keys to New")
+
+
+def test_leftovers_that_cannot_be_looked_at_do_not_hinder(fake_backend, head, addon):
+    jobs = addon.paths.jobs_dir()
+    jobs.mkdir(parents=True, exist_ok=True)
+    (jobs / "dangling").symlink_to(jobs / "nowhere")
+    old = jobs / "old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+    assert not old.exists()
+    (jobs / "dangling").unlink(missing_ok=True)
+
+
+def test_texts_that_no_encoding_has_are_shown(addon):
+    outcome = addon.backend_job.Outcome('FAILED', "a\udcff", ("b\ud800",), words="c\udfff")
+    addon.job_runner._show_outcome(outcome)
+    state = bpy.context.window_manager.ptalker
+    assert (state.result_text, state.warnings[0].text, state.words) == ("a?", "b?", "c?")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"code": [1e999]}', '{"code": [1], "format_version": 1e999}',
+             '{"code": [1' + "0" * 400 + "]}", "[]", '{"format": "ptalker-style", "code": []}'],
+)  # fmt: skip
+def test_styles_that_are_none_are_refused(addon, tmp_path, text):
+    path = tmp_path / "odd.json"
+    path.write_text(text)
+    with pytest.raises(addon.protocol.UserError, match=r"odd\.json is not a style of PTalker"):
+        addon.style_library.load(path)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "styles.json").write_text(text)
+    assert isinstance(addon.paths.model_style_names(str(folder)), list)
+
+
+def test_a_mesh_that_was_changed_in_mid_run_is_told(fake_backend, head, addon):
+    job = start(addon)
+    head.data.vertices[0].co.x += 0.5
+    poll_until(lambda: job.outcome is not None, job)
+    outcome = addon.job_runner._finish()
+    assert any("changed in the meantime" in text for text in outcome.warnings)
