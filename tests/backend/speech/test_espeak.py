@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pronunciation of text in other languages."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from backend.errors import UserError
+from backend.speech import espeak
+from backend.speech.languages import LANGUAGES, language_of_script
+from backend.speech.phones import PHONES
+
+needs_espeak = pytest.mark.skipif(
+    not espeak.is_installed(), reason="the package espeakng_loader is not installed"
+)
+
+
+def spoken(text, language):
+    return [(word.text, " ".join(word.phones)) for word in espeak.pronounce_text(text, language)]
+
+
+@needs_espeak
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        (
+            "de",
+            "Über den Bäumen!",
+            [("über", "UW B ER"), ("den", "D EY N"), ("bäumen", "B OY M AH N")],
+        ),
+        ("fr", "s'il vous plaît", [("s'il", "S IY L"), ("vous", "V UW"), ("plaît", "P L EH")]),
+        (
+            "ru",
+            "Мама мыла раму.",
+            [("мама", "M AA M AA"), ("мыла", "M UW L AA"), ("раму", "R AA M UW")],
+        ),
+        ("he", "שלום", [("שלום", "SH AA L OW M")]),
+        ("zh", "妈妈", [("妈妈", "M AA M AA")]),
+    ],
+)
+def test_words_and_phones_of_a_language(language, text, words):
+    assert spoken(text, language) == words
+
+
+@needs_espeak
+@pytest.mark.parametrize(
+    ("language", "text", "closures"),
+    [
+        ("es", "Papá compró bombones.", 6),
+        ("it", "La mamma beve birra.", 4),
+        ("pt", "O pão é bom.", 3),
+        ("nl", "Mijn papa bakt brood.", 5),
+        ("sv", "Mamma bakar bröd.", 4),
+        ("pl", "Baba piła mleko.", 4),
+        ("tr", "Babam para buldu.", 5),
+        ("ar", "مرحبا بك", 3),
+        ("hi", "मेरा भाई बाबा", 4),
+        ("ja", "まめをパンでたべた", 4),
+        ("ko", "밥을 먹었습니다 바보", 5),
+        ("cs", "Máma má psa.", 3),
+    ],
+)
+def test_closures_of_the_lips_are_pronounced(language, text, closures):
+    phones = [p for word in espeak.pronounce_text(text, language) for p in word.phones]
+    assert sum(phone in ("P", "B", "M") for phone in phones) == pytest.approx(closures, abs=1)
+    assert set(phones) <= set(PHONES)
+
+
+@needs_espeak
+def test_every_language_of_the_table_has_a_voice():
+    for language in LANGUAGES:
+        assert isinstance(espeak.pronounce_text("a", language), list)
+
+
+@needs_espeak
+def test_what_is_not_spoken_is_no_word():
+    assert espeak.pronounce_text(" … ! — \n\n\0 ", "de") == []
+    assert espeak.pronounce_text("", "de") == []
+    long = espeak.pronounce_text("ja " * 20_000, "de")
+    assert 19_000 < len(long) < 21_000
+
+
+@needs_espeak
+def test_threads_do_not_mix_languages():
+    texts = {"de": "Guten Morgen", "es": "Buenos días", "ru": "Доброе утро"}
+    alone = {language: spoken(text, language) for language, text in texts.items()}
+    with ThreadPoolExecutor(6) as pool:
+        jobs = [(k, pool.submit(spoken, texts[k], k)) for _ in range(20) for k in texts]
+        assert all(job.result() == alone[language] for language, job in jobs)
+
+
+@needs_espeak
+def test_text_that_cannot_be_read_is_told():
+    with pytest.raises(UserError, match="hiragana or katakana"):
+        espeak.pronounce_text("日本語", "ja")
+    with pytest.raises(UserError, match='no language "klingon"'):
+        espeak.pronounce_text("nuqneH", "klingon")
+
+
+def test_a_missing_library_is_told(monkeypatch):
+    monkeypatch.setattr(espeak, "_library_file", lambda: None)
+    with pytest.raises(UserError, match="Sound Only"):
+        espeak._Espeak()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("hello, çok güzel", None),
+        ("", None),
+        ("привет", "ru"),
+        ("привіт", "uk"),
+        ("مرحبا", "ar"),
+        ("چطوری", "fa"),
+        ("나는", "ko"),
+        ("私はみかん", "ja"),
+        ("你好", "zh"),
+        ("สวัสดี", "th"),
+        ("नमस्ते", "hi"),
+        ("Γειά", "el"),
+        ("שלום", "he"),
+    ],
+)
+def test_a_script_gives_its_language_away(text, code):
+    assert language_of_script(text) == code
