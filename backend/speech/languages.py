@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-
+# ruff: noqa: RUF001 (the letters of other scripts are meant)
 """Languages of given text, by their codes."""
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import Final
 
 ENGLISH: Final = "en"
@@ -45,6 +47,83 @@ _TELLING: Final = (
     ("ru", "sr", "ђћџљњ"),
 )
 """First language of a script, another one, and the letters by which that is told."""
+
+# The most frequent short words of languages in Latin letters, and letters that others lack.
+_FREQUENT: Final = {
+    "en": "the of and to in is you that it he was for on are with his they at be this have"
+    " from i not but what all were we when your can said there use my do how if will"
+    " up an she her",
+    "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als"
+    " auch es an werden aus er hat dass sie nach wird bei einer um am sind noch wie"
+    " einem über ich wir",
+    "fr": "de la le et les des en un du une que est pour qui dans a par plus pas au sur ne"
+    " se ce il sont avec ou son aux je vous nous cette mais on elle très c'est",
+    "es": "de la que el en y a los se del las un por con no una su para es al lo como más o"
+    " pero sus le ha me si sin sobre este ya está muy hay yo",
+    "it": "di e il la che in a per un del è una non sono le si con i da al ha come più dei"
+    " nel alla mi ma gli anche questo della io ho lo sei molto",
+    "pt": "de a o que e do da em um para é com não uma os no se na por mais as dos como mas"
+    " foi ao ele das tem à seu sua ou ser quando muito há nos já está eu você",
+    "nl": "de van een het en in is dat op te zijn met voor niet aan er om ook als dan maar"
+    " bij nog uit wordt door naar heeft hij ik we je wat",
+    "sv": "och i att det som en på är av för med till den har de inte om ett han men var"
+    " jag sig från vi så kan när ska du",
+    "da": "og i at det er en til af på den for med der som de et ikke har fra jeg han vi"
+    " sig kan var men om hun du",
+    "nb": "og i det er på en som til å av for med at den har de ikke om et fra han jeg var"
+    " men seg vi kan så du",
+    "pl": "i w na z do się nie to że jest o a jak od po co tak za ale ich był jego przez"
+    " czy tym już dla jestem mam",
+    "cs": "a se v na je že to s z do o i jako si tak ale by po za pro ve jsem byl jeho jsou"
+    " když",
+    "tr": "bir ve bu da de için ile çok ne daha gibi o ben var olan olarak en kadar sonra"
+    " her ama mi değil",
+    "fi": "ja on ei se että oli hän mutta ovat kun niin myös jos kuin tai minä sen joka"
+    " olen mitä",
+    "hu": "a az és hogy nem is egy ez volt de meg csak már van ha mint vagy el én mert",
+    "ro": "și în a la cu nu o că un pe să este din se pentru care mai ce am sunt dar",
+    "id": "yang dan di itu dengan untuk tidak ini dari dalam akan pada juga saya ke karena"
+    " adalah",
+    "vi": "là và của có không được một cho người trong đã các tôi này với những để",
+    "ca": "de la i a el que en és un les per amb una del els no al va més com però aquest",
+    "hr": "i je u se na da su za od s a ne to koji što ali kao bi sam nije",
+}  # fmt: skip
+_OWN_LETTERS: Final = {
+    "de": "ß", "es": "ñ¿¡", "pt": "ãõ", "fr": "œù", "pl": "łąęśżźćń", "cs": "řěů", "tr": "ğış",
+    "ro": "țșă", "hu": "őű", "vi": "ơưđạảấầẩẫậ", "sv": "", "ca": "·", "nb": "", "da": "", "fi": "",
+}  # fmt: skip
+_LETTER_WORTH: Final = 3
+_WORDS: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+
+
+def language_of_text(text: str) -> str:
+    """The language that a text is most likely written in.
+
+    Letters of a script that few languages share decide; among those in Latin letters the most
+    frequent short words and letters of each do.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        A code of ``LANGUAGES``; English where nothing tells.
+    """
+    if code := language_of_script(text):
+        return code
+    lower = text.lower()
+    words = _WORDS.findall(lower.replace("’", "'"))
+    points = {
+        code: sum(word in frequent for word in words)
+        + sum(_LETTER_WORTH * lower.count(letter) for letter in _OWN_LETTERS.get(code, ""))
+        for code, frequent in _frequent().items()
+    }
+    best = max(points, key=lambda code: points[code])
+    return best if points[best] > points[ENGLISH] else ENGLISH
+
+
+@cache
+def _frequent() -> dict[str, frozenset[str]]:
+    return {code: frozenset(words.split()) for code, words in _FREQUENT.items()}
 
 
 def language_of_script(text: str) -> str | None:

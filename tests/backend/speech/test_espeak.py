@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-
+# ruff: noqa: RUF001 (the letters of other scripts are meant)
 """Pronunciation of text in other languages."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pytest
 
 from backend.errors import UserError
 from backend.speech import espeak
-from backend.speech.languages import LANGUAGES, language_of_script
+from backend.speech.languages import LANGUAGES, language_of_script, language_of_text
 from backend.speech.phones import PHONES
 
 needs_espeak = pytest.mark.skipif(
@@ -126,3 +126,26 @@ def test_a_missing_library_is_told(monkeypatch):
 )
 def test_a_script_gives_its_language_away(text, code):
     assert language_of_script(text) == code
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("My face is made of formulas. Play me some speech.", "en"),
+        ("Hello!", "en"),
+        ("Café crème, please", "en"),
+        ("", "en"),
+        ("Mein Gesicht besteht aus Formeln, und ich bewege die Lippen.", "de"),
+        ("Mon visage est fait de formules, et je bouge les lèvres.", "fr"),
+        ("Mi cara está hecha de fórmulas y muevo los labios.", "es"),
+        ("Il mio viso è fatto di formule e muovo le labbra.", "it"),
+        ("O meu rosto é feito de fórmulas e eu mexo os lábios.", "pt"),
+        ("Mijn gezicht is van formules gemaakt en ik beweeg mijn lippen.", "nl"),
+        ("Mitt ansikte är gjort av formler och jag rör läpparna.", "sv"),
+        ("Moja twarz jest zrobiona z formuł i poruszam ustami.", "pl"),
+        ("Yüzüm formüllerden yapıldı ve dudaklarımı çok oynatıyorum.", "tr"),
+        ("Můj obličej je z rovnic a já hýbu rty.", "cs"),
+    ],
+)
+def test_the_language_of_a_text_is_guessed(text, code):
+    assert language_of_text(text) == code
