@@ -29,12 +29,17 @@ _AIM_COLOR: Final = (1.0, 1.0, 1.0)
 _RIM_COLOR: Final = (0.02, 0.02, 0.02)
 _RADIUS: Final = {State.FOUND: 2.6, State.HAND: 2.8, State.DOUBTFUL: 4.2}
 _CHOSEN_RADIUS: Final = 5.0
+_SMALL_FACE_PIXELS: Final = 350.0
+_SMALLEST: Final = 0.45
+"""Dots shrink with a face of fewer pixels, down to this factor, so that it is still seen."""
 _RIM: Final = 1.4
 _FADE: Final = 1.0
 _CORNERS: Final = 16
 _TEXT_PIXELS: Final = 13
-_AWAY: Final = -0.3
-"""A point whose normal faces the viewer less (a cosine) is drawn faintly."""
+_AWAY: Final = -0.1
+"""A point that lies so far behind the middle of all (a cosine) is drawn faintly."""
+_LEAST_POINTS: Final = 30
+"""With fewer points nothing tells where the head's middle is."""
 _FAINT: Final = 0.18
 
 
@@ -76,6 +81,7 @@ def draw(context: Context) -> None:
     if not spots and aim is None:
         return
     scale = context.preferences.system.ui_scale
+    dots = scale * _shrinking(spots, scale)
     chosen = _chosen(obj)
     discs: list[tuple[Floats, float, tuple[float, float, float], float]] = []
     for spot in sorted(spots, key=lambda spot: (spot.name == chosen, spot.state)):
@@ -89,7 +95,7 @@ def draw(context: Context) -> None:
         discs.append((aim, _CHOSEN_RADIUS + _RIM, _RIM_COLOR, 1.0))
         discs.append((aim, _CHOSEN_RADIUS, _AIM_COLOR, 1.0))
     gpu.state.blend_set('ALPHA')
-    _draw_discs(discs, scale)
+    _draw_discs(discs, dots)
     gpu.state.blend_set('NONE')
     if aim is not None:
         _draw_text(aim, Aim.text, scale)
@@ -97,6 +103,14 @@ def draw(context: Context) -> None:
     for spot in spots:
         if spot.name == chosen:
             _draw_text(spot.place, face_points.title(spot.name), scale)
+
+
+def _shrinking(spots: list[Spot], scale: float) -> float:
+    """The factor of the dots' sizes for a face as small as it is seen."""
+    if len(spots) < _LEAST_POINTS:
+        return 1.0
+    extent = float(np.ptp([spot.place for spot in spots], axis=0).max())
+    return min(1.0, max(_SMALLEST, extent / (_SMALL_FACE_PIXELS * scale)))
 
 
 def _chosen(obj: Object) -> str:
@@ -120,9 +134,9 @@ def find_spots(obj: Object, context: Context) -> list[Spot]:
     if not known:
         return []
     numbers = [point.vertex for point in known.values()]
-    places, normals = _shown(obj, context.evaluated_depsgraph_get(), numbers)
+    places = _shown(obj, context.evaluated_depsgraph_get(), numbers)
     pixels, is_before = to_pixels(places, context)
-    facing = _facing(places, normals, context)
+    facing = _facing(places, context)
     return [
         Spot(name, point.state, pixels[row], bool(facing[row] > _AWAY))
         for row, (name, point) in enumerate(known.items())
@@ -133,7 +147,7 @@ def find_spots(obj: Object, context: Context) -> list[Spot]:
 def _aim_place(obj: Object, context: Context) -> Floats | None:
     if Aim.head != obj.session_uid or not 0 <= Aim.vertex < face_points.num_vertices(obj):
         return None
-    places, _ = _shown(obj, context.evaluated_depsgraph_get(), [Aim.vertex])
+    places = _shown(obj, context.evaluated_depsgraph_get(), [Aim.vertex])
     pixels, is_before = to_pixels(places, context)
     return pixels[0] if is_before[0] else None
 
@@ -149,8 +163,8 @@ def shown_mesh(obj: Object, depsgraph: Depsgraph) -> Any:
     return mesh if len(mesh.vertices) >= len(own.vertices) else own
 
 
-def _shown(obj: Object, depsgraph: Depsgraph, numbers: list[int]) -> tuple[Floats, Floats]:
-    """Places and normals of vertices as they are seen, in the world, ``(N, 3)`` each."""
+def _shown(obj: Object, depsgraph: Depsgraph, numbers: list[int]) -> Floats:
+    """Places of vertices as they are seen, in the world, ``(N, 3)``."""
     if obj.mode == 'EDIT':
         edited = bmesh.from_edit_mesh(mesh_of(obj))
         edited.verts.ensure_lookup_table()
@@ -158,10 +172,8 @@ def _shown(obj: Object, depsgraph: Depsgraph, numbers: list[int]) -> tuple[Float
     else:
         vertices = shown_mesh(obj, depsgraph).vertices
     places = np.array([vertices[number].co for number in numbers], np.float32)
-    normals = np.array([vertices[number].normal for number in numbers], np.float32)
     matrix = np.array(obj.matrix_world, np.float32)
-    turn = np.linalg.pinv(matrix[:3, :3])  # normals go by its transpose; the scale may be 0
-    return places @ matrix[:3, :3].T + matrix[:3, 3], normals @ turn
+    return np.asarray(places @ matrix[:3, :3].T + matrix[:3, 3], np.float32)
 
 
 def to_pixels(places: Floats, context: Context) -> tuple[Floats, NDArray[np.bool_]]:
@@ -183,16 +195,19 @@ def to_pixels(places: Floats, context: Context) -> tuple[Floats, NDArray[np.bool
     return np.asarray(pixels, np.float32), is_before
 
 
-def _facing(places: Floats, normals: Floats, context: Context) -> Floats:
-    """Cosine between each normal and the direction to the viewer, ``(N,)``."""
+def _facing(places: Floats, context: Context) -> Floats:
+    """How far each point lies on the viewer's side of a head, a cosine, ``(N,)``.
+
+    A head is round; normals at the edges of lips and lids say nothing.
+    """
+    if len(places) < _LEAST_POINTS:
+        return np.ones(len(places), np.float32)
     region: Any = context.region_data
     camera = np.array(region.view_matrix.inverted_safe(), np.float32)
-    if region.is_perspective:
-        towards = camera[:3, 3] - places
-    else:
-        towards = np.broadcast_to(camera[:3, 2], places.shape)
-    sizes = np.linalg.norm(normals, axis=1) * np.linalg.norm(towards, axis=1)
-    return np.asarray((normals * towards).sum(axis=1) / np.maximum(sizes, 1e-12), np.float32)
+    towards = camera[:3, 3] - places if region.is_perspective else camera[None, :3, 2]
+    outwards = places - (places.min(axis=0) + places.max(axis=0)) / 2
+    sizes = np.linalg.norm(outwards, axis=1) * np.linalg.norm(towards, axis=1)
+    return np.asarray((outwards * towards).sum(axis=1) / np.maximum(sizes, 1e-12), np.float32)
 
 
 def _draw_discs(discs: list[tuple[Floats, float, tuple[float, float, float], float]],

@@ -8,7 +8,15 @@ from typing import Any, ClassVar, Final, Literal
 import bpy
 from bpy.types import Context, Object, UILayout
 
-from . import face_point_icons, face_point_overlay, face_points, paths, protocol, rig_target
+from . import (
+    face_point_icons,
+    face_point_overlay,
+    face_points,
+    paths,
+    poll_checks,
+    protocol,
+    rig_target,
+)
 from .panels import HeadPanel, shown_head, wrapped_label
 from .typed import classes_factory, layout_of, scene_of, settings_of
 
@@ -87,7 +95,8 @@ class PTALKER_PT_face_points(HeadPanel, bpy.types.Panel):
         layout, obj = layout_of(self), shown_head(context)
         if obj is None:
             return
-        layout.operator("ptalker.find_face_points", icon='VIEWZOOM')
+        if not poll_checks.is_face_unknown(context):  # the main panel has the button then
+            layout.operator("ptalker.find_face_points", icon='VIEWZOOM')
         if problem := face_points.problem(obj):
             wrapped_label(layout, context, problem, 'INFO')
             return

@@ -78,6 +78,8 @@ class PTALKER_PT_main(Tab, bpy.types.Panel):
             wrapped_label(layout, context, reason, 'INFO')
         elif advice := poll_checks.advice(context):
             wrapped_label(layout, context, advice, 'INFO')
+            if poll_checks.is_face_unknown(context):
+                layout.operator("ptalker.find_face_points", icon='VIEWZOOM')
         if shown_head(context) is None:
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
         if job_runner.has_result():
