@@ -159,7 +159,7 @@ def test_a_model_with_shapes_of_its_own_needs_its_own_head(addon, cube, arkit_na
 
 
 def test_panel_says_which_keys_are_driven(fake_backend, cube, addon, arkit_names):
-    assert "mark its face points" in addon.poll_checks.advice(bpy.context)
+    assert "looks for its face" in addon.poll_checks.advice(bpy.context)
     give_keys(cube, [n for n in arkit_names if n not in ("tongueOut", "cheekPuff")])
     text = addon.poll_checks.advice(bpy.context)
     assert text == "50 of 52 ARKit shape keys are driven; not found: cheekPuff, tongueOut."

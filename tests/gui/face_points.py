@@ -40,6 +40,7 @@ def steps():
     yield from move_in_edit_mode(name)
     yield from delete_while_shown(name)
     yield from generate(name)
+    yield from click_eight(name)
     yield from refuse()
     print("OK")
 
@@ -256,6 +257,34 @@ def generate(name):
     gui.shot("09_generated.png")
 
 
+def click_eight(name):
+    """The fallback: eight clicks, then the others after the demo head."""
+    head, face_points = bpy.data.objects[name], module("face_points")
+    bpy.context.scene.frame_set(-100)  # at rest
+    zoom_to_the_face(head)
+    before = face_points.marked(head)
+    face_points.clear(head)
+    yield 1.0
+    gui.shot("10_none.png")
+    with gui.context(region_kind="UI"):
+        bpy.ops.ptalker.click_face_points('INVOKE_DEFAULT')
+    yield 0.5
+    for point in face_points.BY_HAND:
+        gui.move(*on_screen(head, head.data.vertices[before[point]].co))
+        yield 0.7
+        gui.click(*on_screen(head, head.data.vertices[before[point]].co))
+        yield 0.7
+    found = face_points.marked(head)
+    print("GUI clicked", sorted(found))
+    assert found.keys() == set(face_points.BY_HAND)
+    gui.shot("11_eight.png")
+    with gui.context():
+        assert bpy.ops.ptalker.transfer_face_points() == {'FINISHED'}
+    yield 1.5
+    gui.shot("12_transferred.png")
+    assert len(face_points.points(head)) == 111
+
+
 def refuse():
     bpy.ops.mesh.primitive_monkey_add(location=(0, 0, 5))
     monkey = bpy.context.active_object
@@ -269,4 +298,4 @@ def refuse():
     assert job().result_kind == 'FAILED'
     print("GUI", job().result_text)
     assert not module("face_points").points(monkey)
-    gui.shot("10_refused.png")
+    gui.shot("13_refused.png")
