@@ -75,7 +75,7 @@ class PTALKER_OT_click_face_points(bpy.types.Operator):
         if event.value != 'PRESS':
             return {'RUNNING_MODAL'}
         pixel = (event.mouse_x - region.x, event.mouse_y - region.y)
-        vertex = face_point_picking.vertex_under(context, region, obj, pixel)
+        vertex = _vertex_under(context, region, obj, pixel)
         if vertex is None:
             self.report({'INFO'}, f'Click on "{obj.name}".')
             return {'RUNNING_MODAL'}
@@ -117,7 +117,7 @@ class PTALKER_OT_click_face_points(bpy.types.Operator):
         vertex = None
         if region is not None:
             pixel = (event.mouse_x - region.x, event.mouse_y - region.y)
-            vertex = face_point_picking.vertex_under(context, region, obj, pixel)
+            vertex = _vertex_under(context, region, obj, pixel)
         face_point_overlay.Aim.head = obj.session_uid
         face_point_overlay.Aim.vertex = -1 if vertex is None else vertex
         context.area.tag_redraw()
@@ -129,6 +129,16 @@ class PTALKER_OT_click_face_points(bpy.types.Operator):
         if context.area is not None:
             context.area.tag_redraw()
         return {'FINISHED'}
+
+
+def _vertex_under(context: Context, region: Region, obj: Object,
+                  pixel: tuple[float, float]) -> int | None:  # fmt: skip
+    """The vertex under a pixel that no other point set by hand has."""
+    names, by_hand = face_points.names(paths.backend_root()), face_points.State.HAND
+    asked = names[min(settings_of(obj).face_point, len(names) - 1)]
+    known = face_points.points(obj)
+    taken = [p.vertex for name, p in known.items() if name != asked and p.state == by_hand]
+    return face_point_picking.vertex_under(context, region, obj, pixel, taken=taken)
 
 
 def _viewport_at(area: bpy.types.Area, x: int, y: int) -> Region | None:

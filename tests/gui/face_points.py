@@ -270,9 +270,12 @@ def click_eight(name):
         bpy.ops.ptalker.click_face_points('INVOKE_DEFAULT')
     yield 0.5
     for point in face_points.BY_HAND:
-        gui.move(*on_screen(head, head.data.vertices[before[point]].co))
+        place = head.data.vertices[before[point]].co.copy()
+        if "_inner_" in point:  # the lips touch: click on the one that is asked for
+            place.z += (0.004 if "upper" in point else -0.004) * head.dimensions.z
+        gui.move(*on_screen(head, place))
         yield 0.7
-        gui.click(*on_screen(head, head.data.vertices[before[point]].co))
+        gui.click(*on_screen(head, place))
         yield 0.7
     found = face_points.marked(head)
     print("GUI clicked", sorted(found))
