@@ -164,7 +164,7 @@ def test_panel_says_which_keys_are_driven(fake_backend, cube, addon, arkit_names
     text = addon.poll_checks.advice(bpy.context)
     assert text == "50 of 52 ARKit shape keys are driven; not found: cheekPuff, tongueOut."
     cube.ptalker.key_target = 'NEW'
-    assert "mark its face points" in addon.poll_checks.advice(bpy.context)
+    assert "looks for its face" in addon.poll_checks.advice(bpy.context)
 
 
 def test_existing_keys_that_are_not_there_are_missed_before_the_run(fake_backend, cube, addon):
