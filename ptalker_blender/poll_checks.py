@@ -46,7 +46,7 @@ def advice(context: Context) -> str:
     Another model may know the head, so nothing is said then.
     """
     obj = scene_inputs.find_head(context)
-    if obj is None or preferences.read(context).checkpoint != preferences.Settings().checkpoint:
+    if obj is None or _has_own_model(context):
         return ""
     if text := rig_target.advice(obj, settings_of(obj).key_target):
         return text
@@ -54,3 +54,20 @@ def advice(context: Context) -> str:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:
         return str(error)
+
+
+def is_face_unknown(context: Context) -> bool:
+    """Whether Find Face Points would tell the backend something about the panel's head."""
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH' or _has_own_model(context):
+        return False
+    if rig_target.advice(obj, settings_of(obj).key_target) or face_points.problem(obj):
+        return False
+    try:
+        return face_points.is_unknown(obj, paths.backend_root())
+    except protocol.UserError:
+        return False
+
+
+def _has_own_model(context: Context) -> bool:
+    return preferences.read(context).checkpoint != preferences.Settings().checkpoint
