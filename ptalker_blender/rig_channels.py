@@ -104,6 +104,8 @@ def find(obj: Object, values: Mapping[str, Floats]) -> Aside:
                 f"{listed([key for key, _ in hanging])} hang on one control ({name}) and cannot "
                 "move apart: it takes the nearest value."
             )
+    if keys is not None:
+        rig_drivers.revive(keys, driven.controls)
     if driven.followers and len(driven.followers) == len(values):
         other = next(iter(driven.followers.values()))
         raise UserError(

@@ -8,7 +8,7 @@ which is noted, so that the artist can have them back.
 
 from __future__ import annotations
 
-import contextlib
+import json
 import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import bpy
-from bpy.types import ID, Key
+from bpy.types import ID, Key, Object
 
 from . import driver_expression, speech_action
 from .driver_expression import ClippedLine
+from .typed import keys_of
 
 MUTED: Final = "ptalker_muted_drivers"
-"""Property on the shape-key data-block: data paths of the drivers that PTalker muted."""
+"""Property of an object: which drivers of its shape keys were muted. A plain custom property would
+be lost on a library override."""
 _MAX_CHAIN: Final = 8
 EULER_ORDERS: Final = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
 _LIMITS: Final = {'LIMIT_LOCATION', 'LIMIT_ROTATION', 'LIMIT_SCALE'}
@@ -116,7 +118,7 @@ def _driver_at(owner: Any, path: str, index: int) -> Any:
 def _control_of(curve: Any, depth: int) -> tuple[Channel, ClippedLine] | None:
     """The channel on which a driver hangs, through further drivers in between."""
     driver = curve.driver
-    if len(driver.variables) != 1 or driver.use_self or not driver.is_valid:
+    if len(driver.variables) != 1 or driver.use_self:
         return None
     variable = driver.variables[0]
     line: ClippedLine | None = ClippedLine()
@@ -273,55 +275,86 @@ _READERS: Final[dict[str, Callable[[Any], Channel | None]]] = {
 }
 
 
-def mute(keys: Key, names: Iterable[str], undo: ExitStack) -> None:
+def revive(keys: Key, names: Iterable[str]) -> None:
+    """Have drivers evaluated again that Blender gave up when what they read was not there yet."""
+    for name in names:
+        curve = _driver_at(keys, speech_action.value_path(name), 0)
+        if curve is not None and not curve.driver.is_valid:
+            curve.driver.is_valid = True
+
+
+def mute(obj: Object, names: Iterable[str], undo: ExitStack) -> None:
     """Mute the drivers of shape keys, and note it for :func:`restore`.
 
     Args:
-        keys: Shape-key data-block.
+        obj: Object of the mesh with the shape keys.
         names: Names of keys that have active drivers.
         undo: Stack that takes the callbacks by which everything is undone.
     """
-    noted = muted_paths(keys)
-    undo.callback(_note, keys, noted)
-    paths = list(noted)
+    noted = _noted(obj)
+    undo.callback(_note, obj, noted)
+    keys = keys_of(obj)
+    others = noted.others if noted.ours else tuple(_muted_drivers(keys))
+    ours = list(noted.ours)
     for name in names:
         curve = _driver_at(keys, speech_action.value_path(name), 0)
         if curve is not None:
             undo.callback(setattr, curve, "mute", False)
             curve.mute = True
-            paths.append(curve.data_path)
-    _note(keys, list(dict.fromkeys(paths)))
+            ours.append(curve.data_path)
+    _note(obj, _Noted(tuple(dict.fromkeys(ours)), others))
 
 
-def muted_paths(keys: Key | None) -> list[str]:
-    """Data paths of the drivers that PTalker muted."""
-    return [] if keys is None else [str(path) for path in keys.get(MUTED, [])]
+def muted_paths(obj: Object) -> tuple[str, ...]:
+    """Data paths of the drivers of a mesh's shape keys that PTalker muted."""
+    return _noted(obj).ours
 
 
-def restore(keys: Key) -> list[str]:
+def _muted_drivers(keys: Key) -> dict[str, Any]:
+    animation = keys.animation_data
+    return {c.data_path: c for c in animation.drivers if c.mute} if animation else {}
+
+
+def restore(obj: Object) -> list[str]:
     """Unmute the drivers that PTalker muted; those that the artist muted stay so.
 
     Args:
-        keys: Shape-key data-block.
+        obj: Object of the mesh with the shape keys.
 
     Returns:
-        Data paths of drivers that are not there any more, since a key was renamed or deleted.
+        Data paths of drivers that were not found, since keys were deleted.
     """
-    gone = []
-    for path in muted_paths(keys):
-        curve = keys.animation_data and keys.animation_data.drivers.find(path)
-        if curve is None:
-            gone.append(path)
-        else:
-            curve.mute = False
-    _note(keys, [])
+    noted, keys = _noted(obj), keys_of(obj)
+    ours = list(noted.ours)
+    muted = _muted_drivers(keys)
+    gone = [p for p in ours if not keys.animation_data or not keys.animation_data.drivers.find(p)]
+    # A key that was renamed took its driver along.
+    renamed = [path for path in muted if path not in ours and path not in noted.others]
+    if gone and len(renamed) == len(gone):
+        ours, gone = [*ours, *renamed], []
+    for path in ours:
+        if path in muted:
+            muted[path].mute = False
+    _note(obj, _Noted())
     keys.update_tag()
     return gone
 
 
-def _note(keys: Key, paths: list[str]) -> None:
-    if paths:
-        keys[MUTED] = paths
-    else:
-        with contextlib.suppress(KeyError):
-            del keys[MUTED]
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """Data paths of drivers: those that PTalker muted, and those that were muted before."""
+
+    ours: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def _noted(obj: Object) -> _Noted:
+    text = getattr(obj, MUTED)
+    if not text:
+        return _Noted()
+    ours, others = json.loads(text)
+    return _Noted(tuple(ours), tuple(others))
+
+
+def _note(obj: Object, noted: _Noted) -> None:
+    setattr(obj, MUTED, json.dumps([noted.ours, noted.others]) if noted.ours else "")

@@ -98,22 +98,7 @@ def problem(obj: Object, key_target: str) -> str:
             f'"{obj.name}" has no ARKit, viseme or FLAME shape keys. '
             "Set Shape Keys to New to have them made."
         )
-    return "" if rig is None else _rig_problem(obj, rig)
-
-
-def _rig_problem(obj: Object, rig: Rig) -> str:
-    """Why a rig cannot be keyed where its keys or poses are."""
-    if problem := bone_poses.problem(obj, rig.names):
-        return problem
-    mesh = mesh_of(obj)
-    driven = rig_drivers.find(mesh.shape_keys, rig.names)
-    if driven.others and (mesh.library or mesh.override_library):
-        return (
-            f"{rig_mapping.listed(driven.others)} of \"{obj.name}\" have drivers that cannot be "
-            "switched off in a library override. Make the mesh local first, or clear their rows "
-            "in Shape Keys > Mapping."
-        )
-    return ""
+    return "" if rig is None else bone_poses.problem(obj, rig.names)
 
 
 def advice(obj: Object, key_target: str) -> str:

@@ -126,12 +126,13 @@ class PTALKER_PT_drivers(bpy.types.Panel):
     @classmethod
     def poll(cls, context: Context) -> bool:
         obj = scene_inputs.find_head(context)
-        is_mesh = obj is not None and obj.type == 'MESH'
-        return is_mesh and bool(rig_drivers.muted_paths(mesh_of(obj).shape_keys))
+        if obj is None or obj.type != 'MESH' or mesh_of(obj).shape_keys is None:
+            return False
+        return bool(rig_drivers.muted_paths(obj))
 
     def draw(self, context: Context) -> None:
         obj: Any = scene_inputs.find_head(context)
-        count = len(rig_drivers.muted_paths(mesh_of(obj).shape_keys))
+        count = len(rig_drivers.muted_paths(obj))
         layout = self.layout
         layout.label(text=f"{count} muted for the speech", icon='DRIVER')
         layout.operator("ptalker.restore_drivers", icon='LOOP_BACK')
@@ -150,11 +151,11 @@ class PTALKER_OT_restore_drivers(bpy.types.Operator):
 
     def execute(self, context: Context) -> Results:
         obj: Any = scene_inputs.find_head(context)
-        if gone := rig_drivers.restore(mesh_of(obj).shape_keys):
+        if gone := rig_drivers.restore(obj):
             self.report(
                 {'WARNING'},
-                f"{len(gone)} drivers were not found, since their shape keys were renamed: unmute "
-                f"them in the Drivers Editor ({gone[0]}).",
+                f"{len(gone)} drivers are not where they were (for example {gone[0]}): look for "
+                "muted ones in the Drivers Editor.",
             )
         return {'FINISHED'}
 
@@ -165,4 +166,17 @@ _classes = (
     PTALKER_PT_drivers,
     PTALKER_OT_restore_drivers,
 )
-register, unregister = classes_factory(_classes)
+_register_classes, _unregister_classes = classes_factory(_classes)
+
+
+def register() -> None:
+    """Register the classes, and the note of muted drivers on objects; after ``key_map_ui``."""
+    _register_classes()
+    text: Any = StringProperty
+    setattr(bpy.types.Object, rig_drivers.MUTED, text(override={'LIBRARY_OVERRIDABLE'}))
+
+
+def unregister() -> None:
+    """Take them away again."""
+    delattr(bpy.types.Object, rig_drivers.MUTED)
+    _unregister_classes()

@@ -170,7 +170,7 @@ def _write_values(obj: Object, values: dict[str, Floats], muted: Iterable[str], 
     _make_single_user(obj, undo, warnings)
     keys = keys_of(obj)
     if muted:
-        rig_drivers.mute(keys, muted, undo)
+        rig_drivers.mute(obj, muted, undo)
     ranges = {key: _range(keys.key_blocks[key]) for key in values}
     _make_room(keys, values, undo, warnings)
     if mesh_of(obj).override_library:

@@ -24,7 +24,8 @@ KNOWN = {"pi": math.pi, "radians": math.radians, "degrees": math.degrees, "clamp
     "max(0, var)", "min(1, max(0, var * 10 - 1))", "clamp(var)", "clamp(var * 2, -1, 0.5)",
     "-max(0, -var)", "2 * clamp(var, -1, 1) + 3", "radians(var) * 4", "degrees(var) / 90",
     "var * pi", "var + var * 2 - 1", "var if var > 0 else 0", "0 if var < 0 else var * 2",
-    "-var if var < 0 else 0", "var * 2 if var < 0.5 else 1", " var*2 ", "max(var, -1, -2)", "min(0.5, -var)",
+    "-var if var < 0 else 0", "var * 2 if var < 0.5 else 1", " var*2 ",
+    "max(var, -1, -2)", "min(0.5, -var)",
 ])  # fmt: skip
 def test_line_has_the_values_of_the_expression(expression):
     line = driver_expression.read(expression, "var")
@@ -35,7 +36,8 @@ def test_line_has_the_values_of_the_expression(expression):
 @pytest.mark.parametrize("expression", [
     "", "var * var", "var ** 2", "sin(var)", "abs(var)", "var + other", "1 / var", "1 / 0",
     "frame", "__import__('os').system('true')", "var.x", "var[0]", "lambda: var", "max(var)",
-    "clamp(var, 0)", "max(0, var) + var", "max(var, -var)", "0 if 0 >= 1 - 2 else var", "var if var > 1 else 0",
+    "clamp(var, 0)", "max(0, var) + var", "max(var, -var)", "var if var > 1 else 0",
+    "0 if 0 >= 1 - 2 else var",
     "(" * 200 + "var" + ")" * 200, "var +" , "1e999 * var", "min(var, key=0)", "'a'",
 ])  # fmt: skip
 def test_what_is_no_line_is_not_read(expression):
