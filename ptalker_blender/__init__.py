@@ -36,6 +36,7 @@ def _modules() -> tuple[ModuleType, ...]:
         panels,
         preferences,
         properties,
+        rig_ui,
         setup_operators,
         style_operators,
     )
@@ -50,6 +51,7 @@ def _modules() -> tuple[ModuleType, ...]:
         face_point_operators,
         panels,
         key_map_ui,
+        rig_ui,
     )
 
 

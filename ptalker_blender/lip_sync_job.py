@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from . import (
     motion,
     options,
     paths,
+    rig_channels,
     rig_mapping,
     rig_target,
     scene_inputs,
@@ -95,8 +98,22 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         folder=folder,
         apply=apply,
         prepare=prepare,
+        hold=lambda: _what_to_leave(inputs),
         keep_folder=settings.keep_job_files,
     )
+
+
+def _what_to_leave(inputs: SceneInputs) -> str:
+    """The mode that has to be left before the result is written; empty where none has.
+
+    In the modes of other objects too: these have an undo of their own, which would not take back
+    what is written. Pose mode has not.
+    """
+    active = bpy.context.view_layer.objects.active if bpy.context.view_layer else None
+    for obj in (_object(inputs), active):
+        if obj is not None and obj.mode != 'POSE' and (text := scene_inputs.mode_problem(obj)):
+            return f"Done. {text}"
+    return ""
 
 
 def style_job(
@@ -213,12 +230,12 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
     if problem := scene_inputs.head_problem(obj, inputs.choices.key_target):
         raise UserError(f"{problem} Then generate again.")
     keyed = _keyed(obj, found, inputs.choices.key_target, by_name=by_name)
-    line = speech_action.Line(line_name(inputs), inputs.first_frame, float(inputs.fps))
+    line = line_of(inputs)
     written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
     num_frames = len(keyed.weights)
     last_frame = inputs.first_frame + num_frames - 1
     text = (
-        f"Keyed {written.num_keys} shape keys of {obj.name} from frame "
+        f"Keyed {_what_was_keyed(written)} of {obj.name} from frame "
         f"{inputs.first_frame} to {last_frame}"
     )
     if source := motion.RECOGNITION_MODES.get(str(found.report.get("listen"))):
@@ -246,22 +263,43 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
     return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action)
 
 
-def line_name(inputs: SceneInputs) -> str:
-    """What tells a line of dialogue from others: its strip, or what is used of its file."""
+def _what_was_keyed(written: shape_keys.Written) -> str:
+    counted = (
+        (written.num_keys, "shape keys"),
+        (written.num_controls, "controls of the rig"),
+        (written.num_poses, "poses"),
+    )
+    return " and ".join(f"{count} {what}" for count, what in counted if count)
+
+
+def line_of(inputs: SceneInputs) -> speech_action.Line:
+    """The line of dialogue that a job writes.
+
+    Two files of one name are two lines; a file's place is kept as a digest, which tells nobody
+    about the artist's folders.
+    """
     choices, name = inputs.choices, inputs.sound.name
-    if choices.sound_source == 'STRIP' or (not choices.start_seconds and not choices.end_seconds):
-        return name
-    end = "" if choices.end_seconds is None else f"{choices.end_seconds:g}"
-    return f"{name} {choices.start_seconds:g}-{end} s"
+    if choices.sound_source == 'STRIP':
+        key, follows = f"strip {name}", True
+    else:
+        path = os.path.normcase(os.path.realpath(choices.sound_file or inputs.sound.path))
+        key, follows = f"file {hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}", False
+        if choices.start_seconds or choices.end_seconds:
+            end = "" if choices.end_seconds is None else f"{choices.end_seconds:g}"
+            used = f" {choices.start_seconds:g}-{end} s"
+            name, key = name + used, key + used
+    return speech_action.Line(name, inputs.first_frame, float(inputs.fps), key, follows)
 
 
 def _keyed(obj: Object, found: Motion, key_target: str, *, by_name: bool) -> KeyedMotion:
     """The motion as new shape keys, or on those that the head has."""
     rig = rig_target.find(obj, key_target, found.names)
     if rig is not None:
-        offsets = None if by_name else shape_keys.read_offsets(obj, rig.names)
+        has_poses = any(rig_channels.is_pose(obj, name) for name in rig.names)
+        offsets = None if by_name or has_poses else shape_keys.read_offsets(obj, rig.names)
         return rig_mapping.drive(found, rig, offsets)
-    if by_name or key_target == 'EXISTING' or obj.data.override_library:
+    data = obj.data
+    if by_name or key_target == 'EXISTING' or data.library or data.override_library:
         raise UserError(
             f'"{obj.name}" has no shape keys that this motion can drive. '
             "Set Shape Keys to New to have them made."

@@ -76,6 +76,8 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
             _label(layout, context, reason, 'INFO')
         elif advice := poll_checks.advice(context):
             _label(layout, context, advice, 'INFO')
+        for note in poll_checks.notes(context):
+            _label(layout, context, note, 'INFO')
         if _head(context) is None:
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
         if job_runner.has_result():

@@ -9,11 +9,13 @@ from . import (
     backend_status,
     face_points,
     job_runner,
+    motion,
     paths,
     preferences,
     protocol,
     rig_target,
     scene_inputs,
+    shape_keys,
 )
 from .typed import settings_of
 
@@ -54,3 +56,15 @@ def advice(context: Context) -> str:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:
         return str(error)
+
+
+def notes(context: Context) -> list[str]:
+    """What a run is going to do to the rig, to a shared mesh and to other lines."""
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH':
+        return []
+    fps = motion.frame_rate(context.scene.render.fps, context.scene.render.fps_base)
+    return [
+        *rig_target.notes(obj, settings_of(obj).key_target),
+        *shape_keys.notes(obj, float(fps)),
+    ]

@@ -155,14 +155,14 @@ def head_problem(obj: Object | None, key_target: str | None = None) -> str:
         return "Select the head to animate."
     if obj.type != 'MESH':
         return f'"{obj.name}" is not a mesh. Select the mesh of the head.'
-    if obj.library or obj.data.library:
+    if obj.library:
         return (
-            f'The mesh of "{obj.name}" is linked from another file. '
-            "Make it local first (Object > Relations > Make Local), or override it and its mesh "
-            "where it has shape keys for speech (Object > Library Override > Make)."
+            f'"{obj.name}" is linked from another file. Make it local (Object > Relations > Make '
+            "Local), or override it where it has shape keys for speech (Object > Library Override "
+            "> Make)."
         )
-    if obj.mode != 'OBJECT':
-        return f'Leave {obj.mode.replace("_", " ").title()} Mode first (Tab).'
+    if problem := mode_problem(obj):
+        return problem
     keys = obj.data.shape_keys
     if keys is not None and not keys.use_relative:
         return f'Switch on Relative in the shape keys of "{obj.name}".'
@@ -171,6 +171,15 @@ def head_problem(obj: Object | None, key_target: str | None = None) -> str:
     if keys is not None and keys.animation_data and keys.animation_data.use_tweak_mode:
         return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
     return rig_target.problem(obj, key_target or settings_of(obj).key_target)
+
+
+def mode_problem(obj: Object) -> str:
+    """Which mode an object has to leave before it is written to; empty where none."""
+    if obj.mode == 'OBJECT':
+        return ""
+    name = obj.mode.replace("_", " ").title()
+    key = " (Tab)" if obj.mode in ('EDIT', 'SCULPT') else ""
+    return f"Leave {name if name.endswith('Paint') else name + ' Mode'} first{key}."
 
 
 def missing(context: Context) -> str:
