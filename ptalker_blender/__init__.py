@@ -29,7 +29,9 @@ def _defer_modules() -> None:
 
 def _modules() -> tuple[ModuleType, ...]:
     from . import (
+        face_point_click,
         face_point_operators,
+        face_point_panel,
         job_runner,
         key_map_ui,
         operators,
@@ -49,7 +51,9 @@ def _modules() -> tuple[ModuleType, ...]:
         style_operators,
         setup_operators,
         face_point_operators,
+        face_point_click,
         panels,
+        face_point_panel,
         key_map_ui,
         rig_ui,
     )

@@ -21,13 +21,12 @@ from .backend_process import BackendProcess
 from .protocol import (
     Cancelled,
     Error,
-    GenerateRequest,
+    JobRequest,
     JobWarning,
     Message,
     Progress,
     Result,
     Status,
-    StyleRequest,
     UserError,
 )
 
@@ -35,8 +34,6 @@ _log = logging.getLogger(__name__)
 
 CANCEL_SECONDS: Final = 3.0
 """A backend that does not answer a cancel is killed after this time."""
-
-JobRequest = GenerateRequest | StyleRequest
 
 
 @dataclass(frozen=True, slots=True)

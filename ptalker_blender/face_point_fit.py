@@ -80,7 +80,7 @@ def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,
     rotation, scale, shift = _similarity(here, there)
     extent = float(np.linalg.norm(np.ptp(there, axis=0)))
     miss = _miss(here, there)
-    mirrored = source.vertices[[source_points[_other_side(name)] for name in known]]
+    mirrored = source.vertices[[source_points[other_side(name)] for name in known]]
     if miss > MAX_MISS * extent or _miss(mirrored, there) < MIXED_UP * miss:
         raise UserError(
             "The marked face points do not fit a face. Left and right are the head's own: check "
@@ -126,7 +126,7 @@ def _miss(here: Array, there: Array) -> float:
     return float(np.linalg.norm(fitted - there, axis=1).mean())
 
 
-def _other_side(name: str) -> str:
+def other_side(name: str) -> str:
     """The same point on the other side of the face; of a point in the middle, itself."""
     sides = {"left": "right", "right": "left"}
     return "_".join(sides.get(word, word) for word in name.split("_"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bpy.types import Object
 
 from . import (
     backend_job,
+    face_point_results,
     motion,
     options,
     paths,
@@ -57,7 +59,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         if by_name:
             head_file = rig_target.demo_head_file(paths.backend_root())
         else:
-            _write_head(head_file, inputs.head)
+            write_head(head_file, inputs.head)
         style = choices.style
         if inputs.exemplar is not None:
             style = StyleSource(kind="exemplar", value=str(folder / "exemplar.npz"))
@@ -89,7 +91,9 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     def apply(result: Result) -> Outcome:
         num_vertices = _num_vertices(head_file) if by_name else len(inputs.head.vertices)
         found = motion.load(Path(result.path), num_vertices=num_vertices, fps=inputs.fps)
-        return write_motion(inputs, found, by_name=by_name)
+        outcome = write_motion(inputs, found, by_name=by_name)
+        notes = face_point_results.keep(inputs.head, found.report)
+        return replace(outcome, warnings=(*outcome.warnings, *notes))
 
     return BackendJob(
         TITLE,
@@ -323,7 +327,8 @@ def _head_arrays(head: Head) -> dict[str, Any]:
     return arrays
 
 
-def _write_head(path: Path, head: Head) -> None:
+def write_head(path: Path, head: Head) -> None:
+    """Write a head for the backend."""
     np.savez(path, vertices=head.vertices, **_head_arrays(head))
 
 

@@ -156,7 +156,7 @@ def goes_by_name(obj: Object, *, key_target: str, topology: str, checkpoint: str
 
 
 def _is_unknown(obj: Object, rig: Rig, backend_root: Path) -> bool:
-    if face_points.advice(obj, backend_root):
+    if face_points.is_unknown(obj, backend_root):
         return True
     return rig.kind == 'ARKIT' and bool(face_points.marked_names(obj))
 

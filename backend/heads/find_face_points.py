@@ -371,6 +371,11 @@ class FoundPoints:
         """Names of the points that should be looked at."""
         return [n for n in FACE_POINT_NAMES if self.confidence[n] < DOUBTFUL]
 
+    @property
+    def doubtful_in_face(self) -> list[str]:
+        """The doubtful ones without ears, neck and skull, which never move."""
+        return [name for name in self.doubtful if not name.startswith(_STILL_POINTS)]
+
     def warning(self, *, of_the_face: bool = False) -> str:
         """What the user should look at.
 
@@ -380,8 +385,7 @@ class FoundPoints:
         Returns:
             One or two sentences; empty where nothing is doubtful.
         """
-        still = _STILL_POINTS if of_the_face else ()
-        names = [name for name in self.doubtful if not name.startswith(still)]
+        names = self.doubtful_in_face if of_the_face else self.doubtful
         if not names:
             return ""
         listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -389,6 +393,40 @@ class FoundPoints:
             f"{len(names)} of {len(FACE_POINT_NAMES)} face points were found but are doubtful: "
             f"{listed}. Look at the head there; mark them by hand where they are wrong."
         )
+
+    def keeping(self, marked: dict[str, int], mesh: Mesh) -> FoundPoints:
+        """The same points, those that the user has marked where they were marked.
+
+        A found point whose vertex is marked as another one goes to the nearest vertex beside it.
+
+        Args:
+            marked: Name to vertex number of the marked points; other names are ignored.
+            mesh: The mesh on which both were found.
+
+        Returns:
+            All points; a marked one is never doubtful.
+
+        Raises:
+            UserError: The mesh has no such vertex.
+        """
+        kept = {name: marked[name] for name in FACE_POINT_NAMES if name in marked}
+        vertices, corners, sizes = mesh
+        if any(not 0 <= vertex < len(vertices) for vertex in kept.values()):
+            raise UserError("A marked face point is no vertex of the head. Mark it again.")
+        if not kept:
+            return self
+        edges = polygon_edges(corners, sizes)
+        points = self.face_points | kept
+        for name in FACE_POINT_NAMES:
+            others = {vertex for other, vertex in points.items() if other != name}
+            if name not in kept and points[name] in others:
+                points[name] = _free_neighbour(points[name], others, vertices, edges)
+        confidence = self.confidence | dict.fromkeys(kept, 1.0)
+        return replace(self, face_points=points, confidence=confidence)
+
+    def as_report(self) -> dict[str, object]:
+        """What the report of a job says of the points; those that never move are not doubtful."""
+        return {"face_points": self.face_points, "doubtful_face_points": self.doubtful_in_face}
 
     def as_json(self) -> dict[str, object]:
         """All of it, as JSON can hold it."""
@@ -401,6 +439,22 @@ class FoundPoints:
             "interocular": self.interocular,
             "seconds": round(self.seconds, 3),
         }
+
+
+def _free_neighbour(vertex: int, taken: set[int], vertices: Floats, edges: Ints) -> int:
+    """The nearest vertex along edges that is not taken, within a few rings of a vertex."""
+    reached = {vertex}
+    while True:
+        listed = list(reached)
+        beside = edges[np.isin(edges, listed).any(axis=1)].ravel()
+        grown = reached | set(beside.tolist())
+        free = np.array(sorted(grown - taken), dtype=np.int64)
+        if len(free):
+            away = np.linalg.norm(vertices[free] - vertices[vertex], axis=1)
+            return int(free[away.argmin()])
+        if grown == reached:
+            return vertex  # a part of marked points alone; what identifies the head says so
+        reached = grown
 
 
 def find_face_points(
@@ -513,23 +567,33 @@ def _choose(
 
 
 def identify_or_find(
-    mesh: Mesh, *, topology: str, face_points: dict[str, int] | None
-) -> tuple[Head, str]:
+    mesh: Mesh,
+    *,
+    topology: str,
+    face_points: dict[str, int] | None,
+    progress: Callable[[float, float], None] | None = None,
+) -> tuple[Head, FoundPoints | None]:
     """The head that a mesh is: known, marked, or else with face points that are found.
 
     Args:
         mesh: In any unit and orientation.
         topology: ``auto``, a shipped topology's name, or a JSON file.
-        face_points: Points marked on this very mesh.
+        face_points: Points marked on this very mesh; those that are missing are found.
+        progress: Called with the steps done and their number, where points are looked for.
 
     Returns:
-        The head, and a warning where its points were found and some of them are doubtful.
+        The head, and its points where they had to be found.
 
     Raises:
         UserError: It is none of these; the message says why and what to do.
     """
+    marked = face_points or {}
+    is_complete = not marked or marked.keys() >= set(FACE_POINT_NAMES) or topology != "auto"
     try:
-        return identify(*mesh, topology=topology, face_points=face_points), ""
+        head = identify(*mesh, topology=topology, face_points=face_points if is_complete else None)
     except UnknownHeadError:
-        found = find_face_points(mesh)
-    return identify(*mesh, face_points=found.face_points), found.warning(of_the_face=True)
+        found = find_face_points(mesh, progress=progress).keeping(marked, mesh)
+        return identify(*mesh, face_points=found.face_points), found
+    if not is_complete:  # a known head on which some points were moved by hand
+        head = identify(*mesh, face_points=dict(head.topology.face_points) | marked)
+    return head, None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +11,25 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from backend import motion, version
+from backend import io, motion, version
 from backend.audio.load import SILENT, Sound, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
-from backend.heads.find_face_points import identify_or_find
+from backend.heads.find_face_points import FoundPoints, find_face_points, identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head
 from backend.inference.devices import set_threads
 from backend.inference.predictor import Predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
-from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
-from backend.service.requests import check, check_style_request
+from backend.service.protocol import (
+    FacePointsRequest,
+    GenerateRequest,
+    JobRequest,
+    StyleRequest,
+    StyleSource,
+)
+from backend.service.requests import check, check_face_points_request, check_style_request
 from backend.stages import Stage
 
 
@@ -61,14 +68,14 @@ class Inputs:
         sound: Sound to animate to.
         head: Head to animate.
         read_seconds: Time that reading took.
-        warnings: What the user should know about the head.
+        found_points: The head's face points, where they had to be found.
     """
 
     request: GenerateRequest
     sound: Sound
     head: Head
     read_seconds: float
-    warnings: tuple[str, ...] = ()
+    found_points: FoundPoints | None = None
 
 
 class Worker:
@@ -112,9 +119,7 @@ class Worker:
         for predictor in self._predictors.values():
             predictor.close()
 
-    def run(
-        self, request: GenerateRequest | StyleRequest, reporter: ProgressReporter
-    ) -> dict[str, object]:
+    def run(self, request: JobRequest, reporter: ProgressReporter) -> dict[str, object]:
         """Do one job.
 
         Args:
@@ -130,9 +135,12 @@ class Worker:
         """
         if isinstance(request, StyleRequest):
             return self._make_style(request, reporter)
+        if isinstance(request, FacePointsRequest):
+            return _find_face_points(request, reporter)
         check(request)
         reporter.status(Stage.READING_SOUND)
-        return self.animate(read_inputs(request, reporter.is_cancelled), reporter)
+        inputs = read_inputs(request, reporter.is_cancelled, progress=_FindingProgress(reporter))
+        return self.animate(inputs, reporter)
 
     def animate(
         self,
@@ -157,7 +165,10 @@ class Worker:
         started = time.monotonic()
         if sound.is_silent:
             raise UserError(SILENT)
-        warnings: list[str] = [*sound.warnings, *inputs.warnings]
+        warnings: list[str] = list(sound.warnings)
+        found = inputs.found_points
+        if found is not None and (text := found.warning(of_the_face=True)):
+            warnings.append(text)
         asked = _asked_seconds(request)
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
@@ -206,6 +217,7 @@ class Worker:
                 "real_time_factor": round(seconds / sound.seconds, 4),
                 "warnings": warnings,
                 **({"key": key} if key else {}),
+                **(found.as_report() if found is not None else {}),
             }
         )
         if reporter.is_cancelled():
@@ -232,12 +244,41 @@ class Worker:
         return {"exemplar": source, "exemplar_seconds": round(seconds, 3), "warnings": warnings}
 
 
-def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> Inputs:
+class _FindingProgress:
+    """Reports how far the search for face points is, and stops it when the job is cancelled."""
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+
+    def __call__(self, done: float, total: float) -> None:
+        if self._reporter.is_cancelled():
+            raise Cancelled
+        self._reporter.progress(Stage.FINDING_FACE_POINTS, done, total, "steps", None)
+
+
+def _find_face_points(request: FacePointsRequest, reporter: ProgressReporter) -> dict[str, object]:
+    """Find the face points of a head and write them; the report holds them too."""
+    check_face_points_request(request)
+    reporter.status(Stage.FINDING_FACE_POINTS)
+    mesh, marked = read_head(request.head), read_face_points(request.head)
+    found = find_face_points(mesh, progress=_FindingProgress(reporter))
+    found = found.keeping(marked or {}, mesh)
+    io.write_text(Path(request.out), json.dumps(found.as_json(), indent=1) + "\n")
+    return {**found.as_report(), "seconds": round(found.seconds, 3), "warnings": []}
+
+
+def read_inputs(
+    request: GenerateRequest,
+    is_cancelled: Callable[[], bool],
+    *,
+    progress: Callable[[float, float], None] | None = None,
+) -> Inputs:
     """Read the head and the sound of a request.
 
     Args:
         request: The request, checked.
         is_cancelled: Whether the job is to stop; called between blocks of sound.
+        progress: Called with the steps done and their number, where face points are looked for.
 
     Returns:
         Head and sound.
@@ -249,7 +290,9 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head, warning = identify_or_find(mesh, topology=request.options.topology, face_points=points)
+    head, found = identify_or_find(
+        mesh, topology=request.options.topology, face_points=points, progress=progress
+    )
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
@@ -257,8 +300,7 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
-    warnings = (warning,) if warning else ()
-    return Inputs(request, sound, head, time.monotonic() - started, warnings)
+    return Inputs(request, sound, head, time.monotonic() - started, found)
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:

@@ -4,6 +4,7 @@
 import os
 import time
 
+import bmesh
 import bpy
 import pytest
 
@@ -67,21 +68,39 @@ def test_head_in_edit_mode(fake_backend, head, addon):
     assert addon.poll_checks.missing(bpy.context) == ""
 
 
+def store_points(addon, obj, vertices, state='HAND'):
+    made = addon.face_points.State[state]
+    points = {name: addon.face_points.Point(number, made) for name, number in vertices.items()}
+    return addon.face_points.store(obj, points)
+
+
+def subdivide(obj):
+    """Enough vertices for all face points."""
+    edited = bmesh.new()
+    edited.from_mesh(obj.data)
+    bmesh.ops.subdivide_edges(edited, edges=edited.edges, cuts=1, use_grid_fill=True)
+    edited.to_mesh(obj.data)
+    edited.free()
+    assert len(obj.data.vertices) > 111
+
+
 def test_unknown_head_is_told_before_the_click(head, addon, monkeypatch):
     def advice():
         return addon.poll_checks.advice(bpy.context)
 
     names = addon.face_points.names(addon.paths.backend_root())
     assert 'does not know "Head" (60 vertices)' in advice()
-    addon.face_points.mark(head, names[0], 0)
+    store_points(addon, head, {names[0]: 0})
     assert advice().startswith(f"1 of {len(names)} face points")
     with monkeypatch.context() as own_model:
         settings = addon.preferences.Settings(checkpoint="my_model")
         own_model.setattr(addon.preferences, "read", lambda _: settings)
         assert advice() == ""
-    for number, name in enumerate(names):
-        addon.face_points.mark(head, name, number % 60)
+    subdivide(head)
+    store_points(addon, head, {name: number for number, name in enumerate(names)})
     assert advice() == ""
+    store_points(addon, head, {"chin": 150}, 'DOUBTFUL')
+    assert "1 face point is doubtful" in advice()
     assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
     assert advice() == ""
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.blender import test_end_to_end as end_to_end
+from tests.blender.test_faults import store_points, subdivide
 
 VOWELS = [f"Fcl_MTH_{vowel}" for vowel in "AIUEO"]
 
@@ -102,16 +103,16 @@ def test_new_keys_are_made_on_the_head_itself(fake_backend, head, addon, arkit_n
 
 
 def mark_all(obj, addon):
+    subdivide(obj)
     names = addon.face_points.names(addon.paths.backend_root())
-    for number, name in enumerate(names):
-        addon.face_points.mark(obj, name, number % len(obj.data.vertices))
+    store_points(addon, obj, {name: number for number, name in enumerate(names)})
 
 
 def test_visemes_of_a_head_whose_points_are_marked_are_fitted_on_it(
     fake_backend, head, addon, motions
 ):
-    give_keys(head, VOWELS)
     mark_all(head, addon)
+    give_keys(head, VOWELS)
     assert generate() == {'FINISHED'}
     assert motions[0].shapes.shape[1] == len(head.data.vertices)
 
@@ -119,8 +120,8 @@ def test_visemes_of_a_head_whose_points_are_marked_are_fitted_on_it(
 def test_marked_points_that_the_backend_would_refuse_do_not_hinder_arkit_keys(
     fake_backend, head, addon, arkit_names, motions
 ):
-    give_keys(head, arkit_names)
     mark_all(head, addon)  # this head has no mouth
+    give_keys(head, arkit_names)
     assert generate() == {'FINISHED'}
     assert motions[0].shapes.shape[1] == num_demo_vertices(addon)
 
