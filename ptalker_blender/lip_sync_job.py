@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bpy.types import Object
 
 from . import (
     backend_job,
+    character,
     face_point_results,
     motion,
     options,
@@ -28,11 +30,13 @@ from . import (
     speech_action,
 )
 from .backend_job import BackendJob, Outcome
+from .character import Companion
 from .exemplar_reader import Exemplar, ExemplarReader
 from .motion import KeyedMotion, Motion
 from .preferences import Settings
 from .protocol import GenerateRequest, Progress, Result, StyleRequest, StyleSource, UserError
 from .scene_inputs import ExemplarRange, Head, SceneInputs
+from .typed import mesh_of
 
 TITLE = "Generate Lip Sync"
 
@@ -59,7 +63,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         if by_name:
             head_file = rig_target.demo_head_file(paths.backend_root())
         else:
-            write_head(head_file, inputs.head)
+            write_head(head_file, inputs.head, inputs.companions)
         style = choices.style
         if inputs.exemplar is not None:
             style = StyleSource(kind="exemplar", value=str(folder / "exemplar.npz"))
@@ -89,7 +93,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     )
 
     def apply(result: Result) -> Outcome:
-        num_vertices = _num_vertices(head_file) if by_name else len(inputs.head.vertices)
+        num_vertices = _num_vertices(head_file)
         found = motion.load(Path(result.path), num_vertices=num_vertices, fps=inputs.fps)
         outcome = write_motion(inputs, found, by_name=by_name)
         notes = face_point_results.keep(inputs.head, found.report)
@@ -114,7 +118,8 @@ def _what_to_leave(inputs: SceneInputs) -> str:
     what is written. Pose mode has not.
     """
     active = bpy.context.view_layer.objects.active if bpy.context.view_layer else None
-    for obj in (_object(inputs), active):
+    companions = (_object(companion) for companion in inputs.companions)
+    for obj in (_object(inputs.head), *companions, active):
         if obj is not None and obj.mode != 'POSE' and (text := scene_inputs.mode_problem(obj)):
             return f"Done. {text}"
     return ""
@@ -195,7 +200,7 @@ def _read_exemplar(wanted: ExemplarRange, path: Path) -> Generator[Progress, Non
 
 def _goes_by_name(inputs: SceneInputs) -> bool:
     """Whether the head's own keys suffice, so that the backend need not know the head."""
-    obj, choices = _object(inputs), inputs.choices
+    obj, choices = _object(inputs.head), inputs.choices
     return obj is not None and rig_target.goes_by_name(
         obj,
         key_target=choices.key_target,
@@ -205,8 +210,9 @@ def _goes_by_name(inputs: SceneInputs) -> bool:
     )
 
 
-def _object(inputs: SceneInputs) -> Object | None:
-    return next((o for o in bpy.data.objects if o.session_uid == inputs.head.uid), None)
+def _object(read: Head | Companion) -> Object | None:
+    """The object that something was read from; None where it was deleted."""
+    return next((o for o in bpy.data.objects if o.session_uid == read.uid), None)
 
 
 def _num_vertices(head_file: Path) -> int:
@@ -228,18 +234,23 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
     Raises:
         UserError: The head is gone or can no longer take it; nothing was changed.
     """
-    obj = _object(inputs)
+    obj = _object(inputs.head)
     if obj is None:
         raise UserError(f'The head "{inputs.head.name}" was deleted in the meantime.')
     if problem := scene_inputs.head_problem(obj, inputs.choices.key_target):
         raise UserError(f"{problem} Then generate again.")
-    keyed = _keyed(obj, found, inputs.choices.key_target, by_name=by_name)
+    of_head = found if by_name else character.of_head(found, len(inputs.head.vertices))
+    keyed = _keyed(obj, of_head, inputs.choices.key_target, by_name=by_name)
     line = line_of(inputs)
-    written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
+    with ExitStack() as undo:
+        written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name, undo=undo)
+        others, left = _write_companions(inputs, found, keyed, undo=undo, by_name=by_name)
+        undo.pop_all()
     num_frames = len(keyed.weights)
     last_frame = inputs.first_frame + num_frames - 1
     text = (
-        f"Keyed {_what_was_keyed(written)} of {obj.name} from frame "
+        f"Keyed {_what_was_keyed(written)} of {obj.name}"
+        f"{f', with {character.listed(others)},' if others else ''} from frame "
         f"{inputs.first_frame} to {last_frame}"
     )
     if source := motion.RECOGNITION_MODES.get(str(found.report.get("listen"))):
@@ -258,13 +269,58 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
             f"; they miss the motion by {keyed.residual_mean * unit:.2f} mm on average, "
             f"{keyed.residual_max * unit:.1f} mm at most"
         )
-    warnings = [*_report_warnings(found.report), *written.warnings]
+    warnings = [*_report_warnings(found.report), *dict.fromkeys([*written.warnings, *left])]
     scene = bpy.data.scenes.get(inputs.scene_name)
     if scene is not None and last_frame > scene.frame_end:
         warnings.append(
             f"The animation goes on to frame {last_frame}, the scene ends at {scene.frame_end}."
         )
     return Outcome('DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action)
+
+
+def _write_companions(inputs: SceneInputs, found: Motion, on_head: KeyedMotion, *,
+                      undo: ExitStack, by_name: bool) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Key the other meshes of the character, each with the same line of dialogue.
+
+    Args:
+        inputs: What the job took from the scene.
+        found: The motion of head and other meshes.
+        on_head: What the head is keyed with.
+        undo: Stack that takes the callbacks by which everything is undone.
+        by_name: Whether the motion was made on the demo head, so that no other mesh is in it.
+
+    Returns:
+        Names of the meshes that were keyed, and sentences about those that were not.
+    """
+    names, warnings = [], []
+    start = len(inputs.head.vertices)
+    for companion in inputs.companions:
+        count = len(companion.vertices)
+        first, start = start, start + count
+        obj = _object(companion)
+        if obj is None or (count and len(mesh_of(obj).vertices) != count):
+            what = "was deleted" if obj is None else "has other vertices now, so it was left out"
+            warnings.append(f'"{companion.name}" {what}.')
+            continue
+        if count and by_name:
+            warnings.append(
+                f'"{obj.name}" has no shape keys of known names and stays behind. Mark the face '
+                "points of the head to have it solved with it."
+            )
+            continue
+        keyed = character.keyed(companion, obj, found, first, on_head)
+        if keyed is None:
+            continue
+        written = shape_keys.write(
+            obj, keyed, line=line_of(inputs), action_name=f"{inputs.sound.name} {obj.name}",
+            undo=undo,
+        )  # fmt: skip
+        shape_keys.mark_companion(obj, undo)
+        names.append(obj.name)
+        warnings += [
+            text for text in written.warnings if text not in warnings
+        ]
+    return names, warnings
 
 
 def _what_was_keyed(written: shape_keys.Written) -> str:
@@ -327,9 +383,24 @@ def _head_arrays(head: Head) -> dict[str, Any]:
     return arrays
 
 
-def write_head(path: Path, head: Head) -> None:
-    """Write a head for the backend."""
-    np.savez(path, vertices=head.vertices, **_head_arrays(head))
+def write_head(path: Path, head: Head, companions: Sequence[Companion] = ()) -> None:
+    """Write a head for the backend, with other meshes after it as parts of one mesh.
+
+    Args:
+        path: The file.
+        head: The head.
+        companions: Meshes of its character, in its space.
+    """
+    arrays = _head_arrays(head)
+    meshes = [(head.vertices, head.face_corners, head.face_sizes)]
+    meshes += [(c.vertices, c.face_corners, c.face_sizes) for c in companions if len(c.vertices)]
+    sizes = np.array([len(vertices) for vertices, _, _ in meshes])
+    starts = np.cumsum(sizes) - sizes
+    corners = [mesh[1] + np.int32(start) for mesh, start in zip(meshes, starts, strict=True)]
+    arrays["face_corners"] = np.concatenate(corners)
+    arrays["face_sizes"] = np.concatenate([mesh[2] for mesh in meshes])
+    vertices = np.concatenate([mesh[0] for mesh in meshes])
+    np.savez(path, vertices=vertices, object_sizes=sizes, **arrays)
 
 
 def write_exemplar(path: Path, exemplar: Exemplar) -> None:

@@ -17,6 +17,7 @@ from . import (
     scene_inputs,
     shape_keys,
 )
+from .character import Character
 from .typed import settings_of
 
 
@@ -56,6 +57,15 @@ def advice(context: Context) -> str:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:
         return str(error)
+
+
+def character(context: Context) -> Character | None:
+    """The other meshes of the head's character; None where there are none."""
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH':
+        return None
+    found = scene_inputs.find_character(context, obj)
+    return found if found.meshes or found.left else None
 
 
 def notes(context: Context) -> list[str]:

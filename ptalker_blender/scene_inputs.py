@@ -14,6 +14,7 @@ from bpy.types import Context, Object, Scene
 from numpy.typing import NDArray
 
 from . import (
+    character,
     face_points,
     head_mesh,
     motion,
@@ -23,6 +24,7 @@ from . import (
     sound_strips,
     style_library,
 )
+from .character import Character, Companion
 from .motion import Floats
 from .options import GenerateOptions
 from .protocol import StyleSource, UserError
@@ -49,6 +51,7 @@ class Choices:
         exemplar_frames: First and last frame of the exemplar to read; None: the scene's range.
         key_target: ``AUTO``, ``NEW`` or ``EXISTING`` shape keys.
         options: How the head is animated.
+        with_character: Whether the other meshes of the character are keyed too.
     """
 
     sound_source: str = 'STRIP'
@@ -62,6 +65,7 @@ class Choices:
     exemplar_frames: tuple[int, int] | None = None
     key_target: str = 'AUTO'
     options: GenerateOptions = field(default=GenerateOptions())
+    with_character: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class SceneInputs:
 
     Attributes:
         head: The head to animate.
+        companions: The other meshes of its character that are keyed with it.
         sound: Sound that is used, and its time in the scene.
         fps: Frame rate of the head's scene.
         first_frame: Scene frame of the motion's frame 0.
@@ -126,6 +131,7 @@ class SceneInputs:
     """
 
     head: Head
+    companions: tuple[Companion, ...]
     sound: SoundSpan
     fps: Fraction
     first_frame: int
@@ -139,6 +145,12 @@ class SceneInputs:
 def find_head(context: Context) -> Object | None:
     """The head that the panel is about: the pinned one, or the active object."""
     return settings_of(context.scene).head or context.active_object
+
+
+def find_character(context: Context, head: Object) -> Character:
+    """The other meshes of a head's character; those that are selected besides are of it."""
+    selected = context.selected_objects if head in context.selected_objects else ()
+    return character.find(head, selected)
 
 
 def head_problem(obj: Object | None, key_target: str | None = None) -> str:
@@ -264,6 +276,7 @@ def choices_of(context: Context, obj: Object) -> Choices:
         exemplar_frames=frames,
         key_target=settings.key_target,
         options=_options_of(settings, prefs),
+        with_character=settings.with_character,
     )
 
 
@@ -308,8 +321,10 @@ def collect(context: Context, obj: Object | None,
         num_frames = motion.first_frame_at(float(sound.end), fps=fps) - first_frame
         if num_frames < 1:
             raise UserError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
+    along = find_character(context, obj).along if choices.with_character else ()
     return SceneInputs(
         head=read_head(obj),
+        companions=character.read(obj, along),
         sound=sound,
         fps=fps,
         first_frame=first_frame,

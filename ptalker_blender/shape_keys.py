@@ -2,8 +2,8 @@
 """Writes a motion into Blender: shape keys, one action, one F-curve per key.
 
 Either everything is written or the scene is as before: when a step fails, those before it are
-undone in reverse. Keys of an earlier run are used again; those that the artist has reshaped keep
-their shape.
+undone in reverse, those of a character's other meshes too. Keys of an earlier run are used again;
+those that the artist has reshaped keep their shape.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ VALUE_LIMIT: Final = 10.0
 """Blender clamps a key's slider range, hence its value, to -10 .. 10."""
 OWN_KEYS: Final = "ptalker_keys"
 """Property on the shape-key data-block: motion's name -> [key's name, three sums of its shape]."""
+COMPANION: Final = "ptalker_companion"
+"""Property on the shape-key data-block of a mesh that goes along with a head."""
 _SAME_SHAPE: Final = 1e-4
 _MIN_COORDINATE: Final = 1e-9
 
@@ -58,6 +60,20 @@ def own_key_names(obj: Object) -> set[str]:
     """Names of the keys that earlier runs made on the object."""
     keys = obj.data.shape_keys
     return {name for name, _ in _own_keys(keys).values()} if keys is not None else set()
+
+
+def is_companion(obj: Object) -> bool:
+    """Whether a mesh went along with a head when it was last keyed."""
+    keys: Any = mesh_of(obj).shape_keys
+    return keys is not None and COMPANION in keys
+
+
+def mark_companion(obj: Object, undo: ExitStack) -> None:
+    """Note that a mesh went along with a head and is none itself."""
+    keys: Any = keys_of(obj)
+    if COMPANION not in keys:
+        keys[COMPANION] = True
+        undo.callback(keys.pop, COMPANION)
 
 
 def notes(obj: Object, fps: float) -> list[str]:
@@ -98,8 +114,8 @@ def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
     return offsets
 
 
-def write(obj: Object, keyed: KeyedMotion, *, line: Line,
-          action_name: str) -> Written:  # fmt: skip
+def write(obj: Object, keyed: KeyedMotion, *, line: Line, action_name: str,
+          undo: ExitStack) -> Written:  # fmt: skip
     """Write shape keys and their animation, with one keyframe per frame.
 
     Args:
@@ -107,39 +123,36 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
         keyed: Values over time, and shapes where keys are to be made.
         line: Where the values go; other lines of the head's Action stay.
         action_name: Name for the new action.
+        undo: Stack that takes the callbacks by which everything is undone, should a step fail.
 
     Returns:
         A summary of what was written.
 
     Raises:
-        UserError: The head cannot take it; nothing was changed.
+        UserError: The head cannot take it; what was changed before is on the stack.
     """
     warnings = list(keyed.warnings)
-    with ExitStack() as undo:
-        if keyed.shapes is not None and keyed.shapes.shape[1] != len(obj.data.vertices):
-            raise UserError(
-                f'"{obj.name}" has {len(obj.data.vertices)} vertices now, '
-                f"the motion is for {keyed.shapes.shape[1]}. Generate again."
-            )
-        names = list(keyed.names)
-        if keyed.shapes is not None:
-            _make_single_user(obj, undo, warnings)
-            names = _write_keys(obj, keyed, undo, warnings)
-        values = dict(zip(names, keyed.weights.T, strict=True))
-        aside = rig_channels.find(obj, values)
-        warnings += aside.warnings
-        actions = rig_channels.write(
-            aside, line=line, name=action_name, undo=undo, warnings=warnings
+    if keyed.shapes is not None and keyed.shapes.shape[1] != len(obj.data.vertices):
+        raise UserError(
+            f'"{obj.name}" has {len(obj.data.vertices)} vertices now, '
+            f"the motion is for {keyed.shapes.shape[1]}. Generate again."
         )
-        on_keys = {name: column for name, column in values.items() if name not in aside.names}
-        if on_keys:
-            own = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
-            action = _write_values(
-                obj, on_keys, aside.muted, line=line, name=action_name, keep=own,
-                undo=undo, warnings=warnings,
-            )  # fmt: skip
-            actions.insert(0, action)
-        undo.pop_all()
+    names = list(keyed.names)
+    if keyed.shapes is not None:
+        _make_single_user(obj, undo, warnings)
+        names = _write_keys(obj, keyed, undo, warnings)
+    values = dict(zip(names, keyed.weights.T, strict=True))
+    aside = rig_channels.find(obj, values)
+    warnings += aside.warnings
+    actions = rig_channels.write(aside, line=line, name=action_name, undo=undo, warnings=warnings)
+    on_keys = {name: column for name, column in values.items() if name not in aside.names}
+    if on_keys:
+        own = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
+        action = _write_values(
+            obj, on_keys, aside.muted, line=line, name=action_name, keep=own,
+            undo=undo, warnings=warnings,
+        )  # fmt: skip
+        actions.insert(0, action)
     obj.show_only_shape_key = False
     obj.data.update_tag()  # 4.2 shows nothing without it
     return Written(

@@ -12,7 +12,9 @@ import pytest
 
 from backend import bundled
 from backend.errors import UserError
+from backend.heads.find_face_points import identify_or_find
 from backend.heads.mesh import polygon_edges, similarity_fit
+from backend.heads.mesh_files import read_object_sizes
 from backend.heads.topology import Head, UnknownHeadError, face_frame, identify, read_head
 from tests.backend.heads.conftest import Solved
 from tests.backend.heads.poses import both
@@ -288,3 +290,46 @@ def test_a_head_whose_faces_reach_into_what_comes_after_is_not_the_known_one(dem
 def test_too_few_vertices_are_refused_for_a_named_topology(demo):
     with pytest.raises(UserError, match="the topology 'demo' has"):
         identify(demo.head.vertices[:100], np.arange(3), np.array([3]), topology="demo")
+
+
+def test_a_file_says_of_which_objects_its_mesh_is(demo, tmp_path):
+    path = tmp_path / "head.npz"
+    mesh = {
+        "vertices": demo.head.vertices,
+        "face_corners": demo.head.corners,
+        "face_sizes": demo.head.sizes,
+    }
+    count = len(demo.head.vertices)
+    np.savez(path, **mesh)
+    assert read_object_sizes(path, count).tolist() == [count]
+    np.savez(path, **mesh, object_sizes=np.array([count - 5, 5]))
+    assert read_object_sizes(path, count).tolist() == [count - 5, 5]
+    for wrong in ([count - 5], [count, 0], [[count]], [0.5]):
+        np.savez(path, **mesh, object_sizes=np.array(wrong))
+        with pytest.raises(UserError, match="do not add up"):
+            read_object_sizes(path, count)
+
+
+def split_demo(demo):
+    """The demo head as objects, unknown: its skin first, then eyes, teeth and tongue as they lie.
+
+    Returns the joined mesh, where each of the demo head's vertices is now, and the skin's count.
+    """
+    head = demo.head
+    order = np.argsort(head.components != head.components[demo.at("nose_tip")], kind="stable")
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    corners = number[head.corners].astype(np.int32)
+    return (head.vertices[order], corners, head.sizes), number, len(demo.face.skin)
+
+
+def test_points_of_an_unknown_head_are_found_on_its_own_mesh_alone(demo):
+    mesh, number, num_own = split_demo(demo)
+    head, found = identify_or_find(mesh, topology="auto", face_points=None, num_own=num_own)
+    assert found is not None
+    assert max(head.topology.face_points.values()) < num_own
+    solved = Solved(head)
+    for role in ("teeth_upper", "teeth_lower", "tongue"):
+        assert set(solved.face.parts[role]) == set(number[demo.face.parts[role]])
+    for side in SIDES:
+        assert set(solved.face.eyes[side].ball) == set(number[demo.face.eyes[side].ball])
