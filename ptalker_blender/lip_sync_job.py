@@ -317,9 +317,7 @@ def _write_companions(inputs: SceneInputs, found: Motion, on_head: KeyedMotion, 
         )  # fmt: skip
         shape_keys.mark_companion(obj, undo)
         names.append(obj.name)
-        warnings += [
-            text for text in written.warnings if text not in warnings
-        ]
+        warnings += [text for text in written.warnings if text not in warnings]
     return names, warnings
 
 

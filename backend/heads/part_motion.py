@@ -22,7 +22,11 @@ from backend.heads.face_layout import EyeLayout, FaceLayout
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_LASH_ROOT_MM = 1.5  # lash vertices this much farther from the rim than the nearest are roots
+_LASH_ROOT_MM = 1.0  # lash vertices this much farther from the rim than those beside are roots
+_LASH_ROOT_SHARE = 0.4  # of the way from a piece's nearest vertex to its farthest
+_LASH_STEP_MM = 1.5
+_EVEN_TURN = 0.6  # lashes turn by the lid's mean to this share, not to be twisted at its ends
+_ONE_LID = 0.7  # share of a piece's vertices that must be nearer to one lid
 _HAIR_ROOT_MM = 3.0
 _NEIGHBOURS = 6  # skin vertices that a root follows
 _NEAR_MM, _FAR_MM = 8.0, 25.0  # what floats before the skin ceases to follow it between these
@@ -76,20 +80,14 @@ class _Part:
         labels = csgraph.connected_components(graph, directed=False)[1]
         return cls(vertices, here, graph, labels)
 
-    def roots(self, distance: Floats, *, margin: float, least: float = 0.0) -> Ints:
-        """The root of each vertex: the nearest along the piece of those at the skin.
+    def least(self, values: Floats) -> Floats:
+        """The smallest value of each vertex's piece, ``(n,)``."""
+        least = np.full(self.labels.max() + 1, np.inf)
+        np.minimum.at(least, self.labels, values)
+        return np.asarray(least[self.labels])
 
-        Args:
-            distance: How far each vertex lies from what it may follow; infinite where it may not.
-            margin: How much farther than a piece's nearest vertex its roots are at most.
-            least: Nearer than this, all are roots.
-
-        Returns:
-            Number of each vertex's root, ``(n,)``; a root's is its own.
-        """
-        nearest = np.full(self.labels.max() + 1, np.inf)
-        np.minimum.at(nearest, self.labels, distance)
-        is_root = distance <= np.maximum(nearest + margin, least)[self.labels]
+    def roots(self, is_root: NDArray[np.bool_]) -> Ints:
+        """Number of each vertex's root, the nearest along its piece, ``(n,)``."""
         found = csgraph.dijkstra(
             self.graph, directed=False, indices=np.flatnonzero(is_root), min_only=True,
             return_predecessors=True,
@@ -107,14 +105,16 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Rim:
-    """Points along both lids' margins of one eye."""
+    """Points along the lids' margins of one eye."""
 
     weights: sparse.csr_matrix  # (samples, V)
     points: Floats  # (samples, 3)
+    is_upper: NDArray[np.bool_]  # (samples,) of the upper lid
 
     @classmethod
     def of(cls, face: FaceLayout, eye: EyeLayout) -> _Rim:
-        ends = np.concatenate([np.stack([row[:-1], row[1:]], axis=1) for row in eye.rows.values()])
+        rows = [eye.rows[lid] for lid in ("upper", "lower")]
+        ends = np.concatenate([np.stack([row[:-1], row[1:]], axis=1) for row in rows])
         steps = np.linspace(0.0, 1.0, _SAMPLES_PER_EDGE, endpoint=False)
         start, end = np.repeat(ends, len(steps), axis=0).T
         share = np.tile(steps, len(ends))
@@ -126,13 +126,43 @@ class _Rim:
             ),
             shape=(len(share), len(face.points)),
         ).tocsr()
-        return cls(weights, weights @ face.points)
+        is_upper = number < (len(rows[0]) - 1) * len(steps)
+        return cls(weights, weights @ face.points, is_upper)
+
+    def nearest(self, part: _Part) -> tuple[Floats, Ints]:
+        """Distance and number of the sample that is nearest to each vertex of lashes.
+
+        A piece belongs to one lid, unless it is near to both.
+        """
+        found = []
+        for samples in (np.flatnonzero(self.is_upper), np.flatnonzero(~self.is_upper)):
+            distance, at = cKDTree(self.points[samples]).query(part.points)
+            found.append((distance, samples[at]))
+        (upper, at_upper), (lower, at_lower) = found
+        share = np.bincount(part.labels, upper < lower) / np.bincount(part.labels)
+        share = np.where(share > _ONE_LID, 1.0, np.where(share < 1.0 - _ONE_LID, 0.0, 0.5))
+        of_piece = share[part.labels]
+        is_upper = np.where(of_piece == 0.5, upper < lower, of_piece == 1.0)
+        return np.where(is_upper, upper, lower), np.where(is_upper, at_upper, at_lower)
+
+
+def _lash_roots(part: _Part, along: Floats, distance: Floats) -> Ints:
+    """The root of each vertex of lashes: nearest to the rim of what lies as far along the eye."""
+    place = np.floor((along - along.min()) / _LASH_STEP_MM).astype(np.int64)
+    nearest = np.full((part.labels.max() + 1, place.max() + 1), np.inf)
+    np.minimum.at(nearest, (part.labels, place), distance)
+    beside = np.pad(nearest, ((0, 0), (2, 2)), constant_values=np.inf)
+    around = np.min([beside[:, k : k + nearest.shape[1]] for k in range(5)], axis=0)
+    is_root = distance <= around[part.labels, place] + _LASH_ROOT_MM
+    least, most = part.least(distance), -part.least(-distance)
+    # Tips that stick out at the eye's end have nothing else that lies as far along.
+    return part.roots(is_root & (distance <= least + _LASH_ROOT_SHARE * (most - least)))
 
 
 def _move_lashes(part: _Part, rim: _Rim, frame: EyeFrame, offsets: Floats) -> None:
     """Lashes move and turn with the rim at their roots, as stiff as it lets them."""
-    distance, nearest = cKDTree(rim.points).query(part.points)
-    roots = part.roots(distance, margin=_LASH_ROOT_MM)
+    distance, nearest = rim.nearest(part)
+    roots = _lash_roots(part, frame.local(part.points)[:, 0], distance)
     at = nearest[roots]
     rest = frame.local(rim.points)
     arm = (part.points - rim.points[at]) @ frame.axes.T
@@ -143,6 +173,8 @@ def _move_lashes(part: _Part, rim: _Rim, frame: EyeFrame, offsets: Floats) -> No
             continue
         moved = frame.local(rim.points + slide)
         angle = np.arctan2(moved[:, 1], moved[:, 2]) - np.arctan2(rest[:, 1], rest[:, 2])
+        for of_lid in (rim.is_upper, ~rim.is_upper):
+            angle[of_lid] += _EVEN_TURN * (angle[of_lid].mean() - angle[of_lid])
         cos, sin = np.cos(angle[at]), np.sin(angle[at])
         turned = np.stack(
             [arm[:, 0], cos * arm[:, 1] + sin * arm[:, 2], cos * arm[:, 2] - sin * arm[:, 1]],
@@ -188,7 +220,8 @@ def _skin_weights(part: _Part, face: FaceLayout, surface: Ints) -> sparse.csr_ma
     lip[face.mouth.lips] = np.where(face.mouth.is_upper, 1.0, -1.0)
     lip = lip[surface[found]]  # 0 on the rest of the skin
     hangs = _hangs_over_other_lip(part, lip[:, 0], nearest)
-    root = part.roots(np.where(hangs, np.inf, nearest), margin=0.5, least=_HAIR_ROOT_MM)
+    nearest = np.where(hangs, np.inf, nearest)
+    root = part.roots(nearest <= np.maximum(part.least(nearest) + 0.5, _HAIR_ROOT_MM))
     # The farthest neighbour counts nothing, so that no vertex comes or goes with a jump.
     closeness = 1.0 / np.maximum(distance, 0.1) ** 2
     closeness -= 0.999 * closeness[:, -1:]
@@ -218,6 +251,4 @@ def _hangs_over_other_lip(part: _Part, lip: Floats, distance: Floats) -> NDArray
     labels = csgraph.connected_components(cut, directed=False)[1]
     nearest = np.full(labels.max() + 1, np.inf)
     np.minimum.at(nearest, labels, distance)
-    of_piece = np.full(part.labels.max() + 1, np.inf)
-    np.minimum.at(of_piece, part.labels, distance)
-    return np.asarray(nearest[labels] > of_piece[part.labels])
+    return np.asarray(nearest[labels] > part.least(distance))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The other meshes of a head's character: which go along, and that they move as one with it."""
 
+import shutil
 from pathlib import Path
 
 import bpy
@@ -241,7 +242,8 @@ def test_a_mesh_that_is_deleted_meanwhile_is_named(fake_backend, head, teeth, ke
         bpy.context, head, addon.scene_inputs.choices_of(bpy.context, head)
     )
     job = addon.lip_sync_job.generate_job(inputs, addon.preferences.read(bpy.context))
-    with np.load(job._request.head) as data:
+    file = Path(job._request.head)
+    with np.load(file) as data:
         counts = [len(head.data.vertices), len(teeth.data.vertices)]
         assert data["object_sizes"].tolist() == counts
         assert len(data["vertices"]) == sum(counts)
@@ -250,6 +252,7 @@ def test_a_mesh_that_is_deleted_meanwhile_is_named(fake_backend, head, teeth, ke
     found = addon.motion.Motion(
         np.ones((5, 1), np.float32), shapes, ("jawOpen",), template, inputs.fps, 0.0, {}
     )
+    shutil.rmtree(file.parent)
     bpy.data.objects.remove(teeth)
     outcome = addon.lip_sync_job.write_motion(inputs, found)
     assert '"Teeth" was deleted.' in outcome.warnings
