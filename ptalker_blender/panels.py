@@ -211,8 +211,6 @@ class PTALKER_PT_character(HeadPanel, bpy.types.Panel):
         column.active = settings_of(shown_head(context)).with_character
         for obj in found.meshes:
             column.prop(settings_of(obj), "goes_along", text=obj.name)
-        for sentence in found.left:
-            wrapped_label(layout, context, sentence, 'INFO')
 
 
 class PTALKER_PT_keys(HeadPanel, bpy.types.Panel):

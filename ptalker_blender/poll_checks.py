@@ -65,16 +65,22 @@ def character(context: Context) -> Character | None:
     if obj is None or obj.type != 'MESH':
         return None
     found = scene_inputs.find_character(context, obj)
-    return found if found.meshes or found.left else None
+    return found if found.meshes else None
 
 
 def notes(context: Context) -> list[str]:
-    """What a run is going to do to the rig, to a shared mesh and to other lines."""
+    """What a run is going to do to the rig, to a shared mesh and to other lines.
+
+    And which meshes of the character stay behind.
+    """
     obj = scene_inputs.find_head(context)
     if obj is None or obj.type != 'MESH':
         return []
     fps = motion.frame_rate(context.scene.render.fps, context.scene.render.fps_base)
+    settings = settings_of(obj)
+    found = scene_inputs.find_character(context, obj) if settings.with_character else None
     return [
+        *(found.left if found is not None else ()),
         *rig_target.notes(obj, settings_of(obj).key_target),
         *shape_keys.notes(obj, float(fps)),
     ]

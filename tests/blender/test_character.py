@@ -234,6 +234,9 @@ def test_what_cannot_be_keyed_is_said(fake_backend, head, teeth, addon):
     found = addon.character.find(head)
     assert found.along == ()
     assert found.left == ('"Teeth" stays behind: switch on Relative in its shape keys.',)
+    assert found.left[0] in addon.poll_checks.notes(bpy.context)
+    head.ptalker.with_character = False
+    assert found.left[0] not in addon.poll_checks.notes(bpy.context)
     assert generate() == {'FINISHED'}
 
 
