@@ -276,3 +276,20 @@ def test_shared_meshes_hidden_objects_and_modifiers_are_keyed(fake_backend, head
     assert left.data != right.data
     for obj in (left, right):
         assert addon.fcurves_of(obj.data.shape_keys)
+
+
+def test_a_part_without_keys_stays_behind_where_the_head_goes_by_name(
+    fake_backend, head, teeth, keyed, addon
+):
+    head.shape_key_add(name="Basis", from_mix=False)
+    for name in addon.rig_names.ARKIT_NAMES:
+        head.shape_key_add(name=name, from_mix=False).value = 0.0
+    assert generate() == {'FINISHED'}
+    state = bpy.context.window_manager.ptalker
+    warnings = [warning.text for warning in state.warnings]
+    assert any('"Teeth" has no shape keys of known names' in text for text in warnings)
+    assert "with Tongue," in state.result_text
+    assert teeth.data.shape_keys is None
+    np.testing.assert_allclose(
+        column(curves_of(keyed, addon)["Jaw_Open"]), column(curves_of(head, addon)["jawOpen"])
+    )
