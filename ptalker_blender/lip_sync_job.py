@@ -304,8 +304,8 @@ def _write_companions(inputs: SceneInputs, found: Motion, on_head: KeyedMotion, 
             continue
         if count and by_name:
             warnings.append(
-                f'"{obj.name}" has no shape keys of known names and stays behind. Set Shape Keys to '
-                "New to have the head and all its parts solved."
+                f'"{obj.name}" has no shape keys of known names and stays behind. Set Shape Keys '
+                "to New to have the head and all its parts solved."
             )
             continue
         keyed = character.keyed(companion, obj, found, first, on_head)
