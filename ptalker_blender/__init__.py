@@ -38,6 +38,7 @@ def _modules() -> tuple[ModuleType, ...]:
         panels,
         preferences,
         properties,
+        rig_ui,
         setup_operators,
         style_operators,
     )
@@ -54,6 +55,7 @@ def _modules() -> tuple[ModuleType, ...]:
         panels,
         face_point_panel,
         key_map_ui,
+        rig_ui,
     )
 
 

@@ -161,6 +161,7 @@ class BackendJob:
         folder: Path,
         apply: Callable[[Result], Outcome],
         prepare: Generator[Progress, None, None] | None = None,
+        hold: Callable[[], str] | None = None,
         keep_folder: bool = False,
     ) -> None:
         """Build the job; it starts nothing.
@@ -173,6 +174,9 @@ class BackendJob:
             apply: Called once with the result, on the main thread; may raise UserError.
             prepare: Work inside Blender before the request is sent, a slice of it at each step;
                 may raise UserError.
+            hold: Says, in a few words for the panel, what the result has to wait for; empty where
+                it need not. It is not asked where the caller waits for the job, since nothing
+                could change then.
             keep_folder: Leave the files where they are.
         """
         self.title = title
@@ -186,6 +190,8 @@ class BackendJob:
         self._keep_folder = keep_folder
         self._apply = apply
         self._preparation = prepare
+        self._hold = hold
+        self._held: Result | None = None
         self._warnings: list[str] = []
         self._kill_at: float | None = None
         self._backend: BackendProcess | None = None
@@ -205,10 +211,13 @@ class BackendJob:
         if self._preparation is not None:
             self._prepare(self._preparation, self._backend)
             return
+        if self._held is not None:
+            self._finish(self._held, is_waited_for=wait > 0)
+            return
         try:
             for message in self._backend.poll(wait=wait):
-                self._take(message)
-                if self.outcome is not None:
+                self._take(message, is_waited_for=wait > 0)
+                if self.outcome is not None or self._held is not None:
                     return
         except UserError as error:  # the process is gone
             release_backend(grace_seconds=0)
@@ -222,7 +231,7 @@ class BackendJob:
     def cancel(self) -> None:
         if self.outcome is not None or self._kill_at is not None:
             return
-        if self._preparation is not None:
+        if self._preparation is not None or self._held is not None:
             self._end('CANCELLED', "")
         elif self._backend is not None:
             self.stage = "Cancelling"
@@ -232,7 +241,8 @@ class BackendJob:
 
     def close(self) -> None:
         if self.outcome is None:
-            if self._backend is not None and self._preparation is None:  # it works on this job
+            is_idle = self._preparation is not None or self._held is not None
+            if self._backend is not None and not is_idle:  # it works on this job
                 release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
         if not self._keep_folder:
@@ -249,7 +259,7 @@ class BackendJob:
         except UserError as error:
             self._end('FAILED', str(error))
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, *, is_waited_for: bool = False) -> None:
         if getattr(message, "job", self._request.job) != self._request.job:
             return  # left over from a job before
         if isinstance(message, Status) and self._kill_at is None:
@@ -266,11 +276,15 @@ class BackendJob:
         elif isinstance(message, Cancelled):
             self._end('CANCELLED', "")
         elif isinstance(message, Result):
-            self._finish(message)
+            self._finish(message, is_waited_for=is_waited_for)
 
-    def _finish(self, result: Result) -> None:
+    def _finish(self, result: Result, *, is_waited_for: bool) -> None:
         if self._kill_at is not None:  # it came after the artist had cancelled
             self._end('CANCELLED', "")
+            return
+        if self._hold is not None and not is_waited_for and (reason := self._hold()):
+            self._held = result
+            self.stage, self.fraction, self.seconds_left = reason, 1.0, None
             return
         try:
             outcome = self._apply(result)

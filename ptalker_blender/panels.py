@@ -81,6 +81,12 @@ class PTALKER_PT_main(Tab, bpy.types.Panel):
             wrapped_label(layout, context, advice, 'INFO')
             if poll_checks.is_face_unknown(context):
                 layout.operator("ptalker.find_face_points", icon='VIEWZOOM')
+        found, head = poll_checks.character(context), shown_head(context)
+        if found is not None and head is not None:
+            text = found.summary if settings_of(head).with_character else "The head alone"
+            layout.prop(settings_of(head), "with_character", text=text)
+        for note in poll_checks.notes(context):
+            wrapped_label(layout, context, note, 'INFO')
         if shown_head(context) is None:
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
         if job_runner.has_result():
@@ -192,6 +198,28 @@ class PTALKER_PT_style(HeadPanel, bpy.types.Panel):
             row.operator("ptalker.delete_style", text="", icon='TRASH')
 
 
+class PTALKER_PT_character(HeadPanel, bpy.types.Panel):
+    """Which other meshes are keyed with the head."""
+
+    bl_label = "Character"
+    bl_order = 4
+    bl_options = {'DEFAULT_CLOSED'}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return shown_head(context) is not None and poll_checks.character(context) is not None
+
+    def draw(self, context: Context) -> None:
+        layout = layout_of(self)
+        found = poll_checks.character(context)
+        if found is None:
+            return
+        column = layout.column(align=True)
+        column.active = settings_of(shown_head(context)).with_character
+        for obj in found.meshes:
+            column.prop(settings_of(obj), "goes_along", text=obj.name)
+
+
 class PTALKER_PT_keys(HeadPanel, bpy.types.Panel):
     """Which shape keys are animated."""
 
@@ -211,6 +239,7 @@ _classes = (
     PTALKER_PT_sound,
     PTALKER_PT_words,
     PTALKER_PT_style,
+    PTALKER_PT_character,
     PTALKER_PT_keys,
 )
 register, unregister = classes_factory(_classes)

@@ -9,12 +9,15 @@ from . import (
     backend_status,
     face_points,
     job_runner,
+    motion,
     paths,
     preferences,
     protocol,
     rig_target,
     scene_inputs,
+    shape_keys,
 )
+from .character import Character
 from .typed import settings_of
 
 
@@ -71,3 +74,30 @@ def is_face_unknown(context: Context) -> bool:
 
 def _has_own_model(context: Context) -> bool:
     return preferences.read(context).checkpoint != preferences.Settings().checkpoint
+
+
+def character(context: Context) -> Character | None:
+    """The other meshes of the head's character; None where there are none."""
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH':
+        return None
+    found = scene_inputs.find_character(context, obj)
+    return found if found.meshes else None
+
+
+def notes(context: Context) -> list[str]:
+    """What a run is going to do to the rig, to a shared mesh and to other lines.
+
+    And which meshes of the character stay behind.
+    """
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH':
+        return []
+    fps = motion.frame_rate(context.scene.render.fps, context.scene.render.fps_base)
+    settings = settings_of(obj)
+    found = scene_inputs.find_character(context, obj) if settings.with_character else None
+    return [
+        *(found.left if found is not None else ()),
+        *rig_target.notes(obj, settings_of(obj).key_target),
+        *shape_keys.notes(obj, float(fps)),
+    ]

@@ -173,6 +173,18 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
         default='AUTO',
         override=_OVERRIDABLE,
     )
+    with_character: BoolProperty(
+        name="Character",
+        description="Key the other meshes of the character too: teeth, tongue, eyes, lashes",
+        default=True,
+        override=_OVERRIDABLE,
+    )
+    goes_along: BoolProperty(
+        name="Goes Along",
+        description="Key this mesh together with the head",
+        default=True,
+        override=_OVERRIDABLE,
+    )
     face_point: IntProperty(
         name="Face Point",
         description="Number of the face point that is set next",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A character's own shape keys as the target of a motion: which are driven, and what hinders it.
+"""A character's own shape keys and poses as targets: which are driven, and what hinders it.
 
 Keys with known names take a motion's weights whatever the mesh is. So a head with such keys needs
 no face points: where PTalker does not know it, the motion is made on the demo head.
@@ -14,7 +14,7 @@ from typing import Any
 
 from bpy.types import Object
 
-from . import face_points, key_map, rig_mapping, shape_keys
+from . import bone_poses, face_points, key_map, rig_drivers, rig_mapping, shape_keys
 from .key_map import Row
 from .rig_mapping import Rig
 from .rig_names import ARKIT_NAMES
@@ -38,7 +38,8 @@ def find(obj: Object, key_target: str,
     if key_target == 'NEW':
         return None
     if rows := table_rows(obj):
-        return key_map.rig_of(rows, key_names(obj), motion_names)
+        poses = [row.key for row in rows if bone_poses.is_there(row.key)]
+        return key_map.rig_of(rows, (*key_names(obj), *poses), motion_names)
     return find_by_names(obj, motion_names)
 
 
@@ -73,34 +74,58 @@ def problem(obj: Object, key_target: str) -> str:
     New keys of an overridden mesh are gone when the file is loaded again; values and animation of
     keys that it has stay.
     """
-    if key_target != 'NEW' and table_rows(obj) and find(obj, key_target) is None:
+    rig, rows = find(obj, key_target), table_rows(obj)
+    if key_target != 'NEW' and rows and rig is None:
         return (
             f'The mapping drives no shape key of "{obj.name}". Choose in Shape Keys > Mapping '
             "what drives them, or clear it."
         )
-    if mesh_of(obj).override_library:
+    mesh = mesh_of(obj)
+    if mesh.library or mesh.override_library:
+        kind = "a library override" if mesh.override_library else "linked from another file"
         if key_target == 'NEW':
             return (
-                f'New shape keys of "{obj.name}" would be lost, since its mesh is a library '
-                "override. Set Shape Keys to Existing, or make the mesh local."
+                f'New shape keys of "{obj.name}" would be lost, since its mesh is {kind}. '
+                "Set Shape Keys to Existing, or make the mesh local."
             )
-        if find(obj, key_target) is None:
+        if rig is None:
             return (
-                f'"{obj.name}" is a library override and has no shape keys for speech, and new '
-                "ones would be lost. Make its mesh local first (Object > Relations > Make Local)."
+                f'"{obj.name}" has no shape keys for speech, and new ones would be lost, since its '
+                f"mesh is {kind}. Make it local first (Object > Relations > Make Local)."
             )
-    elif key_target == 'EXISTING' and find(obj, key_target) is None:
+    elif key_target == 'EXISTING' and rig is None:
         return (
             f'"{obj.name}" has no ARKit, viseme or FLAME shape keys. '
             "Set Shape Keys to New to have them made."
         )
-    return ""
+    return "" if rig is None else bone_poses.problem(obj, rig.names)
 
 
 def advice(obj: Object, key_target: str) -> str:
     """Which of the head's own keys will be driven, where those make the head's points needless."""
     rig = find(obj, key_target)
     return "" if rig is None or rig.needs_head else rig.summary
+
+
+def notes(obj: Object, key_target: str) -> list[str]:
+    """What the artist should know of the rig before a run."""
+    rig = find(obj, key_target)
+    keys = mesh_of(obj).shape_keys
+    names = shape_keys.own_key_names(obj) if rig is None else rig.names
+    found = []
+    driven = rig_drivers.find(keys, names)
+    if driven.controls:
+        found.append(
+            f"{len(driven.controls)} shape keys hang on controls of the rig: these are keyed."
+        )
+    if driven.others:
+        found.append(
+            f"The drivers of {rig_mapping.listed(driven.others)} will be muted, so that the speech "
+            "can be seen; Restore Drivers switches them on again."
+        )
+    if driven.followers:
+        found.append(f"{len(driven.followers)} shape keys follow others by drivers, and will.")
+    return found
 
 
 def goes_by_name(obj: Object, *, key_target: str, topology: str, checkpoint: str,

@@ -26,7 +26,7 @@ _LOOK_DEGREES = {"In": 28.0, "Out": 28.0, "Up": 20.0, "Down": 26.0}
 
 
 @dataclass(frozen=True)
-class _Lid:
+class Lid:
     """Margin vertices in the cylinder coordinates of the eye's axis."""
 
     row: Ints
@@ -36,20 +36,43 @@ class _Lid:
 
 
 @dataclass(frozen=True)
-class _EyeFrame:
-    """The eye's axis (inner to outer corner), and two directions that span its plane."""
+class EyeFrame:
+    """The eye's axis (inner to outer corner), and two directions that span its plane.
+
+    Attributes:
+        centre: Centre of the eyeball, in mm.
+        axes: Rows: along the axis, up, out; ``(3, 3)``.
+    """
 
     centre: Floats
-    axes: Floats  # rows: along the axis, up, out
+    axes: Floats
 
-    def lid(self, points: Floats, row: Ints) -> _Lid:
-        local = (points[row] - self.centre) @ self.axes.T
+    def local(self, points: Floats) -> Floats:
+        """Positions ``(n, 3)`` along the axis, up and out."""
+        return np.asarray((points - self.centre) @ self.axes.T)
+
+    def lid(self, points: Floats, row: Ints) -> Lid:
+        """Margin vertices in cylinder coordinates."""
+        local = self.local(points[row])
         angle = np.arctan2(local[:, 1], local[:, 2])
-        return _Lid(row, local[:, 0], angle, np.hypot(local[:, 1], local[:, 2]))
+        return Lid(row, local[:, 0], angle, np.hypot(local[:, 1], local[:, 2]))
 
     def position(self, along: Floats, angle: Floats, radius: Floats) -> Floats:
+        """Positions ``(n, 3)`` of cylinder coordinates."""
         local = np.stack([along, radius * np.sin(angle), radius * np.cos(angle)], axis=1)
         return np.asarray(local @ self.axes + self.centre)
+
+
+def eye_frame(face: FaceLayout, side: str) -> EyeFrame:
+    """The axes of one eye."""
+    inner, outer = (
+        face.points[face.landmark_vertex[f"eye_{corner}_{side}"]] for corner in ("inner", "outer")
+    )
+    axis = (outer - inner) / np.linalg.norm(outer - inner)
+    up = np.array([0.0, 1.0, 0.0]) - axis[1] * axis
+    up /= np.linalg.norm(up)
+    out = np.cross(axis, up) * (1.0 if side == "left" else -1.0)
+    return EyeFrame(face.eyes[side].centre, np.stack([axis, up, out]))
 
 
 def lid_shapes(face: FaceLayout) -> dict[str, Floats]:
@@ -69,8 +92,9 @@ def lid_shapes(face: FaceLayout) -> dict[str, Floats]:
             yaw = {"Out": outwards, "In": -outwards}.get(name, 0.0) * np.radians(degrees)
             pitch = {"Up": -1.0, "Down": 1.0}.get(name, 0.0) * np.radians(degrees)
             turn = _rotation(1, yaw) @ _rotation(0, pitch)
-            ball = face.points[eye.ball] - eye.centre
-            shape[eye.ball] = ball @ turn.T - ball
+            turning = np.concatenate([eye.ball, eye.turning])
+            ball = face.points[turning] - eye.centre
+            shape[turning] = ball @ turn.T - ball
             shapes[f"eyeLook{name}{ending}"] = shape
     return shapes
 
@@ -89,16 +113,8 @@ class _LidSolver:
     def __init__(self, face: FaceLayout, side: str) -> None:
         self.face = face
         self.eye: EyeLayout = face.eyes[side]
-        points, landmark_vertex = face.points, face.landmark_vertex
-        inner, outer = (
-            points[landmark_vertex[f"eye_inner_{side}"]],
-            points[landmark_vertex[f"eye_outer_{side}"]],
-        )
-        axis = (outer - inner) / np.linalg.norm(outer - inner)
-        up = np.array([0.0, 1.0, 0.0]) - axis[1] * axis
-        up /= np.linalg.norm(up)
-        out = np.cross(axis, up) * (1.0 if side == "left" else -1.0)
-        self.frame = _EyeFrame(self.eye.centre, np.stack([axis, up, out]))
+        points = face.points
+        self.frame = eye_frame(face, side)
         self.lids = {k: self.frame.lid(points, row) for k, row in self.eye.rows.items()}
         self.margin = np.unique(np.concatenate(list(self.eye.rows.values())))
 
@@ -110,7 +126,13 @@ class _LidSolver:
         near = np.isin(face.pocket_triangles, self.eye.pocket).any(axis=1)
         weights = harmonic_weights(points, face.pocket_triangles[near], self.margin, reach=6.0)
         self.pocket_weights = weights[self.eye.pocket]
-        self._ball = cKDTree(_directions(points[self.eye.ball] - self.eye.centre)[0])
+        # What the lids slide over: a cornea may be a part of its own, and a ball have layers.
+        cover = self.eye.ball
+        if len(cover):
+            cover = np.concatenate([cover, self.eye.turning])
+        direction, self._ball_distance = _directions(points[cover] - self.eye.centre)
+        self._ball = cKDTree(direction)
+        self._neighbours = 8 if self.eye.has_layers else 3
 
     def _zone(self, side: str) -> Ints:
         """Skin that may move: an ellipse around the eye, up to the brow."""
@@ -130,7 +152,7 @@ class _LidSolver:
         upper, lower = self.lids["upper"], self.lids["lower"]
         result = np.zeros_like(self.face.points)
         for lid in (upper, lower):
-            across = [_at(other, lid.along) for other in (upper, lower)]
+            across = [margin_at(other, lid.along) for other in (upper, lower)]
             (up_angle, up_radius), (low_angle, low_radius) = across
             meeting = low_angle + _MEETING * (up_angle - low_angle)
             half_turn = np.cos((up_angle - meeting) / 2)
@@ -148,7 +170,9 @@ class _LidSolver:
         result = np.zeros_like(self.face.points)
         for lid, share in ((self.lids["upper"], upper), (self.lids["lower"], lower)):
             opening = np.maximum(
-                _at(self.lids["upper"], lid.along)[0] - _at(self.lids["lower"], lid.along)[0], 0.0
+                margin_at(self.lids["upper"], lid.along)[0]
+                - margin_at(self.lids["lower"], lid.along)[0],
+                0.0,
             )
             angle = lid.angle + share * opening
             floor = self._ball_radius(lid.along, angle) + _CLEARANCE_MM
@@ -178,10 +202,10 @@ class _LidSolver:
 
     def _surface(self, directions: Floats) -> Floats:
         """The ball's radius in given directions: a cornea bulges."""
-        if not len(self.eye.ball):
+        ball = self._ball_distance
+        if not len(ball):
             return np.full(len(directions), self.eye.radius)
-        ball = np.linalg.norm(self.face.points[self.eye.ball] - self.eye.centre, axis=1)
-        _, nearest = self._ball.query(directions, k=min(3, len(ball)))
+        _, nearest = self._ball.query(directions, k=min(self._neighbours, len(ball)))
         return np.asarray(ball[nearest].reshape(len(directions), -1).max(axis=1))
 
     def _ball_radius(self, along: Floats, angle: Floats) -> Floats:
@@ -192,8 +216,8 @@ class _LidSolver:
         return np.asarray(np.sqrt(np.maximum(radius**2 - along**2, 0.0)))
 
 
-def _at(lid: _Lid, along: Floats) -> tuple[Floats, Floats]:
-    """Angle and radius of a margin at positions along the axis."""
+def margin_at(lid: Lid, along: Floats) -> tuple[Floats, Floats]:
+    """Angle and radius of a margin at positions along the eye's axis."""
     order = np.argsort(lid.along)
     known = lid.along[order]
     return np.interp(along, known, lid.angle[order]), np.interp(along, known, lid.radius[order])

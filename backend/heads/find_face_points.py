@@ -571,6 +571,7 @@ def identify_or_find(
     *,
     topology: str,
     face_points: dict[str, int] | None,
+    num_own: int | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> tuple[Head, FoundPoints | None]:
     """The head that a mesh is: known, marked, or else with face points that are found.
@@ -579,6 +580,8 @@ def identify_or_find(
         mesh: In any unit and orientation.
         topology: ``auto``, a shipped topology's name, or a JSON file.
         face_points: Points marked on this very mesh; those that are missing are found.
+        num_own: Number of first vertices that are the head's own, where the points are looked for;
+            after them come other meshes of its character.
         progress: Called with the steps done and their number, where points are looked for.
 
     Returns:
@@ -592,8 +595,17 @@ def identify_or_find(
     try:
         head = identify(*mesh, topology=topology, face_points=face_points if is_complete else None)
     except UnknownHeadError:
-        found = find_face_points(mesh, progress=progress).keeping(marked, mesh)
+        own = mesh if num_own is None else _first_vertices(mesh, num_own)
+        found = find_face_points(own, progress=progress).keeping(marked, own)
         return identify(*mesh, face_points=found.face_points), found
     if not is_complete:  # a known head on which some points were moved by hand
         head = identify(*mesh, face_points=dict(head.topology.face_points) | marked)
     return head, None
+
+
+def _first_vertices(mesh: Mesh, count: int) -> Mesh:
+    """The part of a mesh that its first vertices and the faces among them are."""
+    vertices, corners, sizes = mesh
+    starts = np.cumsum(sizes, dtype=np.int64) - sizes
+    is_own = np.maximum.reduceat(corners, starts) < count
+    return vertices[:count], corners[np.repeat(is_own, sizes)], sizes[is_own]

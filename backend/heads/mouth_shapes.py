@@ -278,16 +278,15 @@ def _jaw_shapes(solver: _SkinSolver) -> dict[str, Floats]:
     points[face.landmark_vertex["chin_crease"]] = np.array([1.0, 0.78, 0.9])
     shares = np.clip(solver.solve_skin(_jaw_lip_shares(solver), points), 0.0, 1.0)
     shares = solver.inside_follows_jaw(shares)
-    for role in ("teeth_lower", "tongue"):
-        shares[face.parts[role]] = (1.0, 1.0, 1.0)
+    inside = face.inside_mouth
+    shares[inside] = face.jaw_shares[inside, None]
     jaw = _Jaw(face)
     centre = face.landmark_vertex["lip_lower_inner_center"]
     jaw.fit(face.points[centre], solver.scale * JAW_OPENING_MM / shares[centre, 0])
     corners_in = solver.solve_mouth(solver.lip_values(_CORNERS_IN), {})
     open_jaw = jaw.displacements(face.points, shares[:, 0]) + corners_in
     closed = jaw.displacements(face.points, shares[:, 1])
-    for role in ("teeth_lower", "tongue"):
-        closed[face.parts[role]] = open_jaw[face.parts[role]]
+    closed[inside] = open_jaw[inside]
     shift = solver.scale * shares[:, 2:]
     return {
         "jawOpen": open_jaw,

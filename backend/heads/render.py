@@ -123,14 +123,17 @@ def part_colours(head: Head) -> NDArray[np.float64]:
     colours[face.mouth.pocket] = (0.45, 0.20, 0.19)
     for eye in face.eyes.values():
         colours[eye.pocket] = (0.75, 0.55, 0.50)
+        colours[eye.shells] = (0.90, 0.87, 0.86)
+        colours[eye.lashes] = (0.16, 0.12, 0.10)
         ball = face.points[eye.ball] - eye.centre
         colours[eye.ball] = (0.97, 0.97, 0.97)
         ahead = ball[:, 2] / np.maximum(np.linalg.norm(ball, axis=1), 1e-9)
         colours[eye.ball[ahead > np.cos(np.radians(27))]] = (0.25, 0.38, 0.50)
         colours[eye.ball[ahead > np.cos(np.radians(11))]] = (0.05, 0.05, 0.05)
-    for role, colour in (("teeth_upper", (0.95, 0.93, 0.88)), ("tongue", (0.75, 0.40, 0.40))):
+    tooth, flesh = (0.95, 0.93, 0.88), (0.75, 0.40, 0.40)
+    roles = {"teeth_upper": tooth, "teeth_lower": tooth, "tongue": flesh, "gums": flesh}
+    for role, colour in roles.items():
         colours[face.parts[role]] = colour
-    colours[face.parts["teeth_lower"]] = (0.95, 0.93, 0.88)
     return colours
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -104,8 +104,8 @@ class Topology:
 
     Attributes:
         name: ``flame``, ``demo``, or ``custom`` for a head whose points an artist marked.
-        num_vertices: Number of vertices.
-        fingerprint: Hash of the mesh's edges, by :func:`fingerprint`.
+        num_vertices: Number of vertices; a mesh may have more after them, as parts of their own.
+        fingerprint: Hash of the edges between them, by :func:`fingerprint`.
         face_points: Vertex number of each face point, all of ``FACE_POINT_NAMES``.
         parts: Parts by role; if empty, they are guessed by position.
         mirror: Vertex number of each vertex's mirror image, if known.
@@ -332,7 +332,8 @@ def identify(
         face_points: Face points marked on this very mesh; they win over ``auto``.
 
     Returns:
-        The mesh with its topology.
+        The mesh with its topology. Vertices and faces after those of the topology are allowed:
+        teeth that were joined to a known head, its eyes that are other objects, a loose vertex.
 
     Raises:
         UserError: The mesh is not such a head; the message says why and what to do.
@@ -347,55 +348,95 @@ def identify(
         check_face_points(face_points, len(vertices))
     else:
         _check_count(topology, len(vertices))  # before the fingerprint, which takes time
-    mark = fingerprint(corners, sizes, len(vertices))
     if face_points and topology == "auto":
-        known = _known(len(vertices), mark)
-        found = Topology(
-            "custom", len(vertices), mark, dict(face_points), known.parts if known else ()
-        )
+        found = _marked(corners, sizes, len(vertices), face_points)
     elif topology == "auto":
-        found = _search(len(vertices), mark)
+        found = _search(corners, sizes, len(vertices))
     else:
         found = load_topology(topology)
-        if (found.num_vertices, found.fingerprint) != (len(vertices), mark):
+        if not _begins_with(found, corners, sizes, len(vertices)):
             raise UserError(_mismatch(found, len(vertices)))
     head = Head(positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
     check_plausible(head)
     return head
 
 
-def _known(num_vertices: int, mark: str) -> Topology | None:
-    for name in shipped_topologies():
-        topology = load_topology(name)
-        if (topology.num_vertices, topology.fingerprint) == (num_vertices, mark):
+def _known(
+    corners: NDArray[np.integer], sizes: NDArray[np.integer], num_vertices: int
+) -> Topology | None:
+    """The largest shipped topology that a mesh begins with."""
+    shipped = [load_topology(name) for name in shipped_topologies()]
+    for topology in sorted(shipped, key=lambda t: -t.num_vertices):
+        if _begins_with(topology, corners, sizes, num_vertices):
             return topology
     return None
 
 
+def _marked(
+    corners: NDArray[np.integer],
+    sizes: NDArray[np.integer],
+    num_vertices: int,
+    face_points: dict[str, int],
+) -> Topology:
+    """The topology of a mesh on which all points are marked; with the parts of a known one."""
+    known = _known(corners, sizes, num_vertices)
+    if known is not None:
+        return replace(known, name="custom", face_points=dict(face_points), mirror=None)
+    mark = fingerprint(corners, sizes, num_vertices)
+    return Topology("custom", num_vertices, mark, dict(face_points))
+
+
+def _begins_with(
+    topology: Topology, corners: NDArray[np.integer], sizes: NDArray[np.integer], num_vertices: int
+) -> bool:
+    """Whether the first vertices and the faces among them are those of a topology.
+
+    No face may join them with the vertices after them, which are then parts of their own.
+    """
+    own = topology.num_vertices
+    if num_vertices < own:
+        return False
+    if num_vertices > own:
+        corners, sizes = np.asarray(corners, np.int64), np.asarray(sizes, np.int64)
+        starts = np.cumsum(sizes) - sizes
+        is_own = np.maximum.reduceat(corners, starts) < own
+        if (np.minimum.reduceat(corners, starts)[~is_own] < own).any():
+            return False
+        corners, sizes = corners[np.repeat(is_own, sizes)], sizes[is_own]
+    return bool(len(sizes)) and fingerprint(corners, sizes, own) == topology.fingerprint
+
+
 def _check_count(name: str, num_vertices: int) -> None:
-    """Refuses a number of vertices that the named topology, or with ``auto`` none, has."""
+    """Refuses a number of vertices with which no head of the named topology, or none, begins."""
     if name != "auto":
         topology = load_topology(name)
-        if topology.num_vertices != num_vertices:
+        if topology.num_vertices > num_vertices:
             raise UserError(_mismatch(topology, num_vertices))
         return
     known = [load_topology(shipped) for shipped in shipped_topologies()]
-    if all(topology.num_vertices != num_vertices for topology in known):
-        names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
-        raise UnknownHeadError(
-            f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
-            "Mark its face points, or choose the head that speaks."
-        )
+    if all(topology.num_vertices > num_vertices for topology in known):
+        raise _unknown(known, num_vertices)
 
 
-def _search(num_vertices: int, mark: str) -> Topology:
-    found = _known(num_vertices, mark)
-    if found is not None:
-        return found
-    known = [load_topology(name) for name in shipped_topologies()]
-    raise UnknownHeadError(
-        _mismatch(next(t for t in known if t.num_vertices == num_vertices), num_vertices)
+def _unknown(known: list[Topology], num_vertices: int) -> UnknownHeadError:
+    same = [topology for topology in known if topology.num_vertices == num_vertices]
+    if same:
+        return UnknownHeadError(_mismatch(same[0], num_vertices))
+    names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
+    return UnknownHeadError(
+        f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
+        "Mark its face points, or choose the head that speaks."
     )
+
+
+def _search(
+    corners: NDArray[np.integer], sizes: NDArray[np.integer], num_vertices: int
+) -> Topology:
+    found = _known(corners, sizes, num_vertices)
+    if found is None:
+        known = [load_topology(name) for name in shipped_topologies()]
+        raise _unknown(known, num_vertices)
+    return found
 
 
 def _mismatch(topology: Topology, num_vertices: int) -> str:

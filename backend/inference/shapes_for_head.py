@@ -48,7 +48,10 @@ class HeadShapes:
             solved = solve_shapes(head)
             order = [solved.names.index(name) for name in config.shape_names]
             return config.shape_names, solved.offsets[order]
-        shapes = self._model.shapes().cpu().numpy() @ self.turn(head)
+        learned = self._model.shapes().cpu().numpy() @ self.turn(head)
+        # What a head has beyond its topology does not move with learned shapes.
+        shapes = np.zeros((len(learned), len(head.vertices), 3), np.float32)
+        shapes[:, : config.num_vertices] = learned
         return tuple(str(k) for k in range(len(shapes))), shapes
 
     def turn(self, head: Head) -> NDArray[np.float32]:
@@ -67,14 +70,15 @@ class HeadShapes:
         """
         config = self._model.config
         wanted = config.topology
-        if len(head.vertices) != config.num_vertices:
+        if head.topology.num_vertices != config.num_vertices:
             raise UserError(
                 f"This model animates heads of the topology {config.topology} "
                 f"({config.num_vertices} vertices); this one is {head.topology.name} "
-                f"({len(head.vertices)}). Choose such a head, or the bundled model."
+                f"({head.topology.num_vertices}). Choose such a head, or the bundled model."
             )
         graph = self._model.graph_encoder
-        nodes = graph.pool(torch.from_numpy(head.vertices).to(graph.positions.device)).cpu().numpy()
+        own = head.vertices[: config.num_vertices]
+        nodes = graph.pool(torch.from_numpy(own).to(graph.positions.device)).cpu().numpy()
         positions = graph.positions.cpu().numpy()
         fit = similarity_fit(positions, nodes)
         radius = np.linalg.norm(nodes - nodes.mean(axis=0), axis=1).mean()

@@ -16,7 +16,7 @@ from backend.audio.load import SILENT, Sound, file_seconds, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
 from backend.heads.find_face_points import FoundPoints, find_face_points, identify_or_find
-from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.mesh_files import read_face_points, read_head, read_object_sizes
 from backend.heads.topology import Head
 from backend.inference.devices import set_threads
 from backend.inference.predictor import Predictor
@@ -297,8 +297,13 @@ def read_inputs(
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
+    num_own = int(read_object_sizes(request.head, len(mesh[0]))[0])
     head, found = identify_or_find(
-        mesh, topology=request.options.topology, face_points=points, progress=progress
+        mesh,
+        topology=request.options.topology,
+        face_points=points,
+        num_own=num_own,
+        progress=progress,
     )
     sound = read_sound(
         request.audio,

@@ -59,6 +59,7 @@ def draw_everything(addon):
         ),
         region=types.SimpleNamespace(width=300),
         view_layer=real.view_layer,
+        selected_objects=[],
     )
     panels = addon.panels
     for panel in (*panels._classes, addon.face_point_panel.PTALKER_PT_face_points):

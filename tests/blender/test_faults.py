@@ -307,6 +307,57 @@ def test_head_renamed_during_the_job_is_found(fake_backend, head, addon):
     assert addon.job_runner._finish().kind == 'DONE'
 
 
+@pytest.mark.parametrize("mode", ['EDIT', 'SCULPT', 'WEIGHT_PAINT'])
+def test_result_waits_until_the_mode_is_left(fake_backend, head, addon, mode):
+    job = start(addon)
+    bpy.ops.object.mode_set(mode=mode)
+    poll_until_stage(job, "Done. Leave ")
+    assert head.data.shape_keys is None
+    job.poll()
+    assert job.outcome is None
+    bpy.ops.object.mode_set(mode='OBJECT')
+    job.poll()
+    assert addon.job_runner._finish().kind == 'DONE'
+    assert len(head.data.shape_keys.key_blocks) == 4
+
+
+def test_result_waits_while_another_object_is_edited(fake_backend, head, addon):
+    job = start(addon)
+    other = bpy.data.objects.new("Other", head.data.copy())
+    bpy.context.collection.objects.link(other)
+    bpy.context.view_layer.objects.active = other
+    bpy.ops.object.mode_set(mode='EDIT')
+    poll_until_stage(job, "Done. Leave Edit Mode")
+    bpy.ops.object.mode_set(mode='OBJECT')
+    job.poll()
+    assert addon.job_runner._finish().kind == 'DONE'
+
+
+def test_result_that_waits_can_be_cancelled_and_keeps_the_backend(
+    fake_backend, head, addon, snapshot
+):
+    before = snapshot()
+    job = start(addon)
+    bpy.ops.object.mode_set(mode='EDIT')
+    poll_until_stage(job, "Done. Leave ")
+    backend = addon.backend_job._Warm.process
+    job.cancel()
+    assert addon.job_runner._finish().kind == 'CANCELLED'
+    assert addon.backend_job._Warm.process is backend
+    assert backend.is_running
+    bpy.ops.object.mode_set(mode='OBJECT')
+    assert snapshot() == before
+
+
+def poll_until_stage(job, text, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not job.stage.startswith(text):
+        job.poll()
+        time.sleep(0.01)
+        assert job.outcome is None
+        assert time.monotonic() < deadline
+
+
 def test_head_changed_during_the_job(fake_backend, head, addon):
     job = start(addon)
     head.data.vertices.add(1)

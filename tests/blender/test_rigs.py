@@ -272,9 +272,50 @@ def test_an_override_without_keys_is_refused(overridden, addon):
     assert "has no shape keys for speech" in addon.scene_inputs.head_problem(obj)
 
 
-def test_a_linked_mesh_is_refused(overridden, addon, arkit_names):
+def test_keys_of_a_linked_mesh_are_animated_and_saved(
+    fake_backend, overridden, addon, arkit_names, tmp_path
+):
     obj = overridden(arkit_names, with_mesh=False)
-    assert "Library Override" in addon.scene_inputs.head_problem(obj)
+    assert obj.data.library is not None
+    assert "will be overridden" in " ".join(addon.poll_checks.notes(bpy.context))
+    assert generate() == {'FINISHED'}
+    assert obj.data.override_library is not None
+    before = curves_of(obj, addon)["jawOpen"]
+    path = tmp_path / "scene.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), check_existing=False)
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    obj = bpy.context.view_layer.objects.active
+    np.testing.assert_array_equal(curves_of(obj, addon)["jawOpen"], before)
+    bpy.context.scene.frame_set(10 + int(before.argmax()))
+    shown = obj.evaluated_get(bpy.context.evaluated_depsgraph_get()).data.shape_keys
+    assert shown.key_blocks["jawOpen"].value == pytest.approx(before.max())
+
+
+def test_new_keys_of_a_linked_mesh_are_refused_with_the_remedy(overridden, addon, arkit_names):
+    obj = overridden(arkit_names, with_mesh=False)
+    obj.ptalker.key_target = 'NEW'
+    assert "Set Shape Keys to Existing" in addon.scene_inputs.head_problem(obj)
+
+
+def test_a_linked_mesh_without_keys_is_refused(overridden, addon):
+    obj = overridden(["Fat"], with_mesh=False)
+    assert "Make it local" in addon.scene_inputs.head_problem(obj)
+
+
+def test_failure_after_the_override_takes_it_back(
+    fake_backend, overridden, addon, arkit_names, monkeypatch, snapshot
+):
+    obj = overridden(arkit_names, with_mesh=False)
+    before = snapshot()
+
+    def fail(*_args, **_options):
+        raise addon.protocol.UserError("The disk is full.")
+
+    monkeypatch.setattr(addon.speech_action, "_store_lines", fail)
+    with pytest.raises(RuntimeError, match="The disk is full"):
+        generate()
+    assert obj.data.library is not None
+    assert snapshot() == before
 
 
 @pytest.mark.slow

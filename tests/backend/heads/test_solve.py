@@ -91,4 +91,4 @@ def test_loose_parts_follow_the_skin_beneath_them(demo):
         face_points=head.topology.face_points,
     )
     offsets = solve_shapes(with_hair).offsets[ARKIT_NAMES.index("browOuterUpLeft")]
-    np.testing.assert_allclose(offsets[-len(numbers) :], offsets[numbers], atol=1e-7)
+    np.testing.assert_allclose(offsets[-len(numbers) :], offsets[numbers], atol=1e-5)  # 0.01 mm
