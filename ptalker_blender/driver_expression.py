@@ -216,16 +216,16 @@ def invert(lines: Sequence[ClippedLine], values: Floats, *, rests: Sequence[floa
         if not chosen:
             continue
         slopes = np.array([lines[number].slope for number in chosen], np.float32)
-        starts = np.array([lines[number].at(0.0) for number in chosen], np.float32)
+        zeros = np.array([lines[number].at(0.0) for number in chosen], np.float32)
         size = values[:, chosen] @ slopes / float(slopes @ slopes)
-        start = float(slopes**2 @ starts) / float(slopes @ slopes)
+        start = float(slopes**2 @ zeros) / float(slopes @ slopes)
         moves.append((size, start))
     moved = sum((size for size, _ in moves), np.zeros(len(values), np.float32))
     if len(moves) == 2:
-        start = np.where(moved > 0, moves[0][1], moves[1][1])
+        starts = np.where(moved > 0, moves[0][1], moves[1][1])
     else:
-        start = np.full(len(values), moves[0][1])
-    return np.where(np.abs(moved) <= _SAME, begin, start + moved).astype(np.float32)
+        starts = np.full(len(values), moves[0][1])
+    return np.where(np.abs(moved) <= _SAME, begin, starts + moved).astype(np.float32)
 
 
 def rest_of(lines: Sequence[ClippedLine], rests: Sequence[float]) -> float:

@@ -265,11 +265,13 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
 
 def _what_was_keyed(written: shape_keys.Written) -> str:
     counted = (
-        (written.num_keys, "shape keys"),
-        (written.num_controls, "controls of the rig"),
-        (written.num_poses, "poses"),
+        (written.num_keys, "shape key", ""),
+        (written.num_controls, "control", " of the rig"),
+        (written.num_poses, "pose", ""),
     )
-    return " and ".join(f"{count} {what}" for count, what in counted if count)
+    return " and ".join(
+        f"{count} {what}{'s' if count > 1 else ''}{of}" for count, what, of in counted if count
+    )
 
 
 def line_of(inputs: SceneInputs) -> speech_action.Line:

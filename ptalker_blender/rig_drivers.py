@@ -72,7 +72,7 @@ class Driven:
     """
 
     controls: dict[str, tuple[Channel, ClippedLine]] = field(default_factory=dict)
-    followers: dict[str, Key] = field(default_factory=dict)
+    followers: dict[str, ID] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
 
     @property

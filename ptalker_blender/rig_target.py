@@ -77,8 +77,8 @@ def problem(obj: Object, key_target: str) -> str:
     rig, rows = find(obj, key_target), table_rows(obj)
     if key_target != 'NEW' and rows and rig is None:
         return (
-            f'The mapping drives no shape key of "{obj.name}". Choose in Shape Keys > Mapping '
-            "what drives them, or clear it."
+            f'The mapping drives no shape key or pose of "{obj.name}". Choose in Shape Keys > '
+            "Mapping what drives them, or clear it."
         )
     mesh = mesh_of(obj)
     if mesh.library or mesh.override_library:
@@ -116,7 +116,7 @@ def notes(obj: Object, key_target: str) -> list[str]:
     driven = rig_drivers.find(keys, names)
     if driven.controls:
         found.append(
-            f"{len(driven.controls)} shape keys hang on controls of the rig: these are keyed."
+            f"{rig_mapping.listed([*driven.controls])}: keyed by their controls in the rig."
         )
     if driven.others:
         found.append(
@@ -124,7 +124,7 @@ def notes(obj: Object, key_target: str) -> list[str]:
             "can be seen; Restore Drivers switches them on again."
         )
     if driven.followers:
-        found.append(f"{len(driven.followers)} shape keys follow others by drivers, and will.")
+        found.append(f"{rig_mapping.listed([*driven.followers])}: follow other keys by drivers.")
     return found
 
 

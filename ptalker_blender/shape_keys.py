@@ -155,7 +155,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
 def _write_values(obj: Object, values: dict[str, Floats], muted: Iterable[str], *, line: Line,
                   name: str, keep: bool, undo: ExitStack,
                   warnings: list[str]) -> bpy.types.Action:  # fmt: skip
-    """Key values on a mesh's own shape keys; returns the new Action.
+    """Key values on a mesh's own shape keys.
 
     Args:
         obj: The head.
@@ -166,6 +166,9 @@ def _write_values(obj: Object, values: dict[str, Floats], muted: Iterable[str], 
         keep: Whether other lines of the Action stay.
         undo: Stack that takes the callbacks by which everything is undone.
         warnings: Takes what the artist should know.
+
+    Returns:
+        The new Action.
     """
     _make_single_user(obj, undo, warnings)
     keys = keys_of(obj)

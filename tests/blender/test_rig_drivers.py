@@ -126,7 +126,7 @@ def test_a_bone_is_keyed_in_place_of_its_key(
     rig.pose.bones["jaw_ctrl"].rotation_mode = 'XYZ'
     drive(speaker, "jawOpen", expression, target=rig, bone="jaw_ctrl", transform=transform,
           space=space)  # fmt: skip
-    assert "1 shape keys hang on controls" in " ".join(addon.poll_checks.notes(bpy.context))
+    assert "jawOpen: keyed by their controls" in " ".join(addon.poll_checks.notes(bpy.context))
     assert generate() == {'FINISHED'}
     assert paths_of(addon, rig) == {(f'pose.bones["jaw_ctrl"].{path[0]}', path[1])}
     assert ('key_blocks["jawOpen"].value', 0) not in paths_of(addon, speaker.data.shape_keys)
@@ -137,7 +137,7 @@ def test_a_bone_is_keyed_in_place_of_its_key(
     assert tuple(rig.pose.bones["jaw_ctrl"].location) == pytest.approx((0, 0, 0), abs=1e-6)
     assert not speaker.data.shape_keys.animation_data.drivers[0].mute
     assert warnings() == ""
-    assert "and 1 controls of the rig" in bpy.context.window_manager.ptalker.result_text
+    assert "and 1 control of the rig" in bpy.context.window_manager.ptalker.result_text
 
 
 def test_angles_of_a_bone_in_quaternions_are_keyed_as_such(speaker, rig, addon, wanted):
