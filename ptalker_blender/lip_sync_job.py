@@ -109,11 +109,13 @@ def _what_to_leave(inputs: SceneInputs) -> str:
     In the modes of other objects too: these have an undo of their own, which would not take back
     what is written. Pose mode has not.
     """
+    head = _object(inputs)
     active = bpy.context.view_layer.objects.active if bpy.context.view_layer else None
-    for obj in (_object(inputs), active):
+    for obj in (head, active):
         if obj is not None and obj.mode != 'POSE' and (text := scene_inputs.mode_problem(obj)):
             return f"Done. {text}"
-    return ""
+    tweaked = rig_target.tweak_problem(head, inputs.choices.key_target) if head is not None else ""
+    return f"Done. {tweaked}" if tweaked else ""
 
 
 def style_job(

@@ -101,6 +101,19 @@ def problem(obj: Object, key_target: str) -> str:
     return "" if rig is None else bone_poses.problem(obj, rig.names)
 
 
+def tweak_problem(obj: Object, key_target: str) -> str:
+    """What is in the way of a new Action where a strip of the NLA is being edited, else empty."""
+    rig, keys = find(obj, key_target), mesh_of(obj).shape_keys
+    names = shape_keys.own_key_names(obj) if rig is None else rig.names
+    controls = rig_drivers.find(keys, names).controls.values()
+    owners: list[Any] = [keys, bone_poses.armature_of(obj), *(c.owner for c, _ in controls)]
+    for owner in owners:
+        animation = owner.animation_data if owner is not None else None
+        if animation is not None and animation.use_tweak_mode:
+            return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
+    return ""
+
+
 def advice(obj: Object, key_target: str) -> str:
     """Which of the head's own keys will be driven, where those make the head's points needless."""
     rig = find(obj, key_target)

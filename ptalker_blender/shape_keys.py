@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +22,7 @@ from bpy.types import Key, Mesh, Object
 from . import compat, motion, nla_strips, rig_channels, rig_drivers, speech_action
 from .motion import Floats, KeyedMotion
 from .protocol import UserError
+from .rig_mapping import listed
 from .speech_action import Line
 from .typed import keys_of, mesh_of
 
@@ -152,7 +153,7 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
     )
 
 
-def _write_values(obj: Object, values: dict[str, Floats], muted: Iterable[str], *, line: Line,
+def _write_values(obj: Object, values: dict[str, Floats], muted: Sequence[str], *, line: Line,
                   name: str, keep: bool, undo: ExitStack,
                   warnings: list[str]) -> bpy.types.Action:  # fmt: skip
     """Key values on a mesh's own shape keys.
@@ -174,6 +175,10 @@ def _write_values(obj: Object, values: dict[str, Floats], muted: Iterable[str], 
     keys = keys_of(obj)
     if muted:
         rig_drivers.mute(obj, muted, undo)
+        warnings.append(
+            f"The drivers of {listed(list(muted))} were muted, so that the speech can be seen. "
+            "Restore Drivers in the PTalker tab switches them on again."
+        )
     ranges = {key: _range(keys.key_blocks[key]) for key in values}
     _make_room(keys, values, undo, warnings)
     if mesh_of(obj).override_library:

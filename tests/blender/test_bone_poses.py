@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mathutils import Euler, Matrix, Quaternion
 
-from tests.blender.test_rig_drivers import generate, make_armature, paths_of, warnings
+from tests.blender.test_rig_drivers import at_rest, generate, make_armature, paths_of, warnings
+from tests.blender.test_rigs import Drawn
 
 FRAMES = range(10, 58)
 
@@ -106,8 +107,7 @@ def test_poses_move_bones_of_a_head_without_keys(rig, head, addon, wanted):
     text = bpy.context.window_manager.ptalker.result_text
     assert text.startswith("Keyed 1 pose of Head from frame 10 to 57")
     assert addon.speech_action.line_names(rig.animation_data.action) == ["tone"]
-    bpy.context.scene.frame_set(200)
-    assert tuple(rig.pose.bones["jaw"].scale) == pytest.approx((1, 1, 1))
+    assert at_rest(rig).pose.bones["jaw"].matrix_basis == Matrix()
 
 
 def test_deformed_vertices_are_those_of_the_pose(rig, head, addon, wanted, evaluated):
@@ -278,3 +278,22 @@ def test_two_lines_share_the_action_of_the_armature(rig, head, addon, wanted, tm
     np.testing.assert_array_equal(posed(rig, "jaw"), first)
     assert "beside 1 other line" in bpy.context.window_manager.ptalker.result_text
     assert "cut" not in warnings()
+
+
+def test_poses_are_drawn(rig, head, addon, fake_backend):
+    make_pose(addon, rig, "open", jaw={"location": (0, -0.1, 0)})
+
+    def draw():
+        notes = []
+        panel = type("Panel", (), {"layout": Drawn(notes)})
+        addon.key_map_ui.PTALKER_PT_key_map.draw(panel, bpy.context)
+        for row in head.ptalker_key_rows:
+            addon.key_map_ui.PTALKER_UL_key_map.draw_item(
+                None, bpy.context, Drawn(notes), head, row, 0, None, "", 0, 0
+            )
+        return notes
+
+    assert bpy.types.PTALKER_PT_key_map.poll(bpy.context)
+    assert ("operator", "ptalker.add_poses") in draw()
+    drive(head, open="jawOpen")
+    assert ("operator", "ptalker.add_pose_row") in draw()
