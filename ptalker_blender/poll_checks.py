@@ -64,7 +64,8 @@ def notes(context: Context) -> list[str]:
     if obj is None or obj.type != 'MESH':
         return []
     fps = motion.frame_rate(context.scene.render.fps, context.scene.render.fps_base)
-    return [
-        *rig_target.notes(obj, settings_of(obj).key_target),
-        *shape_keys.notes(obj, float(fps)),
+    found = [
+        *rig_target.notes(obj, settings_of(obj).key_target, float(fps)),
+        shape_keys.mesh_note(obj),
     ]
+    return [text for text in found if text]

@@ -14,7 +14,15 @@ from typing import Any
 
 from bpy.types import Object
 
-from . import bone_poses, face_points, key_map, rig_drivers, rig_mapping, shape_keys
+from . import (
+    bone_poses,
+    face_points,
+    key_map,
+    rig_drivers,
+    rig_mapping,
+    shape_keys,
+    speech_action,
+)
 from .key_map import Row
 from .rig_mapping import Rig
 from .rig_names import ARKIT_NAMES
@@ -101,15 +109,26 @@ def problem(obj: Object, key_target: str) -> str:
     return "" if rig is None else bone_poses.problem(obj, rig.names)
 
 
+def _owners(obj: Object, key_target: str) -> list[Any]:
+    """The data-blocks whose Actions a run may replace: shape keys, armature, owners of controls."""
+    rig, keys = find(obj, key_target), mesh_of(obj).shape_keys
+    controls = rig_drivers.find(keys, _names(obj, rig)).controls.values()
+    owners = [keys, bone_poses.armature_of(obj), *(channel.owner for channel, _ in controls)]
+    return [owner for owner in dict.fromkeys(owners) if owner is not None]
+
+
+def _names(obj: Object, rig: Rig | None) -> tuple[str, ...]:
+    """Names of the keys that a run drives, as far as they are there before it."""
+    if rig is not None:
+        return rig.names
+    keys, own = mesh_of(obj).shape_keys, shape_keys.own_key_names(obj)
+    return () if keys is None else tuple(b.name for b in keys.key_blocks if b.name in own)
+
+
 def tweak_problem(obj: Object, key_target: str) -> str:
     """What is in the way of a new Action where a strip of the NLA is being edited, else empty."""
-    rig, keys = find(obj, key_target), mesh_of(obj).shape_keys
-    names = shape_keys.own_key_names(obj) if rig is None else rig.names
-    controls = rig_drivers.find(keys, names).controls.values()
-    owners: list[Any] = [keys, bone_poses.armature_of(obj), *(c.owner for c, _ in controls)]
-    for owner in owners:
-        animation = owner.animation_data if owner is not None else None
-        if animation is not None and animation.use_tweak_mode:
+    for owner in _owners(obj, key_target):
+        if owner.animation_data is not None and owner.animation_data.use_tweak_mode:
             return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
     return ""
 
@@ -120,13 +139,19 @@ def advice(obj: Object, key_target: str) -> str:
     return "" if rig is None or rig.needs_head else rig.summary
 
 
-def notes(obj: Object, key_target: str) -> list[str]:
-    """What the artist should know of the rig before a run."""
-    rig = find(obj, key_target)
-    keys = mesh_of(obj).shape_keys
-    names = shape_keys.own_key_names(obj) if rig is None else rig.names
+def notes(obj: Object, key_target: str, fps: float) -> list[str]:
+    """What the artist should know of the rig and of earlier lines before a run.
+
+    Args:
+        obj: The head.
+        key_target: ``AUTO``, ``NEW`` or ``EXISTING``.
+        fps: Frames per second of the scene.
+
+    Returns:
+        Sentences.
+    """
     found = []
-    driven = rig_drivers.find(keys, names)
+    driven = rig_drivers.find(mesh_of(obj).shape_keys, _names(obj, find(obj, key_target)))
     if driven.controls:
         found.append(
             f"{rig_mapping.listed([*driven.controls])}: keyed by their controls in the rig."
@@ -138,6 +163,17 @@ def notes(obj: Object, key_target: str) -> list[str]:
         )
     if driven.followers:
         found.append(f"{rig_mapping.listed([*driven.followers])}: follow other keys by drivers.")
+    lines = {
+        name: rate
+        for owner in _owners(obj, key_target)
+        for name, rate in speech_action.lines_at_another_rate(owner, fps)
+    }
+    if lines:
+        rate = next(iter(lines.values()))
+        found.append(
+            f"Lines made at {rate:g} frames a second no longer fit the scene's {fps:g}: "
+            f"{rig_mapping.listed([*lines])}. Generate them again."
+        )
     return found
 
 

@@ -61,32 +61,16 @@ def own_key_names(obj: Object) -> set[str]:
     return {name for name, _ in _own_keys(keys).values()} if keys is not None else set()
 
 
-def notes(obj: Object, fps: float) -> list[str]:
-    """What the artist should know of a mesh and its lines before a run; fast enough for drawing.
-
-    Args:
-        obj: The head.
-        fps: Frames per second of the scene.
-
-    Returns:
-        Sentences.
-    """
-    found = []
+def mesh_note(obj: Object) -> str:
+    """What a run does to a mesh that is linked or shared; empty where it is the object's own."""
     mesh = mesh_of(obj)
     if mesh.library:
-        found.append("The linked mesh will be overridden to hold the animation.")
-    elif mesh.users > 1 and not mesh.override_library:
+        return "The linked mesh will be overridden to hold the animation."
+    if mesh.users > 1 and not mesh.override_library:
         other = next((o for o in bpy.data.objects if o.data == mesh and o != obj), None)
         if other is not None:
-            found.append(f'The mesh is shared with "{other.name}": "{obj.name}" will get its own.')
-    keys = mesh.shape_keys
-    if keys is not None and (lines := speech_action.lines_at_another_rate(keys, fps)):
-        names = ", ".join(name for name, _ in lines[:3]) + (" and more" if len(lines) > 3 else "")
-        found.append(
-            f"Lines made at {lines[0][1]:g} frames a second no longer fit the scene's {fps:g}: "
-            f"{names}. Generate them again."
-        )
-    return found
+            return f'The mesh is shared with "{other.name}": "{obj.name}" will get its own.'
+    return ""
 
 
 def read_offsets(obj: Object, names: Iterable[str]) -> Floats:

@@ -355,6 +355,9 @@ def test_action_of_the_rig_is_kept_and_goes_on(speaker, rig, addon, wanted):
     curves = {c.data_path: c for c in addon.fcurves_of(rig)}
     assert len(curves['pose.bones["mouth_ctrl"].location'].keyframe_points) == 2
     assert addon.speech_action.line_names(rig.animation_data.action) == ["tone"]
+    bpy.context.scene.render.fps = 30
+    speaker.data.shape_keys.animation_data.action = None
+    assert "scene's 30: tone." in " ".join(addon.poll_checks.notes(bpy.context))
 
 
 def test_strips_of_the_rig_go_on_playing_and_are_not_tweaked(speaker, rig, addon, wanted):
