@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -88,6 +89,7 @@ def constant(value: float) -> ClippedLine:
     return ClippedLine(0.0, value, value, value)
 
 
+@lru_cache(maxsize=1024)  # a panel asks at every redraw
 def read(expression: str, variable: str) -> ClippedLine | None:
     """The line that an expression is in its variable.
 

@@ -109,11 +109,14 @@ def problem(obj: Object, key_target: str) -> str:
     return "" if rig is None else bone_poses.problem(obj, rig.names)
 
 
-def _owners(obj: Object, key_target: str) -> list[Any]:
+def _driven(obj: Object, key_target: str) -> rig_drivers.Driven:
+    return rig_drivers.find(mesh_of(obj).shape_keys, _names(obj, find(obj, key_target)))
+
+
+def _owners(obj: Object, driven: rig_drivers.Driven) -> list[Any]:
     """The data-blocks whose Actions a run may replace: shape keys, armature, owners of controls."""
-    rig, keys = find(obj, key_target), mesh_of(obj).shape_keys
-    controls = rig_drivers.find(keys, _names(obj, rig)).controls.values()
-    owners = [keys, bone_poses.armature_of(obj), *(channel.owner for channel, _ in controls)]
+    controls = (channel.owner for channel, _ in driven.controls.values())
+    owners = [mesh_of(obj).shape_keys, bone_poses.armature_of(obj), *controls]
     return [owner for owner in dict.fromkeys(owners) if owner is not None]
 
 
@@ -127,7 +130,7 @@ def _names(obj: Object, rig: Rig | None) -> tuple[str, ...]:
 
 def tweak_problem(obj: Object, key_target: str) -> str:
     """What is in the way of a new Action where a strip of the NLA is being edited, else empty."""
-    for owner in _owners(obj, key_target):
+    for owner in _owners(obj, _driven(obj, key_target)):
         if owner.animation_data is not None and owner.animation_data.use_tweak_mode:
             return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
     return ""
@@ -151,7 +154,7 @@ def notes(obj: Object, key_target: str, fps: float) -> list[str]:
         Sentences.
     """
     found = []
-    driven = rig_drivers.find(mesh_of(obj).shape_keys, _names(obj, find(obj, key_target)))
+    driven = _driven(obj, key_target)
     if driven.controls:
         found.append(
             f"{rig_mapping.listed([*driven.controls])}: keyed by their controls in the rig."
@@ -165,7 +168,7 @@ def notes(obj: Object, key_target: str, fps: float) -> list[str]:
         found.append(f"{rig_mapping.listed([*driven.followers])}: follow other keys by drivers.")
     lines = {
         name: rate
-        for owner in _owners(obj, key_target)
+        for owner in _owners(obj, driven)
         for name, rate in speech_action.lines_at_another_rate(owner, fps)
     }
     if lines:
