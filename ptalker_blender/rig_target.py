@@ -139,7 +139,10 @@ def tweak_problem(obj: Object, key_target: str) -> str:
 def advice(obj: Object, key_target: str) -> str:
     """Which of the head's own keys will be driven, where those make the head's points needless."""
     rig = find(obj, key_target)
-    return "" if rig is None or rig.needs_head else rig.summary
+    if rig is None or rig.needs_head:
+        return ""
+    poses = sum(key_map.pose_of(name) is not None for name in rig.names)
+    return rig.summary + (f" Poses of the armature among them: {poses}." if poses else "")
 
 
 def notes(obj: Object, key_target: str, fps: float) -> list[str]:

@@ -96,6 +96,7 @@ def test_poses_move_bones_of_a_head_without_keys(rig, head, addon, wanted):
     assert bpy.ops.ptalker.add_poses() == {'FINISHED'}
     assert table(head) == [("pose:Fat@1", "", 1.0), ("pose:jawOpen@1", "jawOpen", 1.0)]
     assert addon.poll_checks.missing(bpy.context) == ""
+    assert "Poses of the armature among them: 1." in addon.poll_checks.advice(bpy.context)
     assert generate() == {'FINISHED'}
     assert head.data.shape_keys is None
     assert paths_of(addon, rig) == {
