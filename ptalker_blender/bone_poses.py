@@ -88,7 +88,8 @@ def listed(armature: Object) -> Iterator[tuple[str, str]]:
         curves = compat.read_fcurves(action, id_type='OBJECT')
         if not any((at := _BONE.match(c.data_path)) and _unescaped(at[1]) in bones for c in curves):
             continue
-        first, last = action.frame_range
+        span: Any = action.frame_range
+        first, last = float(span[0]), float(span[1])
         for marker in action.pose_markers:
             yield key_map.pose_name(action.name, marker.frame), marker.name
         if not len(action.pose_markers) and (action.asset_data is not None or last - first < 1.0):
@@ -135,21 +136,22 @@ def _unescaped(name: str) -> str:
 def _move(bone: Any, parts: Mapping[str, list[float]]) -> Floats:
     scale = np.array(parts.get(".scale", _REST[".scale"])) - 1.0
     location = parts.get(".location", (0.0, 0.0, 0.0))
-    return np.array([*location, *_turn(bone, parts), *scale], np.float32)
+    turn = _turn(bone, parts).to_exponential_map()
+    return np.array([*location, *turn, *scale], np.float32)
 
 
-def _turn(bone: Any, parts: Mapping[str, list[float]]) -> Vector:
-    """A bone's turn as a rotation vector: by the curves of its mode, else by those there are."""
+def _turn(bone: Any, parts: Mapping[str, list[float]]) -> Any:
+    """A bone's turn: by the curves of its mode, else by those there are."""
     order = bone.rotation_mode if bone.rotation_mode in rig_drivers.EULER_ORDERS else 'XYZ'
     euler, quaternion = parts.get(".rotation_euler"), parts.get(".rotation_quaternion")
     angle = parts.get(".rotation_axis_angle")
     if euler and (bone.rotation_mode == order or not (quaternion or angle)):
-        return Euler(euler, order).to_quaternion().to_exponential_map()
+        return Euler(euler, order).to_quaternion()
     if quaternion:
-        return Quaternion(quaternion).normalized().to_exponential_map()
+        return Quaternion(quaternion).normalized()
     if angle:
-        return Quaternion(Vector(angle[1:]).normalized(), angle[0]).to_exponential_map()
-    return Vector((0.0, 0.0, 0.0))
+        return Quaternion(Vector(angle[1:]).normalized(), angle[0])
+    return Quaternion()
 
 
 def curves(armature: Object, weights: Mapping[str, Floats]) -> Paths:
@@ -178,7 +180,7 @@ def curves(armature: Object, weights: Mapping[str, Floats]) -> Paths:
         match = _BONE.fullmatch(path)
         found[path, index] = Curve(sums + rest, rest, _unescaped(match[1]) if match else "")
     for name, move in moves.items():
-        bone = armature.pose.bones[name]
+        moved = armature.pose.bones[name]
         base = f'pose.bones["{bpy.utils.escape_identifier(name)}"]'
         for part, at, rest in ((".location", 0, 0.0), (".scale", 6, 1.0)):
             for axis in range(3):
@@ -186,12 +188,12 @@ def curves(armature: Object, weights: Mapping[str, Floats]) -> Paths:
                     values_of = move[:, at + axis] + np.float32(rest)
                     found[base + part, axis] = Curve(values_of, rest, name)
         if used[name][3:6].max() > _NOTHING:
-            turns = [Quaternion(Vector(map(float, row))) for row in move[:, 3:6]]
-            found.update(turn_curves(bone, base, turns, group=name))
+            turns = [Quaternion(row) for row in move[:, 3:6].tolist()]
+            found.update(turn_curves(moved, base, turns, group=name))
     return found
 
 
-def turn_curves(turned: Any, base: str, turns: Iterable[Quaternion], *,
+def turn_curves(turned: Any, base: str, turns: Iterable[Any], *,
                 group: str) -> Paths:  # fmt: skip
     """The curves of a turn over time, as the rotation mode of a bone or object wants them.
 
@@ -215,7 +217,8 @@ def turn_curves(turned: Any, base: str, turns: Iterable[Quaternion], *,
             axis, angle = turn.to_axis_angle()
             rows.append((angle, *axis))
     else:
-        part, rest, last = "rotation_euler", (0.0, 0.0, 0.0), Euler((0.0, 0.0, 0.0), mode)
+        part, rest = "rotation_euler", (0.0, 0.0, 0.0)
+        last: Any = Euler(rest, mode)
         for turn in turns:
             last = turn.to_euler(mode, last)
             rows.append(tuple(last))

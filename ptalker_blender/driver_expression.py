@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -88,6 +89,7 @@ def constant(value: float) -> ClippedLine:
     return ClippedLine(0.0, value, value, value)
 
 
+@lru_cache(maxsize=1024)  # a panel asks at every redraw
 def read(expression: str, variable: str) -> ClippedLine | None:
     """The line that an expression is in its variable.
 
@@ -216,16 +218,16 @@ def invert(lines: Sequence[ClippedLine], values: Floats, *, rests: Sequence[floa
         if not chosen:
             continue
         slopes = np.array([lines[number].slope for number in chosen], np.float32)
-        starts = np.array([lines[number].at(0.0) for number in chosen], np.float32)
+        zeros = np.array([lines[number].at(0.0) for number in chosen], np.float32)
         size = values[:, chosen] @ slopes / float(slopes @ slopes)
-        start = float(slopes**2 @ starts) / float(slopes @ slopes)
+        start = float(slopes**2 @ zeros) / float(slopes @ slopes)
         moves.append((size, start))
     moved = sum((size for size, _ in moves), np.zeros(len(values), np.float32))
     if len(moves) == 2:
-        start = np.where(moved > 0, moves[0][1], moves[1][1])
+        starts = np.where(moved > 0, moves[0][1], moves[1][1])
     else:
-        start = np.full(len(values), moves[0][1])
-    return np.where(np.abs(moved) <= _SAME, begin, start + moved).astype(np.float32)
+        starts = np.full(len(values), moves[0][1])
+    return np.where(np.abs(moved) <= _SAME, begin, starts + moved).astype(np.float32)
 
 
 def rest_of(lines: Sequence[ClippedLine], rests: Sequence[float]) -> float:

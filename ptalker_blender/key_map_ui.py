@@ -80,8 +80,9 @@ class PTALKER_UL_key_map(bpy.types.UIList):
         if keys is not None and item.name in keys.key_blocks:
             layout.label(text=item.name, icon='SHAPEKEY_DATA')
         elif (pose := key_map.pose_of(item.name)) is not None:
-            icon = 'POSE_HLT' if bone_poses.is_there(item.name) else 'ERROR'
-            layout.label(text=f"{pose[0]}, frame {pose[1]}", icon=icon)
+            is_there = bone_poses.is_there(item.name)
+            text = f"{pose[0]}, frame {pose[1]}"
+            layout.label(text=text, icon='POSE_HLT' if is_there else 'ERROR')
         else:
             layout.label(text=item.name, icon='ERROR')
 

@@ -126,12 +126,14 @@ def _what_to_leave(inputs: SceneInputs) -> str:
     In the modes of other objects too: these have an undo of their own, which would not take back
     what is written. Pose mode has not.
     """
+    head = _object(inputs.head)
     active = bpy.context.view_layer.objects.active if bpy.context.view_layer else None
     companions = (_object(companion) for companion in inputs.companions)
-    for obj in (_object(inputs.head), *companions, active):
+    for obj in (head, *companions, active):
         if obj is not None and obj.mode != 'POSE' and (text := scene_inputs.mode_problem(obj)):
             return f"Done. {text}"
-    return ""
+    tweaked = rig_target.tweak_problem(head, inputs.choices.key_target) if head is not None else ""
+    return f"Done. {tweaked}" if tweaked else ""
 
 
 def style_job(
@@ -347,11 +349,13 @@ def _write_companions(inputs: SceneInputs, found: Motion, on_head: KeyedMotion, 
 
 def _what_was_keyed(written: shape_keys.Written) -> str:
     counted = (
-        (written.num_keys, "shape keys"),
-        (written.num_controls, "controls of the rig"),
-        (written.num_poses, "poses"),
+        (written.num_keys, "shape key", ""),
+        (written.num_controls, "control", " of the rig"),
+        (written.num_poses, "pose", ""),
     )
-    return " and ".join(f"{count} {what}" for count, what in counted if count)
+    return " and ".join(
+        f"{count} {what}{'s' if count > 1 else ''}{of}" for count, what, of in counted if count
+    )
 
 
 def line_of(inputs: SceneInputs) -> speech_action.Line:

@@ -43,6 +43,14 @@ def let_play(owner: ID, undo: ExitStack) -> list[str]:
             f'An NLA track of "{owner.name}" plays solo and hides the new line. '
             "Switch off its star in the Nonlinear Animation editor."
         )
+    if animation.nla_tracks and (
+        animation.action_blend_type != 'REPLACE' or animation.action_influence < 1
+    ):
+        warnings.append(
+            f'The Action of "{owner.name}" is blended ({animation.action_blend_type.title()}, '
+            f"influence {animation.action_influence:.2g}): the speech is not seen as it was made. "
+            "Change it in the sidebar of the Nonlinear Animation editor."
+        )
     if not strips:
         return warnings
     if animation.action_extrapolation != 'NOTHING':

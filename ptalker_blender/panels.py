@@ -65,7 +65,13 @@ class PTALKER_PT_main(Tab, bpy.types.Panel):
         if job.is_running:
             self._draw_progress(layout, job)
             return
-        reason = poll_checks.missing(context)
+        self._draw_generate(layout, context)
+        self._draw_what_is_known(layout, context)
+        if job_runner.has_result():
+            self._draw_result(layout, context, job)
+
+    @staticmethod
+    def _draw_generate(layout: UILayout, context: Context) -> None:
         row = layout.row()
         row.scale_y = 1.4
         if poll_checks.needs_setup(context):
@@ -75,7 +81,10 @@ class PTALKER_PT_main(Tab, bpy.types.Panel):
         # 4.3 takes the next item without data for the progress bar that was under the pointer, and
         # draws it as such: let that be nothing.
         layout.separator(factor=0.0)
-        if reason:
+
+    @staticmethod
+    def _draw_what_is_known(layout: UILayout, context: Context) -> None:
+        if reason := poll_checks.missing(context):
             wrapped_label(layout, context, reason, 'INFO')
         elif advice := poll_checks.advice(context):
             wrapped_label(layout, context, advice, 'INFO')
@@ -89,8 +98,6 @@ class PTALKER_PT_main(Tab, bpy.types.Panel):
             wrapped_label(layout, context, note, 'INFO')
         if shown_head(context) is None:
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
-        if job_runner.has_result():
-            self._draw_result(layout, context, job)
 
     @staticmethod
     def _draw_progress(layout: UILayout, job: Any) -> None:

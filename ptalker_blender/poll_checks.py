@@ -95,9 +95,10 @@ def notes(context: Context) -> list[str]:
         return []
     fps = motion.frame_rate(context.scene.render.fps, context.scene.render.fps_base)
     settings = settings_of(obj)
-    found = scene_inputs.find_character(context, obj) if settings.with_character else None
-    return [
-        *(found.left if found is not None else ()),
-        *rig_target.notes(obj, settings_of(obj).key_target),
-        *shape_keys.notes(obj, float(fps)),
+    character = scene_inputs.find_character(context, obj) if settings.with_character else None
+    found = [
+        *(character.left if character is not None else ()),
+        *rig_target.notes(obj, settings.key_target, float(fps)),
+        shape_keys.mesh_note(obj),
     ]
+    return [text for text in found if text]

@@ -162,9 +162,8 @@ def _with_turns(owner: Any, paths: Paths) -> Paths:
         if bone.rotation_mode == 'QUATERNION':
             still = np.zeros_like(any_curve.values)
             columns = [angles[axis].values if axis in angles else still for axis in range(3)]
-            turns = [
-                Euler(map(float, row), 'XYZ').to_quaternion() for row in zip(*columns, strict=True)
-            ]
+            rows = np.stack(columns, axis=1).tolist()
+            turns = [Euler(row, 'XYZ').to_quaternion() for row in rows]
             group = any_curve.group
             found.update(bone_poses.turn_curves(bone, base, turns, group=group))
         else:

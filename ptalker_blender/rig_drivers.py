@@ -72,7 +72,7 @@ class Driven:
     """
 
     controls: dict[str, tuple[Channel, ClippedLine]] = field(default_factory=dict)
-    followers: dict[str, Key] = field(default_factory=dict)
+    followers: dict[str, ID] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
 
     @property
@@ -128,7 +128,8 @@ def _control_of(curve: Any, depth: int) -> tuple[Channel, ClippedLine] | None:
     channel = _READERS.get(variable.type, _no_channel)(variable)
     if line is None or shape is None or channel is None:
         return None
-    line = shape.after(line)
+    if shape != ClippedLine():
+        line = shape.after(line)
     if line.is_constant or not can_be_keyed(channel.owner):
         return None
     if channel.is_whole and abs(line.slope) > _MAX_STEP:
@@ -175,11 +176,11 @@ def _straight(value_at: Callable[[float], float], first: float, last: float,
               others: Iterable[float]) -> ClippedLine | None:  # fmt: skip
     """The line through two points of a function, where others lie on it too."""
     slope = (value_at(last) - value_at(first)) / (last - first)
-    line = ClippedLine(slope, value_at(first) - slope * first)
+    offset = value_at(first) - slope * first
     for x in others:
-        if abs(value_at(x) - float(line(x))) > _STRAIGHT * max(1.0, abs(slope * x)):
+        if abs(value_at(x) - (slope * x + offset)) > _STRAIGHT * max(1.0, abs(slope * x)):
             return None
-    return line
+    return ClippedLine(slope, offset)
 
 
 def _property_channel(variable: Any) -> Channel | None:

@@ -14,7 +14,15 @@ from typing import Any
 
 from bpy.types import Object
 
-from . import bone_poses, face_points, key_map, rig_drivers, rig_mapping, shape_keys
+from . import (
+    bone_poses,
+    face_points,
+    key_map,
+    rig_drivers,
+    rig_mapping,
+    shape_keys,
+    speech_action,
+)
 from .key_map import Row
 from .rig_mapping import Rig
 from .rig_names import ARKIT_NAMES
@@ -77,8 +85,8 @@ def problem(obj: Object, key_target: str) -> str:
     rig, rows = find(obj, key_target), table_rows(obj)
     if key_target != 'NEW' and rows and rig is None:
         return (
-            f'The mapping drives no shape key of "{obj.name}". Choose in Shape Keys > Mapping '
-            "what drives them, or clear it."
+            f'The mapping drives no shape key or pose of "{obj.name}". Choose in Shape Keys > '
+            "Mapping what drives them, or clear it."
         )
     mesh = mesh_of(obj)
     if mesh.library or mesh.override_library:
@@ -101,22 +109,58 @@ def problem(obj: Object, key_target: str) -> str:
     return "" if rig is None else bone_poses.problem(obj, rig.names)
 
 
+def _driven(obj: Object, key_target: str) -> rig_drivers.Driven:
+    return rig_drivers.find(mesh_of(obj).shape_keys, _names(obj, find(obj, key_target)))
+
+
+def _owners(obj: Object, driven: rig_drivers.Driven) -> list[Any]:
+    """The data-blocks whose Actions a run may replace: shape keys, armature, owners of controls."""
+    controls = (channel.owner for channel, _ in driven.controls.values())
+    owners = [mesh_of(obj).shape_keys, bone_poses.armature_of(obj), *controls]
+    return [owner for owner in dict.fromkeys(owners) if owner is not None]
+
+
+def _names(obj: Object, rig: Rig | None) -> tuple[str, ...]:
+    """Names of the keys that a run drives, as far as they are there before it."""
+    if rig is not None:
+        return rig.names
+    keys, own = mesh_of(obj).shape_keys, shape_keys.own_key_names(obj)
+    return () if keys is None else tuple(b.name for b in keys.key_blocks if b.name in own)
+
+
+def tweak_problem(obj: Object, key_target: str) -> str:
+    """What is in the way of a new Action where a strip of the NLA is being edited, else empty."""
+    for owner in _owners(obj, _driven(obj, key_target)):
+        if owner.animation_data is not None and owner.animation_data.use_tweak_mode:
+            return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
+    return ""
+
+
 def advice(obj: Object, key_target: str) -> str:
     """Which of the head's own keys will be driven, where those make the head's points needless."""
     rig = find(obj, key_target)
-    return "" if rig is None or rig.needs_head else rig.summary
+    if rig is None or rig.needs_head:
+        return ""
+    poses = sum(key_map.pose_of(name) is not None for name in rig.names)
+    return rig.summary + (f" Poses of the armature among them: {poses}." if poses else "")
 
 
-def notes(obj: Object, key_target: str) -> list[str]:
-    """What the artist should know of the rig before a run."""
-    rig = find(obj, key_target)
-    keys = mesh_of(obj).shape_keys
-    names = shape_keys.own_key_names(obj) if rig is None else rig.names
+def notes(obj: Object, key_target: str, fps: float) -> list[str]:
+    """What the artist should know of the rig and of earlier lines before a run.
+
+    Args:
+        obj: The head.
+        key_target: ``AUTO``, ``NEW`` or ``EXISTING``.
+        fps: Frames per second of the scene.
+
+    Returns:
+        Sentences.
+    """
     found = []
-    driven = rig_drivers.find(keys, names)
+    driven = _driven(obj, key_target)
     if driven.controls:
         found.append(
-            f"{len(driven.controls)} shape keys hang on controls of the rig: these are keyed."
+            f"{rig_mapping.listed([*driven.controls])}: keyed by their controls in the rig."
         )
     if driven.others:
         found.append(
@@ -124,7 +168,18 @@ def notes(obj: Object, key_target: str) -> list[str]:
             "can be seen; Restore Drivers switches them on again."
         )
     if driven.followers:
-        found.append(f"{len(driven.followers)} shape keys follow others by drivers, and will.")
+        found.append(f"{rig_mapping.listed([*driven.followers])}: follow other keys by drivers.")
+    lines = {
+        name: rate
+        for owner in _owners(obj, driven)
+        for name, rate in speech_action.lines_at_another_rate(owner, fps)
+    }
+    if lines:
+        rate = next(iter(lines.values()))
+        found.append(
+            f"Lines made at {rate:g} frames a second no longer fit the scene's {fps:g}: "
+            f"{rig_mapping.listed([*lines])}. Generate them again."
+        )
     return found
 
 

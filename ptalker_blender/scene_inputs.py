@@ -180,9 +180,8 @@ def head_problem(obj: Object | None, key_target: str | None = None) -> str:
         return f'Switch on Relative in the shape keys of "{obj.name}".'
     if len(obj.data.vertices) == 0 or len(obj.data.polygons) == 0:
         return f'The mesh "{obj.name}" has no faces. Select the mesh of the head.'
-    if keys is not None and keys.animation_data and keys.animation_data.use_tweak_mode:
-        return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
-    return rig_target.problem(obj, key_target or settings_of(obj).key_target)
+    target = key_target or settings_of(obj).key_target
+    return rig_target.tweak_problem(obj, target) or rig_target.problem(obj, target)
 
 
 def mode_problem(obj: Object) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +22,7 @@ from bpy.types import Key, Mesh, Object
 from . import compat, motion, nla_strips, rig_channels, rig_drivers, speech_action
 from .motion import Floats, KeyedMotion
 from .protocol import UserError
+from .rig_mapping import listed
 from .speech_action import Line
 from .typed import keys_of, mesh_of
 
@@ -76,32 +77,16 @@ def mark_companion(obj: Object, undo: ExitStack) -> None:
         undo.callback(keys.pop, COMPANION)
 
 
-def notes(obj: Object, fps: float) -> list[str]:
-    """What the artist should know of a mesh and its lines before a run; fast enough for drawing.
-
-    Args:
-        obj: The head.
-        fps: Frames per second of the scene.
-
-    Returns:
-        Sentences.
-    """
-    found = []
+def mesh_note(obj: Object) -> str:
+    """What a run does to a mesh that is linked or shared; empty where it is the object's own."""
     mesh = mesh_of(obj)
     if mesh.library:
-        found.append("The linked mesh will be overridden to hold the animation.")
-    elif mesh.users > 1 and not mesh.override_library:
+        return "The linked mesh will be overridden to hold the animation."
+    if mesh.users > 1 and not mesh.override_library:
         other = next((o for o in bpy.data.objects if o.data == mesh and o != obj), None)
         if other is not None:
-            found.append(f'The mesh is shared with "{other.name}": "{obj.name}" will get its own.')
-    keys = mesh.shape_keys
-    if keys is not None and (lines := speech_action.lines_at_another_rate(keys, fps)):
-        names = ", ".join(name for name, _ in lines[:3]) + (" and more" if len(lines) > 3 else "")
-        found.append(
-            f"Lines made at {lines[0][1]:g} frames a second no longer fit the scene's {fps:g}: "
-            f"{names}. Generate them again."
-        )
-    return found
+            return f'The mesh is shared with "{other.name}": "{obj.name}" will get its own.'
+    return ""
 
 
 def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
@@ -165,10 +150,10 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line, action_name: str,
     )
 
 
-def _write_values(obj: Object, values: dict[str, Floats], muted: Iterable[str], *, line: Line,
+def _write_values(obj: Object, values: dict[str, Floats], muted: Sequence[str], *, line: Line,
                   name: str, keep: bool, undo: ExitStack,
                   warnings: list[str]) -> bpy.types.Action:  # fmt: skip
-    """Key values on a mesh's own shape keys; returns the new Action.
+    """Key values on a mesh's own shape keys.
 
     Args:
         obj: The head.
@@ -179,11 +164,18 @@ def _write_values(obj: Object, values: dict[str, Floats], muted: Iterable[str], 
         keep: Whether other lines of the Action stay.
         undo: Stack that takes the callbacks by which everything is undone.
         warnings: Takes what the artist should know.
+
+    Returns:
+        The new Action.
     """
     _make_single_user(obj, undo, warnings)
     keys = keys_of(obj)
     if muted:
         rig_drivers.mute(obj, muted, undo)
+        warnings.append(
+            f"The drivers of {listed(list(muted))} were muted, so that the speech can be seen. "
+            "Restore Drivers in the PTalker tab switches them on again."
+        )
     ranges = {key: _range(keys.key_blocks[key]) for key in values}
     _make_room(keys, values, undo, warnings)
     if mesh_of(obj).override_library:

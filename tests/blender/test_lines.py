@@ -182,6 +182,14 @@ def test_track_that_plays_solo_is_said(say, head):
     assert "plays solo" in warnings()
 
 
+def test_action_that_is_blended_is_said(say, head):
+    say("one", 10)
+    push_down(head.data.shape_keys)
+    head.data.shape_keys.animation_data.action_influence = 0.5
+    say("two", 100)
+    assert "(Replace, influence 0.5)" in warnings()
+
+
 def test_strips_of_other_curves_do_not_matter(say, head, addon):
     say("one", 10)
     head.shape_key_add(name="frown", from_mix=False)
