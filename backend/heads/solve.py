@@ -14,6 +14,7 @@ from backend.heads.eye_shapes import lid_shapes
 from backend.heads.face_layout import FaceLayout, examine
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
 from backend.heads.topology import Head
+from backend.heads.weld import weld_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ def solve_shapes(head: Head) -> SolvedShapes:
     Raises:
         UserError: The mesh does not let the face move; see ``face_layout.examine``.
     """
+    head, number = weld_head(head)
     face = examine(head)
     shapes = mouth_and_brow_shapes(face) | lid_shapes(face)
     offsets = np.stack([shapes[name] for name in ARKIT_NAMES])
@@ -50,7 +52,7 @@ def solve_shapes(head: Head) -> SolvedShapes:
     offsets[:, is_still] = 0.0
     _attach(face, offsets)
     own = offsets @ face.frame.axes * face.frame.unit_mm
-    return SolvedShapes(ARKIT_NAMES, own.astype(np.float32))
+    return SolvedShapes(ARKIT_NAMES, own.astype(np.float32)[:, number])
 
 
 def _attach(face: FaceLayout, offsets: NDArray[np.float64]) -> None:
