@@ -340,7 +340,7 @@ class Openings:
         inside = (line[:, 0] > goals[0][0] + 0.5) & (line[:, 0] < goals[1][0] - 0.5)
         a, b = ([*goal[:2], goal[1]] for goal in goals)
         line = np.concatenate([[a], line[inside], [b]])
-        lids = Rims(self._points, self._graph, line, goals, np.array(sorted(taken)))
+        lids = Rims(self._points, self._graph, line, goals, np.array(sorted(taken), np.int64))
         rows = lids.rows()
         if min(map(len, rows.values())) < len(names["upper"]) + 2:
             return {}

@@ -13,8 +13,7 @@ from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.eye_shapes import lid_shapes
 from backend.heads.face_layout import FaceLayout, examine
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
-from backend.heads.topology import Head
-from backend.heads.weld import weld_head
+from backend.heads.topology import Head, weld_head
 
 
 @dataclass(frozen=True, slots=True)

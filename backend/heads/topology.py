@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from backend import bundled
 from backend.errors import UserError, excerpt
 from backend.heads.mesh import (
+    Mesh,
     Similarity,
     connected_components,
     fingerprint,
@@ -27,6 +28,7 @@ from backend.heads.mesh import (
     triangulate,
 )
 from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.weld import Weld, weld
 from backend.io import read_json
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "read_head",
     "shipped_topologies",
     "similarity_fit",
+    "weld_head",
 ]
 
 
@@ -133,12 +136,14 @@ class Head:
         corners: Vertex numbers of the polygons' corners, ``(C,)`` int32.
         sizes: Number of corners of each polygon, ``(F,)`` int32.
         topology: Face points and parts of the mesh.
+        numbers: Numbers of the vertices in the artist's mesh, ``(V,)``; None where they are these.
     """
 
     vertices: NDArray[np.float64]
     corners: NDArray[np.int32]
     sizes: NDArray[np.int32]
     topology: Topology
+    numbers: NDArray[np.int64] | None = None
 
     @cached_property
     def triangles(self) -> NDArray[np.int64]:
@@ -347,19 +352,22 @@ def identify(
         check_face_points(face_points, len(vertices))
     else:
         _check_count(topology, len(vertices))  # before the fingerprint, which takes time
+    mesh = (positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32))
+    if topology == "auto" and not face_points:
+        head = Head(*mesh, _search(mesh))
+        check_plausible(head)
+        return head
     mark = fingerprint(corners, sizes, len(vertices))
     if face_points and topology == "auto":
         known = _known(len(vertices), mark)
         found = Topology(
             "custom", len(vertices), mark, dict(face_points), known.parts if known else ()
         )
-    elif topology == "auto":
-        found = _search(len(vertices), mark)
     else:
         found = load_topology(topology)
         if (found.num_vertices, found.fingerprint) != (len(vertices), mark):
             raise UserError(_mismatch(found, len(vertices)))
-    head = Head(positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
+    head = Head(*mesh, found)
     check_plausible(head)
     return head
 
@@ -373,29 +381,87 @@ def _known(num_vertices: int, mark: str) -> Topology | None:
 
 
 def _check_count(name: str, num_vertices: int) -> None:
-    """Refuses a number of vertices that the named topology, or with ``auto`` none, has."""
+    """Refuses a number of vertices that the named topology has not."""
     if name != "auto":
         topology = load_topology(name)
         if topology.num_vertices != num_vertices:
             raise UserError(_mismatch(topology, num_vertices))
-        return
-    known = [load_topology(shipped) for shipped in shipped_topologies()]
-    if all(topology.num_vertices != num_vertices for topology in known):
-        names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
-        raise UnknownHeadError(
-            f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
-            "Mark its face points, or choose the head that speaks."
-        )
 
 
-def _search(num_vertices: int, mark: str) -> Topology:
-    found = _known(num_vertices, mark)
-    if found is not None:
-        return found
+def _search(mesh: Mesh) -> Topology:
+    """The shipped topology of a mesh: as it is, without its seams, or of its first vertices."""
+    num_vertices = len(mesh[0])
     known = [load_topology(name) for name in shipped_topologies()]
+    for topology in known:
+        if topology.num_vertices == num_vertices:
+            found = _known(num_vertices, fingerprint(*mesh[1:], num_vertices))
+            if found is not None:
+                return found
+    if num_vertices > min(topology.num_vertices for topology in known):
+        for found in (_more_than_known(mesh, known), _split_known(mesh)):
+            if found is not None:
+                return found
+    for topology in known:
+        if topology.num_vertices == num_vertices:
+            raise UnknownHeadError(_mismatch(topology, num_vertices))
+    names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
     raise UnknownHeadError(
-        _mismatch(next(t for t in known if t.num_vertices == num_vertices), num_vertices)
+        f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
+        "Mark its face points, or choose the head that speaks."
     )
+
+
+def _more_than_known(mesh: Mesh, known: list[Topology]) -> Topology | None:
+    """A known head to which vertices were added behind its own: teeth, or a loose vertex."""
+    vertices, corners, sizes = mesh
+    last = np.maximum.reduceat(corners, np.cumsum(sizes) - sizes)
+    first = np.minimum.reduceat(corners, np.cumsum(sizes) - sizes)
+    for topology in known:
+        count = topology.num_vertices
+        own = last < count
+        if count >= len(vertices) or not own.any() or (first[~own] < count).any():
+            continue
+        own_corners = corners[np.repeat(own, sizes)]
+        if fingerprint(own_corners, sizes[own], count) == topology.fingerprint:
+            mark = fingerprint(corners, sizes, len(vertices))
+            return replace(
+                topology,
+                num_vertices=len(vertices),
+                fingerprint=mark,
+                parts=topology.parts if own.all() else (),  # what was added is told by its place
+                mirror=None,
+            )
+    return None
+
+
+def _split_known(mesh: Mesh) -> Topology | None:
+    """A known head that an importer has split at seams."""
+    welded = weld(mesh)
+    found = _known(len(welded.first), fingerprint(*welded.mesh[1:], len(welded.first)))
+    if found is None or not welded.num_copies:
+        return None
+    return replace(
+        found,
+        num_vertices=len(mesh[0]),
+        fingerprint=fingerprint(*mesh[1:], len(mesh[0])),
+        face_points={name: int(welded.first[v]) for name, v in found.face_points.items()},
+        parts=tuple(_split_part(part, welded) for part in found.parts),
+        mirror=None,
+    )
+
+
+def _split_part(part: Part, welded: Weld) -> Part:
+    """A part with all copies of its vertices; one vertex stands for a connected part."""
+    if len(part.vertices) == 1:
+        vertices = np.flatnonzero(_same_component(welded, part.vertices[0])[welded.number])
+    else:
+        vertices = np.flatnonzero(np.isin(welded.number, part.vertices))
+    return replace(part, vertices=tuple(vertices.tolist()))
+
+
+def _same_component(welded: Weld, vertex: int) -> NDArray[np.bool_]:
+    components = connected_components(*welded.mesh[1:], len(welded.first))
+    return np.asarray(components == components[vertex])
 
 
 def _mismatch(topology: Topology, num_vertices: int) -> str:
@@ -410,6 +476,37 @@ def _mismatch(topology: Topology, num_vertices: int) -> str:
         "other vertices: they were reordered, for example by an OBJ import. Import it again with "
         "the vertex order kept, or mark its face points."
     )
+
+
+def weld_head(head: Head) -> tuple[Head, NDArray[np.int64]]:
+    """A head without its seams.
+
+    Args:
+        head: A head with all face points.
+
+    Returns:
+        The welded head, and the number of each vertex of ``head`` in it, ``(V,)``; a displacement
+        of the welded head is given back as ``offsets[number]``. A head without seams is returned
+        as it is.
+    """
+    welded = weld((head.vertices, head.corners, head.sizes))
+    if not welded.num_copies:
+        return head, welded.number
+    number, topology = welded.number, head.topology
+    return Head(
+        *welded.mesh,
+        replace(
+            topology,
+            num_vertices=len(welded.first),
+            face_points={name: int(number[v]) for name, v in topology.face_points.items()},
+            parts=tuple(
+                replace(part, vertices=tuple(dict.fromkeys(number[list(part.vertices)].tolist())))
+                for part in topology.parts
+            ),
+            mirror=None,
+        ),
+        numbers=welded.first,
+    ), number
 
 
 def check_plausible(head: Head) -> None:

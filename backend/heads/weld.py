@@ -9,7 +9,7 @@ which the head's flesh lies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,6 @@ from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
 from backend.heads.mesh import Mesh
-from backend.heads.topology import Head
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -76,36 +75,6 @@ def weld(mesh: Mesh) -> Weld:
     rank[order] = np.arange(len(order))
     number, first = rank[label.reshape(-1)], first[order]
     return Weld((vertices[first], number[corners].astype(np.int32), sizes), number, first)
-
-
-def weld_head(head: Head) -> tuple[Head, Ints]:
-    """A head without its seams.
-
-    Args:
-        head: A head with all face points.
-
-    Returns:
-        The welded head, and the number of each vertex of ``head`` in it, ``(V,)``; a displacement
-        of the welded head is given back as ``offsets[number]``. A head without seams is returned
-        as it is.
-    """
-    welded = weld((head.vertices, head.corners, head.sizes))
-    if not welded.num_copies:
-        return head, welded.number
-    number, topology = welded.number, head.topology
-    return Head(
-        *welded.mesh,
-        replace(
-            topology,
-            num_vertices=len(welded.first),
-            face_points={name: int(number[v]) for name, v in topology.face_points.items()},
-            parts=tuple(
-                replace(part, vertices=tuple(dict.fromkeys(number[list(part.vertices)].tolist())))
-                for part in topology.parts
-            ),
-            mirror=None,
-        ),
-    ), number
 
 
 def _ends(corners: NDArray[np.integer], sizes: NDArray[np.integer]) -> Ints:

@@ -16,6 +16,7 @@ from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
 from backend.heads.find_face_points import identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.shape_checks import check_before
 from backend.heads.topology import Head
 from backend.inference.devices import set_threads
 from backend.inference.predictor import Predictor
@@ -250,6 +251,9 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     mesh = read_head(request.head)
     points = read_face_points(request.head)
     head, warning = identify_or_find(mesh, topology=request.options.topology, face_points=points)
+    warnings = [warning] if warning else []
+    if head.topology.name == "custom":
+        warnings += check_before(head)  # a head that cannot speak is refused before listening
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
@@ -257,8 +261,7 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         gain=request.gain,
         is_cancelled=is_cancelled,
     )
-    warnings = (warning,) if warning else ()
-    return Inputs(request, sound, head, time.monotonic() - started, warnings)
+    return Inputs(request, sound, head, time.monotonic() - started, tuple(warnings))
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:
