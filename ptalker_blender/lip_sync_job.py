@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bpy.types import Object
 
 from . import (
     backend_job,
+    head_mesh,
     motion,
     options,
     paths,
@@ -86,6 +88,8 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     def apply(result: Result) -> Outcome:
         num_vertices = _num_vertices(head_file) if by_name else len(inputs.head.vertices)
         found = motion.load(Path(result.path), num_vertices=num_vertices, fps=inputs.fps)
+        if inputs.head.is_mirrored and not by_name:
+            found = replace(found, shapes=head_mesh.mirrored(found.shapes))
         return write_motion(inputs, found, by_name=by_name)
 
     return BackendJob(

@@ -45,7 +45,7 @@ from backend.heads.topology import (
     face_frame,
     identify,
 )
-from backend.heads.weld import weld
+from backend.heads.weld import is_half, weld
 
 VIEWS: Final = ((0.0, 0.0), (20.0, 0.0), (-20.0, 0.0), (0.0, 12.0), (0.0, -12.0))
 """Yaw and pitch of the cameras in degrees."""
@@ -92,6 +92,10 @@ _TURN_MM: Final = 15.0
 _SAMPLES: Final = 500
 """Places of the demo head's skin that settle on the head's."""
 
+_HALF_A_HEAD: Final = (
+    "This is half a head: it ends in a plane through its middle. Apply its Mirror modifier, or "
+    "mirror and join the mesh, since a face moves on either side by itself."
+)
 _STILL_POINTS = ("ear_", "crown", "head_back", "neck_")
 """What the names of points begin with that only say where the head does not move."""
 DOUBTFUL: Final = 0.4
@@ -448,7 +452,12 @@ def find_face_points(
     vertices = mesh[0]
     surface = Surface.from_mesh(mesh)
     report(0, _STEPS)
-    face = find_face(surface)
+    try:
+        face = find_face(surface)
+    except UserError as error:
+        if is_half(mesh):
+            raise UserError(_HALF_A_HEAD) from error
+        raise
     report(1, _STEPS)
     known = reference()
     report(2, _STEPS)

@@ -27,6 +27,8 @@ _CLOSED_MM: Final = 3.0
 """Lids that are nowhere farther apart are closed."""
 _FLAT: Final = 1.25
 """Where the way from lid to lid along the skin is hardly longer than straight, there is no eye."""
+_OUT_OF_LINE_MM: Final = 4.5
+"""A point of a lid or lip lies at most so far from between its neighbours."""
 _TORN: Final = 3.0
 _TORN_MM: Final = 2.0
 """An edge is torn where it gets so many times as long, and so much longer."""
@@ -76,6 +78,7 @@ def check_before(head: Head) -> list[str]:
             f"The mouth is a fold, {depth:.0f} mm deep, without an inside: its ground will be seen "
             "stretched when the jaw opens. Model the inside of the mouth, or open it less."
         )
+    found += _out_of_line(face)
     heights = {side: float(_gaps(face.points, eye.rows).max()) for side, eye in face.eyes.items()}
     closed = [side for side, height in heights.items() if height < _CLOSED_MM]
     if closed:
@@ -111,6 +114,43 @@ def check_shapes(head: Head, offsets: NDArray[np.floating]) -> list[str]:
     found += _unmet_lips(face, poses["a closed mouth with an open jaw"])
     found += _torn(face, poses)
     return found[:_AT_ONCE]
+
+
+def _out_of_line(face: FaceLayout) -> list[str]:
+    """Names the point of lids and inner lips that lies farthest from between its neighbours."""
+    worst, how_far = "", _OUT_OF_LINE_MM
+    for names in _lines():
+        line = face.points[[face.landmark_vertex[name] for name in names]]
+        for name, before, point, after in zip(
+            names[1:], line[:-2], line[1:-1], line[2:], strict=False
+        ):
+            way = after - before
+            share = np.clip((point - before) @ way / max(float(way @ way), 1e-9), 0.0, 1.0)
+            off = float(np.linalg.norm(point - before - share * way))
+            if off > how_far:
+                worst, how_far = name, off
+    if not worst:
+        return []
+    place = place_of(face, face.points[face.landmark_vertex[worst]])
+    return [
+        f"The face point {worst} lies {how_far:.0f} mm out of line with those beside it. Move it "
+        f"to the edge of {place}."
+    ]
+
+
+def _lines() -> list[list[str]]:
+    """Names of the points along each lid and each inner lip."""
+    found = []
+    for row in ("upper", "lower"):
+        for side in ("left", "right"):
+            middle = [f"lid_{row}_{side}_{i}" for i in range(1, 6)]
+            found.append([f"eye_inner_{side}", *middle, f"eye_outer_{side}"])
+        right, left = (
+            [f"lip_{row}_inner_{side}_{i}" for i in (1, 2, 3)] for side in ("right", "left")
+        )
+        center = f"lip_{row}_inner_center"
+        found.append(["lip_corner_right", *right[::-1], center, *left, "lip_corner_left"])
+    return found
 
 
 def _posed(

@@ -25,6 +25,10 @@ Floats = NDArray[np.float64]
 
 _TOLERANCE: Final = 1e-5
 """Copies of a vertex lie so close, as part of the mesh's diagonal."""
+_FLAT: Final = 1e-3
+_LEAST_CUT: Final = 12
+_THROUGH: Final = 0.7
+"""The open edges of half a head span so much of it: a cut through a neck spans less."""
 _MOST_AT_ONE_PLACE: Final = 16
 """Where more open edges lie on each other, none of them is joined."""
 
@@ -75,6 +79,22 @@ def weld(mesh: Mesh) -> Weld:
     rank[order] = np.arange(len(order))
     number, first = rank[label.reshape(-1)], first[order]
     return Weld((vertices[first], number[corners].astype(np.int32), sizes), number, first)
+
+
+def is_half(mesh: Mesh) -> bool:
+    """Whether a mesh ends in a plane that goes through all of it, as half of a mirrored head."""
+    vertices, corners, sizes = mesh
+    ends = np.unique(_ends(corners, sizes)[_open_sides(corners, sizes)])
+    extent = np.ptp(vertices, axis=0)
+    for axis in range(3):
+        for limit in (vertices[:, axis].min(), vertices[:, axis].max()):
+            cut = ends[np.abs(vertices[ends, axis] - limit) < _FLAT * extent.max()]
+            if len(cut) < _LEAST_CUT:
+                continue
+            spanned = np.delete(np.ptp(vertices[cut], axis=0) / np.maximum(extent, 1e-30), axis)
+            if spanned.min() > _THROUGH:
+                return True
+    return False
 
 
 def _ends(corners: NDArray[np.integer], sizes: NDArray[np.integer]) -> Ints:
