@@ -101,7 +101,7 @@ def test_hair_before_a_face_is_left_out(mesh):
     known = head.topology.face_points
     names = ["lip_corner_left", "lip_upper_inner_center", "nose_tip", "eye_inner_right"]
     at, wanted = (frame.to_face_mm(covered[0][[p[n] for n in names]]) for p in (found, known))
-    assert np.linalg.norm(at - wanted, axis=1).max() < 3.0
+    assert np.linalg.norm((at - wanted)[:, :2], axis=1).max() < 3.0
 
 
 @pytest.mark.skipif(not BODY.exists(), reason="there are no heads beside the repository")

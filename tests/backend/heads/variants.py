@@ -62,7 +62,7 @@ def dissolved(mesh, region):
             if other is not None and other not in joined and len(found[other]) == 4:
                 i, j = polygon.index(end), found[other].index(start)
                 ring = found[other][j:] + found[other][:j]
-                found[number] = polygon[i:] + polygon[:i][:-1] + [start] + ring[1:-1]
+                found[number] = polygon[i:] + polygon[:i] + ring[1:-1]
                 found[other] = []
                 joined |= {number, other}
                 break
