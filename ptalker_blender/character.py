@@ -119,9 +119,11 @@ def read(head: Object, objects: Iterable[Object]) -> tuple[Companion, ...]:
         vertices = np.zeros((0, 3), np.float32)
         corners = sizes = np.zeros(0, np.int32)
         if not _is_keyed(obj, head):
-            corners, sizes = head_mesh.faces(obj)
+            _, corners, sizes = head_mesh.seen(obj)
             own = head_mesh.neutral_vertices(obj).astype(np.float64)
             vertices = (own @ to_head[:3, :3].T + to_head[:3, 3]).astype(np.float32)
+            if head_mesh.is_mirrored(head):  # as the head itself is read
+                vertices = head_mesh.mirrored(vertices)
         to_own = np.linalg.inv(to_head[:3, :3]).astype(np.float32)
         found.append(Companion(obj.session_uid, obj.name, vertices, corners, sizes, to_own))
     return tuple(found)

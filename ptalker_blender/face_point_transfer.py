@@ -41,7 +41,7 @@ def transfer(obj: Object, other: Object | None, backend_root: Path) -> int:
 
 
 def _surface(obj: Object) -> Surface:
-    return Surface.of(head_mesh.neutral_vertices(obj), *head_mesh.faces(obj))
+    return Surface.of(*head_mesh.seen(obj))
 
 
 def _demo_head(backend_root: Path) -> tuple[Surface, dict[str, int]]:

@@ -104,6 +104,8 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     def apply(result: Result) -> Outcome:
         num_vertices = _num_vertices(head_file)
         found = motion.load(Path(result.path), num_vertices=num_vertices, fps=inputs.fps)
+        if inputs.head.is_mirrored and not by_name:
+            found = replace(found, shapes=head_mesh.mirrored(found.shapes))
         outcome = write_motion(inputs, found, by_name=by_name)
         notes = face_point_results.keep(inputs.head, found.report)
         return replace(outcome, warnings=(*outcome.warnings, *notes))
@@ -299,7 +301,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
 
 def _changes(obj: Object, inputs: SceneInputs) -> Iterator[str]:
     """What was changed of the head while the job ran, and so is not in its result."""
-    now = head_mesh.neutral_vertices(obj)
+    now = head_mesh.seen(obj)[0]
     if now.shape == inputs.head.vertices.shape and not np.array_equal(now, inputs.head.vertices):
         yield f'The mesh of "{obj.name}" was changed in the meantime; generate again for its shape.'
 

@@ -75,10 +75,11 @@ class Head:
     Attributes:
         uid: ``session_uid`` of the object, which survives renaming and undo.
         name: Its name at the start of the job.
-        vertices: ``(V, 3)`` in mesh space.
+        vertices: ``(V, 3)`` in mesh space, mirrored where the object is.
         face_corners: Vertex number of each face corner.
         face_sizes: Number of corners of each face.
         face_points: Vertex number of each marked face point; may be empty.
+        is_mirrored: Whether the object mirrors its mesh.
     """
 
     uid: int
@@ -87,6 +88,7 @@ class Head:
     face_corners: NDArray[np.int32]
     face_sizes: NDArray[np.int32]
     face_points: dict[str, int]
+    is_mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +183,12 @@ def head_problem(obj: Object | None, key_target: str | None = None) -> str:
     if len(obj.data.vertices) == 0 or len(obj.data.polygons) == 0:
         return f'The mesh "{obj.name}" has no faces. Select the mesh of the head.'
     target = key_target or settings_of(obj).key_target
-    return rig_target.tweak_problem(obj, target) or rig_target.problem(obj, target)
+    needs_head = not rig_target.advice(obj, target)
+    return (
+        rig_target.tweak_problem(obj, target)
+        or (head_mesh.problem(obj) if needs_head else "")
+        or rig_target.problem(obj, target)
+    )
 
 
 def mode_problem(obj: Object) -> str:
@@ -352,14 +359,15 @@ def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
 
 def read_head(obj: Object) -> Head:
     """The neutral shape, the faces and the face points of a mesh object."""
-    corners, sizes = head_mesh.faces(obj)
+    vertices, corners, sizes = head_mesh.seen(obj)
     return Head(
         uid=obj.session_uid,
         name=obj.name,
-        vertices=head_mesh.neutral_vertices(obj),
+        vertices=vertices,
         face_corners=corners,
         face_sizes=sizes,
         face_points=face_points.marked(obj),
+        is_mirrored=head_mesh.is_mirrored(obj),
     )
 
 

@@ -147,7 +147,7 @@ def examine(head: Head) -> FaceLayout:
     for rows in loops.values():
         on_loop[np.concatenate(list(rows.values()))] = True
     pockets = _pockets(edges, is_skin, on_loop, loops, landmark_vertex["nose_tip"])
-    _check_slit(points, edges, loops["mouth"], landmark_vertex)
+    _check_slit(points, edges, loops["mouth"], landmark_vertex, head.numbers)
 
     is_pocket = np.zeros(len(points), dtype=bool)
     is_pocket[np.concatenate(list(pockets.values()))] = True
@@ -260,7 +260,11 @@ def _pockets(
 
 
 def _check_slit(
-    points: Floats, edges: Ints, rows: dict[str, Ints], landmark_vertex: dict[str, int]
+    points: Floats,
+    edges: Ints,
+    rows: dict[str, Ints],
+    landmark_vertex: dict[str, int],
+    numbers: Ints | None,
 ) -> None:
     corners = points[[landmark_vertex["lip_corner_left"], landmark_vertex["lip_corner_right"]]]
     near = 0.15 * np.linalg.norm(corners[0] - corners[1])
@@ -269,11 +273,19 @@ def _check_slit(
     joins = (upper[:, 0] & lower[:, 1]) | (upper[:, 1] & lower[:, 0])
     joined = edges[joins & (from_corner[edges] > near).all(axis=1)]
     if len(joined):
-        a, b = joined[0]
+        centre = corners.mean(axis=0)
+        away = points[joined, 0].mean(axis=1) - centre[0]
+        nearest = int(np.abs(away).argmin())
+        a, b = joined[nearest] if numbers is None else numbers[joined[nearest]]
+        side = "left" if away[nearest] > 0 else "right"
+        off = abs(away[nearest]) / (np.linalg.norm(corners[0] - corners[1]) / 2)
+        where = (
+            "in the middle" if off < 0.25 else f"on the {side}, {off:.0%} of the way to the corner"
+        )
         raise UserError(
-            f"The mouth is not a slit: {len(joined)} edges join the upper lip to the lower one "
-            f"(for example vertices {a} and {b}). Open the mesh between the lips, or mark the "
-            "inner lip points where the lips part."
+            f"The lips are joined: {len(joined)} edges lead from the upper lip to the lower one, "
+            f"the first of them {where}, between the vertices {a} and {b}. Cut the mesh open "
+            "between the lips, or mark the inner lip points where the lips part."
         )
     middle = (
         points[landmark_vertex["lip_upper_inner_center"]]

@@ -45,6 +45,7 @@ from backend.heads.topology import (
     face_frame,
     identify,
 )
+from backend.heads.weld import is_half, weld
 
 VIEWS: Final = ((0.0, 0.0), (20.0, 0.0), (-20.0, 0.0), (0.0, 12.0), (0.0, -12.0))
 """Yaw and pitch of the cameras in degrees."""
@@ -68,6 +69,10 @@ _LEAST_SKIN: Final = 4 * len(FACE_POINT_NAMES)
 """Vertices of a part that may be the skin."""
 _COVERED: Final = 0.012
 """Part of the picture's side by which something else lies before the skin."""
+_HIDING: Final = 0.01
+"""A part hides the face from this share of its pixels on."""
+_LARGEST_FEATURE: Final = 0.6
+"""What covers a face is wider or taller than this share of the face's width; an eye is smaller."""
 _LEAST_FACING: Final = 0.3
 """Cosine under which a landmark lies too close to the outline to be placed on the surface."""
 
@@ -87,6 +92,10 @@ _TURN_MM: Final = 15.0
 _SAMPLES: Final = 500
 """Places of the demo head's skin that settle on the head's."""
 
+_HALF_A_HEAD: Final = (
+    "This is half a head: it ends in a plane through its middle. Apply its Mirror modifier, or "
+    "mirror and join the mesh, since a face moves on either side by itself."
+)
 _STILL_POINTS = ("ear_", "crown", "head_back", "neck_")
 """What the names of points begin with that only say where the head does not move."""
 DOUBTFUL: Final = 0.4
@@ -101,6 +110,8 @@ _SEEN_PARTING: Final = 0.8
 _UNSEEN_PARTING: Final = 0.5
 """Factor of those that lie at such a place by their name, where none is seen."""
 _OF_OPENINGS: Final = ("lip_corner", "lip_upper_inner", "lip_lower_inner", "lid_")
+_LEAST_LIP_MM: Final = 0.5
+"""An outer lip point lies so far above, or below, the row of its lip's inner ones."""
 _STEPS: Final = 5
 
 
@@ -226,6 +237,22 @@ def face_landmarks_seen(surface: Surface, face: FaceView) -> tuple[Floats, int]:
     counts = np.bincount(parts, minlength=int(surface.components.max()) + 1)
     counts[np.bincount(surface.components) < _LEAST_SKIN] = 0
     return points, int(counts.argmax())
+
+
+def covering_parts(surface: Surface, face: FaceView, skin: int) -> Ints:
+    """Numbers of the parts that hide the face: hair, a mask, helper meshes; no eyes or lashes."""
+    raster = raster_of(surface, face.view, LANDMARK_PIXELS)
+    alone = raster_of(surface.part(skin), face.view, LANDMARK_PIXELS)
+    low, high = np.clip(np.percentile(face.landmarks[:, :2], (2, 98), axis=0), 0, None).astype(int)
+    box = slice(low[1], high[1]), slice(low[0], high[0])
+    shown = raster.triangle[box][alone.triangle[box] >= 0]
+    hiding = surface.components[surface.triangles[shown[shown >= 0], 0]]
+    parts, pixels = np.unique(hiding[hiding != skin], return_counts=True)
+    parts = parts[pixels > _HIDING * max(len(shown), 1)]
+    screen, _ = face.view.screen(surface.vertices, LANDMARK_PIXELS)
+    width = high[0] - low[0]
+    sizes = [np.ptp(screen[surface.components == part], axis=0).max() for part in parts]
+    return np.asarray(parts[np.array(sizes) > _LARGEST_FEATURE * width], dtype=np.int64)
 
 
 def front_view(axes: Floats, points: Floats, view: View, places: NDArray[np.floating]) -> View:
@@ -474,14 +501,26 @@ def find_face_points(
     """
     started = time.monotonic()
     report = progress or (lambda _done, _total: None)
+    welded = weld(mesh)
+    mesh = welded.mesh
     vertices = mesh[0]
     surface = Surface.from_mesh(mesh)
     report(0, _STEPS)
-    face = find_face(surface)
+    try:
+        face = find_face(surface)
+    except UserError as error:
+        if is_half(mesh):
+            raise UserError(_HALF_A_HEAD) from error
+        raise
     report(1, _STEPS)
     known = reference()
     report(2, _STEPS)
     points, skin = face_landmarks_seen(surface, face)
+    covering = covering_parts(surface, face, skin)
+    if len(covering):
+        surface = surface.without(covering)
+        face = find_face(surface)
+        points, skin = face_landmarks_seen(surface, face)
     usable = np.isfinite(points).all(axis=1) & (known.landmarks.weights > 0.0)
     if usable.sum() < _FACE_LANDMARKS // 4:
         raise UserError(NO_FACE)
@@ -510,7 +549,7 @@ def find_face_points(
     frame = face_frame(identify(*mesh, face_points=face_points))
     report(_STEPS, _STEPS)
     return FoundPoints(
-        face_points,
+        {name: int(welded.first[vertex]) for name, vertex in face_points.items()},
         confidence,
         [round(float(score), 1) for score in found.scores],
         frame.axes,
@@ -536,17 +575,19 @@ def _choose(
     chosen = openings.lips(at)
     for side in ("left", "right"):
         chosen |= openings.lids(at, side, set(chosen.values()))
-    rest = [name for name in FACE_POINT_NAMES if name not in chosen]
+    parted = set(chosen)
     candidates = np.flatnonzero(surface.components == skin)
-    candidates = np.setdiff1d(candidates, list(chosen.values()))
-    order = [FACE_POINT_NAMES.index(name) for name in rest]
-    numbers, costs = nearest_facing(
-        np.stack([at[name] for name in rest]),
-        known.normals[order],
-        surface.vertices,
-        surface.normals,
-        candidates,
-    )
+    costs: dict[str, float] = {}
+    for names, allowed in _groups(chosen, surface.vertices, candidates):
+        numbers, group_costs = nearest_facing(
+            np.stack([at[name] for name in names]),
+            known.normals[[FACE_POINT_NAMES.index(name) for name in names]],
+            surface.vertices,
+            surface.normals,
+            np.setdiff1d(allowed, list(chosen.values())),
+        )
+        chosen |= dict(zip(names, numbers.tolist(), strict=True))
+        costs |= dict(zip(names, group_costs.tolist(), strict=True))
     seen = landmarks.weights > 0.0
     seen &= known.landmarks.weights > 0.0
     support = cKDTree(known.landmarks.points[seen])
@@ -556,14 +597,31 @@ def _choose(
         spread = float(np.mean(landmarks.spread[seen][near]))
         trust = float(np.exp(-float(away.mean()) / _SUPPORT_MM) * np.exp(-spread / _SPREAD_MM))
         confidence[name] = trust
-    for name, number, cost in zip(rest, numbers.tolist(), costs.tolist(), strict=True):
-        chosen[name] = number
+    for name, cost in costs.items():
         confidence[name] *= float(np.exp(-cost / _COST_MM))
         if name.startswith(_OF_OPENINGS):  # the surface was not seen to part there
             confidence[name] *= _UNSEEN_PARTING
-    for name in set(FACE_POINT_NAMES) - set(rest):  # seen on the mesh itself
+    for name in parted:  # seen on the mesh itself
         confidence[name] = max(confidence[name], _SEEN_PARTING)
     return chosen, {name: round(value, 2) for name, value in confidence.items()}
+
+
+def _groups(
+    chosen: dict[str, int], points: Floats, candidates: Ints
+) -> list[tuple[list[str], Ints]]:
+    """Names that are still to be chosen, and from which vertices: a lip's from its own side."""
+    rest = [name for name in FACE_POINT_NAMES if name not in chosen]
+    groups: list[tuple[list[str], Ints]] = []
+    for lip, sign in (("upper", 1.0), ("lower", -1.0)):
+        row = [v for name, v in chosen.items() if name.startswith((f"lip_{lip}_in", "lip_corner"))]
+        if row:
+            along = points[sorted(row, key=lambda v: points[v, 0])]
+            height = np.interp(points[candidates, 0], along[:, 0], along[:, 1])
+            beyond = sign * (points[candidates, 1] - height) > _LEAST_LIP_MM
+            names = [name for name in rest if name.startswith(f"lip_{lip}_outer")]
+            groups.append((names, candidates[beyond]))
+            rest = [name for name in rest if name not in names]
+    return [*groups, (rest, candidates)]
 
 
 def identify_or_find(

@@ -71,11 +71,14 @@ class BiharmonicSolver:
             triangles: Triangles, ``(N, 3)``; fields are zero at vertices of no triangle.
             handles: Distinct vertices whose values will be given, ``(H,)``.
         """
+        is_free = np.zeros(len(vertices), dtype=bool)
+        is_free[triangles.ravel()] = True
+        is_free[handles] = False
+        triangles = _within_two_rings(triangles, is_free)  # of a whole body, most stays
         laplacian = cotangent_laplacian(vertices, triangles).tocsc()
         mass = lumped_mass(vertices, triangles)
         used = mass > 0
-        is_free = used.copy()
-        is_free[handles] = False
+        is_free &= used
         self._num_vertices = len(vertices)
         self._handles = np.asarray(handles)
         self._free = np.flatnonzero(is_free)
@@ -125,6 +128,20 @@ def harmonic_weights(
         matrix = (sparse.diags(diagonal[free]) - adjacency[free][:, free]).tocsc()
         result[free] = _factorise(matrix).solve(adjacency[free][:, handles].toarray())
     return result
+
+
+def _within_two_rings(
+    triangles: NDArray[np.integer], is_free: NDArray[np.bool_]
+) -> NDArray[np.integer]:
+    """The triangles that touch a free vertex or a neighbour of one."""
+    near = np.zeros_like(is_free)
+    near[triangles[_any(is_free, triangles)].ravel()] = True
+    return triangles[_any(near, triangles)]
+
+
+def _any(marked: NDArray[np.bool_], triangles: NDArray[np.integer]) -> NDArray[np.bool_]:
+    a, b, c = triangles.T
+    return np.asarray(marked[a] | marked[b] | marked[c])
 
 
 def _factorise(matrix: sparse.csc_matrix) -> linalg.SuperLU:

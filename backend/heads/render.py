@@ -18,7 +18,14 @@ from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.face_layout import examine, vertex_normals
 from backend.heads.rasterise import rasterise
 from backend.heads.solve import solve_shapes
-from backend.heads.topology import Head, face_frame, identify, read_face_points, read_head
+from backend.heads.topology import (
+    Head,
+    face_frame,
+    identify,
+    read_face_points,
+    read_head,
+    weld_head,
+)
 
 VIEWS = {"front": (0.0, 0.0), "side": (90.0, 0.0), "three_quarter": (35.0, 5.0)}
 BACKGROUND = 235.0
@@ -117,8 +124,9 @@ COMBINATIONS: dict[str, dict[str, float]] = {
 
 def part_colours(head: Head) -> NDArray[np.float64]:
     """RGB per vertex ``(V, 3)``: skin, lips, white eyeballs with irises, teeth, tongue."""
-    face = examine(head)
-    colours = np.full((len(head.vertices), 3), (0.86, 0.74, 0.67))
+    welded, number = weld_head(head)
+    face = examine(welded)
+    colours = np.full((len(welded.vertices), 3), (0.86, 0.74, 0.67))
     colours[face.mouth.lips] = (0.80, 0.52, 0.49)
     colours[face.mouth.pocket] = (0.45, 0.20, 0.19)
     for eye in face.eyes.values():
@@ -134,7 +142,7 @@ def part_colours(head: Head) -> NDArray[np.float64]:
     roles = {"teeth_upper": tooth, "teeth_lower": tooth, "tongue": flesh, "gums": flesh}
     for role, colour in roles.items():
         colours[face.parts[role]] = colour
-    return colours
+    return colours[number]
 
 
 def tiles(

@@ -14,7 +14,7 @@ from backend.heads.face_layout import examine
 from backend.heads.mesh import polygon_edges
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
 from backend.heads.part_motion import follow_skin
-from backend.heads.topology import Head
+from backend.heads.topology import Head, weld_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ def solve_shapes(head: Head) -> SolvedShapes:
     Raises:
         UserError: The mesh does not let the face move; see ``face_layout.examine``.
     """
+    head, number = weld_head(head)
     face = examine(head)
     shapes = mouth_and_brow_shapes(face) | lid_shapes(face)
     offsets = np.stack([shapes[name] for name in ARKIT_NAMES])
@@ -50,4 +51,4 @@ def solve_shapes(head: Head) -> SolvedShapes:
     offsets[:, is_still] = 0.0
     follow_skin(face, offsets, polygon_edges(head.corners, head.sizes))
     own = offsets @ face.frame.axes * face.frame.unit_mm
-    return SolvedShapes(ARKIT_NAMES, own.astype(np.float32))
+    return SolvedShapes(ARKIT_NAMES, own.astype(np.float32)[:, number])

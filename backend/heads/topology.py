@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from backend import bundled
 from backend.errors import UserError, excerpt
 from backend.heads.mesh import (
+    Mesh,
     Similarity,
     connected_components,
     fingerprint,
@@ -27,6 +28,7 @@ from backend.heads.mesh import (
     triangulate,
 )
 from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.weld import Weld, weld
 from backend.io import read_json
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "read_head",
     "shipped_topologies",
     "similarity_fit",
+    "weld_head",
 ]
 
 
@@ -133,12 +136,14 @@ class Head:
         corners: Vertex numbers of the polygons' corners, ``(C,)`` int32.
         sizes: Number of corners of each polygon, ``(F,)`` int32.
         topology: Face points and parts of the mesh.
+        numbers: Numbers of the vertices in the artist's mesh, ``(V,)``; None where they are these.
     """
 
     vertices: NDArray[np.float64]
     corners: NDArray[np.int32]
     sizes: NDArray[np.int32]
     topology: Topology
+    numbers: NDArray[np.int64] | None = None
 
     @cached_property
     def triangles(self) -> NDArray[np.int64]:
@@ -348,15 +353,16 @@ def identify(
         check_face_points(face_points, len(vertices))
     else:
         _check_count(topology, len(vertices))  # before the fingerprint, which takes time
+    mesh = (positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32))
     if face_points and topology == "auto":
         found = _marked(corners, sizes, len(vertices), face_points)
     elif topology == "auto":
-        found = _search(corners, sizes, len(vertices))
+        found = _search(mesh)
     else:
         found = load_topology(topology)
         if not _begins_with(found, corners, sizes, len(vertices)):
             raise UserError(_mismatch(found, len(vertices)))
-    head = Head(positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
+    head = Head(*mesh, found)
     check_plausible(head)
     return head
 
@@ -429,14 +435,47 @@ def _unknown(known: list[Topology], num_vertices: int) -> UnknownHeadError:
     )
 
 
-def _search(
-    corners: NDArray[np.integer], sizes: NDArray[np.integer], num_vertices: int
-) -> Topology:
-    found = _known(corners, sizes, num_vertices)
+def _search(mesh: Mesh) -> Topology:
+    """The shipped topology of a mesh: as it is, of its first vertices, or without its seams."""
+    num_vertices = len(mesh[0])
+    found = _known(mesh[1], mesh[2], num_vertices)
     if found is None:
-        known = [load_topology(name) for name in shipped_topologies()]
-        raise _unknown(known, num_vertices)
+        found = _split_known(mesh)
+    if found is None:
+        raise _unknown([load_topology(name) for name in shipped_topologies()], num_vertices)
     return found
+
+
+def _split_known(mesh: Mesh) -> Topology | None:
+    """A known head that an importer has split at seams."""
+    welded = weld(mesh)
+    if not welded.num_copies:
+        return None
+    found = _known(*welded.mesh[1:], len(welded.first))
+    if found is None:
+        return None
+    return replace(
+        found,
+        num_vertices=len(mesh[0]),
+        fingerprint=fingerprint(*mesh[1:], len(mesh[0])),
+        face_points={name: int(welded.first[v]) for name, v in found.face_points.items()},
+        parts=tuple(_split_part(part, welded) for part in found.parts),
+        mirror=None,
+    )
+
+
+def _split_part(part: Part, welded: Weld) -> Part:
+    """A part with all copies of its vertices; one vertex stands for a connected part."""
+    if len(part.vertices) == 1:
+        vertices = np.flatnonzero(_same_component(welded, part.vertices[0])[welded.number])
+    else:
+        vertices = np.flatnonzero(np.isin(welded.number, part.vertices))
+    return replace(part, vertices=tuple(vertices.tolist()))
+
+
+def _same_component(welded: Weld, vertex: int) -> NDArray[np.bool_]:
+    components = connected_components(*welded.mesh[1:], len(welded.first))
+    return np.asarray(components == components[vertex])
 
 
 def _mismatch(topology: Topology, num_vertices: int) -> str:
@@ -451,6 +490,37 @@ def _mismatch(topology: Topology, num_vertices: int) -> str:
         "other vertices: they were reordered, for example by an OBJ import. Import it again with "
         "the vertex order kept, or mark its face points."
     )
+
+
+def weld_head(head: Head) -> tuple[Head, NDArray[np.int64]]:
+    """A head without its seams.
+
+    Args:
+        head: A head with all face points.
+
+    Returns:
+        The welded head, and the number of each vertex of ``head`` in it, ``(V,)``; a displacement
+        of the welded head is given back as ``offsets[number]``. A head without seams is returned
+        as it is.
+    """
+    welded = weld((head.vertices, head.corners, head.sizes))
+    if not welded.num_copies:
+        return head, welded.number
+    number, topology = welded.number, head.topology
+    return Head(
+        *welded.mesh,
+        replace(
+            topology,
+            num_vertices=len(welded.first),
+            face_points={name: int(number[v]) for name, v in topology.face_points.items()},
+            parts=tuple(
+                replace(part, vertices=tuple(dict.fromkeys(number[list(part.vertices)].tolist())))
+                for part in topology.parts
+            ),
+            mirror=None,
+        ),
+        numbers=welded.first,
+    ), number
 
 
 def check_plausible(head: Head) -> None:

@@ -264,7 +264,7 @@ class Predictor:
             except BaseException:  # also Ctrl-C: the pool would wait for the recogniser to finish
                 has_failed.set()
                 raise
-        for warning in transcript.warnings:
+        for warning in (*self._shapes.warnings(head), *transcript.warnings):
             warn(warning)
 
         def report(done: int, total: int) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from backend.errors import UserError
 from backend.heads.mesh import similarity_fit
+from backend.heads.shape_checks import check_shapes
 from backend.heads.solve import solve_shapes
 from backend.heads.topology import Head, load_topology, shipped_topologies
 from backend.model.ptalker import PTalker
@@ -22,6 +23,8 @@ _KEPT_HEADS: Final = 4
 _LARGEST_MISFIT: Final = 0.35
 """Mean distance of fitted nodes in radii: faces differ by a tenth, another order by 1."""
 
+_Kept = tuple[tuple[str, ...], NDArray[np.float32], list[str]]
+
 
 class HeadShapes:
     """The shapes of one model on any head; those of the last few heads are kept."""
@@ -29,10 +32,17 @@ class HeadShapes:
     def __init__(self, model: PTalker) -> None:
         self._model = model
         self._lock = threading.Lock()  # jobs of a list run in threads
-        self._kept: OrderedDict[str, tuple[tuple[str, ...], NDArray[np.float32]]] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     def on(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and shapes (K, V, 3) of the model on this head; the last few heads are kept."""
+        return self._of(head)[:2]
+
+    def warnings(self, head: Head) -> list[str]:
+        """What looks wrong on the shapes that were solved on this head."""
+        return self._of(head)[2]
+
+    def _of(self, head: Head) -> _Kept:
         key = _head_key(head)
         with self._lock:
             if key not in self._kept:
@@ -42,17 +52,19 @@ class HeadShapes:
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def _computed(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def _computed(self, head: Head) -> _Kept:
         config = self._model.config
         if config.shape_kind == "solved":
             solved = solve_shapes(head)
             order = [solved.names.index(name) for name in config.shape_names]
-            return config.shape_names, solved.offsets[order]
+            is_known = head.topology.name in shipped_topologies()
+            warnings = [] if is_known else check_shapes(head, solved.offsets)
+            return config.shape_names, solved.offsets[order], warnings
         learned = self._model.shapes().cpu().numpy() @ self.turn(head)
         # What a head has beyond its topology does not move with learned shapes.
         shapes = np.zeros((len(learned), len(head.vertices), 3), np.float32)
         shapes[:, : config.num_vertices] = learned
-        return tuple(str(k) for k in range(len(shapes))), shapes
+        return tuple(str(k) for k in range(len(shapes))), shapes, []
 
     def turn(self, head: Head) -> NDArray[np.float32]:
         """The matrix that takes offsets of the model's learned shapes to the head's own space.

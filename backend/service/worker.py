@@ -17,6 +17,7 @@ from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
 from backend.heads.find_face_points import FoundPoints, find_face_points, identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head, read_object_sizes
+from backend.heads.shape_checks import check_before
 from backend.heads.topology import Head
 from backend.inference.devices import set_threads
 from backend.inference.predictor import Predictor
@@ -74,6 +75,7 @@ class Inputs:
         head: Head to animate.
         read_seconds: Time that reading took.
         found_points: The head's face points, where they had to be found.
+        notes: What may look wrong on this head.
     """
 
     request: GenerateRequest
@@ -81,6 +83,7 @@ class Inputs:
     head: Head
     read_seconds: float
     found_points: FoundPoints | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Worker:
@@ -170,7 +173,7 @@ class Worker:
         started = time.monotonic()
         if sound.is_silent:
             raise UserError(SILENT)
-        warnings: list[str] = list(sound.warnings)
+        warnings: list[str] = [*sound.warnings, *inputs.notes]
         found = inputs.found_points
         if found is not None and (text := found.warning(of_the_face=True)):
             warnings.append(text)
@@ -305,6 +308,8 @@ def read_inputs(
         num_own=num_own,
         progress=progress,
     )
+    # A head that cannot speak is refused before listening.
+    notes = tuple(check_before(head)) if head.topology.name == "custom" else ()
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
@@ -315,7 +320,7 @@ def read_inputs(
         is_cancelled=is_cancelled,
     )
     _check_speed(request, is_cancelled)
-    return Inputs(request, sound, head, time.monotonic() - started, found)
+    return Inputs(request, sound, head, time.monotonic() - started, found, notes)
 
 
 def _check_speed(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> None:
