@@ -13,6 +13,7 @@ from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.eye_shapes import lid_shapes
 from backend.heads.face_layout import FaceLayout, examine
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
+from backend.heads.placed_figures import PlacedFigures
 from backend.heads.topology import Head
 
 
@@ -42,7 +43,8 @@ def solve_shapes(head: Head) -> SolvedShapes:
         UserError: The mesh does not let the face move; see ``face_layout.examine``.
     """
     face = examine(head)
-    shapes = mouth_and_brow_shapes(face) | lid_shapes(face)
+    placed = PlacedFigures(face)
+    shapes = mouth_and_brow_shapes(face, placed) | lid_shapes(face, placed)
     offsets = np.stack([shapes[name] for name in ARKIT_NAMES])
     balls = np.concatenate([eye.ball for eye in face.eyes.values()])
     is_still = face.still.copy()
