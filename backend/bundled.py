@@ -15,6 +15,7 @@ BASE_CHECKPOINT: Final = CHECKPOINTS_DIR / "base"
 PHONE_HEAD: Final = CHECKPOINTS_DIR / "phone_head" / "model.safetensors"
 TOPOLOGIES_DIR: Final = BACKEND_DIR / "topologies"
 FACE_LANDMARKS: Final = CHECKPOINTS_DIR / "face_landmarks"
+SHAPE_FIGURES: Final = BACKEND_DIR / "heads" / "shape_figures.json"
 DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
 
 

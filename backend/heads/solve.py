@@ -14,6 +14,7 @@ from backend.heads.face_layout import examine
 from backend.heads.mesh import polygon_edges
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
 from backend.heads.part_motion import follow_skin
+from backend.heads.placed_figures import PlacedFigures
 from backend.heads.topology import Head, weld_head
 
 
@@ -44,7 +45,8 @@ def solve_shapes(head: Head) -> SolvedShapes:
     """
     head, number = weld_head(head)
     face = examine(head)
-    shapes = mouth_and_brow_shapes(face) | lid_shapes(face)
+    placed = PlacedFigures(face)
+    shapes = mouth_and_brow_shapes(face, placed) | lid_shapes(face, placed)
     offsets = np.stack([shapes[name] for name in ARKIT_NAMES])
     is_still = face.still.copy()
     is_still[np.setdiff1d(np.arange(len(is_still)), face.skin)] = False

@@ -222,7 +222,9 @@ def test_lashes_cornea_and_a_shell_are_told_and_follow(demo):
     look = solved.rest + solved.shape("eyeLookOutLeft")
     ball_and_lens = np.concatenate([found.ball, lens])
     assert misfit(solved.rest[ball_and_lens], look[ball_and_lens]) < 0.01
-    assert np.abs(solved.shape("eyeLookOutLeft")[film]).max() < 0.5
+    aside = solved.shape("eyeLookOutLeft")
+    margin = np.concatenate(list(eye.rows.values()))
+    assert np.abs(aside[film]).max() <= np.abs(aside[margin]).max() + 0.1  # it lies on the lids
 
 
 def test_a_moustache_goes_with_the_upper_lip_where_it_hangs_over_the_lower(demo):
