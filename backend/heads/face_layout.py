@@ -408,7 +408,8 @@ def _guess(points: Floats, vertices: Ints, landmark_vertex: dict[str, int]) -> s
         ]
         width = float(np.linalg.norm(corners[0] - corners[1]))
         away = np.linalg.norm((middle - corners.mean(axis=0))[:2])
-        if away < 0.35 * width and 0.5 * width < extent < 2.2 * width:
+        is_deep = np.ptp(points[vertices, 2]) > 0.5 * width  # lashes are not
+        if is_deep and away < 0.35 * width and 0.5 * width < extent < 2.2 * width:
             return side
     lips = points[
         [landmark_vertex["lip_upper_inner_center"], landmark_vertex["lip_lower_inner_center"]]
