@@ -76,7 +76,7 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
             _label(layout, context, reason, 'INFO')
         elif advice := poll_checks.advice(context):
             _label(layout, context, advice, 'INFO')
-        if _head(context) is None:
+        if _head(context) is None or poll_checks.is_face_unknown(context):
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
         if job_runner.has_result():
             self._draw_result(layout, context, job)

@@ -54,3 +54,18 @@ def advice(context: Context) -> str:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:
         return str(error)
+
+
+def is_face_unknown(context: Context) -> bool:
+    """Whether the panel's head is none that PTalker knows, nor one with keys of its own."""
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH':
+        return False
+    if preferences.read(context).checkpoint != preferences.Settings().checkpoint:
+        return False
+    if rig_target.advice(obj, settings_of(obj).key_target):
+        return False
+    try:
+        return bool(face_points.advice(obj, paths.backend_root()))
+    except protocol.UserError:
+        return False

@@ -149,7 +149,7 @@ def test_an_unknown_head_speaks_with_found_points_and_a_known_one_with_its_own(d
     cut = (vertices, corners[: -int(sizes[-count:].sum())], sizes[:-count])  # another topology
     head, warning = identify_or_find(cut, topology="auto", face_points=None)
     assert head.topology.name == "custom"
-    assert warning == ""  # only points that never move are doubtful
+    assert not any(word in warning for word in ("lip", "lid", "eye", "chin", "jaw", "brow", "nose"))
     known = load_topology("demo").face_points
     assert head.topology.face_points["lip_corner_left"] == known["lip_corner_left"]
 
