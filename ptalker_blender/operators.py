@@ -87,6 +87,7 @@ class PTALKER_OT_add_demo_head(bpy.types.Operator):
             root = paths.backend_root()
             obj = demo_head.add(context, root / "backend" / "demo" / "head.npz")
             demo_head.add_sentence(context, obj, root / "backend" / "demo" / "speech.ogg")
+            demo_head.frame(context)
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}

@@ -96,7 +96,7 @@ class PTALKER_PT_main(Tab, bpy.types.Panel):
             layout.prop(settings_of(head), "with_character", text=text)
         for note in poll_checks.notes(context):
             wrapped_label(layout, context, note, 'INFO')
-        if shown_head(context) is None:
+        if head is None or poll_checks.is_face_unknown(context):
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
 
     @staticmethod

@@ -95,9 +95,9 @@ def notes(context: Context) -> list[str]:
         return []
     fps = motion.frame_rate(context.scene.render.fps, context.scene.render.fps_base)
     settings = settings_of(obj)
-    character = scene_inputs.find_character(context, obj) if settings.with_character else None
+    along = scene_inputs.find_character(context, obj) if settings.with_character else None
     found = [
-        *(character.left if character is not None else ()),
+        *(along.left if along is not None else ()),
         *rig_target.notes(obj, settings.key_target, float(fps)),
         shape_keys.mesh_note(obj),
     ]

@@ -523,12 +523,12 @@ def find_face_points(
         points, skin = face_landmarks_seen(surface, face)
     usable = np.isfinite(points).all(axis=1) & (known.landmarks.weights > 0.0)
     if usable.sum() < _FACE_LANDMARKS // 4:
-        raise UserError(NO_FACE)
+        raise UserError(_HALF_A_HEAD if is_half(mesh) else NO_FACE)
     axes = robust_similarity(known.landmarks.points, points, usable.astype(float)).rotation.T
     places = face.landmarks[:_FACE_LANDMARKS, :2]
     found = read_views(surface, skin, front_view(axes, points, face.view, places))
     if (found.scores >= FACE_SCORE).sum() < MIN_VIEWS:
-        raise UserError(NO_FACE)
+        raise UserError(_HALF_A_HEAD if is_half(mesh) else NO_FACE)
     report(3, _STEPS)
     weights = np.minimum(found.weights, known.landmarks.weights)
     fit = robust_similarity(known.landmarks.points, found.points, weights)

@@ -31,6 +31,8 @@ _THROUGH: Final = 0.7
 """The open edges of half a head span so much of it: a cut through a neck spans less."""
 _SPLIT: Final = 0.5
 """A piece that an importer has split off is joined along so much of its border."""
+_FEW_SIDES: Final = 6
+"""A piece with so few sides is a polygon or two, and no part of its own."""
 _MOST_AT_ONE_PLACE: Final = 16
 """Where more open edges lie on each other, none of them is joined."""
 
@@ -172,7 +174,7 @@ def _of_seams(mesh: Mesh, sides: Ints, pairs: Ints) -> Ints:
     piece = connected_components(*mesh[1:], len(mesh[0]))[ends[:, 0]]
     total = np.bincount(piece)
     met = np.bincount(piece[np.unique(pairs)], minlength=len(total))
-    is_split = met >= _SPLIT * total
+    is_split = (met >= _SPLIT * total) | (total <= _FEW_SIDES)
     first, second = piece[pairs].T
     return pairs[(first == second) | is_split[first] | is_split[second]]
 

@@ -12,7 +12,7 @@ from backend.heads.find_face_points import find_face_points
 from backend.heads.mesh_files import read_head
 from backend.heads.shape_checks import check_before, check_shapes
 from backend.heads.solve import solve_shapes
-from backend.heads.topology import face_frame, identify
+from backend.heads.topology import face_frame, identify, load_topology
 from tests.backend.heads.variants import (
     dissolved,
     polygons,
@@ -75,7 +75,8 @@ def test_a_head_of_single_faces_is_found_and_its_copies_move_as_one(mesh):
     _head, solved = speaks(parts)
     first = np.zeros(was.max() + 1, np.int64)
     first[was] = np.arange(len(was))
-    assert np.array_equal(solved.offsets, solved.offsets[:, first[was]])
+    skin = was < load_topology("demo-1").num_vertices  # hairs after it meet at vertices alone
+    assert np.array_equal(solved.offsets[:, skin], solved.offsets[:, first[was[skin]]])
 
 
 def test_half_a_head_is_named(mesh):
