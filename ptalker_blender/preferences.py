@@ -20,6 +20,7 @@ class Settings:
     """The preferences as plain values; the defaults hold where Blender keeps none.
 
     Attributes:
+        engine: ``auto``, ``onnx`` or ``torch``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         checkpoint: Name or folder.
         decoder: ``parallel`` or ``autoregressive``.
@@ -30,6 +31,7 @@ class Settings:
         keep_job_files: Whether a job's files are kept.
     """
 
+    engine: str = "auto"
     device: str = "auto"
     checkpoint: str = "base"
     decoder: str = "parallel"
@@ -45,6 +47,16 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
 
     bl_idname = __package__
 
+    engine: EnumProperty(
+        name="Engine",
+        description="What runs the model",
+        items=(
+            ('AUTO', "Automatic", "PyTorch with a graphics card or where the model needs it"),
+            ('ONNX', "Built In", "ONNX Runtime, on the processor"),
+            ('TORCH', "PyTorch", "PyTorch, which is added here"),
+        ),
+        default='AUTO',
+    )
     device: EnumProperty(
         name="Device",
         description="Where the model runs",
@@ -117,6 +129,7 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
         _draw_backend(layout, context, self)
         layout.separator()
         column = layout.column()
+        column.prop(self, "engine")
         column.prop(self, "device")
         column.prop(self, "checkpoint_source", expand=False)
         if self.checkpoint_source == 'FOLDER':
@@ -208,6 +221,7 @@ def read(context: Context) -> Settings:
         return Settings()
     bundled = values.checkpoint_source == 'BUNDLED'
     return Settings(
+        engine=values.engine.lower(),
         device=values.device.lower(),
         checkpoint="base" if bundled else bpy.path.abspath(values.checkpoint_folder),
         decoder=values.decoder.lower(),
