@@ -36,7 +36,6 @@ def _modules() -> tuple[ModuleType, ...]:
         panels,
         preferences,
         properties,
-        setup_operators,
         style_operators,
     )
 
@@ -46,11 +45,20 @@ def _modules() -> tuple[ModuleType, ...]:
         job_runner,
         operators,
         style_operators,
-        setup_operators,
+        *_torch_setup(),
         face_point_operators,
         panels,
         key_map_ui,
     )
+
+
+def _torch_setup() -> tuple[ModuleType, ...]:
+    """The operators that add PyTorch; the build for Blender's own platform is without them."""
+    try:
+        from . import setup_operators
+    except ImportError:
+        return ()
+    return (setup_operators,)
 
 
 def register() -> None:

@@ -45,7 +45,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
     Raises:
         UserError: There is no backend, or the job's files cannot be written.
     """
-    command = paths.backend_command(settings.ready_python)
+    command = paths.backend_command(settings)
     folder = backend_job.new_job_folder()
     choices, prepare = inputs.choices, None
     by_name = _goes_by_name(inputs)
@@ -115,7 +115,7 @@ def style_job(
     Raises:
         UserError: There is no backend.
     """
-    command = paths.backend_command(settings.ready_python)
+    command = paths.backend_command(settings)
     folder = backend_job.new_job_folder()
     path = folder / "exemplar.npz"
     preferred = options.values_of(settings)

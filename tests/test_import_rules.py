@@ -32,7 +32,7 @@ THIRD_PARTY = {
 # The add-on's modules that run without Blender.
 WITHOUT_BPY = {
     "options", "protocol", "motion", "backend_env", "backend_process", "rig_mapping", "rig_names",
-    "key_map", "face_point_fit",
+    "key_map", "face_point_fit", "own_engine", "private_files", "torch_setup_plan",
 }  # fmt: skip
 # What the user sees draws and names operators; it computes nothing.
 DRAWING = {"panels", "properties"}
@@ -208,7 +208,7 @@ FLOORS = (
     {"evaluation", "service"},
     {"training"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "isolated"},
 )  # fmt: skip
 # All of a lower package that an upper one may take.
 ONLY = {
