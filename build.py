@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools import checks, environments, extension, release, wheels
+from tools import checks, environments, extension, locks, release, wheels
 from tools.environments import ROOT, SetupError, say
 
 DIST = extension.DIST
@@ -57,8 +57,9 @@ def command_release(arguments: argparse.Namespace) -> int:
 
 
 def command_pins(_arguments: argparse.Namespace) -> int:
-    """Resolve the wheels of the zips anew: tools/wheels.json."""
+    """Resolve what is pinned by hash anew: tools/wheels.json and backend/locked/."""
     wheels.write_pins()
+    locks.write()
     return 0
 
 

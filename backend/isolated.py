@@ -75,7 +75,7 @@ def limit_path(wheels: str, numpy: str) -> None:
         sys.path.append(wheels)
     if numpy:
         folders["numpy"] = numpy
-    sys.meta_path.insert(0, PackageFinder(folders))  # type: ignore[arg-type] # typeshed wants a class of its own
+    sys.meta_path.insert(0, PackageFinder(folders))
 
 
 def load_windows_libraries() -> None:

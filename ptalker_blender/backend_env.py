@@ -52,16 +52,15 @@ def record_path(user_dir: Path) -> Path:
     return user_dir / "backend.json"
 
 
-def optional_requirements(requirements: Path) -> Path:
-    """The pins of the Moonshine recogniser, which not every system can install."""
-    return requirements.with_name("requirements-words.txt")
+def locked_dir(requirements: Path) -> Path:
+    """The folder of all packages by hash; some of them not every system can install."""
+    return requirements.with_name("locked")
 
 
 def requirements_hash(requirements: Path) -> str:
-    """A hash of the pinned requirements, optional ones included."""
-    optional = optional_requirements(requirements)
-    pins = requirements.read_bytes() + (optional.read_bytes() if optional.exists() else b"")
-    return hashlib.sha256(pins).hexdigest()[:16]
+    """A hash of all that is installed."""
+    locked = sorted(locked_dir(requirements).glob("*.txt"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()[:16]
 
 
 def read_status(user_dir: Path, requirements: Path) -> Status:

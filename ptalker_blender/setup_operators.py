@@ -88,6 +88,8 @@ def _draw_section(layout: UILayout, context: Context, values: Any) -> None:
         if not bpy.app.online_access and not settings.wheels:
             text = "Allow Online Access (System > Network), or choose a folder of wheels below"
             column.label(text=text, icon='INTERNET_OFFLINE')
+            show = column.operator("screen.userpref_show", text="Network Preferences")
+            show.section = 'SYSTEM'
     if job.is_running:
         row = box.row(align=True)
         row.progress(factor=job.fraction, text=job.stage)
@@ -100,7 +102,9 @@ def _draw_section(layout: UILayout, context: Context, values: Any) -> None:
     if status.state == 'READY':
         row.operator("ptalker.check_backend")
     else:
-        row.operator("ptalker.setup_backend", icon='IMPORT')
+        add = row.row()
+        add.enabled = bool(bpy.app.online_access or settings.wheels)
+        add.operator("ptalker.setup_backend", icon='IMPORT')
     if status.state != 'MISSING':
         row.operator("ptalker.repair_backend")
         row.operator("ptalker.remove_backend")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from .backend_env import BUTTON, optional_requirements, python_of, record_path, venv_dir
+from .backend_env import BUTTON, locked_dir, python_of, record_path, venv_dir
 from .own_engine import torch_command
 from .protocol import UserError
 
@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         user_dir: The extension's user folder.
-        requirements: File with the pinned requirements; a file beside it may pin optional ones.
+        requirements: File with the pinned requirements; ``locked/`` beside it has all by hash.
         base_python: Python to make the environment from.
         build: Build of PyTorch to install.
         wheels: Folder of wheels to install from without a network; None: download.
@@ -176,37 +176,49 @@ class Step:
 
 
 def setup_steps(plan: Plan) -> list[Step]:
-    """The steps of a setup in order."""
+    """The steps of a setup in order.
+
+    Every file is checked against its hash, but for PyTorch's own builds, which only its server has.
+    """
     python = str(python_of(plan.user_dir))
     make = [str(plan.base_python), "-I", "-m", "venv", str(venv_dir(plan.user_dir))]
     if plan.clear:
         make.append("--clear")
     pip = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
-           "--progress-bar=off", "--retries=2", "--timeout=20"]  # fmt: skip
+           "--progress-bar=off", "--retries=2", "--timeout=20", "--no-deps"]  # fmt: skip
     if plan.wheels is not None:
         pip += ["--no-index", f"--find-links={plan.wheels}"]
-    everything = (*pip, "-r", str(plan.requirements))
-    steps = [Step("Making the environment", tuple(make), 0.05)]
-    index = torch_index(plan.build) if plan.wheels is None else ""
-    pins = [
-        line.split(";")[0].strip() for line in plan.requirements.read_text("utf-8").splitlines()
-    ]
+    locked = locked_dir(plan.requirements)
+    without = (
+        "Moonshine cannot be installed here: words are left to PocketSphinx, phones to the "
+        "bundled model."
+    )
+    return [
+        Step("Making the environment", tuple(make), 0.05),
+        _torch_step(plan, pip),
+        Step("Installing packages", (*pip, *_hashed(locked / "packages.txt")), 0.35),
+        Step("Installing the recogniser", (*pip, *_hashed(locked / "words.txt")), 0.05,
+             if_failed=without),
+        check_step(plan.user_dir, plan.requirements.parents[1]),
+    ]  # fmt: skip
+
+
+def _hashed(requirements: Path) -> tuple[str, ...]:
+    return ("--require-hashes", "-r", str(requirements))
+
+
+def _torch_step(plan: Plan, pip: list[str]) -> Step:
+    """The step that installs PyTorch: never another build than the one of the plan."""
+    title, share = "Installing PyTorch", 0.45
+    locked = locked_dir(plan.requirements) / "torch.txt"
+    index = torch_index(plan.build)
+    if not index:
+        return Step(title, (*pip, *_hashed(locked)), share)
+    pins = [line.split()[0] for line in locked.read_text("utf-8").splitlines()]
     torch = [pin for pin in pins if pin.startswith("torch==")]
-    if index and torch:
-        # Never another build in its place: that may be five times as large, or without the card.
-        special = (*pip, f"--index-url={index}", *torch)
-        refusal = _refusal(plan.build)
-        steps.append(Step("Installing PyTorch", special, 0.4, refusal=refusal))
-    steps.append(Step("Installing packages", everything, 0.85 - sum(s.share for s in steps)))
-    optional = optional_requirements(plan.requirements)
-    if optional.exists():
-        without = (
-            "Moonshine cannot be installed here: words are left to PocketSphinx, phones to the "
-            "bundled model."
-        )
-        command = (*pip, "-r", str(optional))
-        steps.append(Step("Installing the recogniser", command, 0.05, if_failed=without))
-    return [*steps, check_step(plan.user_dir, plan.requirements.parents[1])]
+    if plan.wheels is not None:
+        return Step(title, (*pip, *torch), share)
+    return Step(title, (*pip, f"--index-url={index}", *torch), share, refusal=_refusal(plan.build))
 
 
 def _refusal(build: Literal['CPU', 'CUDA']) -> str:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import build
-from tools import checks, environments, extension, release, wheels
+from tools import checks, environments, extension, locks, release, wheels
 
 # Blender's list; the bpy module does not check it, the application does.
 BLENDER_TAGS = {
@@ -297,6 +297,22 @@ def test_requirements_are_exact_pins(name):
     assert pins
     for pin in pins:
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][\w.]*", pin), pin
+
+
+def test_locked_packages_are_those_of_the_requirements_and_have_hashes():
+    locked = {}
+    for path in locks.FOLDER.glob("*.txt"):
+        found = locks.entries(path.read_text("utf-8").partition("\n")[2])
+        assert all(locks.file_of(package) == path.stem for package in found)
+        locked |= found
+    for package, listed in locked.items():
+        for entry in listed:
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), package
+    for name in locks.SOURCES:
+        for line in (ROOT / "backend" / name).read_text("utf-8").splitlines():
+            if pin := line.split("#")[0].split(";")[0].strip():
+                package = pin.partition("==")[0]
+                assert any(e.startswith(pin) for e in locked[package]), f"{pin}: build.py pins"
 
 
 def test_readme_commands_exist():

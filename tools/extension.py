@@ -33,6 +33,7 @@ STORED = {".whl", ".ogg", ".npz"}
 TORCH_SETUP = (
     "setup_operators.py", "env_installer.py", "torch_setup_plan.py", "backend/requirements.txt",
     "backend/requirements-words.txt", "backend/requirements-cluster.txt",
+    "backend/locked/packages.txt", "backend/locked/torch.txt", "backend/locked/words.txt",
 )  # fmt: skip
 """Files that the build for Blender's own platform is without: it must not fetch anything."""
 ZIP_TIME = (2026, 1, 1, 0, 0, 0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Adding PyTorch: what it would do, and doing it with a small package without a network."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -40,9 +41,16 @@ def wheels(tmp_path):
 
 
 @pytest.fixture
-def plan(tmp_path, wheels):
+def plan(tmp_path, wheels, monkeypatch):
+    monkeypatch.setattr(torch_setup_plan, "torch_index", lambda _build: "")
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("# pins\ntiny-package==1.0\n")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    sha256 = hashlib.sha256(next(wheels.glob("*.whl")).read_bytes()).hexdigest()
+    (locked / "packages.txt").write_text(f"tiny-package==1.0 --hash=sha256:{sha256}\n")
+    (locked / "torch.txt").write_text("# none\n")
+    (locked / "words.txt").write_text("# none\n")
     user_dir = tmp_path / "user"
     user_dir.mkdir()
     return Plan(user_dir=user_dir, requirements=requirements, base_python=Path(sys.executable),
@@ -96,7 +104,8 @@ def test_setup_from_a_folder_of_wheels_repeat_and_remove(plan, monkeypatch):
     finish(again)
     assert status(plan).state == 'READY'
 
-    plan.requirements.write_text("tiny-package==1.0\n# newer\n")
+    with (plan.requirements.parent / "locked" / "packages.txt").open("a") as pins:
+        pins.write("# newer\n")
     assert status(plan).state == 'OUTDATED'
     assert "Repair" in status(plan).text
 
@@ -156,8 +165,8 @@ def test_full_disk_is_told_where_pytorch_is_installed_too(plan):
 def test_recogniser_that_cannot_be_had_is_done_without(plan, monkeypatch):
     stand_in_for_the_check(monkeypatch)
     before = backend_env.requirements_hash(plan.requirements)
-    optional = plan.requirements.with_name("requirements-words.txt")
-    optional.write_text("for-newer-systems-only==1.0\n")
+    optional = plan.requirements.parent / "locked" / "words.txt"
+    optional.write_text(f"for-newer-systems-only==1.0 --hash=sha256:{'0' * 64}\n")
     assert backend_env.requirements_hash(plan.requirements) != before
     setup = begin(plan, torch_setup_plan.setup_steps(plan))
     fractions = finish(setup)
@@ -167,7 +176,7 @@ def test_recogniser_that_cannot_be_had_is_done_without(plan, monkeypatch):
     assert "No words are recognised here: Words > Sound Only" in status(plan).details
     assert "left to PocketSphinx" in (plan.user_dir / "setup.log").read_text()
 
-    optional.write_text("tiny-package==1.0\n")
+    optional.write_text((optional.parent / "packages.txt").read_text())
     assert status(plan).state == 'OUTDATED'
     setup = begin(plan, torch_setup_plan.setup_steps(plan))
     finish(setup)
@@ -241,20 +250,38 @@ def test_build_of_torch_follows_the_computer(monkeypatch):
     assert torch_setup_plan.torch_index('CPU', "darwin") == ""
 
 
-def test_torch_comes_first_and_exactly_as_pinned(plan, monkeypatch):
+def test_torch_comes_first_and_everything_else_is_hashed(plan, monkeypatch):
+    monkeypatch.setattr(torch_setup_plan, "torch_index", lambda _build: "https://example.org/cpu")
     download = Plan(user_dir=plan.user_dir, requirements=ROOT / "backend" / "requirements.txt",
                     base_python=plan.base_python, build='CPU')  # fmt: skip
-    monkeypatch.setattr(torch_setup_plan, "torch_index", lambda _build: "https://example.org/cpu")
     steps = torch_setup_plan.setup_steps(download)
     assert [step.title for step in steps] == [
         "Making the environment", "Installing PyTorch", "Installing packages",
         "Installing the recogniser", "Checking",
     ]  # fmt: skip
-    assert any(word.startswith("torch==") for word in steps[1].command)
+    assert steps[1].command[-1].startswith("torch==")
     assert "--index-url=https://example.org/cpu" in steps[1].command
     assert "choose CUDA" in steps[1].refusal
     assert not any("index" in word for word in steps[2].command)
     assert sum(step.share for step in steps) == pytest.approx(1.0)
+    for step in steps[2:4]:
+        assert "--require-hashes" in step.command
+        assert Path(step.command[-1]).is_file()
+    monkeypatch.setattr(torch_setup_plan, "torch_index", lambda _build: "")
+    torch = torch_setup_plan.setup_steps(download)[1]
+    assert "--require-hashes" in torch.command
+    assert torch.refusal == ""
+
+
+@pytest.mark.slow
+def test_package_that_was_tampered_with_is_refused(plan, monkeypatch):
+    stand_in_for_the_check(monkeypatch)
+    with zipfile.ZipFile(next(plan.wheels.glob("*.whl")), "a") as wheel:
+        wheel.writestr("evil.py", "")
+    setup = begin(plan, torch_setup_plan.setup_steps(plan))
+    finish(setup)
+    assert "not served as it is pinned" in setup.error
+    assert status(plan).state == 'BROKEN'
 
 
 def test_description_says_size_place_and_room(plan):
