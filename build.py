@@ -146,15 +146,21 @@ def command_test(arguments: argparse.Namespace) -> int:
     return checks.run(arguments.parts, make_zip=build_zip)
 
 
-def command_bench(_arguments: argparse.Namespace) -> int:
+def command_bench(arguments: argparse.Namespace) -> int:
     """The measurements, as a table of ratios."""
-    environments.ensure("backend")
-    environments.ensure(DEMO_BLENDER)
-    package = build_zip()
-    status = _run("bench_decoder.py", environment="backend")
-    with tempfile.TemporaryDirectory(prefix="ptalker-bench-") as home:
-        script, variables = "bench_blender.py", {"BLENDER_USER_RESOURCES": home}
-        return status or _run(script, str(package), environment=DEMO_BLENDER, **variables)
+    torch, blender = environments.ensure("backend"), environments.ensure(DEMO_BLENDER)
+    package = str(build_zip())
+    status = 0
+    if "engines" in arguments.parts:
+        options = [package, str(blender), str(torch)]
+        status = status or _run("bench_engines.py", *options, environment="backend")
+    if "decoder" in arguments.parts:
+        status = status or _run("bench_decoder.py", environment="backend")
+    if "blender" in arguments.parts:
+        with tempfile.TemporaryDirectory(prefix="ptalker-bench-") as home:
+            script, variables = "bench_blender.py", {"BLENDER_USER_RESOURCES": home}
+            status = status or _run(script, package, environment=DEMO_BLENDER, **variables)
+    return status
 
 
 def main() -> int:
@@ -190,7 +196,10 @@ def main() -> int:
     )
     publish.set_defaults(run=command_release)
     commands.add_parser("pins", help=command_pins.__doc__).set_defaults(run=command_pins)
-    commands.add_parser("bench", help=command_bench.__doc__).set_defaults(run=command_bench)
+    bench = commands.add_parser("bench", help=command_bench.__doc__)
+    parts = ("decoder", "blender", "engines")
+    bench.add_argument("parts", nargs="*", default=parts, metavar="PART", help=", ".join(parts))
+    bench.set_defaults(run=command_bench)
     arguments = parser.parse_args()
     try:
         return int(arguments.run(arguments))

@@ -22,7 +22,7 @@ OLDEST_RUNTIME: Final = (1, 19)
 _RUNTIME: Final = "onnxruntime"
 
 Engine = Literal['OWN', 'TORCH']
-WantedEngine = Literal['AUTO', 'OWN', 'TORCH']
+WantedEngine = Literal["auto", "onnx", "torch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +150,8 @@ def choose(*, wanted: WantedEngine, own: Status, torch: Status, devices: tuple[s
     Returns:
         ``TORCH`` where the user wants it, or where it is ready and the job gains by it.
     """
-    if wanted != 'AUTO':
-        return wanted
+    if wanted != "auto":
+        return 'TORCH' if wanted == "torch" else 'OWN'
     if torch.state != 'READY':
         return 'OWN'
     has_card = any(name != "cpu" for name in devices)

@@ -26,7 +26,7 @@ class Settings:
     """The preferences as plain values; the defaults hold where Blender keeps none.
 
     Attributes:
-        engine: ``AUTO``, ``OWN`` or ``TORCH``.
+        engine: ``auto``, ``onnx`` for the one that comes with PTalker, or ``torch``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         checkpoint: Name or folder.
         decoder: ``parallel`` or ``autoregressive``.
@@ -37,7 +37,7 @@ class Settings:
         keep_job_files: Whether a job's files are kept.
     """
 
-    engine: own_engine.WantedEngine = 'AUTO'
+    engine: own_engine.WantedEngine = "auto"
     device: str = "auto"
     checkpoint: str = "base"
     decoder: str = "parallel"
@@ -58,7 +58,7 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
         description="What computes the motion",
         items=(
             ('AUTO', "Automatic", "PyTorch where it was added and helps, otherwise Built-in"),
-            ('OWN', "Built-in", "What comes with PTalker: the processor, no set-up"),
+            ('ONNX', "Built-in", "What comes with PTalker: the processor, no set-up"),
             ('TORCH', "PyTorch", "What was added below: graphics cards, models of your own"),
         ),
         default='AUTO',
@@ -184,7 +184,7 @@ def read(context: Context) -> Settings:
         return Settings()
     bundled = values.checkpoint_source == 'BUNDLED'
     return Settings(
-        engine=values.engine,
+        engine=values.engine.lower(),
         device=values.device.lower(),
         checkpoint="base" if bundled else bpy.path.abspath(values.checkpoint_folder),
         decoder=values.decoder.lower(),

@@ -120,12 +120,12 @@ def test_blender_itself_is_never_taken_for_its_python(tmp_path):
         ({"torch": READY, "needs_torch": True}, 'TORCH'),
         ({"needs_torch": True}, 'OWN'),
         ({"own": MISSING, "torch": READY}, 'TORCH'),
-        ({"wanted": 'TORCH'}, 'TORCH'),
-        ({"wanted": 'OWN', "torch": READY, "devices": ("cuda",)}, 'OWN'),
+        ({"wanted": "torch"}, 'TORCH'),
+        ({"wanted": "onnx", "torch": READY, "devices": ("cuda",)}, 'OWN'),
     ],
 )
 def test_pytorch_is_taken_where_it_helps_or_is_asked_for(values, engine):
-    given = {"wanted": 'AUTO', "own": READY, "torch": MISSING, "devices": (), "needs_torch": False}
+    given = {"wanted": "auto", "own": READY, "torch": MISSING, "devices": (), "needs_torch": False}
     assert own_engine.choose(**given | values) == engine
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.extension import TORCH_SETUP
+
 PACKAGE = os.environ.get("PTALKER_ZIP", "")
 pytestmark = [
     pytest.mark.slow,
@@ -153,3 +155,42 @@ def test_removing_leaves_nothing_and_no_process(spoken):
     assert spoken["running"] is False
     assert spoken["log"] is True
     assert spoken["user_left"] is False
+
+
+def test_build_for_blenders_platform_works_and_offers_no_pytorch(tmp_path):
+    """The same zip without the files that set up PyTorch, as build.py makes it for the platform."""
+    smaller = tmp_path / "platform.zip"
+    with zipfile.ZipFile(PACKAGE) as archive, zipfile.ZipFile(smaller, "w") as copy:
+        for name in archive.namelist():
+            if name not in TORCH_SETUP:
+                copy.writestr(name, archive.read(name))
+    steps = """
+assert not hasattr(bpy.types, "PTALKER_OT_setup_backend")
+assert hasattr(bpy.types, "PTALKER_PT_main")
+assert module("preferences").sections == []
+assert module("backend_status").own().state == 'READY'
+assert module("command").main(["--setup"]) == 2
+settings = module("preferences").read(bpy.context)
+assert "-S" in module("paths").backend_command(settings)
+import addon_utils
+addon_utils.disable(ID)
+assert addon_utils.enable(ID) is not None
+"""
+    assert blender(tmp_path, steps, ZIP=str(smaller))["foreign"] == []
+
+
+def test_update_while_the_engine_runs_ends_it_and_replaces_the_files(tmp_path):
+    steps = """
+generate("before", listen='SOUND')
+process = module("backend_job")._Warm.process
+assert process.is_running
+bpy.ops.extensions.package_install_files(
+    filepath=os.environ["ZIP"], repo="user_default", enable_on_install=True, overwrite=True
+)
+assert process._process.poll() is not None, "the old engine is gone"
+generate("after", listen='SOUND')
+assert module("backend_job")._Warm.process is not process
+"""
+    said = blender(tmp_path, steps)
+    before, after = (run["jaw"] for run in said["runs"])
+    assert before == after

@@ -64,7 +64,7 @@ def test_setup_makes_pytorch_ready_and_removing_takes_it_away(addon, user_dir, m
     command = addon.paths.backend_command(settings)  # there is a card, so PyTorch is taken
     assert command[0] == str(python)
     assert "-I" in command
-    own = dataclasses.replace(settings, engine='OWN')
+    own = dataclasses.replace(settings, engine="onnx")
     if addon.backend_status.own().state == 'READY':
         assert addon.paths.backend_command(own)[0] != str(python)
     assert addon.backend_status.chosen(settings) == torch()
