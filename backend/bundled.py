@@ -14,6 +14,7 @@ BACKEND_DIR: Final = Path(__file__).resolve().parent
 CHECKPOINTS_DIR: Final = BACKEND_DIR / "checkpoints"
 BASE_CHECKPOINT: Final = CHECKPOINTS_DIR / "base"
 PHONE_HEAD: Final = CHECKPOINTS_DIR / "phone_head" / "model.safetensors"
+PHONE_HEAD_GRAPH: Final = PHONE_HEAD.with_name("phones.onnx")
 TOPOLOGIES_DIR: Final = BACKEND_DIR / "topologies"
 FACE_LANDMARKS: Final = CHECKPOINTS_DIR / "face_landmarks"
 DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
@@ -57,6 +58,21 @@ def package_version(name: str) -> str:
         return "missing"
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without doing so.
+
+    Args:
+        package: Its top-level module.
+
+    Returns:
+        Whether it is there; it may still fail to start.
+    """
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it was taken out of use
+        return False
+
+
 @functools.cache
 def moonshine_folder() -> Path | None:
     """Folder of Moonshine's encoder, decoder and tokenizer; None where they are not there.
@@ -78,6 +94,6 @@ def _data_folder(bundled: Path, package: str, inside: str) -> Path | None:
     """A folder of the backend, else of an installed package, which is not imported."""
     if bundled.is_dir():
         return bundled
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package) if is_installed(package) else None
     places = [] if spec is None else list(spec.submodule_search_locations or ())
     return next((Path(place, inside) for place in places if Path(place, inside).is_dir()), None)

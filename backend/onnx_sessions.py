@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import bundled
 from backend.errors import UserError, excerpt
 from backend.processes import num_cores
 
@@ -36,7 +36,7 @@ class Session:
     metadata: dict[str, str]
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        if not is_installed():
+        if not bundled.is_installed("onnxruntime"):
             raise UserError(MISSING)
         try:
             import onnxruntime  # optional: a system may have no build of it
@@ -51,7 +51,7 @@ class Session:
             self._session: Any = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
+        except Exception as error:
             raise UserError(
                 f'ONNX Runtime cannot run "{path.name}" ({excerpt(error, 160)}).'
             ) from error
@@ -84,8 +84,3 @@ class Session:
                 "shorter stretch."
             ) from error
         return made
-
-
-def is_installed() -> bool:
-    """Whether ONNX Runtime is installed; whether it starts shows with the first session."""
-    return importlib.util.find_spec("onnxruntime") is not None

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal
@@ -376,7 +376,10 @@ def _collect(job: dict[str, Any]) -> tuple[SceneInputs, preferences.Settings]:
             else f"No object is active: name one with --object. Meshes of the file: {known}."
         )
     settings = preferences.read(context)
-    return scene_inputs.collect(context, obj, _choices(job, settings)), settings
+    choices = _choices(job, settings)
+    # The flags of the job, too, decide which engine does it.
+    wanted = {name: getattr(choices.options, name) for name in options.values_of(settings)}
+    return scene_inputs.collect(context, obj, choices), replace(settings, **wanted)
 
 
 def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:

@@ -124,6 +124,7 @@ def style_job(
         exemplar=str(path),
         out=str(folder / "style.json"),
         checkpoint=preferred["checkpoint"],
+        engine=preferred["engine"],
         device=preferred["device"],
     )
 

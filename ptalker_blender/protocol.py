@@ -12,7 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
-from .options import Device, GenerateOptions, fits
+from .options import Device, Engine, GenerateOptions, fits
 
 PROTOCOL_VERSION: Final = 2
 MAX_LINE_BYTES: Final = 1 << 22
@@ -107,6 +107,7 @@ class StyleRequest:
     exemplar: str
     out: str
     checkpoint: str = "base"
+    engine: Engine = "auto"
     device: Device = "auto"
 
 

@@ -200,6 +200,7 @@ FLOORS = (
         "audio.rates",
     },
     {"io", "bundled"},
+    {"onnx_sessions"},
     {"motion"},
     {"heads", "audio"},
     {"model", "articulation"},

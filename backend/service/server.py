@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from backend import errors, version
+from backend.service.options import Engine as EngineChoice
 from backend.service.protocol import (
     MAX_LINE_BYTES,
     PROTOCOL_VERSION,
@@ -319,11 +320,12 @@ def _for_log(request: GenerateRequest | StyleRequest) -> str:
     return f"{request!r:.2000}"
 
 
-def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
+def serve(*, checkpoint: str = "", engine: EngineChoice = "auto", device: str = "auto") -> NoReturn:
     """Do the jobs of requests until stdin closes.
 
     Args:
         checkpoint: Checkpoint to load before the first request; empty loads none.
+        engine: Engine that this checkpoint is loaded into.
         device: Device that this checkpoint is loaded to.
     """
     outbox = Outbox(os.dup(1))
@@ -340,7 +342,7 @@ def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
     threading.Thread(target=inbox.listen, name="stdin", daemon=True).start()
     load = functools.cache(_load_worker)
     if checkpoint:
-        _load_ahead(load, checkpoint, device)
+        _load_ahead(load, checkpoint, engine, device)
     try:
         while True:
             request = inbox.take()
@@ -356,14 +358,16 @@ def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
 
 def _load_worker() -> Worker:
     from backend.service.worker import (
-        Worker,  # brings torch, which takes seconds: hello comes first
+        Worker,  # brings SciPy, which takes a while: hello comes first
     )
 
     return Worker()
 
 
-def _load_ahead(load: Callable[[], Worker], checkpoint: str, device: str) -> None:
+def _load_ahead(
+    load: Callable[[], Worker], checkpoint: str, engine: EngineChoice, device: str
+) -> None:
     try:
-        load().predictor(checkpoint, device)
+        load().predictor(checkpoint, engine, device)
     except (errors.UserError, ImportError):
         _log.exception("%s is not loaded ahead", checkpoint)  # the first job will say so

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from backend.errors import Cancelled, UserError
 from backend.heads.find_face_points import identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head
-from backend.inference.devices import set_threads
-from backend.inference.predictor import Predictor
+from backend.inference.engine import EngineChoice
+from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
 from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
@@ -74,22 +75,29 @@ class Inputs:
 class Worker:
     """Does jobs one after the other and keeps the last model loaded."""
 
-    def __init__(self, *, listeners: int | None = None) -> None:
-        """Prepare a worker; it loads a model with its first job.
-
-        Args:
-            listeners: Processes that recognise words, see `Predictor`.
-        """
-        self._predictors: dict[tuple[Path, str], Predictor] = {}
+    def __init__(self) -> None:
+        """Prepare a worker; it loads a model with its first job."""
+        self._predictors: dict[tuple[object, ...], tuple[Predictor, tuple[str, ...]]] = {}
+        self._loading = threading.Lock()  # jobs of a list run in threads
         self._estimate = ProgressEstimate()
-        self._listeners = listeners
 
-    def predictor(self, checkpoint: str, device: str) -> Predictor:
+    def predictor(
+        self,
+        checkpoint: str,
+        engine: EngineChoice,
+        device: str,
+        *,
+        decoder: str = "parallel",
+        warn: Callable[[str], None] = lambda _text: None,
+    ) -> Predictor:
         """Load a checkpoint, unless it is loaded already; only one is kept.
 
         Args:
             checkpoint: Name of a bundled checkpoint, or a checkpoint folder.
+            engine: One of the choices of the option ``engine``.
             device: One of the choices of the option ``device``.
+            decoder: How is to be decoded, which not every engine can.
+            warn: Called with what the user should know of the choice of an engine.
 
         Returns:
             The model, ready to use.
@@ -98,19 +106,25 @@ class Worker:
             UserError: There is no such checkpoint or device, or it is damaged.
         """
         folder = checkpoint_folder(checkpoint)
-        key = (folder.resolve(), device)
-        if key not in self._predictors:
-            self.close()
-            self._predictors.clear()
-            predictor = Predictor(folder, device, listeners=self._listeners)
-            set_threads(predictor.num_parameters)
-            self._predictors[key] = predictor
-        return self._predictors[key]
+        key = (folder.resolve(), engine, device, decoder)
+        with self._loading:
+            if key not in self._predictors:
+                self.close()
+                said: list[str] = []
+                predictor = open_predictor(
+                    folder, engine, device, decoder=decoder, warn=said.append
+                )
+                self._predictors[key] = predictor, tuple(said)
+            predictor, warnings = self._predictors[key]
+        for text in warnings:
+            warn(text)
+        return predictor
 
     def close(self) -> None:
-        """End the processes that recognise words."""
-        for predictor in self._predictors.values():
+        """End what the loaded model runs in the background."""
+        for predictor, _ in self._predictors.values():
             predictor.close()
+        self._predictors.clear()
 
     def run(
         self, request: GenerateRequest | StyleRequest, reporter: ProgressReporter
@@ -167,7 +181,6 @@ class Worker:
             reporter.warn(text)
         reporter.status(Stage.LOADING_MODEL)
         options = request.options
-        predictor = self.predictor(options.checkpoint, options.device)
         estimate.start(sound.seconds, with_words=options.listen != "sound")
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
@@ -179,6 +192,9 @@ class Worker:
                 warnings.append(text)
                 reporter.warn(text)
 
+        predictor = self.predictor(
+            options.checkpoint, options.engine, options.device, decoder=options.decoder, warn=warn
+        )
         result = predictor.predict(
             sound.samples,
             sound.sample_rate_hz,
@@ -219,8 +235,10 @@ class Worker:
         check_style_request(request)
         reporter.status(Stage.READING_EXEMPLAR)
         exemplar = read_exemplar(Path(request.exemplar))
-        predictor = self.predictor(request.checkpoint, request.device)
         warnings: list[str] = []
+        predictor = self.predictor(
+            request.checkpoint, request.engine, request.device, warn=warnings.append
+        )
         style = predictor.exemplar_style(exemplar, warnings.append)
         for text in warnings:
             reporter.warn(text)

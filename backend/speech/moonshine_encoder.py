@@ -28,7 +28,7 @@ WIDTH: Final = 288
 _MIN_SAMPLES: Final = 895
 """Receptive field of a vector, in samples: three convolutions with kernels of 127, 7 and 3, and
 strides of 64, 3 and 2."""
-_SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
+SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -40,12 +40,12 @@ def is_installed() -> bool:
         return _session() is not None
 
 
-def vectors(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def vectors(sound: NDArray[np.int16]) -> NDArray[np.float32]:
     """The encoder's output on its own clock.
 
     Args:
-        samples: Sound at 16 kHz, -1 to 1, at a usual level, at most half a minute: memory grows
-            with the square of the length.
+        sound: Sound at 16 kHz, at a usual level, at most half a minute: memory grows with the
+            square of the length.
 
     Returns:
         Feature vectors, one per 384 samples, shape ``(N, WIDTH)``.
@@ -56,32 +56,28 @@ def vectors(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     session = _session()
     if session is None:
         raise UserError(MISSING)
+    samples = sound.astype(np.float32) / 32768.0
     padded = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))[None]
     mask = np.ones(padded.shape, np.int64)
     (found,) = session.run(None, {"input_values": padded, "attention_mask": mask})
     return found[0]
 
 
-def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features of sound at ``FEATURE_RATE_HZ``, the rate of the model's phones.
+def on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
+    """Features at ``FEATURE_RATE_HZ``, the rate of the model's phones.
+
+    Interpolated at the middle of each frame, between the middles of the vectors' receptive fields.
 
     Args:
-        samples: Sound as for ``vectors``.
+        vectors: Output of ``vectors``.
+        num_samples: Length of the sound.
 
     Returns:
         Features of shape ``(T, WIDTH)``; the last of the ``T`` frames may be incomplete.
-
-    Raises:
-        UserError: The encoder is not there.
     """
-    return _on_clock(vectors(samples), len(samples))
-
-
-def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
-    """Vectors at the middle of each frame, interpolated between their receptive fields' middles."""
     per_frame = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
     middles = (np.arange(-(-num_samples // per_frame)) + 0.5) * per_frame
-    positions = np.clip((middles - _MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
+    positions = np.clip((middles - _MIN_SAMPLES / 2) / SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
     before = positions.astype(np.int64)
     after = np.minimum(before + 1, len(vectors) - 1)
     share = (positions - before).astype(np.float32)[:, None]

@@ -49,12 +49,27 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
     Raises:
         UserError: There is not enough memory.
     """
+    return words_of_vectors(moonshine_encoder.vectors(sound), len(sound))
+
+
+def words_of_vectors(vectors: NDArray[np.float32], num_samples: int) -> list[str]:
+    """Recognises English words in sound that was encoded already.
+
+    Args:
+        vectors: Output of ``moonshine_encoder.vectors``.
+        num_samples: Length of the sound.
+
+    Returns:
+        Words as of ``transcribe``.
+
+    Raises:
+        UserError: Moonshine is not there, or there is not enough memory.
+    """
     loaded = _decoder()
     if loaded is None:
         raise UserError(moonshine_encoder.MISSING)
     decoder, tokens = loaded
-    vectors = moonshine_encoder.vectors(sound.astype(np.float32) / 32768.0)
-    return words_of(_text(tokens, _decode(decoder, vectors, len(sound) / SAMPLE_RATE_HZ)))
+    return words_of(_text(tokens, _decode(decoder, vectors, num_samples / SAMPLE_RATE_HZ)))
 
 
 def _decode(decoder: Session, vectors: NDArray[np.float32], seconds: float) -> list[int]:
@@ -66,7 +81,7 @@ def _decode(decoder: Session, vectors: NDArray[np.float32], seconds: float) -> l
         for side in ("decoder", "encoder")
         for kind in ("key", "value")
     }
-    mask = np.ones((1, vectors.shape[0]), np.int64)
+    mask = np.ones((1, len(vectors) * moonshine_encoder.SAMPLES_PER_VECTOR), np.int64)
     found = [_START]
     for step in range(math.ceil(seconds * _TOKENS_PER_SECOND)):
         logits, *present = decoder.run(

@@ -36,6 +36,7 @@ from backend.inference.style_files import (
 )
 from backend.io import read_arrays, read_text, write_atomically
 from backend.model import checkpoint
+from backend.model.checkpoint_files import read_config
 from backend.service.batch.job_list import JobList, is_finished, read_list
 from backend.service.options import GenerateOptions
 from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
@@ -584,7 +585,7 @@ def json_cases() -> list[Case]:
 
 
 def config(path: Path) -> object:
-    return checkpoint.read_config(path.parent)
+    return read_config(path.parent)
 
 
 def config_of(*, speech: dict[str, object] | None = None, **changes: object) -> str:

@@ -6,7 +6,7 @@ import pytest
 from backend import bundled
 from backend.audio.features import stacked_log_mel
 from backend.data.speech.synthesis import Voice, available_engines, speak
-from backend.speech.recognition import SpeechRecogniser
+from backend.speech import moonshine_words, recognition
 from tests.backend.speech.samples import SENTENCE
 
 
@@ -19,11 +19,10 @@ def spoken():
 
 @pytest.fixture(scope="session")
 def recogniser():
-    """Works in this process; its results do not depend on earlier tests."""
-    pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
-    recogniser = SpeechRecogniser(1)
-    yield recogniser
-    recogniser.close()
+    """The module that recognises and aligns."""
+    if not moonshine_words.is_installed():
+        pytest.skip("Moonshine is not there")
+    return recognition
 
 
 @pytest.fixture(scope="session")

@@ -8,28 +8,6 @@ import pytest
 
 from backend.speech import viterbi
 from backend.speech.phones import PHONES, Phone, phone_frames
-from backend.speech.viterbi import phone_boundaries
-
-
-def test_boundaries_of_phones_worked_by_hand():
-    features = np.full((8, len(PHONES)), -9.0, np.float32)
-    b, aa = PHONES.index("B"), PHONES.index("AA")
-    features[np.arange(8), [b, b, b, aa, aa, b, b, b]] = 0.0
-    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
-    assert phone_boundaries(["B", "AA"], features).tolist() == [0, 3, 8]
-    assert phone_boundaries(["SIL"], features).tolist() == [0, 8]
-    features[4, [b, aa]] = -1.0, -2.0  # AA is likelier for one frame, but lasts two
-    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
-    assert phone_boundaries(["B", "AA", "B"], features[:3]).tolist() == [0, 1, 2, 3]
-
-
-def score_of(path, scores):
-    """Sum of the path's scores and changes; minus infinity if a phone lasts one frame only."""
-    runs = [list(run) for _, run in itertools.groupby(path)]
-    if any(len(run) < 2 for run in runs):
-        return -np.inf
-    changes = viterbi._CHANGE * (len(runs) - 1)
-    return sum(scores[t, phone] for t, phone in enumerate(path)) + changes
 
 
 @pytest.mark.parametrize("seed", range(8))
