@@ -85,15 +85,9 @@ def read_status(user_dir: Path, requirements: Path) -> Status:
 
 def _details(record: dict[str, Any], devices: tuple[str, ...]) -> tuple[str, ...]:
     """What was found in the environment, in words."""
-    packages = dict(record.get("packages", {}))
-    recogniser = packages.pop("pocketsphinx", None)
-    words: tuple[str, ...] = ()
-    if "moonshine-voice" not in packages:
-        words = (
-            "Words are recognised by PocketSphinx only"
-            if recogniser
-            else "No words are recognised here: Words > Sound Only",
-        )
+    packages = record.get("packages", {})
+    hears_words = "onnxruntime" in packages
+    words = () if hears_words else ("No words are recognised here: Words > Sound Only",)
     return (
         f"Python {record.get('python', '?')}",
         *(f"{name} {version}" for name, version in sorted(packages.items())),

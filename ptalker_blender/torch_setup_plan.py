@@ -30,7 +30,7 @@ MIN_PYTHON: Final = (3, 11)
 MAX_PYTHON: Final = (3, 14)
 
 _CHECK: Final = ("info", "--json", "--devices", "--check")
-_NAMED_PACKAGES: Final = ("torch", "transformers", "numpy", "moonshine-voice", "pocketsphinx")
+_NAMED_PACKAGES: Final = ("torch", "transformers", "numpy", "onnxruntime")
 """Packages whose versions the preferences show."""
 
 
@@ -189,10 +189,7 @@ def setup_steps(plan: Plan) -> list[Step]:
     if plan.wheels is not None:
         pip += ["--no-index", f"--find-links={plan.wheels}"]
     locked = locked_dir(plan.requirements)
-    without = (
-        "Moonshine cannot be installed here: words are left to PocketSphinx, phones to the "
-        "bundled model."
-    )
+    without = "What hears words cannot be installed here: the bundled model hears alone."
     return [
         Step("Making the environment", tuple(make), 0.05),
         _torch_step(plan, pip),

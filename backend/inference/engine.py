@@ -220,22 +220,32 @@ def may_have_gpu() -> bool:
 
 
 def _onnx_or_torch(folder: Path, warn: Callable[[str], None]) -> Engine:
-    """ONNX Runtime, or PyTorch with the reason where that does not run."""
-    try:
-        return _onnx_engine(folder)
-    except UserError as error:
-        if not is_torch_installed():
-            raise
-        engine = _torch_engine(folder, "cpu", "")
-        warn(f"{error} PyTorch does the work instead.")
-        return engine
+    """ONNX Runtime, or PyTorch where the graphs are missing or do not run, which it says."""
+    from backend.inference.engine_cache import find_graphs
+    from backend.inference.onnx_engine import OnnxEngine
+
+    graphs, problem = find_graphs(folder)
+    if graphs is None and not is_torch_installed():
+        return _onnx_engine(folder)  # says what to do
+    if graphs is not None:
+        try:
+            return OnnxEngine(folder, graphs)
+        except UserError as error:
+            if not is_torch_installed():
+                raise
+            problem = str(error)
+    engine = _torch_engine(folder, "cpu", "")
+    if problem:
+        warn(f"{problem} PyTorch does the work instead.")
+    return engine
 
 
 def _onnx_engine(folder: Path) -> Engine:
-    from backend.inference.engine_cache import graphs_folder
+    from backend.inference.engine_cache import find_graphs, make_graphs
     from backend.inference.onnx_engine import OnnxEngine
 
-    return OnnxEngine(folder, graphs_folder(folder))
+    graphs, problem = find_graphs(folder)
+    return OnnxEngine(folder, graphs or make_graphs(folder, problem))
 
 
 def _torch_engine(folder: Path, device: str, reason: str) -> Engine:

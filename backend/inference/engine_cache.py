@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the graphs of a checkpoint are: beside it, in a cache, or made now.
 
-The bundled checkpoint has its graphs; one of the user's own gets them when it is first chosen,
-where PyTorch is installed. They are made beside it if its folder can be written, else in a cache,
-where the parameters are linked or copied, since graphs may only point to files of their own folder.
+The bundled checkpoint has its graphs; one of the user's own gets them when the engine onnx is
+first asked for, where PyTorch is installed. They are made beside it if its folder can be written,
+else in a cache, where the parameters are linked or copied, since graphs may only point to files of
+their own folder.
 """
 
 from __future__ import annotations
@@ -16,40 +17,57 @@ from pathlib import Path
 
 from backend import bundled
 from backend.errors import UserError
-from backend.inference.engine_files import read_facts
+from backend.inference.engine_files import FACTS_NAME, read_facts
 from backend.model.checkpoint_files import WEIGHTS_NAME, checked_fingerprint
 
 _log = logging.getLogger(__name__)
 
 
-def graphs_folder(checkpoint: Path) -> Path:
-    """Folder of the graphs of a checkpoint; they are exported where they are missing.
+def find_graphs(checkpoint: Path) -> tuple[Path | None, str]:
+    """Looks for the graphs of a checkpoint.
 
     Args:
         checkpoint: The checkpoint.
 
     Returns:
-        The folder.
+        Their folder, None without any; and why those that are there cannot be used, as a sentence.
 
     Raises:
-        UserError: The checkpoint is damaged, or there are no graphs and they cannot be made.
+        UserError: The checkpoint is damaged.
     """
     fingerprint = checked_fingerprint(checkpoint)
-    cached = cache_folder() / fingerprint
     problem = ""
-    for folder in (checkpoint, cached):
+    for folder in (checkpoint, cache_folder() / fingerprint):
+        if not (folder / FACTS_NAME).exists():
+            continue
         try:
             if read_facts(folder).fingerprint == fingerprint:
-                return folder
+                return folder, ""
             problem = "The graphs beside this checkpoint were made for other parameters."
         except UserError as error:
-            problem = problem or str(error)
+            problem = str(error)
+    return None, problem
+
+
+def make_graphs(checkpoint: Path, problem: str) -> Path:
+    """Exports the graphs of a checkpoint, which takes minutes.
+
+    Args:
+        checkpoint: The checkpoint.
+        problem: Why those that are there cannot be used.
+
+    Returns:
+        The folder of the graphs.
+
+    Raises:
+        UserError: They cannot be made here.
+    """
     if not all(map(bundled.is_installed, ("torch", "onnx", "onnxscript"))):
         raise UserError(
-            f'The checkpoint "{checkpoint.name}" has no graphs for ONNX Runtime ({problem}) '
-            f"Export it where PyTorch is: python -m backend export --engine --checkpoint DIR."
+            f"{problem or 'This checkpoint has no graphs for ONNX Runtime.'} Where PyTorch, onnx "
+            "and onnxscript are, make them: python -m backend export --engine --checkpoint DIR."
         )
-    return _exported(checkpoint, cached)
+    return _exported(checkpoint, cache_folder() / checked_fingerprint(checkpoint))
 
 
 def _exported(checkpoint: Path, cached: Path) -> Path:

@@ -174,14 +174,14 @@ def test_recogniser_that_cannot_be_had_is_done_without(plan, monkeypatch):
     assert fractions == sorted(fractions)
     assert status(plan).state == 'READY'
     assert "No words are recognised here: Words > Sound Only" in status(plan).details
-    assert "left to PocketSphinx" in (plan.user_dir / "setup.log").read_text()
+    assert "hears alone" in (plan.user_dir / "setup.log").read_text()
 
     optional.write_text((optional.parent / "packages.txt").read_text())
     assert status(plan).state == 'OUTDATED'
     setup = begin(plan, torch_setup_plan.setup_steps(plan))
     finish(setup)
     assert status(plan).state == 'READY'
-    assert "left to PocketSphinx" not in (plan.user_dir / "setup.log").read_text()
+    assert "hears alone" not in (plan.user_dir / "setup.log").read_text()
 
 
 @pytest.mark.parametrize(

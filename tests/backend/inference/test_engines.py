@@ -178,9 +178,10 @@ def test_graphs_are_made_when_a_checkpoint_is_first_chosen(tiny_checkpoint, tmp_
     monkeypatch.setattr(engine_export, "export_engine", export)
     monkeypatch.setattr(engine_cache, "cache_folder", lambda: tmp_path / "cache")
     pytest.importorskip("onnxscript")
-    assert engine_cache.graphs_folder(tiny_checkpoint) == tiny_checkpoint
+    assert engine_cache.find_graphs(tiny_checkpoint) == (None, "")
+    assert engine_cache.make_graphs(tiny_checkpoint, "") == tiny_checkpoint
     monkeypatch.setattr(engine_cache.os, "access", lambda *_: False)
-    cached = engine_cache.graphs_folder(tiny_checkpoint)
+    cached = engine_cache.make_graphs(tiny_checkpoint, "")
     assert cached.parent == tmp_path / "cache"
     stored = (cached / "model.safetensors").read_bytes()
     assert stored == (tiny_checkpoint / "model.safetensors").read_bytes()

@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A spoken sentence, phone posteriors by the bundled model, and a recogniser."""
+"""Phone posteriors by the bundled model, and a recogniser."""
 
 import pytest
 
 from backend import bundled
 from backend.audio.features import stacked_log_mel
-from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.speech import moonshine_words, recognition
-from tests.backend.speech.samples import SENTENCE
-
-
-@pytest.fixture(scope="session")
-def spoken():
-    if "flite" not in available_engines():
-        pytest.skip("flite is not installed")
-    return speak(Voice("flite", "slt"), [SENTENCE])[0]
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,15 @@ from backend.speech import viterbi
 from backend.speech.phones import PHONES, Phone, phone_frames
 
 
+def score_of(path, scores):
+    """Sum of the path's scores and changes; minus infinity if a phone lasts one frame only."""
+    runs = [list(run) for _, run in itertools.groupby(path)]
+    if any(len(run) < 2 for run in runs):
+        return -np.inf
+    changes = viterbi._CHANGE * (len(runs) - 1)
+    return sum(scores[t, phone] for t, phone in enumerate(path)) + changes
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_path_is_the_best_of_all(seed):
     scores = np.full((7, len(PHONES)), -100.0)
