@@ -88,7 +88,7 @@ def _draw_section(layout: UILayout, context: Context, values: Any) -> None:
         if not bpy.app.online_access and not settings.wheels:
             text = "Allow Online Access (System > Network), or choose a folder of wheels below"
             column.label(text=text, icon='INTERNET_OFFLINE')
-            show = column.operator("screen.userpref_show", text="Network Preferences")
+            show = box.operator("screen.userpref_show", text="Network Preferences")
             show.section = 'SYSTEM'
     if job.is_running:
         row = box.row(align=True)
