@@ -29,7 +29,7 @@ from backend.evaluation.speech import predicted, score_motions
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import identify
-from backend.inference.engine import EngineChoice
+from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 
 _log = logging.getLogger(__name__)

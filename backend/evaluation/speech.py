@@ -23,7 +23,7 @@ from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
-from backend.inference.engine import EngineChoice
+from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode
 from backend.model import checkpoint

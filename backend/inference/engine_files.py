@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,17 @@ def write_facts(path: Path, facts: Facts) -> None:
     Raises:
         UserError: It cannot be written.
     """
-    write_text(path, json.dumps({"format_version": FORMAT_VERSION, **asdict(facts)}) + "\n")
+    text = json.dumps({"format_version": FORMAT_VERSION, **_shortened(asdict(facts))})
+    write_text(path, text + "\n")
+
+
+def _shortened(value: Any) -> Any:
+    """Numbers with the digits that 32 bits hold."""
+    if isinstance(value, dict):
+        return {name: _shortened(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(each) for each in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def read_facts(folder: Path) -> Facts:

@@ -27,7 +27,8 @@ from backend.errors import UserError, excerpt
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
-from backend.inference.engine import Engine, EngineChoice, open_engine
+from backend.inference.engine import Engine
+from backend.inference.engine_choice import EngineChoice, open_engine
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
 from backend.speech import recognition

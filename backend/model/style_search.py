@@ -2,7 +2,7 @@
 """Search for the style code with which a model moves as an exemplar does. No torch.
 
 The steps are Levenberg's and Marquardt's, with derivatives by finite differences: a model of 64
-numbers of style is run 65 times a step, forwards alone, so every engine can do it. Beside the
+numbers of style is run 64 times for them, forwards alone, so every engine can do it. Beside the
 motion's error, the distance from the code that was read counts.
 """
 
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 MOST_FRAMES: Final = 500
 """Frames of an exemplar that are looked at."""
-_STEPS: Final = 2
+_STEPS: Final = 6
+_STEPS_A_JACOBIAN: Final = 3
+"""Steps that are made with the same derivatives of the motion, which hardly change."""
 _TRIES: Final = 5
 _DIFFERENCE: Final = 0.02
 _CODES_AT_A_TIME: Final = 13
@@ -49,8 +51,10 @@ def search_code(
     fitted, damping = code.astype(np.float64), _FIRST_DAMPING
     made = restyle(code[None])[0]
     loss = _loss(made, nodes, spread, fitted - code)
-    for _ in range(_STEPS):
-        gradient, curvature = _derivatives(restyle, fitted, made, nodes, spread)
+    for step in range(_STEPS):
+        if step % _STEPS_A_JACOBIAN == 0:
+            changes = _jacobian(restyle, fitted, made) / spread
+        gradient, curvature = _derivatives(changes, made, nodes, spread)
         share = 2.0 * _NEARNESS / len(code)
         gradient = gradient + share * (fitted - code)
         curvature = curvature + share * np.eye(len(code))
@@ -78,9 +82,21 @@ def _loss(
     return float(np.sqrt(squares + _SOFTNESS**2).mean() + _NEARNESS * np.square(step).mean())
 
 
+def _jacobian(
+    restyle: Restyle, code: NDArray[np.float64], made: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """How the nodes move with each number of the code, ``(D, T * N, 3)``."""
+    rows = np.empty((len(code), made.size // 3, 3), np.float32)
+    moved = (code + _DIFFERENCE * np.eye(len(code))).astype(np.float32)
+    for start in range(0, len(code), _CODES_AT_A_TIME):
+        part = slice(start, start + _CODES_AT_A_TIME)
+        changes = (restyle(moved[part]) - made) / np.float32(_DIFFERENCE)
+        rows[part] = changes.reshape(len(changes), -1, 3)
+    return rows
+
+
 def _derivatives(
-    restyle: Restyle,
-    code: NDArray[np.float64],
+    changes: NDArray[np.float32],
     made: NDArray[np.float32],
     nodes: NDArray[np.float32],
     spread: float,
@@ -92,13 +108,7 @@ def _derivatives(
     """
     errors = ((made - nodes) / spread).reshape(-1, 3)
     weights = 1.0 / np.sqrt(np.square(errors).sum(-1, keepdims=True) + _SOFTNESS**2)
-    roots = np.sqrt(weights)
-    rows = np.empty((len(code), errors.size), np.float32)
-    moved = (code + _DIFFERENCE * np.eye(len(code))).astype(np.float32)
-    for start in range(0, len(code), _CODES_AT_A_TIME):
-        part = slice(start, start + _CODES_AT_A_TIME)
-        changes = (restyle(moved[part]) - made) / (_DIFFERENCE * spread)
-        rows[part] = (changes.reshape(-1, *errors.shape) * roots).reshape(len(changes), -1)
-    count = len(errors)
-    gradient = rows @ (errors * roots).ravel() / count
-    return gradient.astype(np.float64), (rows @ rows.T / count).astype(np.float64)
+    roots = np.sqrt(weights).astype(np.float32)
+    rows = (changes * roots).reshape(len(changes), -1)
+    gradient = rows @ (errors * roots).ravel() / len(errors)
+    return gradient.astype(np.float64), (rows @ rows.T / len(errors)).astype(np.float64)

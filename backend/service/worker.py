@@ -18,7 +18,7 @@ from backend.errors import Cancelled, UserError
 from backend.heads.find_face_points import identify_or_find
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import Head
-from backend.inference.engine import EngineChoice
+from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate

@@ -24,8 +24,8 @@ from backend.errors import Cancelled, UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import identify
 from backend.inference import devices, engine_cache, engine_export, engine_files
-from backend.inference import engine as engines
-from backend.inference.engine import open_engine
+from backend.inference import engine_choice as engines
+from backend.inference.engine_choice import open_engine
 from backend.inference.onnx_engine import OnnxEngine
 from backend.inference.predictor import open_predictor
 from backend.inference.style_files import read_exemplar

@@ -28,7 +28,7 @@ from backend.audio.segmentation import prepare_sound
 from backend.cli import main as command_line
 from backend.errors import UserError
 from backend.inference import onnx_export
-from backend.inference.engine import open_engine
+from backend.inference.engine_choice import open_engine
 from backend.model import checkpoint
 from backend.model.generate import generate
 from backend.model.presets import PRESETS
