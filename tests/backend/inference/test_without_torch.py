@@ -80,7 +80,7 @@ runpy.run_module("backend", run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def blocked(tmp_path_factory):
+def blocked(tmp_path_factory, spoken):
     """Runs a command of the backend in a process in which nothing heavy can be imported."""
     if not bundled.is_installed("onnxruntime"):
         pytest.skip("onnxruntime is not installed")
@@ -94,10 +94,7 @@ def blocked(tmp_path_factory):
         assert ended.returncode == 0, ended.stderr[-2000:]
         return ended.stdout
 
-    rng = np.random.default_rng(0)
-    times = np.arange(24000) / 16000
-    voice = rng.normal(0, 0.1, len(times)) * (1 + np.sin(12 * times))
-    soundfile.write(folder / "a.wav", voice, 16000)
+    soundfile.write(folder / "a.wav", spoken.samples, 16000)
     return run, folder
 
 
@@ -111,9 +108,11 @@ def test_the_bundled_model_speaks_without_torch(blocked):
     )  # fmt: skip
     assert (report["engine"], report["device"]) == ("onnx", "cpu")
     with np.load(folder / "m.npz") as made:
-        assert made["weights"].shape == (45, 52)
+        assert made["weights"].shape[1] == 52
         assert np.isfinite(made["weights"]).all()
-        assert np.ptp(made["weights"], axis=0).max() > 0.01
+        assert np.ptp(made["weights"], axis=0).max() > 0.2
+    if report["listen"] == "words":
+        assert "brown bear" in report["words"]
 
 
 def test_a_style_is_read_and_points_are_found_without_torch(blocked, exemplar):
