@@ -39,7 +39,6 @@ def _modules() -> tuple[ModuleType, ...]:
         preferences,
         properties,
         rig_ui,
-        setup_operators,
         style_operators,
     )
 
@@ -49,7 +48,7 @@ def _modules() -> tuple[ModuleType, ...]:
         job_runner,
         operators,
         style_operators,
-        setup_operators,
+        *_torch_setup(),
         face_point_operators,
         face_point_click,
         panels,
@@ -57,6 +56,15 @@ def _modules() -> tuple[ModuleType, ...]:
         key_map_ui,
         rig_ui,
     )
+
+
+def _torch_setup() -> tuple[ModuleType, ...]:
+    """The operators that add PyTorch; the build for Blender's own platform is without them."""
+    try:
+        from . import setup_operators
+    except ImportError:
+        return ()
+    return (setup_operators,)
 
 
 def register() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from . import paths
+from . import paths, private_files
 from .backend_process import BackendProcess
 from .protocol import (
     Cancelled,
@@ -125,7 +126,9 @@ def obtain_backend(command: list[str]) -> BackendProcess:
         if _Warm.process.is_running and _Warm.process.command == tuple(command):
             return _Warm.process
         release_backend()
-    _Warm.process = BackendProcess(command, cwd=paths.backend_root(), log_path=paths.backend_log())
+    # Not the extension's folder: Windows lets nobody delete the folder that a process works in.
+    folder = Path(tempfile.gettempdir())
+    _Warm.process = BackendProcess(command, cwd=folder, log_path=paths.backend_log())
     return _Warm.process
 
 
@@ -139,9 +142,8 @@ def release_backend(*, grace_seconds: float = 2.0) -> None:
 def new_job_folder() -> Path:
     """An empty folder for one job's files; its name is the job's id."""
     paths.remove_stale_jobs()
-    folder = paths.jobs_dir() / uuid.uuid4().hex[:12]
-    folder.mkdir(parents=True)
-    return folder
+    private_files.make_folder(paths.user_dir())  # what is said may be private
+    return private_files.make_folder(paths.jobs_dir() / uuid.uuid4().hex[:12])
 
 
 class BackendJob:

@@ -42,7 +42,7 @@ def find_job(obj: Object, settings: Settings) -> BackendJob:
     """
     if problem := face_points.problem(obj):
         raise UserError(problem)
-    command = paths.backend_command(settings.ready_python)
+    command = paths.backend_command(settings)
     known = face_points.points(obj)
     by_hand = {name: p.vertex for name, p in known.items() if p.state == State.HAND}
     head = replace(scene_inputs.read_head(obj), face_points=by_hand)

@@ -57,7 +57,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         UserError: There is no backend, or the job's files cannot be written.
     """
     try:
-        command = paths.backend_command(settings.ready_python)
+        command = paths.backend_command(settings)
         folder = backend_job.new_job_folder()
     except UserError:
         inputs.sound.discard()
@@ -154,7 +154,7 @@ def style_job(
     Raises:
         UserError: There is no backend.
     """
-    command = paths.backend_command(settings.ready_python)
+    command = paths.backend_command(settings)
     folder = backend_job.new_job_folder()
     path = folder / "exemplar.npz"
     preferred = options.values_of(settings)

@@ -74,10 +74,7 @@ class PTALKER_PT_main(Tab, bpy.types.Panel):
     def _draw_generate(layout: UILayout, context: Context) -> None:
         row = layout.row()
         row.scale_y = 1.4
-        if poll_checks.needs_setup(context):
-            row.operator("ptalker.setup_backend", icon='IMPORT')
-        else:
-            row.operator("ptalker.generate", icon='PLAY')
+        row.operator("ptalker.generate", icon='PLAY')
         # 4.3 takes the next item without data for the progress bar that was under the pointer, and
         # draws it as such: let that be nothing.
         layout.separator(factor=0.0)

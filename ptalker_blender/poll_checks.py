@@ -25,17 +25,12 @@ def backend_missing(context: Context) -> str:
     """Why the backend cannot take a job now; empty where it can."""
     if job_runner.is_running():
         return "A job is running."
-    other = paths.other_python(preferences.read(context).ready_python)
+    settings = preferences.read(context)
+    other = paths.other_python(settings.ready_python)
     if other is not None:
         return paths.python_problem(other)
-    status = backend_status.status()
+    status = backend_status.chosen(settings)
     return "" if status.state == 'READY' else status.text
-
-
-def needs_setup(context: Context) -> bool:
-    """Whether the panel should offer Set Up Backend in place of Generate."""
-    other = paths.other_python(preferences.read(context).ready_python)
-    return other is None and backend_status.status().state != 'READY'
 
 
 def missing(context: Context) -> str:

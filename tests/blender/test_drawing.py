@@ -105,7 +105,7 @@ def test_redraws_read_no_files(addon, own_environment, head, sound_file, file_ac
     if source == 'STRIP' and bpy.app.build_options.audaspace:
         addon.compat.new_sound_strip(bpy.context.scene, sound_file, frame=1)
     head.ptalker.sound_source = source
-    assert addon.backend_status.status().state == state
+    assert addon.backend_status.torch().state == state
     if with_points:
         point = addon.face_points.Point(3, addon.face_points.State.DOUBTFUL)
         addon.face_points.store(head, {"chin": point})
@@ -115,21 +115,21 @@ def test_redraws_read_no_files(addon, own_environment, head, sound_file, file_ac
 
 
 def test_files_are_watched_outside_of_drawing(addon, own_environment, file_accesses):
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
     make_ready(addon, own_environment)
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
     assert file_accesses(addon.job_runner._watch_backend)
-    assert addon.backend_status.status().state == 'READY'
+    assert addon.backend_status.torch().state == 'READY'
     shutil.rmtree(own_environment)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
 
 
 def test_status_is_never_old_in_the_background(addon, own_environment, monkeypatch):
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
     make_ready(addon, own_environment)
     monkeypatch.setattr(addon.backend_status, "REFRESH_SECONDS", 0.0)
-    assert addon.backend_status.status().state == 'READY'
+    assert addon.backend_status.torch().state == 'READY'
 
 
 def test_the_users_folder_is_made_by_who_writes_there(addon, head, fake_backend):

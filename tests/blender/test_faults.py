@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The first errors that a user meets: one sentence with the remedy, and the scene as before."""
 
+import dataclasses
 import os
+import sys
 import time
+from pathlib import Path
 
 import bmesh
 import bpy
@@ -28,12 +31,32 @@ def expect_failure(snapshot, *parts):
     return text
 
 
-def test_no_backend_yet(head, snapshot, monkeypatch):
+@pytest.fixture
+def without_wheels(addon, monkeypatch):
+    """As if Blender had unpacked none of the extension's wheels."""
     monkeypatch.delenv("PTALKER_BACKEND_PYTHON", raising=False)
-    expect_failure(snapshot, "not set up yet", "Press Set Up Backend")
+    parts = dataclasses.replace(
+        addon.paths.own_engine_parts(),
+        wheels=Path(os.devnull),
+        expected=("onnxruntime-1.23.2-py3-none-any.whl",),
+    )
+    monkeypatch.setattr(addon.paths, "own_engine_parts", lambda: parts)
+    monkeypatch.setattr(addon.own_engine, "_missing_ground", lambda _parts: "")
+    addon.backend_status.refresh()
+    yield
+    monkeypatch.undo()
+    addon.backend_status.refresh()
 
 
-def test_button_names_the_one_thing_that_is_missing(fake_backend, head, addon, monkeypatch):
+def test_wheels_are_missing(head, snapshot, without_wheels):
+    expect_failure(snapshot, "(onnxruntime)", "Install the zip of PTalker")
+
+
+def test_button_names_the_one_thing_that_is_missing(
+    fake_backend, head, addon, without_wheels, monkeypatch
+):
+    monkeypatch.setenv("PTALKER_BACKEND_PYTHON", sys.executable)
+
     def reason():
         return addon.poll_checks.missing(bpy.context)
 
@@ -45,7 +68,7 @@ def test_button_names_the_one_thing_that_is_missing(fake_backend, head, addon, m
     bpy.context.view_layer.objects.active = None
     assert "Select the head" in reason()
     monkeypatch.delenv("PTALKER_BACKEND_PYTHON")
-    assert "Set Up Backend" in reason()
+    assert "Install the zip of PTalker" in reason()
 
 
 def test_python_in_the_environment_does_not_exist(head, addon, monkeypatch):

@@ -52,6 +52,9 @@ def add_lashes(mesh: HalfMesh, margin: Floats, *, is_upper: bool) -> tuple[Ints,
         mesh: Takes the faces.
         margin: The lid's edge from the outer corner to the inner one, ``(N, 3)``.
         is_upper: Whether they are those of the upper lid, which are longer.
+
+    Returns:
+        Numbers of the new vertices, and where they lie.
     """
     count, first, last = (20, 0.06, 0.82) if is_upper else (13, 0.12, 0.72)
     place = CubicSpline(np.linspace(0.0, 1.0, len(margin)), margin)
