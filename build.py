@@ -1,98 +1,65 @@
 #!/usr/bin/env python3.11
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The developer's and newcomer's door: ``python3.11 build.py demo | gallery | test | zip | bench``.
+"""The developer's and newcomer's door: ``python3.11 build.py demo | test | zip | release | …``.
 
 Needs Python 3.11 and nothing else; makes what it needs under ``.venv/`` and ``dist/``.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
-import tomllib
-import zipfile
 from pathlib import Path
 
-from tools import checks, environments
+from tools import checks, environments, extension, locks, release, wheels
 from tools.environments import ROOT, SetupError, say
 
-DIST = ROOT / "dist"
-MANIFEST = ROOT / "blender_manifest.toml"
-DEMO_BLENDER = "blender-4.5"
-# What of the two program folders belongs into the extension.
-SUFFIXES = {".py", ".txt", ".json", ".npz", ".safetensors", ".md", ".ogg", ".wav", ".toml"}
-ZIP_TIME = (2026, 1, 1, 0, 0, 0)  # the same content makes the same zip
+DIST = extension.DIST
+DEMO_BLENDER = extension.VALIDATOR
+BLENDER_PYTHON = "3.11"
+"""Python of the Blenders under ``.venv``."""
 
 
-def version() -> str:
-    """The version, which only the manifest states."""
-    return str(tomllib.loads(MANIFEST.read_text("utf-8"))["version"])
-
-
-def extension_files() -> dict[str, Path]:
-    """Every file of the extension: name in the zip -> file in the repository."""
-    files = {name: ROOT / name for name in ("blender_manifest.toml", "LICENSE")}
-    for folder, prefix in (("ptalker_blender", ""), ("backend", "backend/")):
-        for path in sorted((ROOT / folder).rglob("*")):
-            inside = path.relative_to(ROOT / folder)
-            hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
-            if path.is_file() and not hidden and path.suffix in SUFFIXES:
-                files[prefix + inside.as_posix()] = path
-    return files
+def default_build() -> extension.Build:
+    """The zip for this machine and the Blenders under ``.venv``."""
+    return extension.Build(wheels.Target(wheels.platform_here(), BLENDER_PYTHON))
 
 
 def make_zip() -> Path:
-    """Assemble ``dist/ptalker-VERSION.zip``; the same files always give the same bytes."""
-    DIST.mkdir(exist_ok=True)
-    path = DIST / f"ptalker-{version()}.zip"
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, source in extension_files().items():
-            entry = zipfile.ZipInfo(name, ZIP_TIME)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, source.read_bytes())
-    partial.replace(path)
-    return path
-
-
-def validate_zip(path: Path) -> None:
-    """Have Blender's own extension tool validate a zip.
-
-    Args:
-        path: The zip.
-
-    Raises:
-        SetupError: It was refused; the text says why.
-    """
-    python = environments.ensure(DEMO_BLENDER)
-    pattern = "lib*/**/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"
-    tool = next(python.parents[1].glob(pattern), None) or next(
-        python.parents[1].glob("Lib/**/bl_pkg/cli/blender_ext.py")
-    )
-    done = subprocess.run(
-        [str(python), str(tool), "validate", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environments.clean_environment(),
-    )
-    if done.returncode != 0:
-        raise SetupError(f"Blender refuses {path.name}:\n{done.stdout}{done.stderr}")
+    """Assemble the zip of this machine in ``dist/``."""
+    return extension.make_zip(default_build(), DIST)
 
 
 def build_zip() -> Path:
-    """Make and validate the extension."""
+    """Make and validate the zip of this machine."""
     path = make_zip()
-    validate_zip(path)
+    extension.validate(path)
     say(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB, valid")
     return path
 
 
-def command_zip(_arguments: argparse.Namespace) -> int:
-    """Make ``dist/ptalker-VERSION.zip`` and have Blender validate it."""
-    build_zip()
+def command_zip(arguments: argparse.Namespace) -> int:
+    """Make the zip of this machine, or others, and have Blender validate them."""
+    here = default_build().target
+    target = wheels.Target(arguments.platform or here.platform, arguments.python or here.python)
+    build = extension.Build(target, for_platform=arguments.for_platform)
+    path = extension.make_zip(build, DIST)
+    extension.validate(path)
+    say("\n".join(extension.size_table([path])))
+    return 0
+
+
+def command_release(arguments: argparse.Namespace) -> int:
+    """Make all that is published: zips, repository index, page, notes, checksums."""
+    environments.ensure(DEMO_BLENDER)
+    release.make(arguments.out.resolve(), address=arguments.address)
+    return 0
+
+
+def command_pins(_arguments: argparse.Namespace) -> int:
+    """Resolve what is pinned by hash anew: tools/wheels.json and backend/locked/."""
+    wheels.write_pins()
+    locks.write()
     return 0
 
 
@@ -129,9 +96,9 @@ def command_demo(arguments: argparse.Namespace) -> int:
     """Everything from nothing to a head that speaks: dist/demo.blend, demo.mp4 and demo.png."""
     environments.ensure("backend")
     environments.ensure(DEMO_BLENDER)
-    extension = build_zip()
+    package = build_zip()
     with tempfile.TemporaryDirectory(prefix="ptalker-demo-") as home:
-        options = ["--zip", str(extension), "--out", str(DIST / "demo.blend")]
+        options = ["--zip", str(package), "--out", str(DIST / "demo.blend")]
         options += ["--sound", str(arguments.sound.resolve())] if arguments.sound else []
         status = _run(
             "demo_scene.py", *options, environment=DEMO_BLENDER, BLENDER_USER_RESOURCES=home
@@ -159,6 +126,29 @@ def command_demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def command_pictures(arguments: argparse.Namespace) -> int:
+    """The pictures of README and the manual from dist/demo.blend: docs/images/, docs/pictures/."""
+    environments.ensure("backend", for_tests=True)  # which brings Pillow
+    environments.ensure(DEMO_BLENDER)
+    if not (DIST / "demo.blend").exists():
+        say("dist/demo.blend is missing: make it with `build.py demo`.")
+        return 1
+    engine = "workbench" if environments.can_render_with_opengl() else "cycles"
+    with tempfile.TemporaryDirectory(prefix="ptalker-pictures-") as home:
+        turned = Path(home) / "turntable"
+        turned.mkdir()
+        blender = {"environment": DEMO_BLENDER, "BLENDER_USER_RESOURCES": home}
+        status = _run("turntable.py", str(DIST / "demo.blend"), str(turned), engine, **blender)
+        status = status or _run("demo_render.py", str(DIST), "portrait", **blender)
+        options = ["--turntable", str(turned), "--out", str(ROOT / "docs" / "pictures")]
+        if arguments.character:
+            options += ["--character", str(arguments.character.resolve())]
+        status = status or _run("heads_pictures.py", *options, environment="backend")
+    if status == 0:
+        (DIST / "demo.png").replace(ROOT / "docs" / "images" / "demo.png")
+    return status
+
+
 def command_gallery(arguments: argparse.Namespace) -> int:
     """Recordings on heads in four styles, as films and strips of frames: dist/gallery/."""
     environments.ensure("backend", for_tests=True)  # which brings Pillow
@@ -179,15 +169,21 @@ def command_test(arguments: argparse.Namespace) -> int:
     return checks.run(arguments.parts, make_zip=build_zip)
 
 
-def command_bench(_arguments: argparse.Namespace) -> int:
+def command_bench(arguments: argparse.Namespace) -> int:
     """The measurements, as a table of ratios."""
-    environments.ensure("backend")
-    environments.ensure(DEMO_BLENDER)
-    extension = build_zip()
-    status = _run("bench_decoder.py", environment="backend")
-    with tempfile.TemporaryDirectory(prefix="ptalker-bench-") as home:
-        script, variables = "bench_blender.py", {"BLENDER_USER_RESOURCES": home}
-        return status or _run(script, str(extension), environment=DEMO_BLENDER, **variables)
+    torch, blender = environments.ensure("backend"), environments.ensure(DEMO_BLENDER)
+    package = str(build_zip())
+    status = 0
+    if "engines" in arguments.parts:
+        options = [package, str(blender), str(torch)]
+        status = status or _run("bench_engines.py", *options, environment="backend")
+    if "decoder" in arguments.parts:
+        status = status or _run("bench_decoder.py", environment="backend")
+    if "blender" in arguments.parts:
+        with tempfile.TemporaryDirectory(prefix="ptalker-bench-") as home:
+            script, variables = "bench_blender.py", {"BLENDER_USER_RESOURCES": home}
+            status = status or _run(script, package, environment=DEMO_BLENDER, **variables)
+    return status
 
 
 def main() -> int:
@@ -197,6 +193,9 @@ def main() -> int:
     demo = commands.add_parser("demo", help=command_demo.__doc__)
     demo.add_argument("--sound", type=Path, help="another sound file for the head to speak")
     demo.set_defaults(run=command_demo)
+    pictures = commands.add_parser("pictures", help=command_pictures.__doc__)
+    pictures.add_argument("--character", type=Path, help="MakeHuman's body as .npz, .ply or .obj")
+    pictures.set_defaults(run=command_pictures)
     gallery = commands.add_parser("gallery", help=command_gallery.__doc__)
     gallery.add_argument("--speech", type=Path, required=True, help="recordings with phone times")
     gallery.add_argument("--alignment", default="alignment.json", help="the file with the times")
@@ -207,8 +206,26 @@ def main() -> int:
     test = commands.add_parser("test", help=command_test.__doc__)
     test.add_argument("parts", nargs="*", metavar="PART", help=", ".join(checks.PARTS))
     test.set_defaults(run=command_test)
-    commands.add_parser("zip", help=command_zip.__doc__).set_defaults(run=command_zip)
-    commands.add_parser("bench", help=command_bench.__doc__).set_defaults(run=command_bench)
+    pack = commands.add_parser("zip", help=command_zip.__doc__)
+    pack.add_argument("--platform", choices=sorted(wheels.TAGS), help="default: this machine's")
+    pack.add_argument("--python", choices=("3.11", "3.13", "3.14"), help="Blender's (3.11)")
+    pack.add_argument(
+        "--for-platform", action="store_true", help="for extensions.blender.org: without PyTorch"
+    )
+    pack.set_defaults(run=command_zip)
+    publish = commands.add_parser("release", help=command_release.__doc__)
+    publish.add_argument("--out", type=Path, default=DIST / "release", help="folder to write")
+    publish.add_argument(
+        "--address",
+        default=release.NO_ADDRESS,
+        help="where the folder will be served, for its page",
+    )
+    publish.set_defaults(run=command_release)
+    commands.add_parser("pins", help=command_pins.__doc__).set_defaults(run=command_pins)
+    bench = commands.add_parser("bench", help=command_bench.__doc__)
+    parts = ("decoder", "blender", "engines")
+    bench.add_argument("parts", nargs="*", default=parts, metavar="PART", help=", ".join(parts))
+    bench.set_defaults(run=command_bench)
     arguments = parser.parse_args()
     try:
         return int(arguments.run(arguments))

@@ -56,6 +56,10 @@ _MAX_MEMBERS: Final = 4096
 _MAX_NAME_BYTES: Final = 255
 _PARTIAL_ENDING: Final = ".12345678.part"
 _ARRAY_KINDS: Final = "biufUS"
+_TENSOR_KINDS: Final = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4",
+                        "U8": "<u1", "I8": "<i1", "BOOL": "?"}  # fmt: skip
+_MAX_TENSOR_BYTES: Final = 1 << 34
+_MAX_HEADER_BYTES: Final = 16 << 20
 _ARCHIVE_ERRORS: Final = (
     ValueError, TypeError, KeyError, IndexError, EOFError, ArithmeticError, RuntimeError,
     MemoryError, SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -395,6 +399,64 @@ def read_arrays(
                 return result
         except _ARCHIVE_ERRORS as error:
             raise UserError(f'"{name}" is damaged ({excerpt(error)}). Export it again.') from error
+
+
+def tensor_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
+    """Where a safetensors file holds what.
+
+    Args:
+        path: The file.
+
+    Returns:
+        By the tensors' names: kind ("F16", "F32", "I64" and so on), shape, first byte in the file,
+        and number of bytes.
+
+    Raises:
+        UserError: The file cannot be read, or its header is damaged.
+    """
+    with open_file(path, max_bytes=_MAX_TENSOR_BYTES) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            (length,) = struct.unpack("<Q", file.read(8))
+            require(length <= min(size, _MAX_HEADER_BYTES), "its header is too long")
+            header = parse_json(file.read(length).decode("utf-8"))
+            found = {}
+            for name, entry in header.items():
+                if name != "__metadata__":
+                    start, end = (8 + length + int(at) for at in entry["data_offsets"])
+                    require(8 + length <= start <= end <= size, f"{name} lies outside the file")
+                    found[name] = str(entry["dtype"]), tuple(entry["shape"]), start, end - start
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            raise UserError(f'"{excerpt(path.name)}" is damaged ({excerpt(error)}).') from error
+    return found
+
+
+def read_tensors(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
+    """Reads the tensors of a safetensors file.
+
+    Args:
+        path: The file.
+        prefix: First part of the names of those to read.
+
+    Returns:
+        Arrays by name, in the kind they are stored in.
+
+    Raises:
+        UserError: The file cannot be read, or is damaged.
+    """
+    found: dict[str, NDArray[np.generic]] = {}
+    with open_file(path, max_bytes=_MAX_TENSOR_BYTES) as file:
+        for name, (kind, shape, start, size) in tensor_places(path).items():
+            if name.startswith(prefix):
+                file.seek(start)
+                try:
+                    stored = np.frombuffer(file.read(size), _TENSOR_KINDS[kind])
+                    found[name] = stored.reshape(shape)
+                except (KeyError, ValueError) as error:
+                    raise UserError(
+                        f'"{excerpt(path.name)}" is damaged ({excerpt(error)}).'
+                    ) from error
+    return found
 
 
 def _open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:

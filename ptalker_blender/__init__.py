@@ -29,14 +29,16 @@ def _defer_modules() -> None:
 
 def _modules() -> tuple[ModuleType, ...]:
     from . import (
+        face_point_click,
         face_point_operators,
+        face_point_panel,
         job_runner,
         key_map_ui,
         operators,
         panels,
         preferences,
         properties,
-        setup_operators,
+        rig_ui,
         style_operators,
     )
 
@@ -46,11 +48,23 @@ def _modules() -> tuple[ModuleType, ...]:
         job_runner,
         operators,
         style_operators,
-        setup_operators,
+        *_torch_setup(),
         face_point_operators,
+        face_point_click,
         panels,
+        face_point_panel,
         key_map_ui,
+        rig_ui,
     )
+
+
+def _torch_setup() -> tuple[ModuleType, ...]:
+    """The operators that add PyTorch; the build for Blender's own platform is without them."""
+    try:
+        from . import setup_operators
+    except ImportError:
+        return ()
+    return (setup_operators,)
 
 
 def register() -> None:

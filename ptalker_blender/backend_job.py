@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -16,18 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from . import paths
+from . import paths, private_files
 from .backend_process import BackendProcess
 from .protocol import (
     Cancelled,
     Error,
-    GenerateRequest,
+    JobRequest,
     JobWarning,
     Message,
     Progress,
     Result,
     Status,
-    StyleRequest,
     UserError,
 )
 
@@ -35,8 +35,6 @@ _log = logging.getLogger(__name__)
 
 CANCEL_SECONDS: Final = 3.0
 """A backend that does not answer a cancel is killed after this time."""
-
-JobRequest = GenerateRequest | StyleRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,9 @@ def obtain_backend(command: list[str]) -> BackendProcess:
         if _Warm.process.is_running and _Warm.process.command == tuple(command):
             return _Warm.process
         release_backend()
-    _Warm.process = BackendProcess(command, cwd=paths.backend_root(), log_path=paths.backend_log())
+    # Not the extension's folder: Windows lets nobody delete the folder that a process works in.
+    folder = Path(tempfile.gettempdir())
+    _Warm.process = BackendProcess(command, cwd=folder, log_path=paths.backend_log())
     return _Warm.process
 
 
@@ -142,9 +142,8 @@ def release_backend(*, grace_seconds: float = 2.0) -> None:
 def new_job_folder() -> Path:
     """An empty folder for one job's files; its name is the job's id."""
     paths.remove_stale_jobs()
-    folder = paths.jobs_dir() / uuid.uuid4().hex[:12]
-    folder.mkdir(parents=True)
-    return folder
+    private_files.make_folder(paths.user_dir())  # what is said may be private
+    return private_files.make_folder(paths.jobs_dir() / uuid.uuid4().hex[:12])
 
 
 class BackendJob:
@@ -164,6 +163,7 @@ class BackendJob:
         folder: Path,
         apply: Callable[[Result], Outcome],
         prepare: Generator[Progress, None, None] | None = None,
+        hold: Callable[[], str] | None = None,
         keep_folder: bool = False,
     ) -> None:
         """Build the job; it starts nothing.
@@ -176,6 +176,9 @@ class BackendJob:
             apply: Called once with the result, on the main thread; may raise UserError.
             prepare: Work inside Blender before the request is sent, a slice of it at each step;
                 may raise UserError.
+            hold: Says, in a few words for the panel, what the result has to wait for; empty where
+                it need not. It is not asked where the caller waits for the job, since nothing
+                could change then.
             keep_folder: Leave the files where they are.
         """
         self.title = title
@@ -189,6 +192,8 @@ class BackendJob:
         self._keep_folder = keep_folder
         self._apply = apply
         self._preparation = prepare
+        self._hold = hold
+        self._held: Result | None = None
         self._warnings: list[str] = []
         self._kill_at: float | None = None
         self._backend: BackendProcess | None = None
@@ -208,10 +213,13 @@ class BackendJob:
         if self._preparation is not None:
             self._prepare(self._preparation, self._backend)
             return
+        if self._held is not None:
+            self._finish(self._held, is_waited_for=wait > 0)
+            return
         try:
             for message in self._backend.poll(wait=wait):
-                self._take(message)
-                if self.outcome is not None:
+                self._take(message, is_waited_for=wait > 0)
+                if self.outcome is not None or self._held is not None:
                     return
         except UserError as error:  # the process is gone
             release_backend(grace_seconds=0)
@@ -225,7 +233,7 @@ class BackendJob:
     def cancel(self) -> None:
         if self.outcome is not None or self._kill_at is not None:
             return
-        if self._preparation is not None:
+        if self._preparation is not None or self._held is not None:
             self._end('CANCELLED', "")
         elif self._backend is not None:
             self.stage = "Cancelling"
@@ -235,7 +243,8 @@ class BackendJob:
 
     def close(self) -> None:
         if self.outcome is None:
-            if self._backend is not None and self._preparation is None:  # it works on this job
+            is_idle = self._preparation is not None or self._held is not None
+            if self._backend is not None and not is_idle:  # it works on this job
                 release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
         if not self._keep_folder:
@@ -252,7 +261,7 @@ class BackendJob:
         except UserError as error:
             self._end('FAILED', str(error))
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, *, is_waited_for: bool = False) -> None:
         if getattr(message, "job", self._request.job) != self._request.job:
             return  # left over from a job before
         if isinstance(message, Status) and self._kill_at is None:
@@ -269,11 +278,15 @@ class BackendJob:
         elif isinstance(message, Cancelled):
             self._end('CANCELLED', "")
         elif isinstance(message, Result):
-            self._finish(message)
+            self._finish(message, is_waited_for=is_waited_for)
 
-    def _finish(self, result: Result) -> None:
+    def _finish(self, result: Result, *, is_waited_for: bool) -> None:
         if self._kill_at is not None:  # it came after the artist had cancelled
             self._end('CANCELLED', "")
+            return
+        if self._hold is not None and not is_waited_for and (reason := self._hold()):
+            self._held = result
+            self.stage, self.fraction, self.seconds_left = reason, 1.0, None
             return
         try:
             outcome = self._apply(result)

@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Final
 
+from .private_files import Log, copy_to_log
 from .protocol import (
     PROTOCOL_VERSION,
     CancelRequest,
@@ -35,6 +36,9 @@ from .protocol import (
 _log = logging.getLogger(__name__)
 
 HELLO_SECONDS: Final = 60.0
+REMEDY: Final = "Install the PTalker extension again, or see its preferences."
+_LAST_WORDS_SECONDS: Final = 0.2
+"""Longest time to wait for what a process wrote before it ended."""
 STOP_SECONDS: Final = 2.0
 LINGER_SECONDS: Final = 2.0
 """A backend that closed its output and does not end is killed after this time."""
@@ -48,14 +52,15 @@ _KILLED: Final = (-9, 137)
 _WANT_OF_MEMORY: Final = ("MemoryError", "out of memory")
 
 _DROPPED: Final = (
-    "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRTUAL_ENV",
-    "__PYVENV_LAUNCHER__", "LD_PRELOAD", "LD_LIBRARY_PATH",
+    "PYTHON", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT",
+    "DYLD_",
 )  # fmt: skip
+"""Beginnings of the names of variables that would bring code into a child."""
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment variables for a child Python, without those of another Python."""
-    env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
+    env = {key: value for key, value in os.environ.items() if not key.upper().startswith(_DROPPED)}
     env.update(PYTHONNOUSERSITE="1", PYTHONUTF8="1", PYTHONUNBUFFERED="1")
     env.update(extra or {})
     return env
@@ -115,29 +120,31 @@ class BackendProcess:
         self._foreign_lines = 0
         self._ended = False
         self._output_closed_at: float | None = None
-        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log = Log(log_path)
         try:
-            with log_path.open("wb") as log:
-                self._process = subprocess.Popen(
-                    self.command,
-                    cwd=cwd,
-                    env=child_env(),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    creationflags=creation_flags(),
-                )
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=cwd,
+                env=child_env(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                creationflags=creation_flags(),
+            )
         except OSError as error:
+            log.close()
             raise UserError(
                 f"The backend's Python cannot be started: {error.strerror or error} "
-                f"({self.command[0]}). Repair the backend in the preferences."
+                f"({self.command[0]}). {REMEDY}"
             ) from error
-        if self._process.stdin is None or self._process.stdout is None:
+        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        if stdin is None or stdout is None or stderr is None:
             raise RuntimeError("the process has no pipes")
+        self._log_copy = copy_to_log(stderr, log)
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._requests: SimpleQueue[str | None] = SimpleQueue()
-        self._reader = _start_thread(_read_lines, self._process.stdout, self._lines)
-        _start_thread(_write_lines, self._process.stdin, self._requests)
+        self._reader = _start_thread(_read_lines, stdout, self._lines)
+        _start_thread(_write_lines, stdin, self._requests)
 
     @property
     def is_running(self) -> bool:
@@ -188,7 +195,7 @@ class BackendProcess:
             self._kill()
             raise UserError(
                 f"The backend did not answer within {HELLO_SECONDS:.0f} s. "
-                "Try again; if it stays so, repair the backend in the preferences."
+                f"Try again; if it stays so: {REMEDY}"
             )
         return messages
 
@@ -265,6 +272,7 @@ class BackendProcess:
         Returns:
             Sentences with the remedy.
         """
+        self._log_copy.join(_LAST_WORDS_SECONDS)
         lines = [line for line in read_tail(self._log_path).splitlines() if line.strip()]
         last = lines[-1].strip() if lines else ""
         remedy = "Choose a shorter sound or close other programs, then try again."
@@ -273,7 +281,7 @@ class BackendProcess:
         if any(sign in line for line in lines[-_LAST_LINES:] for sign in _WANT_OF_MEMORY):
             return f"The backend ended since memory ran out. {remedy}"
         if self.hello is None and "No module named" in last:
-            return f"The backend is incomplete ({last}). Repair it in the preferences."
+            return f"The backend is incomplete ({last}). {REMEDY}"
         reason = _ending(code) + (f", {last[:200]}" if last else "")
         return f"The backend stopped unexpectedly ({reason}). Try again; its log tells more."
 

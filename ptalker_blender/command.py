@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal
@@ -30,6 +30,7 @@ from . import (
 from .options import about
 from .protocol import StyleSource, UserError
 from .scene_inputs import Choices, SceneInputs
+from .typed import settings_of
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -95,7 +96,13 @@ def _parser() -> _Parser:
         description="Animate heads to speech and save the file.",
     )
     add = parser.add_argument
-    add("--save", metavar="OUT.blend", required=True, help="where to save the result")
+    add("--save", metavar="OUT.blend", help="where to save the result; needed but for --setup")
+    add("--setup", action="store_true", help="add PyTorch, as the button in the preferences does")
+    add(
+        "--backend-python",
+        metavar="PATH",
+        help="the Python of a ready environment that does the jobs, in place of PTalker's engine",
+    )
     add("--jobs", metavar="FILE.json", help="many jobs: a list of objects with these flags as keys")
     for table in _tables():
         options.add_flags(parser, table)
@@ -114,6 +121,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns Blender's exit status."""
     try:
         flags = _parser().parse_args(list(arguments))
+        if flags.setup:
+            return _set_up()
+        _use_python(flags.backend_python)
         job_list = _job_list(flags)
     except _UsageError as error:
         return _say(str(error), WRONG_USAGE)
@@ -129,6 +139,37 @@ def main(arguments: Sequence[str]) -> int:
         for number, handler in previous.items():
             # None: the handler came from Blender itself, not from Python.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _set_up() -> int:
+    """Add PyTorch; the operator waits for the end where there is no window."""
+    if not paths.has_torch_setup():
+        return _say("this build of PTalker cannot add PyTorch", WRONG_USAGE)
+    try:
+        operators: Any = bpy.ops
+        operators.ptalker.setup_backend('EXEC_DEFAULT')
+    except RuntimeError as error:  # what the operator reported
+        return _say(_one_line(str(error).removeprefix("Error:")), FAILED)
+    sys.stdout.write(f"ptalker: {settings_of(bpy.context.window_manager).result_text}\n")
+    sys.stdout.flush()
+    return DONE
+
+
+def _use_python(python: str | None) -> None:
+    """Let an environment of the user do the jobs of this run.
+
+    Args:
+        python: Its Python; None for PTalker's own engine, or what the preferences name.
+
+    Raises:
+        _UsageError: There is no such program.
+    """
+    if python is None:
+        return
+    path = Path(python).absolute()  # not resolved: an environment's Python is a link
+    if problem := paths.python_problem(path):
+        raise _UsageError(problem)
+    os.environ[paths.PYTHON_VARIABLE] = str(path)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -153,6 +194,8 @@ def _job_list(flags: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
         _UsageError: The flags or the list cannot be used.
     """
+    if flags.save is None:
+        raise _UsageError("--save OUT.blend is needed")
     known = [name for table in _tables() for name in options.names(table)]
     given = {name: value for name in known if (value := getattr(flags, name)) is not None}
     if flags.jobs is None:
@@ -276,13 +319,11 @@ class _LineOfJob:
 
     Attributes:
         head: ``session_uid`` of the head.
-        name: Name of the line.
-        first_frame: Scene frame at which the line begins.
+        line: The line and its place.
     """
 
     head: int
-    name: str
-    first_frame: int
+    line: speech_action.Line
 
 
 def _line_of_job(inputs: SceneInputs, lines: Sequence[_LineOfJob]) -> _LineOfJob:
@@ -298,16 +339,16 @@ def _line_of_job(inputs: SceneInputs, lines: Sequence[_LineOfJob]) -> _LineOfJob
     Raises:
         UserError: It would replace one of these lines.
     """
-    line = _LineOfJob(inputs.head.uid, lip_sync_job.line_name(inputs), inputs.first_frame)
+    line = lip_sync_job.line_of(inputs)
     rest = max(1, round(speech_action.REST_SECONDS * float(inputs.fps)))
-    for other in lines:
+    for other in (entry.line for entry in lines if entry.head == inputs.head.uid):
         is_same_time = abs(other.first_frame - line.first_frame) <= rest
-        if other.head == line.head and (other.name == line.name or is_same_time):
+        if other.key == line.key or is_same_time:
             raise UserError(
                 f'Another job of the list wrote the line "{other.name}" at frame '
                 f'{other.first_frame} of "{inputs.head.name}", which this one would replace.'
             )
-    return line
+    return _LineOfJob(inputs.head.uid, line)
 
 
 def _collect(job: dict[str, Any]) -> tuple[SceneInputs, preferences.Settings]:
@@ -333,7 +374,10 @@ def _collect(job: dict[str, Any]) -> tuple[SceneInputs, preferences.Settings]:
             else f"No object is active: name one with --object. Meshes of the file: {known}."
         )
     settings = preferences.read(context)
-    return scene_inputs.collect(context, obj, _choices(job, settings)), settings
+    choices = _choices(job, settings)
+    # The flags of the job, too, decide which engine does it.
+    wanted = {name: getattr(choices.options, name) for name in options.values_of(settings)}
+    return scene_inputs.collect(context, obj, choices), replace(settings, **wanted)
 
 
 def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import bpy
-from bpy.types import Context, Key, Scene
+from bpy.types import ID, Context, Scene
 
 from .typed import scene_of
 
@@ -152,23 +152,24 @@ def top_level_strips(scene: Scene) -> list[Any]:
     return list(editor.strips if hasattr(editor, "strips") else editor.sequences)
 
 
-def new_fcurves(id_block: Key, name: str) -> tuple[bpy.types.Action, Any]:
-    """A new action on a shape-key data-block; returns it and its empty F-curve collection."""
-    animation = id_block.animation_data or id_block.animation_data_create()
+def new_fcurves(id_block: ID, name: str) -> tuple[bpy.types.Action, Any]:
+    """A new action on a data-block; returns it and its empty F-curve collection."""
+    owner: Any = id_block
+    animation = owner.animation_data or owner.animation_data_create()
     action: Any = bpy.data.actions.new(name)
     animation.action = action
     slot = None
     if hasattr(action, "slots"):  # 4.4 and later
-        slot = action.slots.new(id_type='KEY', name=id_block.name)
+        slot = action.slots.new(id_type=owner.id_type, name=id_block.name)
         animation.action_slot = slot
     return action, _fcurves_of(action, slot)
 
 
-def copy_assigned_action(id_block: Key, name: str) -> tuple[bpy.types.Action, Any] | None:
+def copy_assigned_action(id_block: ID, name: str) -> tuple[bpy.types.Action, Any] | None:
     """Replace the action that animates a data-block by a copy of it.
 
     Args:
-        id_block: Shape-key data-block.
+        id_block: Data-block that can be animated.
         name: Name for the copy.
 
     Returns:
@@ -195,17 +196,51 @@ def _fcurves_of(action: Any, slot: Any) -> Any:
     return strip.channelbag(slot, ensure=True).fcurves
 
 
-def assigned_action(id_block: Key) -> tuple[Any, Any]:
+def read_fcurves(action: Any, slot: Any = None, *, id_type: str = 'KEY') -> list[Any]:
+    """The F-curves of an action, to be read only.
+
+    Args:
+        action: The action.
+        slot: Its slot; None for the first one that has curves for ``id_type``.
+        id_type: Type of the data-block that is animated.
+
+    Returns:
+        The curves; none where there is no such slot.
+    """
+    if not hasattr(action, "slots"):
+        return list(action.fcurves)
+    slots = [s for s in action.slots if s.target_id_type in (id_type, 'UNSPECIFIED')]
+    for one in [slot] if slot is not None else slots:
+        for layer in action.layers:
+            for strip in layer.strips:
+                bag = strip.channelbag(one)
+                if bag is not None and len(bag.fcurves):
+                    return list(bag.fcurves)
+    return []
+
+
+def new_fcurve(curves: Any, path: str, *, index: int, group: str) -> Any:
+    """A new F-curve, in a group of a name where that is not empty and the version lets one."""
+    parameters = curves.bl_rna.functions["new"].parameters.keys()
+    for keyword in ("action_group", "group_name"):
+        if group and keyword in parameters:
+            return curves.new(path, index=index, **{keyword: group})
+    return curves.new(path, index=index)
+
+
+def assigned_action(id_block: ID) -> tuple[Any, Any]:
     """The action and slot that animate a data-block; None where there is none."""
-    animation = id_block.animation_data
+    owner: Any = id_block
+    animation = owner.animation_data
     if animation is None or animation.action is None:
         return None, None
     return animation.action, getattr(animation, "action_slot", None)
 
 
-def assign_action(id_block: Key, action: Any, slot: Any) -> None:
+def assign_action(id_block: ID, action: Any, slot: Any) -> None:
     """Have an action animate a data-block; None removes the present action."""
-    animation = id_block.animation_data
+    owner: Any = id_block
+    animation = owner.animation_data
     if animation is None:
         return
     animation.action = action

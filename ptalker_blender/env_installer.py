@@ -19,18 +19,17 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Final
 
-from .backend_env import (
-    MAX_PYTHON,
-    MIN_PYTHON,
-    SIZES_GB,
-    Step,
-    read_check,
-    record_path,
-    requirements_hash,
-)
+from .backend_env import BUTTON, record_path, requirements_hash
 from .backend_process import child_env, creation_flags
+from .private_files import Log, make_folder
+from .torch_setup_plan import MAX_PYTHON, MIN_PYTHON, SIZES_GB, Step, read_check
 
 _SIZE: Final = re.compile(r"\(([\d.]+) (kB|MB|GB)\)")
+_NO_NETWORK: Final = re.compile(
+    r"connection|timed out|name resolution|getaddrinfo|SSLError|unreachable|ProxyError|Retrying \(",
+    re.IGNORECASE,
+)
+_DISK_FULL: Final = "The disk is full."
 _UNITS: Final = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
@@ -73,14 +72,14 @@ class Setup:
         self._number = -1
         self._user_dir = user_dir
         self._requirements = requirements
-        self._log_path = log_path
         self._tail: list[str] = []
         self._downloaded = 0.0
         self._process: subprocess.Popen[str] | None = None
         self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._cancelled = False
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        log_path.write_text(f"{time.ctime()}, {platform.platform()}\n", "utf-8")
+        make_folder(user_dir)
+        self._log_file = Log(log_path)
+        self._log(f"{time.ctime()}, {platform.platform()}")
         if len(self._steps) > 1:
             record_path(user_dir).unlink(missing_ok=True)
 
@@ -115,6 +114,7 @@ class Setup:
         if self._process is not None:
             self._process.wait()
         self.is_done = True
+        self._log_file.close()
 
     def _start_next(self) -> None:
         self._number += 1
@@ -183,16 +183,13 @@ class Setup:
         step = self._steps[self._number]
         if self._cancelled:
             self.is_done = self.was_cancelled = True
-        elif code == 0 or (step.if_failed and not step.fallback):
+        elif code == 0 or step.if_failed:
             if code != 0:
                 self._log(step.if_failed)
             self.fraction = sum(s.share for s in self._steps[: self._number + 1])
-        elif step.fallback:
-            self._log("PyTorch's own server did not serve; taking the standard build.")
-            self._steps[self._number] = Step(step.title, step.fallback, step.share, (), step.folder)
-            self._start(step.fallback)
         else:
-            self._fail(_explain(self._tail, code=code, title=step.title))
+            reason = _explain(self._tail, code=code, title=step.title)
+            self._fail(step.refusal if step.refusal and _DISK_FULL not in reason else reason)
 
     def _finish(self) -> None:
         record = {**self.found, "requirements": requirements_hash(self._requirements)}
@@ -208,8 +205,7 @@ class Setup:
         self.error, self.is_done = reason, True
 
     def _log(self, line: str) -> None:
-        with self._log_path.open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        self._log_file.write((line + "\n").encode("utf-8", "replace"))
 
 
 def _package(line: str) -> str:
@@ -222,21 +218,23 @@ def _explain(tail: Sequence[str], *, code: int, title: str) -> str:
     """What went wrong in one sentence with the remedy, from a step's last lines."""
     text = "\n".join(tail)
     if "No space left" in text or "Errno 28" in text:
-        return "The disk is full. Make room and press Set Up Backend again."
+        return f"{_DISK_FULL} Make room and press {BUTTON} again."
     if "ensurepip" in text:
         return (
             "This Python cannot make environments. On Debian and Ubuntu install python3-venv, or "
             "choose another Python in the preferences."
         )
+    # Before the next one: where there is no network pip says at last that it found no package.
+    if _NO_NETWORK.search(text):
+        return f"There is no network, or it broke off. Check it and press {BUTTON} to go on."
     if "No matching distribution" in text:
         return (
-            "A package was not found for this Python. Check the network or the folder of wheels, "
-            "or choose a Python from "
+            "A package was not found for this Python. Choose a Python from "
             f"{'.'.join(map(str, MIN_PYTHON))} to {'.'.join(map(str, MAX_PYTHON))} "
-            "in the preferences."
+            "in the preferences, or another folder of wheels."
         )
-    if re.search(r"connection|timed out|resolve|SSL|network", text, re.IGNORECASE):
-        return "The download broke off. Check the network and press Set Up Backend to go on."
+    if "DO NOT MATCH THE HASHES" in text:
+        return f"A package was not served as it is pinned. Press {BUTTON} to try again."
     last = next((line.strip() for line in reversed(tail) if line.strip()), "")
     return f"{title} failed (status {code}{', ' + last[:160] if last else ''}). See the setup log."
 

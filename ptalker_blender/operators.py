@@ -26,6 +26,7 @@ from .typed import Results, classes_factory, settings_of
 
 _FIELD_LETTERS: Final = 120  # more words are easier to correct in the Text Editor
 _LINE_LETTERS: Final = 72
+_LOG_NAME: Final = "PTalker Log"
 
 
 class PTALKER_OT_generate(bpy.types.Operator):
@@ -87,6 +88,7 @@ class PTALKER_OT_add_demo_head(bpy.types.Operator):
             root = paths.backend_root()
             obj = demo_head.add(context, root / "backend" / "demo" / "head.npz")
             demo_head.add_sentence(context, obj, root / "backend" / "demo" / "speech.ogg")
+            demo_head.frame(context)
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
@@ -121,25 +123,28 @@ class PTALKER_OT_use_words(bpy.types.Operator):
 
 
 class PTALKER_OT_open_log(bpy.types.Operator):
-    """Open what the backend and its set-up wrote in Blender's Text Editor"""
+    """Open what the engine or the last set-up wrote, in Blender's Text Editor"""
 
     bl_idname = "ptalker.open_log"
     bl_label = "Show Log"
     bl_options = {'INTERNAL'}
 
     def execute(self, context: Context) -> Results:
-        found = [path for path in (paths.backend_log(), paths.setup_log()) if path.is_file()]
-        if not found:
-            self.report({'INFO'}, "There is no log yet.")
+        logs = [path for path in (paths.backend_log(), paths.setup_log()) if path.is_file()]
+        written = [path for path in logs if path.stat().st_size > 0]
+        if not written:
+            self.report({'INFO'}, "Nothing has been written to a log yet.")
             return {'CANCELLED'}
-        for path in found:
-            text = bpy.data.texts.get(path.name) or bpy.data.texts.new(path.name)
-            text.from_string(path.read_text("utf-8", "replace"))
+        newest = max(written, key=lambda path: path.stat().st_mtime)
+        text = bpy.data.texts.get(_LOG_NAME) or bpy.data.texts.new(_LOG_NAME)
+        text.from_string(newest.read_text("utf-8", "replace"))
+        text.cursor_set(0)  # it would stand, and show, behind the last line
         if not bpy.app.background:
             bpy.ops.wm.window_new()
             area = context.window_manager.windows[-1].screen.areas[0]
             area.type = 'TEXT_EDITOR'
-            area.spaces.active.text = bpy.data.texts[found[0].name]
+            area.spaces.active.text = text
+            area.spaces.active.top = 0
         return {'FINISHED'}
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -11,15 +12,39 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import bpy
 
-from . import backend_env, backend_process, protocol
+from . import backend_env, backend_process, own_engine, protocol
 
 PYTHON_VARIABLE: Final = "PTALKER_BACKEND_PYTHON"
 """Environment variable with the Python of a ready environment, for tests and developers."""
 _STALE_SECONDS: Final = 86_400
+
+
+class EngineSettings(Protocol):
+    """What of the preferences decides which engine does a job; see ``preferences.Settings``."""
+
+    @property
+    def engine(self) -> own_engine.WantedEngine:
+        """Which engine the user wants."""
+
+    @property
+    def ready_python(self) -> str:
+        """Python of another, ready environment; empty for none."""
+
+    @property
+    def device(self) -> str:
+        """Where the model is to run."""
+
+    @property
+    def decoder(self) -> str:
+        """How the motion is computed."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Name or folder of the model."""
 
 
 def package_dir() -> Path:
@@ -111,43 +136,71 @@ def base_python(preference: str) -> Path:
     return Path(bpy.path.abspath(preference) or sys.executable)
 
 
-def backend_python(preference: str) -> Path:
-    """The Python that runs the backend.
+def has_torch_setup() -> bool:
+    """Whether this build of the extension can set up PyTorch; that for a platform cannot."""
+    return f"{__package__}.env_installer" in sys.modules  # every module is, used or not
+
+
+@cache
+def own_engine_parts() -> own_engine.Parts:
+    """What the extension's own engine is made of; looked for once."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    extensions = Path(bpy.utils.user_resource('EXTENSIONS'))
+    numpy = importlib.util.find_spec("numpy")
+    return own_engine.Parts(
+        python=own_engine.find_python(sys.executable, sys.prefix),
+        wheels=extensions / ".local" / "lib" / version / "site-packages",
+        numpy=Path(numpy.origin).parents[1] if numpy is not None and numpy.origin else None,
+        expected=own_engine.expected_wheels(package_dir() / "blender_manifest.toml"),
+        bytecode=user_dir() / "pycache",
+    )
+
+
+def needs_torch(settings: EngineSettings) -> bool:
+    """Whether the settings ask for what only PyTorch can do."""
+    has_graphs = settings.checkpoint == "base" and settings.decoder == "parallel"
+    return settings.device in ("cuda", "mps") or not has_graphs
+
+
+def choose_engine(settings: EngineSettings, own: backend_env.Status,
+                  torch: backend_env.Status) -> own_engine.Engine:  # fmt: skip
+    """The engine that a job is given to, by the settings and by what is ready."""
+    return own_engine.choose(
+        wanted=settings.engine,
+        own=own,
+        torch=torch,
+        devices=torch.devices,
+        needs_torch=needs_torch(settings),
+    )
+
+
+def backend_command(settings: EngineSettings) -> list[str]:
+    """The command line that starts the backend.
 
     Args:
-        preference: Python of a ready environment as the preferences name it; may be empty.
-
-    Returns:
-        That Python, or the one of the add-on's own environment.
-
-    Raises:
-        UserError: There is none yet.
-    """
-    other = other_python(preference)
-    if other is not None:
-        if problem := python_problem(other):
-            raise protocol.UserError(problem)
-        return other
-    status = backend_env.read_status(user_dir(), requirements())
-    if status.state != 'READY':
-        raise protocol.UserError(status.text)
-    return backend_env.python_of(user_dir())
-
-
-def backend_command(preference: str) -> list[str]:
-    """The command line that starts the backend in :func:`backend_root`.
-
-    Args:
-        preference: Python of a ready environment as the preferences name it; may be empty.
+        settings: The preferences.
 
     Returns:
         Program and arguments.
 
     Raises:
-        UserError: There is no backend yet.
+        UserError: The engine that is chosen cannot run, and why.
     """
-    return [str(backend_python(preference)), "-m", "backend", "serve",
-            *([] if bpy.app.online_access else ["--offline"])]  # fmt: skip
+    serve = ("serve", *([] if bpy.app.online_access else ["--offline"]))
+    other = other_python(settings.ready_python)
+    if other is not None:
+        if problem := python_problem(other):
+            raise protocol.UserError(problem)
+        return own_engine.torch_command(other, backend_root(), *serve)
+    own = own_engine.read_status(own_engine_parts())
+    torch = backend_env.read_status(user_dir(), requirements())
+    engine = choose_engine(settings, own, torch)
+    status = torch if engine == 'TORCH' else own
+    if status.state != 'READY':
+        raise protocol.UserError(status.text)
+    if engine == 'TORCH':
+        return own_engine.torch_command(backend_env.python_of(user_dir()), backend_root(), *serve)
+    return own_engine.command(own_engine_parts(), backend_root(), *serve)
 
 
 def remove_stale_jobs() -> None:

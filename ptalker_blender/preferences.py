@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The add-on's preferences: device, checkpoint, the backend's state and set-up."""
+"""The add-on's preferences: engine, device, checkpoint, and what PyTorch is added from."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from typing import Any, Literal
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, UILayout
 
-from . import backend_env, backend_status, paths
-from .typed import classes_factory, settings_of
+from . import backend_env, backend_status, own_engine, paths
+from .typed import classes_factory
+
+sections: list[Callable[[UILayout, Context, Any], None]] = []
+"""What other modules draw below the engine: functions of a layout, a context and the preferences.
+
+The build for Blender's own platform has no setup of PyTorch, and then nothing is drawn here.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,7 @@ class Settings:
     """The preferences as plain values; the defaults hold where Blender keeps none.
 
     Attributes:
+        engine: ``auto``, ``onnx`` for the one that comes with PTalker, or ``torch``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         checkpoint: Name or folder.
         decoder: ``parallel`` or ``autoregressive``.
@@ -30,10 +37,11 @@ class Settings:
         keep_job_files: Whether a job's files are kept.
     """
 
+    engine: own_engine.WantedEngine = "auto"
     device: str = "auto"
     checkpoint: str = "base"
     decoder: str = "parallel"
-    torch_build: backend_env.TorchBuild = 'AUTO'
+    torch_build: Literal['AUTO', 'CPU', 'CUDA'] = 'AUTO'
     wheels: str = ""
     base_python: str = ""
     ready_python: str = ""
@@ -45,6 +53,16 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
 
     bl_idname = __package__
 
+    engine: EnumProperty(
+        name="Engine",
+        description="What computes the motion",
+        items=(
+            ('AUTO', "Automatic", "PyTorch where it was added and helps, otherwise Built-in"),
+            ('ONNX', "Built-in", "What comes with PTalker: the processor, no set-up"),
+            ('TORCH', "PyTorch", "What was added below: graphics cards, models of your own"),
+        ),
+        default='AUTO',
+    )
     device: EnumProperty(
         name="Device",
         description="Where the model runs",
@@ -96,7 +114,7 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
     )
     base_python: StringProperty(
         name="Base Python",
-        description="Python 3.11 to 3.14 to make the backend from; empty: Blender's own",
+        description="Python 3.11 to 3.14 to add PyTorch to; empty: Blender's own",
         subtype='FILE_PATH',
     )
     ready_python: StringProperty(
@@ -114,90 +132,48 @@ class PTALKER_AP_preferences(bpy.types.AddonPreferences):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        _draw_backend(layout, context, self)
+        _draw_engine(layout, self)
+        for section in sections:
+            section(layout, context, self)
         layout.separator()
         column = layout.column()
-        column.prop(self, "device")
+        if paths.has_torch_setup():
+            column.prop(self, "engine")
+            column.prop(self, "device")
         column.prop(self, "checkpoint_source", expand=False)
         if self.checkpoint_source == 'FOLDER':
             column.prop(self, "checkpoint_folder")
         header, body = layout.panel("ptalker_advanced", default_closed=True)
         header.label(text="Advanced")
         if body is not None:
-            for name in ("torch_build", "wheels", "base_python", "ready_python", "decoder",
-                         "keep_job_files"):  # fmt: skip
+            names = ["decoder", "keep_job_files"]
+            if paths.has_torch_setup():
+                names = ["torch_build", "wheels", "base_python", "ready_python", *names]
+            for name in names:
                 body.prop(self, name)
 
 
-def _draw_backend(layout: UILayout, context: Context,
-                  preferences: PTALKER_AP_preferences) -> None:  # fmt: skip
-    """Draw the backend's state and the buttons that change it."""
+def _draw_engine(layout: UILayout, preferences: PTALKER_AP_preferences) -> None:
+    """Draw whether PTalker can speak."""
     box = layout.box()
-    job = settings_of(context.window_manager)
     other = paths.other_python(preferences.ready_python)
     if other is not None:
         box.label(text=f"Uses the environment of {other}", icon='INFO')
-    else:
-        status = backend_status.status()
-        _draw_status(box, context, status)
-    if job.is_running:
-        row = box.row(align=True)
-        row.progress(factor=job.fraction, text=job.stage)
-        row.operator("ptalker.cancel", text="", icon='X')
         return
-    box.separator(factor=0.0)  # see PTALKER_PT_main
-    if job.result_kind == 'FAILED' and job.is_setup:
-        box.label(text=job.result_text, icon='ERROR')
+    draw_status(box, backend_status.own())
     row = box.row()
-    if other is None:
-        if status.state != 'READY':
-            row.operator("ptalker.setup_backend", icon='IMPORT')
-        else:
-            row.operator("ptalker.check_backend")
-        if status.state != 'MISSING':
-            row.operator("ptalker.repair_backend")
-            row.operator("ptalker.remove_backend")
     row.operator("ptalker.open_log")
 
 
-def _draw_status(box: UILayout, context: Context,
-                 status: backend_env.Status) -> None:  # fmt: skip
-    """Draw whether the backend is ready, and what a setup would do where it is not."""
-    column = box.column(align=True)
+def draw_status(layout: UILayout, status: backend_env.Status) -> None:
+    """Draw whether an engine is ready, and what was found."""
+    column = layout.column(align=True)
     column.scale_y = 0.85
-    column.label(text=status.text, icon='CHECKMARK' if status.state == 'READY' else 'ERROR')
+    icons: dict[str, Literal['CHECKMARK', 'INFO', 'ERROR']]
+    icons = {'READY': 'CHECKMARK', 'MISSING': 'INFO'}
+    column.label(text=status.text, icon=icons.get(status.state, 'ERROR'))
     if status.details:
         column.label(text="   ".join(status.details), icon='BLANK1')
-    if status.state == 'READY':
-        return
-    settings = read(context)
-    for line in setup_lines(settings):
-        column.label(text=line, icon='BLANK1')
-    if not bpy.app.online_access and not settings.wheels:
-        text = "Allow Online Access (System > Network), or choose a folder of wheels below"
-        column.label(text=text, icon='INTERNET_OFFLINE')
-
-
-def setup_lines(settings: Settings) -> tuple[str, ...]:
-    """What a setup with these settings will do, in lines for the user; fast enough for drawing."""
-    return _setup_lines(settings, backend_status.read_at())
-
-
-@lru_cache(maxsize=1)
-def _setup_lines(settings: Settings, _read_at: float) -> tuple[str, ...]:
-    return backend_env.describe(plan_of(settings))
-
-
-def plan_of(settings: Settings, *, clear: bool = False) -> backend_env.Plan:
-    """How the backend is set up with these settings."""
-    return backend_env.Plan(
-        user_dir=paths.user_dir(),
-        requirements=paths.requirements(),
-        base_python=paths.base_python(settings.base_python),
-        build=backend_env.choose_build(settings.torch_build),
-        wheels=Path(bpy.path.abspath(settings.wheels)) if settings.wheels else None,
-        clear=clear,
-    )
 
 
 def read(context: Context) -> Settings:
@@ -208,6 +184,7 @@ def read(context: Context) -> Settings:
         return Settings()
     bundled = values.checkpoint_source == 'BUNDLED'
     return Settings(
+        engine=values.engine.lower(),
         device=values.device.lower(),
         checkpoint="base" if bundled else bpy.path.abspath(values.checkpoint_folder),
         decoder=values.decoder.lower(),

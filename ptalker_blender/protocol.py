@@ -12,9 +12,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
-from .options import Device, GenerateOptions, fits
+from .options import Device, Engine, GenerateOptions, fits
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_LINE_BYTES: Final = 1 << 22
 """A longer line is refused. The longest text of a job fits, whatever its script; arrays travel as
 .npz files, never in messages."""
@@ -39,6 +39,7 @@ class MessageType(StrEnum):
 
     GENERATE = "generate"
     STYLE = "style"
+    FACE_POINTS = "face_points"
     CANCEL = "cancel"
     HELLO = "hello"
     STATUS = "status"
@@ -113,7 +114,20 @@ class StyleRequest:
     exemplar: str
     out: str
     checkpoint: str = "base"
+    engine: Engine = "auto"
     device: Device = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacePointsRequest:
+    """Find the face points of ``head`` and write them to ``out`` (.json).
+
+    Points that the head file holds already stay where they are.
+    """
+
+    job: str
+    head: str
+    out: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +209,14 @@ class Error:
     detail: str = ""
 
 
-Request = GenerateRequest | StyleRequest | CancelRequest
+JobRequest = GenerateRequest | StyleRequest | FacePointsRequest
+Request = JobRequest | CancelRequest
 Message = Hello | Status | Progress | JobWarning | Result | Cancelled | Error
 
 _REQUESTS: Final[dict[str, type[Request]]] = {
     MessageType.GENERATE: GenerateRequest,
     MessageType.STYLE: StyleRequest,
+    MessageType.FACE_POINTS: FacePointsRequest,
     MessageType.CANCEL: CancelRequest,
 }
 _MESSAGES: Final[dict[str, type[Message]]] = {

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Set Up, Check, Repair and Remove the backend."""
+"""Add, check, repair and remove the environment with PyTorch, and its part of the preferences."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -17,8 +19,95 @@ from . import (
     paths,
     preferences,
     protocol,
+    torch_setup_plan,
 )
-from .typed import Results, classes_factory
+from .typed import Results, classes_factory, settings_of
+
+
+def plan_of(settings: preferences.Settings, *, clear: bool = False) -> torch_setup_plan.Plan:
+    """How PyTorch is added with these settings."""
+    return torch_setup_plan.Plan(
+        user_dir=paths.user_dir(),
+        requirements=paths.requirements(),
+        base_python=paths.base_python(settings.base_python),
+        build=torch_setup_plan.choose_build(settings.torch_build),
+        wheels=Path(bpy.path.abspath(settings.wheels)) if settings.wheels else None,
+        clear=clear,
+    )
+
+
+def setup_steps(settings: preferences.Settings, *, clear: bool = False,
+                ) -> list[torch_setup_plan.Step]:  # fmt: skip
+    """The steps that add PyTorch.
+
+    Args:
+        settings: The preferences.
+        clear: Whether to begin anew.
+
+    Returns:
+        The steps in order.
+
+    Raises:
+        UserError: The setup cannot work, and why.
+    """
+    plan = plan_of(settings, clear=clear)
+    if plan.wheels is None and not bpy.app.online_access:
+        raise protocol.UserError(
+            "Blender may not use the network. Switch on Allow Online Access in the "
+            "preferences (System > Network), or choose a folder of wheels."
+        )
+    torch_setup_plan.check_plan(plan)
+    return torch_setup_plan.setup_steps(plan)
+
+
+def setup_lines(settings: preferences.Settings) -> tuple[str, ...]:
+    """What a setup with these settings will do, in lines for the user; fast enough for drawing."""
+    return _setup_lines(settings, backend_status.read_at())
+
+
+@lru_cache(maxsize=1)
+def _setup_lines(settings: preferences.Settings, _read_at: float) -> tuple[str, ...]:
+    return torch_setup_plan.describe(plan_of(settings))
+
+
+def _draw_section(layout: UILayout, context: Context, values: Any) -> None:
+    """Draw the state of PyTorch and the buttons that change it."""
+    if paths.other_python(values.ready_python) is not None:
+        return
+    box = layout.box()
+    job = settings_of(context.window_manager)
+    status = backend_status.torch()
+    preferences.draw_status(box, status)
+    settings = preferences.read(context)
+    if status.state != 'READY':
+        column = box.column(align=True)
+        column.scale_y = 0.85
+        column.label(text="For graphics cards, training and models of your own", icon='BLANK1')
+        for line in setup_lines(settings):
+            column.label(text=line, icon='BLANK1')
+        if not bpy.app.online_access and not settings.wheels:
+            text = "Allow Online Access (System > Network), or choose a folder of wheels below"
+            column.label(text=text, icon='INTERNET_OFFLINE')
+            show = box.operator("screen.userpref_show", text="Network Preferences")
+            show.section = 'SYSTEM'
+    if job.is_running:
+        row = box.row(align=True)
+        row.progress(factor=job.fraction, text=job.stage)
+        row.operator("ptalker.cancel", text="", icon='X')
+        return
+    box.separator(factor=0.0)  # see PTALKER_PT_main
+    if job.result_kind == 'FAILED' and job.is_setup:
+        box.label(text=job.result_text, icon='ERROR')
+    row = box.row()
+    if status.state == 'READY':
+        row.operator("ptalker.check_backend")
+    else:
+        add = row.row()
+        add.enabled = bool(bpy.app.online_access or settings.wheels)
+        add.operator("ptalker.setup_backend", icon='IMPORT')
+    if status.state != 'MISSING':
+        row.operator("ptalker.repair_backend")
+        row.operator("ptalker.remove_backend")
 
 
 class SetupJob:
@@ -27,7 +116,7 @@ class SetupJob:
     is_busy = False
     is_setup = True
 
-    def __init__(self, title: str, steps: list[backend_env.Step]) -> None:
+    def __init__(self, title: str, steps: list[torch_setup_plan.Step]) -> None:
         self.title = title
         self.stage = "Starting"
         self.fraction: float | None = 0.0
@@ -53,14 +142,14 @@ class SetupJob:
         if not self._setup.is_done:
             return
         if self._setup.was_cancelled:
-            text = f"{self.title} was cancelled. Press Set Up Backend to go on with it."
+            text = f"{self.title} was cancelled. Press {backend_env.BUTTON} to go on."
             self.outcome = backend_job.Outcome('CANCELLED', text)
         elif self._setup.error:
             self.outcome = backend_job.Outcome('FAILED', self._setup.error)
         else:
             packages = self._setup.found.get("packages")
-            torch = f" (PyTorch {packages['torch']})" if isinstance(packages, dict) else ""
-            self.outcome = backend_job.Outcome('DONE', f"The backend is ready{torch}.")
+            torch = f" ({packages['torch']})" if isinstance(packages, dict) else ""
+            self.outcome = backend_job.Outcome('DONE', f"PyTorch is ready{torch}.")
 
     def cancel(self) -> None:
         if self._setup is not None:
@@ -96,7 +185,7 @@ class _SetupOperator:
             wait=bpy.app.background,
         )
 
-    def steps(self, context: Context) -> list[backend_env.Step]:
+    def steps(self, context: Context) -> list[torch_setup_plan.Step]:
         """The child processes to run.
 
         Args:
@@ -108,14 +197,7 @@ class _SetupOperator:
         Raises:
             UserError: The setup cannot work, and why.
         """
-        plan = preferences.plan_of(preferences.read(context), clear=self.clear)
-        if plan.wheels is None and not bpy.app.online_access:
-            raise protocol.UserError(
-                "Blender may not use the network. Switch on Allow Online Access in the "
-                "preferences (System > Network), or choose a folder of wheels."
-            )
-        backend_env.check_plan(plan)
-        return backend_env.setup_steps(plan)
+        return setup_steps(preferences.read(context), clear=self.clear)
 
 
 class _AskingOperator(_SetupOperator):
@@ -124,49 +206,49 @@ class _AskingOperator(_SetupOperator):
     def invoke(self, context: Context, _event: Event) -> Results:
         if bpy.app.background:
             return self.execute(context)
-        title, _, _ = self.bl_label.rpartition(" ")
+        title = self.bl_label.split(" ")[0]
         operator: Any = self
         return context.window_manager.invoke_props_dialog(operator, width=420, confirm_text=title)
 
     def draw(self, context: Context) -> None:
         layout: UILayout = self.layout
         settings = preferences.read(context)
-        for line in preferences.setup_lines(settings):
+        for line in setup_lines(settings):
             layout.label(text=line)
         if not settings.wheels and not bpy.app.online_access:
             layout.label(text="Allow Online Access first (System > Network)", icon='ERROR')
 
 
 class PTALKER_OT_setup_backend(_AskingOperator, bpy.types.Operator):
-    """Install the environment in which PTalker's model runs; it can be cancelled and resumed"""
+    """Download PyTorch, for graphics cards, training and your own models; not needed to speak"""
 
     bl_idname = "ptalker.setup_backend"
-    bl_label = "Set Up Backend"
+    bl_label = "Add GPU and Research (PyTorch)"  # backend_env.BUTTON, which loads too much here
 
 
 class PTALKER_OT_repair_backend(_AskingOperator, bpy.types.Operator):
-    """Install the backend's environment anew"""
+    """Install PyTorch and what belongs to it anew"""
 
     bl_idname = "ptalker.repair_backend"
-    bl_label = "Repair Backend"
+    bl_label = "Repair PyTorch"
     clear = True
 
 
 class PTALKER_OT_check_backend(_SetupOperator, bpy.types.Operator):
-    """Start the backend and check whether all its packages can be used"""
+    """Check whether PyTorch and all that belongs to it can be used"""
 
     bl_idname = "ptalker.check_backend"
-    bl_label = "Check Backend"
+    bl_label = "Check PyTorch"
 
-    def steps(self, _context: Context) -> list[backend_env.Step]:
-        return [backend_env.check_step(paths.user_dir(), paths.backend_root())]
+    def steps(self, _context: Context) -> list[torch_setup_plan.Step]:
+        return [torch_setup_plan.check_step(paths.user_dir(), paths.backend_root())]
 
 
 class PTALKER_OT_remove_backend(bpy.types.Operator):
-    """Delete the backend's environment to free its space; it can be set up again"""
+    """Delete PyTorch and what belongs to it, to free the space; it can be added again"""
 
     bl_idname = "ptalker.remove_backend"
-    bl_label = "Remove Backend"
+    bl_label = "Remove PyTorch"
     bl_options = {'INTERNAL'}
 
     @classmethod
@@ -179,14 +261,14 @@ class PTALKER_OT_remove_backend(bpy.types.Operator):
     def execute(self, _context: Context) -> Results:
         backend_job.release_backend()
         try:
-            backend_env.remove(paths.user_dir())
+            torch_setup_plan.remove(paths.user_dir())
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         finally:
             backend_status.refresh()
             job_runner.redraw()
-        self.report({'INFO'}, "The backend was removed.")
+        self.report({'INFO'}, "PyTorch was removed.")
         return {'FINISHED'}
 
 
@@ -196,4 +278,16 @@ _classes = (
     PTALKER_OT_check_backend,
     PTALKER_OT_remove_backend,
 )
-register, unregister = classes_factory(_classes)
+_register_classes, _unregister_classes = classes_factory(_classes)
+
+
+def register() -> None:
+    """Register the operators and the part of the preferences."""
+    _register_classes()
+    preferences.sections.append(_draw_section)
+
+
+def unregister() -> None:
+    """Take them away again."""
+    preferences.sections.remove(_draw_section)
+    _unregister_classes()

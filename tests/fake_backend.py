@@ -41,7 +41,7 @@ import time
 from pathlib import Path
 from queue import Queue
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 def send(**message):
@@ -134,6 +134,11 @@ def run_job(request, *, mode, seconds, cancelled):
     return send(type="result", job=job, path=request["out"], report=finish(request, mode=mode))
 
 
+def face_point_names():
+    path = Path(__file__).resolve().parents[1] / "backend" / "topologies" / "demo.json"
+    return json.loads(path.read_text("utf-8"))["face_points"]
+
+
 def finish(request, *, mode):
     if mode == "nofile":
         return {}
@@ -143,6 +148,10 @@ def finish(request, *, mode):
     if request["type"] == "style":
         Path(request["out"]).write_text(json.dumps({"format": "ptalker-style", "code": [0.0] * 8}))
         return {"warnings": []}
+    if request["type"] == "face_points":
+        points = {name: number for number, name in enumerate(face_point_names())}
+        Path(request["out"]).write_text(json.dumps({"face_points": points}))
+        return {"face_points": points, "doubtful_face_points": ["chin"], "warnings": []}
     report = write_motion(request, mode=mode)
     if mode == "twice":
         send(type="result", job=request["job"], path=request["out"], report=report)

@@ -29,7 +29,7 @@ from backend.evaluation.speech import predicted
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.render import part_colours, render, sheet
 from backend.heads.topology import Head, face_frame, identify
-from backend.inference.predictor import Predictor
+from backend.inference.predictor import open_predictor
 from backend.motion import Motion
 from backend.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
 
@@ -184,7 +184,7 @@ def make(arguments: argparse.Namespace) -> None:
     """
     clips = read_clips(arguments.speech, arguments.alignment)[: arguments.clips]
     heads = [read_portrait(path) for path in (DEMO_HEAD, *arguments.head)]
-    predictor = Predictor(checkpoint_folder(arguments.checkpoint))
+    predictor = open_predictor(checkpoint_folder(arguments.checkpoint))
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
         for clip in clips:

@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|NAME",
         help="checkpoint folders or bundled ones' names; several with --data only (default: base)",
     )
-    add_flags(parser, GenerateOptions, only=("device",))
+    add_flags(parser, GenerateOptions, only=("engine", "device"))
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--speech", type=Path, metavar="DIR", help="recordings with phone times")
     what.add_argument("--data", type=Path, metavar="DIR", help="captured faces, as prepare made it")
@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
         conditions = robustness.ConditionsArguments(
             checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
             head=options.head, modes=tuple(options.listen or ("sound", "words")),
-            num_clips=options.clips, out=options.out, device=options.device,
+            num_clips=options.clips, out=options.out, engine=options.engine,
+            device=options.device,
         )  # fmt: skip
         print(robustness.table(robustness.main(conditions)))
         return DONE
@@ -111,6 +112,7 @@ def run(options: argparse.Namespace) -> int:
             modes=tuple(options.listen or speech.RECOGNITION_MODES),
             styles=options.styles,
             out=options.out,
+            engine=options.engine,
             device=options.device,
         )
     )

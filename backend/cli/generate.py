@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     flags = {key: getattr(options, key) for key in (*names(JobFlags), *names(GenerateOptions))}
     if options.jobs is not None:
         return _generate_list(options, flags)
-    from backend.service import requests, worker  # brings torch, which --help can do without
+    from backend.service import requests, worker  # what --help can do without
 
     try:
         request = requests.request_from_flags("generate", requests.resolve_paths(flags, Path()))

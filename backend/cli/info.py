@@ -32,11 +32,23 @@ def run(options: argparse.Namespace) -> int:
     return DONE
 
 
+def engines() -> dict[str, object]:
+    """What each engine is there with, and where the words come from; loads none."""
+    words = bundled.moonshine_folder() is not None and bundled.is_installed("onnxruntime")
+    return {
+        "onnx": bundled.package_version("onnxruntime"),
+        "torch": bundled.package_version("torch"),
+        "words": "Moonshine" if words else "missing",
+        "lexicon": "CMUdict" if bundled.pronouncing_dictionary() else "missing",
+    }
+
+
 def collect(*, with_devices: bool) -> dict[str, object]:
     """Collect versions, checkpoints with their styles, and topologies.
 
     Args:
-        with_devices: Also say where a model can run; loads torch, which takes seconds.
+        with_devices: Also say where a model can run; loads torch where it is installed, which
+            takes seconds.
 
     Returns:
         What is installed, as JSON can hold it.
@@ -44,6 +56,7 @@ def collect(*, with_devices: bool) -> dict[str, object]:
     found: dict[str, object] = {
         "version": version(),
         "python": platform.python_version(),
+        "engines": engines(),
         "packages": {name: bundled.package_version(name) for name in pinned_packages()},
         "checkpoints": {
             path.parent.name: describe_checkpoint(path.parent)
@@ -52,9 +65,11 @@ def collect(*, with_devices: bool) -> dict[str, object]:
         "topologies": sorted(path.stem for path in bundled.TOPOLOGIES_DIR.glob("*.json")),
     }
     if with_devices:
-        from backend.inference.devices import available_devices  # brings torch
+        found["devices"] = ["cpu"]
+        if bundled.package_version("torch") != "missing":
+            from backend.inference.devices import available_devices  # brings torch
 
-        found["devices"] = available_devices()
+            found["devices"] = available_devices()
     return found
 
 

@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="never download published weights that a checkpoint names",
     )
-    add_flags(serve_command, GenerateOptions, only=("device",))
+    add_flags(serve_command, GenerateOptions, only=("engine", "device"))
     prepare.add_options(add("prepare", prepare.run, "Make data to train on."))
     text = "Train a model on speech or on captured faces; goes on where it stopped."
     train.add_options(add("train", train.run, text))
@@ -95,4 +95,4 @@ def make_parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     if options.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is loaded, with the first job
-    serve(checkpoint=options.checkpoint, device=options.device)
+    serve(checkpoint=options.checkpoint, engine=options.engine, device=options.device)

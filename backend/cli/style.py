@@ -18,18 +18,19 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="vertices (T, V, 3), template (V, 3), fps, topology",
     )
     command.add_argument("--out", required=True, metavar="FILE.json", help="style code to write")
-    add_flags(command, GenerateOptions, only=("checkpoint", "device"))
+    add_flags(command, GenerateOptions, only=("checkpoint", "engine", "device"))
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the style code, and print the report; the exit status."""
-    from backend.service import worker  # brings torch
+    from backend.service import worker
 
     request = StyleRequest(
         job="style",
         exemplar=options.exemplar,
         out=options.out,
         checkpoint=options.checkpoint,
+        engine=options.engine,
         device=options.device,
     )
     reporter, jobs = TerminalReporter(), worker.Worker()

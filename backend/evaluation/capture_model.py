@@ -32,6 +32,7 @@ from backend.heads.topology import Head, load_topology, shipped_topologies
 from backend.inference.devices import memory_errors, pick_device
 from backend.inference.shapes_for_head import HeadShapes
 from backend.model import checkpoint
+from backend.model.checkpoint_files import WEIGHTS_NAME
 from backend.model.generate import generate
 from backend.model.style_inversion import style_of_motion
 
@@ -87,7 +88,7 @@ class CaptureModel:
         self._config = self._model.config
         self.preset = self._config.preset
         self.num_parameters = sum(value.numel() for value in self._model.parameters())
-        with (folder / checkpoint.WEIGHTS_NAME).open("rb") as file:
+        with (folder / WEIGHTS_NAME).open("rb") as file:
             self.fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         self.seconds_taken = self.seconds_of_sound = self.peak_memory_mb = 0.0
         self._kept: dict[str, NDArray[np.float32]] = {}
@@ -98,7 +99,7 @@ class CaptureModel:
                 f'The model "{folder.name}" solves its shapes on each head, which needs face '
                 f"points and faces; {prepared.folder} lacks them. Choose a model trained on it."
             )
-        self._solver = HeadShapes(self._model)
+        self._solver = HeadShapes(self._config)
 
     def style(self, sequence: Sequence, source: StyleFrom) -> SourcedCode:
         """The style in which a sequence is to be animated, never taken from the sequence itself.

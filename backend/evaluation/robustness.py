@@ -29,7 +29,8 @@ from backend.evaluation.speech import predicted, score_motions
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import identify
-from backend.inference.predictor import Predictor
+from backend.inference.engine_choice import EngineChoice
+from backend.inference.predictor import Predictor, open_predictor
 
 _log = logging.getLogger(__name__)
 _CLEAN: Final = "clean"
@@ -62,6 +63,7 @@ class ConditionsArguments:
         num_clips: Number of recordings to take, from the first on; 0 takes all.
         seed: Seed of the degradations.
         out: JSON file to write; the table is written beside it as ``.md``. None writes none.
+        engine: Engine of the model.
         device: Device of the model.
     """
 
@@ -73,6 +75,7 @@ class ConditionsArguments:
     num_clips: int = 0
     seed: int = 0
     out: Path | None = None
+    engine: EngineChoice = "auto"
     device: str = "auto"
 
 
@@ -95,7 +98,7 @@ def main(arguments: ConditionsArguments) -> dict[str, Any]:
     if arguments.head is not None:
         mouth = measure_head(identify(*read_head(arguments.head)))
     num_clips = arguments.num_clips or len(clips)
-    predictor = Predictor(arguments.checkpoint, arguments.device)
+    predictor = open_predictor(arguments.checkpoint, arguments.engine, arguments.device)
     try:
         report: dict[str, Any] = {
             "checkpoint": arguments.checkpoint.name,

@@ -23,12 +23,13 @@ from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
-from backend.inference.predictor import Predictor
+from backend.inference.engine_choice import EngineChoice
+from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode
 from backend.model import checkpoint
 from backend.motion import Motion
+from backend.speech import recognition
 from backend.speech.phones import SILENCE, Phone
-from backend.speech.recognition import SpeechRecogniser
 
 _log = logging.getLogger(__name__)
 RECOGNITION_MODES: Final = ("sound", "words", "text")
@@ -55,6 +56,7 @@ class EvaluateArguments:
         modes: Recognition modes to evaluate, of ``RECOGNITION_MODES``.
         styles: Whether to measure the transfer of styles, on the sentences of ``speech``.
         out: JSON file to write the report into; None writes none.
+        engine: Engine of the model.
         device: Device of the model.
     """
 
@@ -65,6 +67,7 @@ class EvaluateArguments:
     modes: tuple[str, ...] = RECOGNITION_MODES
     styles: bool = False
     out: Path | None = None
+    engine: EngineChoice = "auto"
     device: str = "auto"
 
 
@@ -84,7 +87,7 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
     mouth = measured_demo_head()
     if arguments.head is not None:
         mouth = measure_head(identify(*read_head(arguments.head)))
-    predictor = Predictor(arguments.checkpoint, arguments.device)
+    predictor = open_predictor(arguments.checkpoint, arguments.engine, arguments.device)
     try:
         report: dict[str, Any] = {
             "checkpoint": str(arguments.checkpoint.name),
@@ -113,27 +116,21 @@ def speech_metrics(
     """Metrics by recognition mode, of the model and of the articulation model on its phones."""
     metrics = {}
     references = [clip.articulated(clip.phones, SpeakingStyle.neutral()) for clip in clips]
-    recogniser = SpeechRecogniser(1)
-    try:
-        for mode in modes:
-            motions = [predicted(predictor, clip, mouth.head, mode).weights for clip in clips]
-            metrics[mode] = score_motions(motions, references, clips, mouth)
-            if mode != "sound":
-                transcripts = [
-                    recogniser.recognise(clip.samples)
-                    if mode == "words"
-                    else recogniser.align(clip.samples, clip.text)
-                    for clip in clips
-                ]
-                articulated = [
-                    clip.articulated(found.phones, SpeakingStyle.neutral())
-                    for clip, found in zip(clips, transcripts, strict=True)
-                ]
-                metrics[f"{mode}, phones only"] = score_motions(
-                    articulated, references, clips, mouth
-                )
-    finally:
-        recogniser.close()
+    for mode in modes:
+        motions = [predicted(predictor, clip, mouth.head, mode).weights for clip in clips]
+        metrics[mode] = score_motions(motions, references, clips, mouth)
+        if mode != "sound":
+            transcripts = [
+                recognition.recognise(clip.samples)
+                if mode == "words"
+                else recognition.align(clip.samples, clip.text)
+                for clip in clips
+            ]
+            articulated = [
+                clip.articulated(found.phones, SpeakingStyle.neutral())
+                for clip, found in zip(clips, transcripts, strict=True)
+            ]
+            metrics[f"{mode}, phones only"] = score_motions(articulated, references, clips, mouth)
     return metrics
 
 

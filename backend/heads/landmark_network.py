@@ -16,10 +16,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from backend import bundled
 from backend.errors import UserError
+from backend.io import read_tensors
 
 Floats = NDArray[np.float32]
 
@@ -130,8 +130,8 @@ def _network(name: str) -> Network:
     folder = bundled.FACE_LANDMARKS
     try:
         graph = json.loads((folder / "graphs.json").read_text(encoding="utf-8"))[name]
-        stored = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError) as error:
+        stored = read_tensors(folder / "model.safetensors")
+    except (OSError, ValueError, KeyError, UserError) as error:
         raise UserError(
             f"The face landmark network cannot be read ({error}). Install PTalker again."
         ) from error

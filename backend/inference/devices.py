@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import torch
 
-from backend.errors import UserError
+from backend.errors import UserError, excerpt
 
 _FEW_PARAMETERS: Final = 20_000_000
 _USUAL_THREADS: Final = torch.get_num_threads()
@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
     """
     available = available_devices()
     if name == "auto":
-        return torch.device(available[0])
+        return torch.device(usable_gpu()[0] or "cpu")
     if name not in available:
         raise UserError(
             f"This computer's PyTorch cannot use {name}. Choose the device auto, or set the "
@@ -42,6 +42,26 @@ def available_devices() -> list[str]:
     """Kinds of devices that torch can use here, the fastest first."""
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return [*(kind for kind, is_there in has.items() if is_there), "cpu"]
+
+
+def usable_gpu() -> tuple[str, str]:
+    """The graphics card that torch can compute on.
+
+    Returns:
+        ``cuda`` or ``mps``, empty without one; and why one that is there is not used, as a
+        sentence: a card may be older or newer than those that this build of torch has kernels for.
+    """
+    kind = available_devices()[0]
+    if kind == "cpu":
+        return "", ""
+    try:
+        found = torch.ones(4, 4, device=kind) @ torch.ones(4, 4, device=kind)
+        if float(found.sum()) == 64.0:
+            return kind, ""
+        reason = "it computes wrongly"
+    except RuntimeError as error:
+        reason = excerpt(error, 100)
+    return "", f"PyTorch cannot use this graphics card ({reason}), so the processor does the work."
 
 
 @contextmanager

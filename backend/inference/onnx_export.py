@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -14,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backend import bundled
 from backend.errors import UserError
 from backend.inference.style_files import read_presets
 from backend.io import write_atomically
 from backend.model import checkpoint
+from backend.model.config import why_not_exportable
 from backend.model.generate import generate_in_one_pass
 from backend.model.ptalker import PTalker
 from backend.speech.phones import PHONES
@@ -75,20 +76,17 @@ def export(folder: Path, out: Path) -> float | None:
             exported, packages are missing, the file cannot be written, or ONNX Runtime makes
             other curves of it than torch.
     """
-    absent = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if absent:
-        raise UserError(
-            f"Export needs the Python packages onnx and onnxscript; {' and '.join(absent)} is "
-            "missing. Install them into the backend's environment with pip."
-        )
+    require_packages()
     model = checkpoint.load(folder)
-    _check(model)
+    reason = why_not_exportable(model.config)
+    if reason:
+        raise UserError(f"{reason} Choose such a checkpoint, like the bundled one.")
     path = SoundPath(model).eval()
     length = {1: torch.export.Dim.DYNAMIC}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision's absence
     with torch.no_grad():
         traced = torch.export.export(
-            path, _noise(model, _example_frames(model)), dynamic_shapes=(length, length, None),
+            path, _noise(model, example_frames(model)), dynamic_shapes=(length, length, None),
             strict=False,
         )  # fmt: skip
         program = torch.onnx.export(
@@ -111,22 +109,21 @@ def export(folder: Path, out: Path) -> float | None:
     return difference
 
 
-def _check(model: PTalker) -> None:
-    config = model.config
-    if (
-        config.shape_kind != "solved"
-        or model.speech_content.takes_waveform
-        or "parallel" not in config.modes
-        or (config.motion_fps, 0.0) != (config.speech.rate_hz, config.speech.offset_seconds)
-    ):
+def require_packages() -> None:
+    """Refuse where a package that exports is missing.
+
+    Raises:
+        UserError: A package is missing.
+    """
+    absent = [name for name in ("onnx", "onnxscript") if not bundled.is_installed(name)]
+    if absent:
         raise UserError(
-            f"The model {config.preset} cannot be exported: only models of solved shapes that take "
-            "features at the motion's frame rate and decode in parallel can. Choose such a "
-            "checkpoint, like the bundled one."
+            f"Export needs the Python packages onnx and onnxscript; {' and '.join(absent)} is "
+            "missing. Install them into the backend's environment with pip."
         )
 
 
-def _example_frames(model: PTalker) -> int:
+def example_frames(model: PTalker) -> int:
     """Frames in which every windowed attention works on several blocks.
 
     Where the example has one block only, the graph is traced for ever one.
@@ -163,12 +160,12 @@ def _metadata(model: PTalker, folder: Path) -> dict[str, str]:
 
 
 def _largest_difference(path: SoundPath, file: Path) -> float | None:
-    if importlib.util.find_spec("onnxruntime") is None:
+    if not bundled.is_installed("onnxruntime"):
         return None
     import onnxruntime  # optional: only the comparison needs it
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    inputs = _noise(path.model, _example_frames(path.model) + 48)
+    inputs = _noise(path.model, example_frames(path.model) + 48)
     feeds = {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=True)}
     (made,) = session.run([OUTPUT], feeds)
     with torch.no_grad():

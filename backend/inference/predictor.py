@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Predictor: a loaded model that turns sound, head and style into motion. It writes no file."""
+"""Predictor: turns sound, head and style into motion by an engine. It writes no file."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from backend import motion
@@ -29,17 +27,13 @@ from backend.errors import UserError, excerpt
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
-from backend.inference.devices import memory_errors, pick_device
-from backend.inference.dynamic_batching import SIZES, DynamicBatcher
+from backend.inference.engine import Engine
+from backend.inference.engine_choice import EngineChoice, open_engine
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
-from backend.model import checkpoint
-from backend.model.generate import generate
-from backend.model.style_inversion import style_of_motion
-from backend.processes import num_cores
+from backend.speech import recognition
 from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
 from backend.speech.phones import phone_frames
-from backend.speech.recognition import SpeechRecogniser
 from backend.speech.transcript import Transcript
 from backend.stages import Stage
 
@@ -52,60 +46,42 @@ _WORDLESS: Final = "This model goes by the sound alone; the words are not used."
 
 
 class Predictor:
-    """A loaded checkpoint on a device.
+    """Animates heads with one checkpoint.
 
     Attributes:
-        device: Device of the model.
-        fingerprint: Fingerprint of the checkpoint's parameters; style codes are tied to it.
-        batcher: Dynamic batching for several threads; None until ``enable_batching``.
+        engine: The checkpoint, loaded.
     """
 
-    device: torch.device
-    fingerprint: str
-    batcher: DynamicBatcher | None
+    engine: Engine
 
-    def __init__(self, folder: Path, device: str = "auto", *, listeners: int | None = None) -> None:
-        """Load a checkpoint.
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        """Prepare.
 
         Args:
-            folder: The checkpoint.
-            device: Name of the device, or ``auto``.
-            listeners: Processes that recognise words, by default one a core; 1 blocks this one.
+            engine: The checkpoint, loaded.
+            folder: The checkpoint, for its table of styles.
 
         Raises:
-            UserError: The checkpoint is missing or damaged, or there is no such device.
+            UserError: The table of styles is damaged.
         """
-        self.device = pick_device(device)
-        with memory_errors():
-            self._model = checkpoint.load(folder, self.device)
-        self._model.eval()
-        self.fingerprint = _fingerprint(folder / "model.safetensors")
-        self._recogniser = SpeechRecogniser(workers=listeners or max(2, num_cores()))
-        self.batcher = None
-        self._presets = read_presets(folder / "styles.json", self._model.config.style_dim)
-        self._shapes = HeadShapes(self._model)
-
-    def enable_batching(self) -> DynamicBatcher:
-        """Batch the ``predict`` calls of threads that are participants of what this returns."""
-        if self.batcher is None:
-            self.batcher = DynamicBatcher(self._model, SIZES[self.device.type])
-        return self.batcher
-
-    def close(self) -> None:
-        """End the recogniser's processes and the thread of dynamic batching."""
-        self._recogniser.close()
-        if self.batcher is not None:
-            self.batcher.close()
+        self.engine = engine
+        self._config = engine.config
+        self._presets = read_presets(folder / "styles.json", self._config.style_dim)
+        self._shapes = HeadShapes(self._config, engine.learned_shapes)
 
     @property
-    def num_parameters(self) -> int:
-        """Number of the model's parameters."""
-        return sum(parameter.numel() for parameter in self._model.parameters())
+    def fingerprint(self) -> str:
+        """Fingerprint of the checkpoint's parameters; style codes are tied to it."""
+        return self.engine.fingerprint
+
+    def close(self) -> None:
+        """End what the engine runs in the background."""
+        self.engine.close()
 
     @property
     def style_names(self) -> tuple[str, ...]:
         """Styles to choose from: those that come with the model, else its training subjects."""
-        return (NEUTRAL, *sorted({*(self._presets or self._model.config.speakers)} - {NEUTRAL}))
+        return (NEUTRAL, *sorted({*(self._presets or self._config.speakers)} - {NEUTRAL}))
 
     def named_style(self, name: str) -> StyleCode | None:
         """A style of the checkpoint by its name.
@@ -124,10 +100,10 @@ class Predictor:
         if name in self._presets:
             code = np.asarray(self._presets[name], np.float32)
             return StyleCode(code, self.fingerprint, name)
-        if name not in self._model.config.speakers:
+        if name not in self._config.speakers:
             known = excerpt(", ".join(self.style_names[:40]), 150)
             raise UserError(f'This model has no style "{excerpt(name, 60)}". It has: {known}.')
-        return self._as_style(self._model.encode_identity_style(name), name)
+        return StyleCode(self.engine.identity_code(name), self.fingerprint, name)
 
     def checked_style(self, style: StyleCode) -> StyleCode:
         """A saved style, if this model can use it.
@@ -141,7 +117,7 @@ class Predictor:
         Raises:
             UserError: The style was made with another model.
         """
-        if style.model != self.fingerprint or len(style.code) != self._model.config.style_dim:
+        if style.model != self.fingerprint or len(style.code) != self._config.style_dim:
             raise UserError(
                 "This style was made with another model. Make it again from its exemplar, or "
                 "choose the checkpoint it was made with."
@@ -172,25 +148,17 @@ class Predictor:
                 f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
                 "animation of a speaking head."
             )
-        rate = self._model.config.motion_fps
+        rate = self._config.motion_fps
         moved = self._in_model_terms(exemplar)
         flat = moved.reshape(len(moved), -1)
         times = np.arange(max(1, round(seconds * rate))) / rate
         on_clock = motion.at_times(flat, times, rate=exemplar.fps).reshape(-1, *moved.shape[1:])
-        with memory_errors():
-            batch = torch.from_numpy(on_clock)[None].to(self.device)
-            code = style_of_motion(self._model, batch)
-        return self._as_style(code, "exemplar")
-
-    def _as_style(self, code: torch.Tensor, source: str) -> StyleCode:
-        return StyleCode(code[0].float().cpu().numpy(), self.fingerprint, source)
+        return StyleCode(self.engine.read_style(on_clock), self.fingerprint, "exemplar")
 
     def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
         """An exemplar as weights (T, K), or for learned shapes as offsets (T, V, 3)."""
-        if self._model.config.shape_kind == "learned":
-            to_model = np.linalg.inv(self._shapes.turn(exemplar.head))
-            turned = exemplar.offsets @ to_model.astype(np.float32)
-            return np.asarray(turned, np.float32)
+        if self._config.shape_kind == "learned":
+            return np.asarray(exemplar.offsets @ self._shapes.to_model(exemplar.head), np.float32)
         _, shapes = self._shapes.on(exemplar.head)
         return fit_weights(exemplar.offsets, shapes)
 
@@ -239,7 +207,7 @@ class Predictor:
             UserError: The model cannot animate this head, or there is not enough memory.
             Cancelled: ``is_cancelled`` said so.
         """
-        config = self._model.config
+        config = self._config
         if decoder not in ("parallel", "autoregressive"):
             raise UserError(f"This model decodes {' or '.join(config.modes)}, not {decoder}.")
         if decoder not in config.modes:
@@ -264,7 +232,7 @@ class Predictor:
             except BaseException:  # also Ctrl-C: the pool would wait for the recogniser to finish
                 has_failed.set()
                 raise
-        for warning in transcript.warnings:
+        for warning in (*self._shapes.warnings(head), *transcript.warnings):
             warn(warning)
 
         def report(done: int, total: int) -> None:
@@ -298,7 +266,8 @@ class Predictor:
             report={
                 "model": config.preset,
                 "model_fingerprint": self.fingerprint,
-                "device": str(self.device),
+                "engine": self.engine.name,
+                "device": self.engine.device,
                 "decoder": decoder,
                 "listen": transcript.mode,
                 "words": " ".join(word.text for word in shown.words)[:10_000],
@@ -315,14 +284,14 @@ class Predictor:
     def _recognise(
         self,
         samples: NDArray[np.float32],
-        speech: torch.Tensor,
+        speech: NDArray[np.float32],
         listen: str,
         text: str,
         progress: ProgressCall,
         is_cancelled: Callable[[], bool],
     ) -> Transcript:
         """Words and phones in a recognition mode; none for a model without phone ids."""
-        if self._model.config.num_phone_ids == 1:
+        if self._config.num_phone_ids == 1:
             is_odd = listen == "words" or (listen != "sound" and bool(text.strip()))
             return Transcript((), (), (_WORDLESS,) if is_odd else (), "sound")
 
@@ -330,21 +299,17 @@ class Predictor:
             progress(Stage.RECOGNISING_WORDS, done, total, "s")
 
         log_posteriors = None
-        if self._model.config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
-            with memory_errors():
-                known = self._model.speech_content.phone_log_posteriors(
-                    speech.to(self.device), should_stop=is_cancelled
-                )
-                log_posteriors = known[0].float().cpu().numpy()
+        if self._config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
+            log_posteriors = self.engine.hear(speech, is_cancelled)
         try:
             if listen == "sound":
                 transcript = empty_transcript(samples)
             elif text.strip():
-                transcript = self._recogniser.align(
+                transcript = recognition.align(
                     samples, text, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
             else:
-                transcript = self._recogniser.recognise(
+                transcript = recognition.recognise(
                     samples, log_posteriors, progress=report, is_cancelled=is_cancelled
                 )
         except UserError as error:
@@ -359,47 +324,38 @@ class Predictor:
             is_cancelled,
         )
 
-    def _speech_input(self, samples: NDArray[np.float32]) -> torch.Tensor:
-        if self._model.config.speech.kind == "hubert":
-            return torch.from_numpy(samples)[None]
-        return torch.from_numpy(stacked_log_mel(samples))[None]
+    def _speech_input(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        return samples if self._config.speech.kind == "hubert" else stacked_log_mel(samples)
 
-    def _code(self, style: StyleCode | None, strength: float) -> torch.Tensor:
-        code: torch.Tensor = self._model.neutral_style()
-        if style is not None:
-            given = torch.from_numpy(style.code)[None].to(code)
-            code = self._model.scaled_style(given, strength)
-        return code
+    def _code(self, style: StyleCode | None, strength: float) -> NDArray[np.float32]:
+        neutral = self.engine.neutral_code
+        return neutral if style is None else neutral + np.float32(strength) * (style.code - neutral)
 
     def _generate(
         self,
-        speech: torch.Tensor,
+        speech: NDArray[np.float32],
         transcript: Transcript,
         num_rows: int,
         *,
-        code: torch.Tensor,
+        code: NDArray[np.float32],
         decoder: str,
         report: Callable[[int, int], None],
         is_cancelled: Callable[[], bool],
     ) -> NDArray[np.float32]:
-        encoder = self._model.config.speech
-        seconds = num_rows / self._model.config.motion_fps
-        num_ids = speech.shape[1]
+        encoder = self._config.speech
+        num_ids = len(speech)
         if encoder.kind == "hubert":
-            num_ids = math.ceil(seconds * encoder.rate_hz)
+            num_ids = math.ceil(num_rows / self._config.motion_fps * encoder.rate_hz)
         ids = phone_frames(transcript.phones, num_ids, encoder.rate_hz, source=transcript.source)
-        call = self.batcher.generate if self.batcher else partial(generate, self._model)
-        with memory_errors():
-            weights = call(
-                speech.to(self.device),
-                code,
-                num_frames=num_rows,
-                phones=torch.from_numpy(ids)[None].to(self.device) if transcript.phones else None,
-                mode=next(mode for mode in self._model.config.modes if mode == decoder),
-                on_progress=report,
-                should_stop=is_cancelled,
-            )
-            return np.asarray(weights[0].cpu().numpy(), np.float32)
+        return self.engine.talk(
+            speech,
+            ids if transcript.phones else None,
+            code,
+            num_frames=num_rows,
+            decoder=decoder,
+            report=report,
+            should_stop=is_cancelled,
+        )
 
 
 @contextmanager
@@ -409,6 +365,27 @@ def _timed(taken: dict[str, float], name: str) -> Iterator[None]:
     taken[name] = time.monotonic() - started
 
 
-def _fingerprint(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def open_predictor(
+    folder: Path,
+    engine: EngineChoice = "auto",
+    device: str = "auto",
+    *,
+    decoder: str = "parallel",
+    warn: Callable[[str], None] = lambda _text: None,
+) -> Predictor:
+    """Load a checkpoint into an engine, and prepare to animate with it; see `open_engine`.
+
+    Args:
+        folder: The checkpoint.
+        engine: Which engine.
+        device: Name of the device, or ``auto``.
+        decoder: How is to be decoded.
+        warn: Called with what the user should know of the choice.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        UserError: As of `open_engine`.
+    """
+    return Predictor(open_engine(folder, engine, device, decoder=decoder, warn=warn), folder)

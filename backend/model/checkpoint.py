@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,33 +15,31 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from backend.errors import UserError, excerpt
-from backend.io import from_json, open_file, read_json, write_text
+from backend.io import write_text
+from backend.model.checkpoint_files import (
+    CARD_NAME,
+    CONFIG_NAME,
+    DIGEST_KEY,
+    FORMAT,
+    FORMAT_VERSION,
+    REMEDY,
+    WEIGHTS_NAME,
+    checked_fingerprint,
+    commands_of,
+    digest,
+    read_config,
+)
 from backend.model.config import ModelConfig
 from backend.model.ptalker import PTalker
 from backend.model.surgery import can_extend, with_deeper_speech_encoder, with_phone_context
 
-FORMAT: Final = "ptalker-checkpoint"
-FORMAT_VERSION: Final = 2
-CONFIG_NAME: Final = "config.json"
-WEIGHTS_NAME: Final = "model.safetensors"
-CARD_NAME: Final = "README.md"
-_DIGEST_KEY: Final = "weights_sha256"
-"""Key of the config under which the weights' checksum stands; older checkpoints lack it."""
-
-_MAX_CONFIG_BYTES: Final = 4 << 20
-_MAX_WEIGHT_BYTES: Final = 1 << 34
 _MAX_PARAMETERS: Final = 2_000_000_000
 _PUBLISHED_PREFIX: Final = "speech_content.encoder."
-_OLDER_FIELDS: Final = {"lip_layers": 0, "lip_width": 144, "phone_context_width": 0}
-"""Config fields that older checkpoints lack, with the values that describe their models."""
-_RENAMED_FIELDS: Final = {"span_width": "phone_context_width"}
-"""Config fields by the names that older checkpoints give them."""
 _RENAMED_TENSORS: Final = {
     "head.": "output_layer.",
     "speech_content.spans.": "speech_content.phone_context.",
 }
 """First parts of tensors' names in older checkpoints, with today's."""
-_REMEDY: Final = "Get the checkpoint again, or choose another."
 
 
 def save(
@@ -82,7 +79,7 @@ def save(
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        _DIGEST_KEY: _digest(unfinished),
+        DIGEST_KEY: digest(unfinished),
         "model": asdict(model.config),
         "training": dict(training or {}),
     }
@@ -111,13 +108,13 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
     config = read_config(folder)
     path = folder / WEIGHTS_NAME
     if not path.is_file():
-        raise UserError(f'The checkpoint "{excerpt(folder)}" has no {WEIGHTS_NAME}. {_REMEDY}')
+        raise UserError(f'The checkpoint "{excerpt(folder)}" has no {WEIGHTS_NAME}. {REMEDY}')
     try:
         with torch.device("meta"):
             model = PTalker(config)
     except RuntimeError as error:  # a size that overflows
         raise UserError(
-            f'The config beside "{excerpt(path)}" asks for too large a model. {_REMEDY}'
+            f'The config beside "{excerpt(path)}" asks for too large a model. {REMEDY}'
         ) from error
     expected = {
         name: value for name, value in model.state_dict().items() if not _is_published(config, name)
@@ -126,11 +123,9 @@ def load(folder: Path, device: torch.device | str = "cpu") -> PTalker:
         weights = _read_weights(path, expected)
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f'"{excerpt(path)}" is damaged ({excerpt(error, 120)}). {_REMEDY}'
+            f'"{excerpt(path)}" is damaged ({excerpt(error, 120)}). {REMEDY}'
         ) from error
-    digest = _read_document(folder).get(_DIGEST_KEY)
-    if digest not in (None, _digest(path)):
-        raise UserError(f'"{excerpt(path)}" is damaged: its checksum differs. {_REMEDY}')
+    checked_fingerprint(folder)
     if len(weights) != len(model.state_dict()):
         _fetch_published(model)
     model.load_state_dict({**model.state_dict(), **weights}, strict=True, assign=True)
@@ -191,96 +186,17 @@ def load_part(folder: Path, prefix: str) -> dict[str, Tensor]:
     path = folder / WEIGHTS_NAME
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {_todays_name(name): name for name in file.keys()}  # noqa: SIM118
+            stored = {todays_name(name): name for name in file.keys()}  # noqa: SIM118
             found = {
                 name: file.get_tensor(old)
                 for name, old in stored.items()
                 if name.startswith(prefix)
             }
     except (SafetensorError, OSError) as error:
-        raise UserError(f'"{path}" cannot be read ({error!s:.120}). {_REMEDY}') from error
+        raise UserError(f'"{path}" cannot be read ({error!s:.120}). {REMEDY}') from error
     return {
         name: value.float() if value.is_floating_point() else value for name, value in found.items()
     }
-
-
-def read_config(folder: Path) -> ModelConfig:
-    """The config of a checkpoint's model.
-
-    Args:
-        folder: The checkpoint.
-
-    Returns:
-        The config.
-
-    Raises:
-        UserError: Missing, damaged, or of another version.
-    """
-    path = folder / CONFIG_NAME
-    if not path.exists():
-        raise UserError(
-            f'"{excerpt(folder)}" is no checkpoint: it has no {CONFIG_NAME}. Choose a folder with '
-            f"{CONFIG_NAME} and {WEIGHTS_NAME}."
-        )
-    data = _read_document(folder)
-    try:
-        found = data["format"], data["format_version"]
-    except KeyError as error:
-        raise UserError(f'"{excerpt(path)}" is damaged ({excerpt(error)}). {_REMEDY}') from error
-    if found[0] != FORMAT:
-        raise UserError(
-            f'"{excerpt(path)}" is of the format {excerpt(found[0], 40)}, expected {FORMAT}. '
-            f"{_REMEDY}"
-        )
-    if found[1] != FORMAT_VERSION:
-        is_older = isinstance(found[1], int) and found[1] < FORMAT_VERSION
-        remedy = "Train it anew" if is_older else "Update PTalker"
-        raise UserError(
-            f'The checkpoint "{excerpt(folder)}" has format version {excerpt(found[1], 20)}; this '
-            f"PTalker reads {FORMAT_VERSION}. {remedy}, or choose another checkpoint."
-        )
-    try:
-        given = {_RENAMED_FIELDS.get(name, name): value for name, value in data["model"].items()}
-        return from_json(ModelConfig, json.dumps(_OLDER_FIELDS | given))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f'"{excerpt(path)}" is damaged ({excerpt(error, 120)}). {_REMEDY}'
-        ) from error
-
-
-def _read_document(folder: Path) -> dict[str, Any]:
-    """The whole of a checkpoint's config.json."""
-    path, what = folder / CONFIG_NAME, "a checkpoint's config"
-    data = read_json(path, what=what, remedy=_REMEDY, max_bytes=_MAX_CONFIG_BYTES)
-    if not isinstance(data, dict):
-        raise UserError(f'"{excerpt(path)}" is damaged: it holds no object. {_REMEDY}')
-    return data
-
-
-def _digest(path: Path) -> str:
-    with open_file(path, max_bytes=_MAX_WEIGHT_BYTES) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def commands_of(folder: Path) -> tuple[str, ...]:
-    """The commands that made a checkpoint.
-
-    Args:
-        folder: The checkpoint.
-
-    Returns:
-        The commands that the checkpoint names, the first one first.
-
-    Raises:
-        UserError: Missing or damaged.
-    """
-    read_config(folder)
-    training = _read_document(folder).get("training")
-    if not isinstance(training, dict):
-        return ()
-    history = training.get("history")
-    commands = [*(history if isinstance(history, list) else []), training.get("command")]
-    return tuple(command for command in commands if isinstance(command, str))
 
 
 def _is_published(config: ModelConfig, name: str) -> bool:
@@ -289,8 +205,8 @@ def _is_published(config: ModelConfig, name: str) -> bool:
     return is_kept_elsewhere and name.startswith(_PUBLISHED_PREFIX)
 
 
-def _todays_name(name: str) -> str:
-    """Today's name of a tensor of an older checkpoint."""
+def todays_name(name: str) -> str:
+    """Today's name of a tensor of an older checkpoint; of a later one the same."""
     for old, new in _RENAMED_TENSORS.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -300,18 +216,18 @@ def _todays_name(name: str) -> str:
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights, in 32 bits, if they are those of ``expected``, whose tensors hold no memory."""
     if sum(value.numel() for value in expected.values()) > _MAX_PARAMETERS:
-        raise UserError(f'The config beside "{path}" asks for too large a model. {_REMEDY}')
+        raise UserError(f'The config beside "{path}" asks for too large a model. {REMEDY}')
     with safe_open(path, framework="pt") as file:
-        stored_names = {_todays_name(name): name for name in file.keys()}  # noqa: SIM118
+        stored_names = {todays_name(name): name for name in file.keys()}  # noqa: SIM118
         odd = sorted(set(expected) ^ set(stored_names))
         if odd:
-            raise UserError(f'"{path}" does not fit its config (see {excerpt(odd[0])}). {_REMEDY}')
+            raise UserError(f'"{path}" does not fit its config (see {excerpt(odd[0])}). {REMEDY}')
         for name, value in expected.items():
             shape = tuple(file.get_slice(stored_names[name]).get_shape())
             if shape != tuple(value.shape):
                 raise UserError(
                     f'"{path}" does not fit its config: {name} has shape {shape}, expected '
-                    f"{tuple(value.shape)}. {_REMEDY}"
+                    f"{tuple(value.shape)}. {REMEDY}"
                 )
         weights = {}
         for name, value in expected.items():
@@ -319,7 +235,7 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
             if stored.is_floating_point() != value.is_floating_point() or (
                 stored.is_floating_point() and not stored.isfinite().all()
             ):
-                raise UserError(f'"{path}" is damaged: {name} holds no numbers of use. {_REMEDY}')
+                raise UserError(f'"{path}" is damaged: {name} holds no numbers of use. {REMEDY}')
             weights[name] = stored.to(value.dtype)
     return weights
 

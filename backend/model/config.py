@@ -296,3 +296,26 @@ class TrainConfig:
         for name in ("negative_share", "autoregressive_share", "own_feedback_share"):
             value = getattr(self, name)
             require(0.0 <= value <= 1.0, f"{name} is {value}, expected 0 to 1")
+
+
+def why_not_exportable(config: ModelConfig) -> str:
+    """Why a model cannot run without PyTorch, as a sentence; empty if it can.
+
+    Args:
+        config: The model's config.
+
+    Returns:
+        The sentence.
+    """
+    is_on_clock = (config.motion_fps, 0.0) == (config.speech.rate_hz, config.speech.offset_seconds)
+    if (
+        config.shape_kind == "solved"
+        and config.speech.kind != "hubert"
+        and "parallel" in config.modes
+        and is_on_clock
+    ):
+        return ""
+    return (
+        f"The model {config.preset} cannot be exported: only models of solved shapes that take "
+        "features at the motion's frame rate and decode in parallel can."
+    )

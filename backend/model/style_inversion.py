@@ -4,27 +4,19 @@
 E_m^s reads a style in one pass and misreads a part of it. Once it is known what an exemplar says,
 the model can say the same again, and the code with which that comes nearest to the exemplar is the
 better one. The lip reader recognises the phones, which do not depend on the style; the code is
-sought by gradient descent from what E_m^s read, and held near it. Not in the paper.
+sought from what E_m^s read, and held near it, by ``style_search.py``. Not in the paper.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.model.ptalker import PTalker
+from backend.model.style_search import MOST_FRAMES, search_code
 from backend.speech.phones import PHONE_IDS, SILENCE
-
-_MOST_FRAMES: Final = 500
-_STEPS: Final = 45
-_LEARNING_RATE: Final = 0.04
-_NEARNESS: Final = 0.3
-"""Weight of the squared distance from the encoded code, beside the motion's error."""
-_SOFTNESS: Final = 0.25
-"""Of Charbonnier's penalty: below so many spreads of a node an error counts as a square, above as
-an absolute value."""
 
 
 def style_of_motion(model: PTalker, motion: Tensor, phones: Tensor | None = None) -> Tensor:
@@ -46,6 +38,7 @@ def style_of_motion(model: PTalker, motion: Tensor, phones: Tensor | None = None
     return fit_style(model, motion, code, phones) if can_fit else code
 
 
+@torch.no_grad()
 def fit_style(model: PTalker, motion: Tensor, code: Tensor, phones: Tensor | None = None) -> Tensor:
     """Refine a style code so that the model moves as the exemplar does.
 
@@ -61,38 +54,49 @@ def fit_style(model: PTalker, motion: Tensor, code: Tensor, phones: Tensor | Non
     """
     if model.lip_reader is None:
         return code
-    motion = motion[:, :_MOST_FRAMES]
+    motion = motion[:, :MOST_FRAMES]
     mask = torch.ones(motion.shape[:2], dtype=torch.bool, device=motion.device)
-    with torch.no_grad():
-        nodes = model.graph_encoder.displacements(motion)
-        if phones is None:
-            components = model.motion_style.components_of(nodes * model.config.motion_scale)
-            phones = model.lip_reader(components, mask).argmax(-1)
-        content = _content(model, phones[:, :_MOST_FRAMES])
-        spread = (nodes - nodes.mean(1, keepdim=True)).square().sum(-1).mean().sqrt()
-        spread = spread.clamp(min=1e-6)
-    fitted = code.detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([fitted], lr=_LEARNING_RATE)
-    with torch.enable_grad():
-        for _ in range(_STEPS):
-            queries = model.decoder.queries(fitted, motion.shape[1])
-            hidden = model.decoder(queries, content, mask, fitted, causal=False)
-            made = model.graph_encoder.displacements(model.weights(hidden))
-            squares = ((made - nodes) / spread).square().sum(-1)  # (1, T, N)
-            error = (squares + _SOFTNESS**2).sqrt().mean()  # frames of misread phones count less
-            loss = error + _NEARNESS * (fitted - code).square().mean()
-            (fitted.grad,) = torch.autograd.grad(loss, fitted)
-            optimizer.step()
-    return fitted.detach()
+    nodes = model.graph_encoder.displacements(motion)
+    if phones is None:
+        components = model.motion_style.components_of(nodes * model.config.motion_scale)
+        phones = model.lip_reader(components, mask).argmax(-1)
+    content = content_of_phones(model, phones[:, :MOST_FRAMES])
+
+    def restyle(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        styles = torch.from_numpy(codes).to(code)
+        everywhere = mask.expand(len(styles), -1)
+        queries = model.decoder.queries(styles, motion.shape[1])
+        repeated = content.expand(len(styles), -1, -1)
+        hidden = model.decoder(queries, repeated, everywhere, styles, causal=False)
+        made = model.graph_encoder.displacements(model.weights(hidden))
+        return np.asarray(made.float().cpu().numpy())
+
+    fitted = search_code(restyle, nodes[0].float().cpu().numpy(), code[0].float().cpu().numpy())
+    return torch.from_numpy(fitted)[None].to(code)
 
 
-def _content(model: PTalker, phones: Tensor) -> Tensor:
-    """Content ``(1, T, F)`` of given phones ``(1, T)`` over silent features."""
+@torch.no_grad()
+def content_of_phones(model: PTalker, phones: Tensor, num_frames: int | None = None) -> Tensor:
+    """Content of given phones over silent features.
+
+    Args:
+        model: The model, in evaluation mode.
+        phones: Phone ids of the motion's frames, 0 counting as silence, int64 ``(1, T)``.
+        num_frames: How many of the ``T`` frames there really are; by default all.
+
+    Returns:
+        Content on the motion's clock, ``(1, num_frames, F)``.
+    """
     encoder, speech = model.speech_content, model.config.speech
-    num_frames = phones.shape[1]
-    frames = torch.arange(round(num_frames * speech.rate_hz / model.config.motion_fps))
-    at = (frames * model.config.motion_fps / speech.rate_hz).long().clamp(max=num_frames - 1)
+    if speech.rate_hz == model.config.motion_fps:
+        at = torch.arange(phones.shape[1])
+    else:
+        frames = torch.arange(round(phones.shape[1] * speech.rate_hz / model.config.motion_fps))
+        at = frames * model.config.motion_fps / speech.rate_hz
+        at = at.long().clamp(max=phones.shape[1] - 1)
     given = phones[:, at.to(phones.device)].clamp(min=PHONE_IDS[SILENCE]) + encoder.num_phones
-    silence = model.decoder.start.new_zeros(1, len(frames), speech.input_dim)
-    lengths = torch.tensor([len(frames)], device=phones.device)
-    return encoder(silence, lengths, phones=given, num_frames=num_frames).features
+    silence = model.decoder.start.new_zeros(1, at.shape[0], speech.input_dim)
+    count = phones.shape[1] if num_frames is None else num_frames
+    lengths = torch.full((1,), at.shape[0] if num_frames is None else num_frames)
+    lengths = lengths.to(phones.device)
+    return encoder(silence, lengths, phones=given, num_frames=count).features

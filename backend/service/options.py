@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Engine = Literal["auto", "onnx", "torch"]
 Decoder = Literal["parallel", "autoregressive"]
 Listen = Literal["auto", "words", "sound"]
 
@@ -92,6 +93,13 @@ class GenerateOptions:
         default="base",
         metadata=about(
             "a checkpoint folder or a bundled one's name", metavar="DIR|NAME", path="name"
+        ),
+    )
+    engine: Engine = field(
+        default="auto",
+        metadata=about(
+            "what runs the model: ONNX Runtime on the processor, or PyTorch; auto is PyTorch where "
+            "it has a graphics card or the model needs it"
         ),
     )
     device: Device = field(

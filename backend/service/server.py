@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from backend import errors, version
+from backend.service.options import Engine as EngineChoice
 from backend.service.protocol import (
     MAX_LINE_BYTES,
     PROTOCOL_VERSION,
@@ -31,6 +32,7 @@ from backend.service.protocol import (
     Error,
     GenerateRequest,
     Hello,
+    JobRequest,
     JobWarning,
     Message,
     Progress,
@@ -38,7 +40,6 @@ from backend.service.protocol import (
     Request,
     Result,
     Status,
-    StyleRequest,
     encode,
     parse,
     shortened,
@@ -108,13 +109,13 @@ class Inbox:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._waiting: queue.Queue[GenerateRequest | StyleRequest] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[JobRequest] = queue.Queue(MAX_WAITING)
         self._open_jobs: list[str] = []  # waiting or running, oldest first
         self._cancelled: set[str] = set()
         self._lock = threading.Lock()
         self._closing = False
 
-    def take(self) -> GenerateRequest | StyleRequest:
+    def take(self) -> JobRequest:
         """Wait for the next request and return it."""
         return self._waiting.get()
 
@@ -258,9 +259,7 @@ class JobReporter:
         return self._is_cancelled(self._job)
 
 
-def run_job(
-    request: GenerateRequest | StyleRequest, load: Callable[[], Worker], reporter: JobReporter
-) -> Message:
+def run_job(request: JobRequest, load: Callable[[], Worker], reporter: JobReporter) -> Message:
     """Do a job.
 
     Args:
@@ -311,7 +310,7 @@ def describe(error: BaseException) -> str:
     return UNFORESEEN
 
 
-def _for_log(request: GenerateRequest | StyleRequest) -> str:
+def _for_log(request: JobRequest) -> str:
     """A request without the spoken words, which are the user's own."""
     if isinstance(request, GenerateRequest):
         text = f"{len(request.options.text)} letters"
@@ -319,11 +318,12 @@ def _for_log(request: GenerateRequest | StyleRequest) -> str:
     return f"{request!r:.2000}"
 
 
-def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
+def serve(*, checkpoint: str = "", engine: EngineChoice = "auto", device: str = "auto") -> NoReturn:
     """Do the jobs of requests until stdin closes.
 
     Args:
         checkpoint: Checkpoint to load before the first request; empty loads none.
+        engine: Engine that this checkpoint is loaded into.
         device: Device that this checkpoint is loaded to.
     """
     outbox = Outbox(os.dup(1))
@@ -340,7 +340,7 @@ def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
     threading.Thread(target=inbox.listen, name="stdin", daemon=True).start()
     load = functools.cache(_load_worker)
     if checkpoint:
-        _load_ahead(load, checkpoint, device)
+        _load_ahead(load, checkpoint, engine, device)
     try:
         while True:
             request = inbox.take()
@@ -356,14 +356,16 @@ def serve(*, checkpoint: str = "", device: str = "auto") -> NoReturn:
 
 def _load_worker() -> Worker:
     from backend.service.worker import (
-        Worker,  # brings torch, which takes seconds: hello comes first
+        Worker,  # brings SciPy, which takes a while: hello comes first
     )
 
     return Worker()
 
 
-def _load_ahead(load: Callable[[], Worker], checkpoint: str, device: str) -> None:
+def _load_ahead(
+    load: Callable[[], Worker], checkpoint: str, engine: EngineChoice, device: str
+) -> None:
     try:
-        load().predictor(checkpoint, device)
+        load().predictor(checkpoint, engine, device)
     except (errors.UserError, ImportError):
         _log.exception("%s is not loaded ahead", checkpoint)  # the first job will say so

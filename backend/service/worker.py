@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +12,26 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Protocol
 
-from backend import motion, version
+from backend import io, motion, version
 from backend.audio.load import SILENT, Sound, file_seconds, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
-from backend.heads.find_face_points import identify_or_find
-from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.find_face_points import FoundPoints, find_face_points, identify_or_find
+from backend.heads.mesh_files import read_face_points, read_head, read_object_sizes
+from backend.heads.shape_checks import check_before
 from backend.heads.topology import Head
-from backend.inference.devices import set_threads
-from backend.inference.predictor import Predictor
+from backend.inference.engine_choice import EngineChoice
+from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
-from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
-from backend.service.requests import check, check_style_request
+from backend.service.protocol import (
+    FacePointsRequest,
+    GenerateRequest,
+    JobRequest,
+    StyleRequest,
+    StyleSource,
+)
+from backend.service.requests import check, check_face_points_request, check_style_request
 from backend.stages import Stage
 
 _MARGIN_SECONDS: Final = 1.0
@@ -66,35 +75,44 @@ class Inputs:
         sound: Sound to animate to.
         head: Head to animate.
         read_seconds: Time that reading took.
-        warnings: What the user should know about the head.
+        found_points: The head's face points, where they had to be found.
+        notes: What may look wrong on this head.
     """
 
     request: GenerateRequest
     sound: Sound
     head: Head
     read_seconds: float
-    warnings: tuple[str, ...] = ()
+    found_points: FoundPoints | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Worker:
     """Does jobs one after the other and keeps the last model loaded."""
 
-    def __init__(self, *, listeners: int | None = None) -> None:
-        """Prepare a worker; it loads a model with its first job.
-
-        Args:
-            listeners: Processes that recognise words, see `Predictor`.
-        """
-        self._predictors: dict[tuple[Path, str], Predictor] = {}
+    def __init__(self) -> None:
+        """Prepare a worker; it loads a model with its first job."""
+        self._predictors: dict[tuple[object, ...], tuple[Predictor, tuple[str, ...]]] = {}
+        self._loading = threading.Lock()  # jobs of a list run in threads
         self._estimate = ProgressEstimate()
-        self._listeners = listeners
 
-    def predictor(self, checkpoint: str, device: str) -> Predictor:
+    def predictor(
+        self,
+        checkpoint: str,
+        engine: EngineChoice,
+        device: str,
+        *,
+        decoder: str = "parallel",
+        warn: Callable[[str], None] = lambda _text: None,
+    ) -> Predictor:
         """Load a checkpoint, unless it is loaded already; only one is kept.
 
         Args:
             checkpoint: Name of a bundled checkpoint, or a checkpoint folder.
+            engine: One of the choices of the option ``engine``.
             device: One of the choices of the option ``device``.
+            decoder: How is to be decoded, which not every engine can.
+            warn: Called with what the user should know of the choice of an engine.
 
         Returns:
             The model, ready to use.
@@ -103,23 +121,27 @@ class Worker:
             UserError: There is no such checkpoint or device, or it is damaged.
         """
         folder = checkpoint_folder(checkpoint)
-        key = (folder.resolve(), device)
-        if key not in self._predictors:
-            self.close()
-            self._predictors.clear()
-            predictor = Predictor(folder, device, listeners=self._listeners)
-            set_threads(predictor.num_parameters)
-            self._predictors[key] = predictor
-        return self._predictors[key]
+        key = (folder.resolve(), engine, device, decoder)
+        with self._loading:
+            if key not in self._predictors:
+                self.close()
+                said: list[str] = []
+                predictor = open_predictor(
+                    folder, engine, device, decoder=decoder, warn=said.append
+                )
+                self._predictors[key] = predictor, tuple(said)
+            predictor, warnings = self._predictors[key]
+        for text in warnings:
+            warn(text)
+        return predictor
 
     def close(self) -> None:
-        """End the processes that recognise words."""
-        for predictor in self._predictors.values():
+        """End what the loaded model runs in the background."""
+        for predictor, _ in self._predictors.values():
             predictor.close()
+        self._predictors.clear()
 
-    def run(
-        self, request: GenerateRequest | StyleRequest, reporter: ProgressReporter
-    ) -> dict[str, object]:
+    def run(self, request: JobRequest, reporter: ProgressReporter) -> dict[str, object]:
         """Do one job.
 
         Args:
@@ -135,9 +157,12 @@ class Worker:
         """
         if isinstance(request, StyleRequest):
             return self._make_style(request, reporter)
+        if isinstance(request, FacePointsRequest):
+            return _find_face_points(request, reporter)
         check(request)
         reporter.status(Stage.READING_SOUND)
-        return self.animate(read_inputs(request, reporter.is_cancelled), reporter)
+        inputs = read_inputs(request, reporter.is_cancelled, progress=_FindingProgress(reporter))
+        return self.animate(inputs, reporter)
 
     def animate(
         self,
@@ -162,7 +187,10 @@ class Worker:
         started = time.monotonic()
         if sound.is_silent:
             raise UserError(SILENT)
-        warnings: list[str] = [*sound.warnings, *inputs.warnings]
+        warnings: list[str] = [*sound.warnings, *inputs.notes]
+        found = inputs.found_points
+        if found is not None and (text := found.warning(of_the_face=True)):
+            warnings.append(text)
         asked = _asked_seconds(request)
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
@@ -172,7 +200,6 @@ class Worker:
             reporter.warn(text)
         reporter.status(Stage.LOADING_MODEL)
         options = request.options
-        predictor = self.predictor(options.checkpoint, options.device)
         estimate.start(sound.seconds, with_words=options.listen != "sound")
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
@@ -184,6 +211,9 @@ class Worker:
                 warnings.append(text)
                 reporter.warn(text)
 
+        predictor = self.predictor(
+            options.checkpoint, options.engine, options.device, decoder=options.decoder, warn=warn
+        )
         result = predictor.predict(
             sound.samples,
             sound.sample_rate_hz,
@@ -213,6 +243,7 @@ class Worker:
                 "real_time_factor": round(seconds / sound.seconds, 4),
                 "warnings": warnings,
                 **({"key": key} if key else {}),
+                **(found.as_report() if found is not None else {}),
             }
         )
         if reporter.is_cancelled():
@@ -226,8 +257,10 @@ class Worker:
         check_style_request(request)
         reporter.status(Stage.READING_EXEMPLAR)
         exemplar = read_exemplar(Path(request.exemplar))
-        predictor = self.predictor(request.checkpoint, request.device)
         warnings: list[str] = []
+        predictor = self.predictor(
+            request.checkpoint, request.engine, request.device, warn=warnings.append
+        )
         style = predictor.exemplar_style(exemplar, warnings.append)
         for text in warnings:
             reporter.warn(text)
@@ -239,12 +272,41 @@ class Worker:
         return {"exemplar": source, "exemplar_seconds": round(seconds, 3), "warnings": warnings}
 
 
-def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> Inputs:
+class _FindingProgress:
+    """Reports how far the search for face points is, and stops it when the job is cancelled."""
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+
+    def __call__(self, done: float, total: float) -> None:
+        if self._reporter.is_cancelled():
+            raise Cancelled
+        self._reporter.progress(Stage.FINDING_FACE_POINTS, done, total, "steps", None)
+
+
+def _find_face_points(request: FacePointsRequest, reporter: ProgressReporter) -> dict[str, object]:
+    """Find the face points of a head and write them; the report holds them too."""
+    check_face_points_request(request)
+    reporter.status(Stage.FINDING_FACE_POINTS)
+    mesh, marked = read_head(request.head), read_face_points(request.head)
+    found = find_face_points(mesh, progress=_FindingProgress(reporter))
+    found = found.keeping(marked or {}, mesh)
+    io.write_text(Path(request.out), json.dumps(found.as_json(), indent=1) + "\n")
+    return {**found.as_report(), "seconds": round(found.seconds, 3), "warnings": []}
+
+
+def read_inputs(
+    request: GenerateRequest,
+    is_cancelled: Callable[[], bool],
+    *,
+    progress: Callable[[float, float], None] | None = None,
+) -> Inputs:
     """Read the head and the sound of a request.
 
     Args:
         request: The request, checked.
         is_cancelled: Whether the job is to stop; called between blocks of sound.
+        progress: Called with the steps done and their number, where face points are looked for.
 
     Returns:
         Head and sound.
@@ -256,7 +318,16 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head, warning = identify_or_find(mesh, topology=request.options.topology, face_points=points)
+    num_own = int(read_object_sizes(request.head, len(mesh[0]))[0])
+    head, found = identify_or_find(
+        mesh,
+        topology=request.options.topology,
+        face_points=points,
+        num_own=num_own,
+        progress=progress,
+    )
+    # A head that cannot speak is refused before listening.
+    notes = tuple(check_before(head)) if head.topology.name == "custom" else ()
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
@@ -267,8 +338,7 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
         is_cancelled=is_cancelled,
     )
     _check_speed(request, is_cancelled)
-    warnings = (warning,) if warning else ()
-    return Inputs(request, sound, head, time.monotonic() - started, warnings)
+    return Inputs(request, sound, head, time.monotonic() - started, found, notes)
 
 
 def _check_speed(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> None:

@@ -1,35 +1,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moonshine's encoder as a frozen speech encoder, where its package is installed.
+"""Moonshine's encoder as a frozen speech encoder, where its file is.
 
 Moonshine (Jeffries et al. 2024), whose words ``moonshine_words.py`` takes, was trained on some
 200,000 hours of speech, far more voices than the bundled model's own speech encoder. Only its
-encoder is used here: 41.7 feature vectors a second, and no words. The package brings it as a file
-for ONNX Runtime.
+encoder is used here: 41.7 feature vectors a second, and no words.
 """
 
 import logging
 import threading
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import bundled
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.errors import UserError
-from backend.processes import num_cores
+from backend.onnx_sessions import Session
 
 MISSING: Final = (
-    "Moonshine's encoder is not installed: install the packages that stand in"
-    " backend/requirements-words.txt."
+    "Moonshine, which hears words, is not here: install PTalker's zip again, or the packages that "
+    "stand in backend/requirements-words.txt."
 )
 WIDTH: Final = 288
 """Numbers in a feature vector."""
 _MIN_SAMPLES: Final = 895
 """Receptive field of a vector, in samples: three convolutions with kernels of 127, 7 and 3, and
 strides of 64, 3 and 2."""
-_SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
+SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -41,34 +40,44 @@ def is_installed() -> bool:
         return _session() is not None
 
 
-def encode(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features of sound at ``FEATURE_RATE_HZ``, the rate of the model's phones.
+def vectors(sound: NDArray[np.int16]) -> NDArray[np.float32]:
+    """The encoder's output on its own clock.
 
     Args:
-        samples: Sound at 16 kHz, -1 to 1, at a usual level, at most half a minute: memory grows
-            with the square of the length.
+        sound: Sound at 16 kHz, at a usual level, at most half a minute: memory grows with the
+            square of the length.
 
     Returns:
-        Features of shape ``(T, WIDTH)``; the last of the ``T`` frames may be incomplete.
+        Feature vectors, one per 384 samples, shape ``(N, WIDTH)``.
 
     Raises:
-        UserError: The encoder is not installed.
+        UserError: The encoder is not there.
     """
     session = _session()
     if session is None:
         raise UserError(MISSING)
+    samples = sound.astype(np.float32) / 32768.0
     padded = np.pad(samples, (0, max(0, _MIN_SAMPLES - len(samples))))[None]
     mask = np.ones(padded.shape, np.int64)
-    vectors: NDArray[np.float32]
-    (vectors,) = session.run(None, {"input_values": padded, "attention_mask": mask})
-    return _on_clock(vectors[0], len(samples))
+    (found,) = session.run(None, {"input_values": padded, "attention_mask": mask})
+    return found[0]
 
 
-def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
-    """Vectors at the middle of each frame, interpolated between their receptive fields' middles."""
+def on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
+    """Features at ``FEATURE_RATE_HZ``, the rate of the model's phones.
+
+    Interpolated at the middle of each frame, between the middles of the vectors' receptive fields.
+
+    Args:
+        vectors: Output of ``vectors``.
+        num_samples: Length of the sound.
+
+    Returns:
+        Features of shape ``(T, WIDTH)``; the last of the ``T`` frames may be incomplete.
+    """
     per_frame = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
     middles = (np.arange(-(-num_samples // per_frame)) + 0.5) * per_frame
-    positions = np.clip((middles - _MIN_SAMPLES / 2) / _SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
+    positions = np.clip((middles - _MIN_SAMPLES / 2) / SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
     before = positions.astype(np.int64)
     after = np.minimum(before + 1, len(vectors) - 1)
     share = (positions - before).astype(np.float32)[:, None]
@@ -76,23 +85,13 @@ def _on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.floa
 
 
 @lru_cache(maxsize=1)
-def _session() -> Any:
-    """The encoder, or None where a package is missing or does not run on this system."""
-    try:
-        import onnxruntime
-        from moonshine_voice import get_model_path
-    except ImportError:
+def _session() -> Session | None:
+    """The encoder, or None where it is not there or does not run on this system."""
+    folder = bundled.moonshine_folder()
+    if folder is None:
         return None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_cores()
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # other threads have work
-    path = Path(str(get_model_path("tiny-en"))) / "encoder_model.ort"
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no other base
-        _log.warning(
-            "Moonshine's encoder does not run here, so the model's own is used alone: %s", error
-        )
+        return Session(folder / "encoder_model.ort")
+    except UserError as error:
+        _log.warning("Moonshine's encoder does not run here: %s", error)
         return None

@@ -12,18 +12,15 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from backend import bundled
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.audio.segmentation import cut_at_pauses, prepare_sound
-from backend.errors import Cancelled, UserError, excerpt
-from backend.model.phone_head import PhoneHead
+from backend.errors import Cancelled, UserError
+from backend.onnx_sessions import Session
 from backend.speech import moonshine_encoder
-from backend.speech.phones import NUM_PHONE_IDS, Phone
+from backend.speech.phones import Phone
 from backend.speech.transcript import Transcript
 from backend.speech.viterbi import most_likely_phones
 
@@ -33,7 +30,7 @@ _MODEL_WEIGHT: Final = 0.5
 
 def can_recognise() -> bool:
     """Whether phones can be recognised here."""
-    return bundled.PHONE_HEAD.exists() and moonshine_encoder.is_installed()
+    return bundled.PHONE_HEAD_GRAPH.exists() and moonshine_encoder.is_installed()
 
 
 def empty_transcript(samples: NDArray[np.float32], *warnings: str) -> Transcript:
@@ -99,7 +96,6 @@ def fill_gaps(
     return replace(transcript, phones=tuple(in_order), source=source)
 
 
-@torch.no_grad()
 def recognise_phones(
     sound: NDArray[np.int16], log_posteriors: NDArray[np.floating] | None = None
 ) -> list[Phone]:
@@ -113,28 +109,38 @@ def recognise_phones(
     Returns:
         Phones in order of time, silences included, without gaps.
     """
-    features = torch.from_numpy(moonshine_encoder.encode(sound.astype(np.float32) / 32768.0))[None]
-    logits = _phone_head()(features, torch.ones(features.shape[:2], dtype=torch.bool))
-    scores = logits.log_softmax(-1)[0].numpy()
+    scores = head_log_posteriors(moonshine_encoder.vectors(sound), len(sound))
     if log_posteriors is not None:
         shared = log_posteriors[: len(scores)]
         scores[: len(shared)] += _MODEL_WEIGHT * shared
     return most_likely_phones(scores[:, 1:])
 
 
+def head_log_posteriors(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
+    """What the phone head makes of a segment of sound.
+
+    Args:
+        vectors: Output of ``moonshine_encoder.vectors``.
+        num_samples: Length of the segment.
+
+    Returns:
+        Logarithms of phone posteriors at ``FEATURE_RATE_HZ``, shape ``(T, 1 + len(PHONES))``.
+
+    Raises:
+        UserError: The head's file is damaged.
+    """
+    features = moonshine_encoder.on_clock(vectors, num_samples)[None]
+    (found,) = _phone_head().run(None, {"features": features})
+    return found[0]
+
+
 @lru_cache(maxsize=1)
-def _phone_head() -> PhoneHead:
+def _phone_head() -> Session:
     """The bundled phone head; raises `UserError` where its file is damaged."""
     try:
-        parameters = load_file(bundled.PHONE_HEAD)
-        width, feature_dim = parameters["projection.weight"].shape
-        head = PhoneHead(feature_dim, NUM_PHONE_IDS, width=width)
-        head.load_state_dict({name: value.float() for name, value in parameters.items()})
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        return Session(bundled.PHONE_HEAD_GRAPH, threads=1)
+    except UserError as error:
         raise UserError(
-            f"The phone classifier that came with PTalker is damaged ({excerpt(error)}), so parts "
-            "without words are animated without it. Set the backend up again."
+            f"The phone classifier that came with PTalker is damaged ({error}), so parts without "
+            "words are animated without it. Install PTalker again."
         ) from error
-    if not all(value.isfinite().all() for value in head.parameters()):
-        raise UserError("The phone classifier is damaged. Set the backend up again.")
-    return head.eval()

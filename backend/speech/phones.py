@@ -82,7 +82,7 @@ class Phone:
 
 
 def from_arpabet(symbol: str) -> str:
-    """Maps a symbol of CMUdict, flite, Festival's US voices or PocketSphinx to a phone.
+    """Maps a symbol of CMUdict, flite, or Festival's US voices to a phone.
 
     Args:
         symbol: ARPAbet symbol in any case, with or without a stress digit, or a pause.

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Grapheme-to-phoneme rules for English words that no lexicon holds.
+"""Phones of English words: by CMUdict, and by letter-to-sound rules for those it lacks.
 
-A compact form of the letter-to-sound rules of the US Naval Research Laboratory (Elovitz et al.
-1976, public domain): the longest group of letters that fits its context wins. Of random words of
-CMUdict, names included, the rules get 82 % of the phones right, and all consonants of a word in
-73 %; a wrong vowel does little harm to an alignment.
+The rules are a compact form of the letter-to-sound rules of the US Naval Research Laboratory
+(Elovitz et al. 1976, public domain): the longest group of letters that fits its context wins. Of
+random words of CMUdict, names included, the rules get 82 % of the phones right, and all consonants
+of a word in 73 %; a wrong vowel does little harm to an alignment.
 """
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from backend import bundled
+from backend.speech.phones import from_arpabet
 
 # In the NRL's notation: before[letters]after=phones. The first rule that fits wins, so longer
 # groups and stricter contexts come first. # is a vowel letter, ^ a consonant letter, < and >
@@ -37,6 +42,44 @@ _LETTERS = {
 _SHORT = {"a": "AE", "e": "EH", "i": "IH", "o": "AA", "u": "AH", "y": "IH"}
 _LONG = {"a": "EY", "e": "IY", "i": "AY", "o": "OW", "u": "UW", "y": "AY"}
 _VOWEL_LETTERS = "aeiouy"
+
+
+def lexicon() -> Mapping[str, str]:
+    """Words of CMUdict and their lines' phones; variants of a word are called "word(2)" and so on.
+
+    Returns:
+        ARPAbet with stress by word; empty where the dictionary is not there.
+    """
+    return _read_lexicon()
+
+
+@lru_cache(maxsize=1)
+def _read_lexicon() -> dict[str, str]:
+    path = bundled.pronouncing_dictionary()
+    try:
+        lines = [] if path is None else path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    pairs = (line.partition(" ") for line in lines)
+    return {word: phones for word, _, phones in pairs}
+
+
+def pronunciations(word: str) -> list[tuple[str, ...]]:
+    """All ways in which CMUdict says a word.
+
+    Args:
+        word: A lower-case word.
+
+    Returns:
+        Phones without stress, the usual way first; none where the dictionary lacks the word.
+    """
+    known, found = lexicon(), []
+    name, number = word, 2
+    while name in known:
+        phones = known[name].partition("#")[0].split()
+        found.append(tuple(from_arpabet(phone) for phone in phones))
+        name, number = f"{word}({number})", number + 1
+    return list(dict.fromkeys(found))
 
 
 def pronounce(word: str) -> tuple[str, ...]:

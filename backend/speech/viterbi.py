@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Viterbi search over phone scores per frame: alignment of given phones, and free decoding."""
+"""Viterbi search for the likeliest phones without words; that for given words is elsewhere."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,43 +9,8 @@ from numpy.typing import NDArray
 from backend.audio.rates import FEATURE_RATE_HZ
 from backend.speech.phones import PHONES, Phone
 
-_MIN_FRAMES = 2
-"""Shortest duration of a phone; the three states of ``pocketsphinx_hybrid`` allow it too."""
 _CHANGE = -1.4
-"""Log score of each change of phone in free decoding."""
-
-
-def phone_boundaries(symbols: Sequence[str], features: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Aligns the phones of a word with its frames; PocketSphinx's own aligner fails on some words.
-
-    Args:
-        symbols: The word's ``N`` phones in order.
-        features: Log likelihoods in the word's frames, by ``pocketsphinx_hybrid.as_features``,
-            shape ``(T, len(PHONES))``.
-
-    Returns:
-        First frame of each phone, then ``T``, shape ``(N + 1,)``. In too few frames for the
-        shortest durations, all phones last equally long.
-    """
-    num_frames, num_states = len(features), _MIN_FRAMES * len(symbols)
-    if num_frames <= num_states:
-        return np.linspace(0, num_frames, len(symbols) + 1).round().astype(np.int64)
-    columns = np.repeat([PHONES.index(symbol) for symbol in symbols], _MIN_FRAMES)
-    may_stay = np.arange(num_states) % _MIN_FRAMES == _MIN_FRAMES - 1
-    best = np.full((num_frames, num_states), -np.inf)
-    best[0, 0] = features[0, columns[0]]
-    for frame in range(1, num_frames):
-        best[frame, may_stay] = best[frame - 1, may_stay]
-        np.maximum(best[frame, 1:], best[frame - 1, :-1], out=best[frame, 1:])
-        best[frame] += features[frame, columns]
-    starts = [0] * num_states
-    state = num_states - 1
-    for frame in range(num_frames - 1, 0, -1):
-        stays = best[frame - 1, state] if may_stay[state] else -np.inf
-        if state > 0 and best[frame - 1, state - 1] > stays:
-            starts[state] = frame
-            state -= 1
-    return np.array([*starts[::_MIN_FRAMES], num_frames])
+"""Log score of each change of phone."""
 
 
 def most_likely_phones(scores: NDArray[np.floating]) -> list[Phone]:

@@ -13,11 +13,12 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Literal
 
 import inflect
+
+from backend.speech.pronunciation import lexicon
 
 _APOSTROPHES = dict.fromkeys(
     map(ord, "\u2018\u2019\u201b\u02bc\u02b9\u02bb\u2032\uff07`\u00b4"), "'"
@@ -431,7 +432,7 @@ def _read_initials(match: re.Match[str]) -> list[str]:
     if match[0].lower() in _INITIALS:
         return _INITIALS[match[0].lower()].split()
     letters = match[0].replace(".", "").lower()
-    return [letters] if len(letters) > 2 and letters in _lexicon() else list(letters)
+    return [letters] if len(letters) > 2 and letters in lexicon() else list(letters)
 
 
 def _read_word(match: re.Match[str]) -> list[str]:
@@ -479,7 +480,7 @@ def _read_capitals(letters: str, match: re.Match[str]) -> list[str]:
     around = match.string[max(0, match.start() - 200) : match.end() + 200]
     if " " in around.strip() and not re.search("[a-z]", around):
         return [word]  # all is in capitals
-    if letters != "US" and (not _lexicon() or word in _lexicon()):
+    if letters != "US" and (not lexicon() or word in lexicon()):
         return [word]
     ending = re.search("'?s$", letters)
     if ending is None:
@@ -520,21 +521,6 @@ _READERS: dict[str, Callable[[re.Match[str]], list[str]]] = {
     "word": _read_word,
     "sign": _read_sign,
 }
-
-
-@lru_cache(maxsize=1)
-def _lexicon() -> frozenset[str]:
-    """Words of PocketSphinx's pronouncing dictionary; empty where it is not installed."""
-    try:
-        import pocketsphinx
-    except ImportError:
-        return frozenset()
-    path = Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(line.partition(" ")[0] for line in lines)
 
 
 _TIMES = re.compile(r"^\s*(?:\d+:)?\d+:\d+[.,]\d+\s*-->.*$")

@@ -237,5 +237,6 @@ def _stretch(
 def encoded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Moonshine's features of samples that are prepared as for ``speech.moonshine_phones``."""
     sound = prepare_sound(samples)
-    levelled = np.zeros_like(samples) if sound is None else sound.astype(np.float32) / 32768.0
-    return moonshine_encoder.encode(levelled)
+    if sound is None:
+        sound = np.zeros(len(samples), np.int16)
+    return moonshine_encoder.on_clock(moonshine_encoder.vectors(sound), len(sound))

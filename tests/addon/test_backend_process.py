@@ -200,7 +200,7 @@ def test_memory_error_is_told(start, tmp_path):
 def test_missing_module_asks_for_a_repair(tmp_path):
     process = BackendProcess([sys.executable, "-m", "no_such_backend"], cwd=tmp_path,
                              log_path=tmp_path / "log")  # fmt: skip
-    with pytest.raises(UserError, match=r"incomplete .*Repair"):
+    with pytest.raises(UserError, match=r"incomplete .*Install"):
         for _ in range(100):
             process.poll(wait=0.1)
 

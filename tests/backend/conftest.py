@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Material of the backend's tests: the demo head, a tiny model of random weights, an exemplar."""
+"""Material of the backend's tests: the demo head, a tiny model, an exemplar, a sentence."""
 
 from __future__ import annotations
 
@@ -89,3 +89,14 @@ def exemplar(tmp_path_factory, solved_demo_head) -> Path:
         face_point_indices=np.array(list(head.topology.face_points.values()), np.int32),
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def spoken():
+    """A spoken sentence and its phones."""
+    from backend.data.speech.synthesis import Voice, available_engines, speak
+    from tests.backend.speech.samples import SENTENCE
+
+    if "flite" not in available_engines():
+        pytest.skip("flite is not installed")
+    return speak(Voice("flite", "slt"), [SENTENCE])[0]

@@ -36,6 +36,7 @@ from backend.inference.style_files import (
 )
 from backend.io import read_arrays, read_text, write_atomically
 from backend.model import checkpoint
+from backend.model.checkpoint_files import read_config
 from backend.service.batch.job_list import JobList, is_finished, read_list
 from backend.service.options import GenerateOptions
 from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
@@ -584,7 +585,7 @@ def json_cases() -> list[Case]:
 
 
 def config(path: Path) -> object:
-    return checkpoint.read_config(path.parent)
+    return read_config(path.parent)
 
 
 def config_of(*, speech: dict[str, object] | None = None, **changes: object) -> str:
@@ -873,21 +874,16 @@ def test_a_flipped_bit_in_the_weights_is_noticed(tiny_checkpoint, tmp_path):
     checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "other names", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "no parameters", "pickle"])
 def test_a_damaged_phone_head_leaves_the_job_to_the_speech_encoder(damage, tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file
-
+    pytest.importorskip("onnxruntime")
     from backend.speech import moonshine_phones
 
-    path = tmp_path / "model.safetensors"
-    whole_file = bundled.PHONE_HEAD.read_bytes()
+    path = tmp_path / "phones.onnx"
+    whole_file = bundled.PHONE_HEAD_GRAPH.read_bytes()
     contents = {"cut": whole_file[:5000], "empty": b"", "pickle": b"\x80\x04N."}
-    if damage == "other names":
-        save_file({"other": torch.zeros(3)}, path)
-    else:
-        path.write_bytes(contents[damage])
-    monkeypatch.setattr(bundled, "PHONE_HEAD", path)
+    path.write_bytes(contents.get(damage, whole_file))
+    monkeypatch.setattr(bundled, "PHONE_HEAD_GRAPH", path)
     monkeypatch.setattr(moonshine_phones, "can_recognise", lambda: True)
     moonshine_phones._phone_head.cache_clear()
     sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
@@ -896,4 +892,4 @@ def test_a_damaged_phone_head_leaves_the_job_to_the_speech_encoder(damage, tmp_p
     after = moonshine_phones.fill_gaps(sound, before, None, lambda *_: None, lambda: False)
     moonshine_phones._phone_head.cache_clear()
     assert after == replace(before, warnings=after.warnings)
-    check_sentence(after.warnings[0], "phone classifier .* is damaged .* Set the backend up again")
+    check_sentence(after.warnings[0], "phone classifier .* is damaged .* Install PTalker again")

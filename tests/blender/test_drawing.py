@@ -59,12 +59,13 @@ def draw_everything(addon):
         ),
         region=types.SimpleNamespace(width=300),
         view_layer=real.view_layer,
+        selected_objects=[],
     )
     panels = addon.panels
-    for panel in panels._classes:
+    for panel in (*panels._classes, addon.face_point_panel.PTALKER_PT_face_points):
         if getattr(panel, "poll", lambda _: True)(context):
-            methods = {name: getattr(panel, name) for name in ("_draw_progress", "_draw_result")
-                       if hasattr(panel, name)}  # fmt: skip
+            methods = {name: getattr(panel, name) for name in dir(panel)
+                       if name.startswith("_draw_")}  # fmt: skip
             panel.draw(types.SimpleNamespace(layout=layout(), **methods), context)
     entry = real.preferences.addons[panels.__package__].preferences
     values = {name: getattr(entry, name) for name in entry.__annotations__}
@@ -95,35 +96,40 @@ def make_ready(addon, folder):
 
 @pytest.mark.parametrize("state", ['MISSING', 'READY'])
 @pytest.mark.parametrize("source", ['FILE', 'STRIP'])
+@pytest.mark.parametrize("with_points", [False, True])
 def test_redraws_read_no_files(addon, own_environment, head, sound_file, file_accesses, state,
-                               source):  # fmt: skip
+                               source, with_points):  # fmt: skip
     if state == 'READY':
         make_ready(addon, own_environment)
         addon.backend_status.refresh()
     if source == 'STRIP' and bpy.app.build_options.audaspace:
         addon.compat.new_sound_strip(bpy.context.scene, sound_file, frame=1)
     head.ptalker.sound_source = source
-    assert addon.backend_status.status().state == state
+    assert addon.backend_status.torch().state == state
+    if with_points:
+        point = addon.face_points.Point(3, addon.face_points.State.DOUBTFUL)
+        addon.face_points.store(head, {"chin": point})
+    assert addon.face_point_panel.is_needed(head)
     draw_everything(addon)  # the first time may read what then stays the same
     assert file_accesses(lambda: draw_everything(addon)) == []
 
 
 def test_files_are_watched_outside_of_drawing(addon, own_environment, file_accesses):
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
     make_ready(addon, own_environment)
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
     assert file_accesses(addon.job_runner._watch_backend)
-    assert addon.backend_status.status().state == 'READY'
+    assert addon.backend_status.torch().state == 'READY'
     shutil.rmtree(own_environment)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
 
 
 def test_status_is_never_old_in_the_background(addon, own_environment, monkeypatch):
-    assert addon.backend_status.status().state == 'MISSING'
+    assert addon.backend_status.torch().state == 'MISSING'
     make_ready(addon, own_environment)
     monkeypatch.setattr(addon.backend_status, "REFRESH_SECONDS", 0.0)
-    assert addon.backend_status.status().state == 'READY'
+    assert addon.backend_status.torch().state == 'READY'
 
 
 def test_the_users_folder_is_made_by_who_writes_there(addon, head, fake_backend):

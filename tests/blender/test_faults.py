@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The first errors that a user meets: one sentence with the remedy, and the scene as before."""
 
+import dataclasses
 import os
+import sys
 import time
+from pathlib import Path
 
+import bmesh
 import bpy
 import pytest
 
@@ -27,12 +31,32 @@ def expect_failure(snapshot, *parts):
     return text
 
 
-def test_no_backend_yet(head, snapshot, monkeypatch):
+@pytest.fixture
+def without_wheels(addon, monkeypatch):
+    """As if Blender had unpacked none of the extension's wheels."""
     monkeypatch.delenv("PTALKER_BACKEND_PYTHON", raising=False)
-    expect_failure(snapshot, "not set up yet", "Press Set Up Backend")
+    parts = dataclasses.replace(
+        addon.paths.own_engine_parts(),
+        wheels=Path(os.devnull),
+        expected=("onnxruntime-1.23.2-py3-none-any.whl",),
+    )
+    monkeypatch.setattr(addon.paths, "own_engine_parts", lambda: parts)
+    monkeypatch.setattr(addon.own_engine, "_missing_ground", lambda _parts: "")
+    addon.backend_status.refresh()
+    yield
+    monkeypatch.undo()
+    addon.backend_status.refresh()
 
 
-def test_button_names_the_one_thing_that_is_missing(fake_backend, head, addon, monkeypatch):
+def test_wheels_are_missing(head, snapshot, without_wheels):
+    expect_failure(snapshot, "(onnxruntime)", "Install the zip of PTalker")
+
+
+def test_button_names_the_one_thing_that_is_missing(
+    fake_backend, head, addon, without_wheels, monkeypatch
+):
+    monkeypatch.setenv("PTALKER_BACKEND_PYTHON", sys.executable)
+
     def reason():
         return addon.poll_checks.missing(bpy.context)
 
@@ -44,7 +68,7 @@ def test_button_names_the_one_thing_that_is_missing(fake_backend, head, addon, m
     bpy.context.view_layer.objects.active = None
     assert "Select the head" in reason()
     monkeypatch.delenv("PTALKER_BACKEND_PYTHON")
-    assert "Set Up Backend" in reason()
+    assert "Install the zip of PTalker" in reason()
 
 
 def test_python_in_the_environment_does_not_exist(head, addon, monkeypatch):
@@ -67,21 +91,39 @@ def test_head_in_edit_mode(fake_backend, head, addon):
     assert addon.poll_checks.missing(bpy.context) == ""
 
 
+def store_points(addon, obj, vertices, state='HAND'):
+    made = addon.face_points.State[state]
+    points = {name: addon.face_points.Point(number, made) for name, number in vertices.items()}
+    return addon.face_points.store(obj, points)
+
+
+def subdivide(obj):
+    """Enough vertices for all face points."""
+    edited = bmesh.new()
+    edited.from_mesh(obj.data)
+    bmesh.ops.subdivide_edges(edited, edges=edited.edges, cuts=1, use_grid_fill=True)
+    edited.to_mesh(obj.data)
+    edited.free()
+    assert len(obj.data.vertices) > 111
+
+
 def test_unknown_head_is_told_before_the_click(head, addon, monkeypatch):
     def advice():
         return addon.poll_checks.advice(bpy.context)
 
     names = addon.face_points.names(addon.paths.backend_root())
     assert 'does not know "Head" (60 vertices)' in advice()
-    addon.face_points.mark(head, names[0], 0)
+    store_points(addon, head, {names[0]: 0})
     assert advice().startswith(f"1 of {len(names)} face points")
     with monkeypatch.context() as own_model:
         settings = addon.preferences.Settings(checkpoint="my_model")
         own_model.setattr(addon.preferences, "read", lambda _: settings)
         assert advice() == ""
-    for number, name in enumerate(names):
-        addon.face_points.mark(head, name, number % 60)
+    subdivide(head)
+    store_points(addon, head, {name: number for number, name in enumerate(names)})
     assert advice() == ""
+    store_points(addon, head, {"chin": 150}, 'DOUBTFUL')
+    assert "1 face point is doubtful" in advice()
     assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
     assert advice() == ""
 
@@ -286,6 +328,57 @@ def test_head_renamed_during_the_job_is_found(fake_backend, head, addon):
     head.name = "Renamed"
     poll_until(lambda: job.outcome is not None, job)
     assert addon.job_runner._finish().kind == 'DONE'
+
+
+@pytest.mark.parametrize("mode", ['EDIT', 'SCULPT', 'WEIGHT_PAINT'])
+def test_result_waits_until_the_mode_is_left(fake_backend, head, addon, mode):
+    job = start(addon)
+    bpy.ops.object.mode_set(mode=mode)
+    poll_until_stage(job, "Done. Leave ")
+    assert head.data.shape_keys is None
+    job.poll()
+    assert job.outcome is None
+    bpy.ops.object.mode_set(mode='OBJECT')
+    job.poll()
+    assert addon.job_runner._finish().kind == 'DONE'
+    assert len(head.data.shape_keys.key_blocks) == 4
+
+
+def test_result_waits_while_another_object_is_edited(fake_backend, head, addon):
+    job = start(addon)
+    other = bpy.data.objects.new("Other", head.data.copy())
+    bpy.context.collection.objects.link(other)
+    bpy.context.view_layer.objects.active = other
+    bpy.ops.object.mode_set(mode='EDIT')
+    poll_until_stage(job, "Done. Leave Edit Mode")
+    bpy.ops.object.mode_set(mode='OBJECT')
+    job.poll()
+    assert addon.job_runner._finish().kind == 'DONE'
+
+
+def test_result_that_waits_can_be_cancelled_and_keeps_the_backend(
+    fake_backend, head, addon, snapshot
+):
+    before = snapshot()
+    job = start(addon)
+    bpy.ops.object.mode_set(mode='EDIT')
+    poll_until_stage(job, "Done. Leave ")
+    backend = addon.backend_job._Warm.process
+    job.cancel()
+    assert addon.job_runner._finish().kind == 'CANCELLED'
+    assert addon.backend_job._Warm.process is backend
+    assert backend.is_running
+    bpy.ops.object.mode_set(mode='OBJECT')
+    assert snapshot() == before
+
+
+def poll_until_stage(job, text, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not job.stage.startswith(text):
+        job.poll()
+        time.sleep(0.01)
+        assert job.outcome is None
+        assert time.monotonic() < deadline
 
 
 def test_head_changed_during_the_job(fake_backend, head, addon):

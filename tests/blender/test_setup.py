@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Set Up, Check, Repair and Remove as operators; the steps themselves are stand-ins here."""
+"""PyTorch is added, checked, repaired and removed by operators; the steps are stand-ins here."""
 
+import dataclasses
+import os
+import stat
 import subprocess
 import sys
 import time
@@ -14,12 +17,14 @@ def user_dir(addon, tmp_path, monkeypatch):
     monkeypatch.delenv("PTALKER_BACKEND_PYTHON", raising=False)
     monkeypatch.setattr(addon.paths, "user_dir", lambda: tmp_path)
     addon.backend_status.refresh()
-    return tmp_path
+    yield tmp_path
+    monkeypatch.undo()
+    addon.backend_status.refresh()
 
 
 def steps_of(addon, *codes):
     return [
-        addon.backend_env.Step(f"Step {number}", (sys.executable, "-I", "-c", code), 0.4)
+        addon.torch_setup_plan.Step(f"Step {number}", (sys.executable, "-I", "-c", code), 0.4)
         for number, code in enumerate(codes)
     ]
 
@@ -29,6 +34,11 @@ def test_every_operator_can_be_called(addon, user_dir):
         assert getattr(bpy.ops.ptalker, name).poll()
 
 
+def test_button_has_the_name_that_messages_give_it(addon):
+    operator = addon.setup_operators.PTALKER_OT_setup_backend
+    assert operator.bl_label == addon.backend_env.BUTTON
+
+
 def test_without_online_access_it_says_what_to_switch_on(addon, user_dir):
     assert not bpy.app.online_access
     with pytest.raises(RuntimeError, match="Allow Online Access"):
@@ -36,24 +46,32 @@ def test_without_online_access_it_says_what_to_switch_on(addon, user_dir):
     assert not addon.job_runner.is_running()
 
 
-def test_setup_makes_the_backend_ready(addon, user_dir, monkeypatch):
+def test_setup_makes_pytorch_ready_and_removing_takes_it_away(addon, user_dir, monkeypatch):
     python = addon.backend_env.python_of(user_dir)
     make = (
         f"import pathlib; p = pathlib.Path({str(python)!r}); "
         "p.parent.mkdir(parents=True); p.touch()"
     )
-    said = {"python": "3", "devices": ["cpu"], "packages": {"torch": "9.9"}}
+    said = {"python": "3", "devices": ["cpu", "cuda"], "packages": {"torch": "9.9"}}
     steps = steps_of(addon, make, f"import json; print(json.dumps({said}))")
     monkeypatch.setattr(addon.setup_operators.PTALKER_OT_setup_backend, "steps",
                         lambda _self, _context: steps)  # fmt: skip
-    assert addon.poll_checks.needs_setup(bpy.context)
+    torch, settings = addon.backend_status.torch, addon.preferences.Settings()
+    assert torch().state == 'MISSING'
     assert bpy.ops.ptalker.setup_backend('EXEC_DEFAULT') == {'FINISHED'}
-    assert not addon.poll_checks.needs_setup(bpy.context)
-    assert bpy.context.window_manager.ptalker.result_text == "The backend is ready (PyTorch 9.9)."
-    offline = [] if bpy.app.online_access else ["--offline"]
-    assert addon.paths.backend_command("")[1:] == ["-m", "backend", "serve", *offline]
+    assert torch().state == 'READY'
+    assert bpy.context.window_manager.ptalker.result_text == "PyTorch is ready (9.9)."
+    command = addon.paths.backend_command(settings)  # there is a card, so PyTorch is taken
+    assert command[0] == str(python)
+    assert "-I" in command
+    own = dataclasses.replace(settings, engine="onnx")
+    if addon.backend_status.own().state == 'READY':
+        assert addon.paths.backend_command(own)[0] != str(python)
+    assert addon.backend_status.chosen(settings) == torch()
+    assert addon.backend_status.chosen(own) == addon.backend_status.own()
     assert bpy.ops.ptalker.remove_backend('EXEC_DEFAULT') == {'FINISHED'}
-    assert addon.poll_checks.needs_setup(bpy.context)
+    assert torch().state == 'MISSING'
+    assert not list(user_dir.glob("backend-env"))
 
 
 def test_setup_that_fails_is_reported(addon, user_dir, monkeypatch):
@@ -74,7 +92,7 @@ def test_failed_speech_is_not_told_of_in_the_preferences(addon, head, fake_backe
 
 def test_setup_can_be_cancelled(addon, user_dir):
     steps = steps_of(addon, "import time; time.sleep(60)", "")
-    job = addon.setup_operators.SetupJob("Set Up Backend", steps)
+    job = addon.setup_operators.SetupJob("Add GPU and Research (PyTorch)", steps)
     addon.job_runner._begin(job)
     job.poll()
     assert bpy.ops.ptalker.cancel() == {'FINISHED'}
@@ -86,11 +104,62 @@ def test_setup_can_be_cancelled(addon, user_dir):
     assert "go on" in outcome.text
 
 
-def test_log_can_be_shown(addon, user_dir):
+def test_log_that_was_written_is_shown_from_its_beginning(addon, user_dir):
     assert bpy.ops.ptalker.open_log() == {'CANCELLED'}
-    addon.paths.setup_log().write_text("what pip said")
+    addon.paths.backend_log().touch()
+    assert bpy.ops.ptalker.open_log() == {'CANCELLED'}, "an empty page tells nothing"
+    addon.paths.setup_log().write_text("what pip said\nlast line\n")
     assert bpy.ops.ptalker.open_log() == {'FINISHED'}
-    assert bpy.data.texts["setup.log"].as_string() == "what pip said"
+    text = bpy.data.texts["PTalker Log"]
+    assert text.as_string().startswith("what pip said")
+    assert text.current_line_index == 0
+    addon.paths.backend_log().write_text("what the engine said")
+    os.utime(addon.paths.setup_log(), (1, 1))
+    assert bpy.ops.ptalker.open_log() == {'FINISHED'}
+    assert [text.name for text in bpy.data.texts] == ["PTalker Log"]
+    assert text.as_string().startswith("what the engine said")
+
+
+def test_command_adds_pytorch_where_there_is_no_window(addon, user_dir, monkeypatch, capfd):
+    operator = addon.setup_operators.PTALKER_OT_setup_backend
+    monkeypatch.setattr(operator, "steps", lambda _self, _context: steps_of(addon, "", ""))
+    assert addon.command.main(["--setup"]) == 0
+    assert "PyTorch is ready" in capfd.readouterr().out
+    steps = steps_of(addon, "print('No space left on device'); raise SystemExit(1)", "")
+    monkeypatch.setattr(operator, "steps", lambda _self, _context: steps)
+    assert addon.command.main(["--setup"]) == 1
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ptalker:")]
+    assert len(lines) == 1
+    assert "disk is full" in lines[0]
+    monkeypatch.undo()
+    assert addon.command.main(["--setup"]) == 1
+    assert "Allow Online Access" in capfd.readouterr().err
+
+
+def test_command_takes_another_python(addon, user_dir, monkeypatch, capfd):
+    assert addon.command.main(["--backend-python", "no/such/python", "--save", "x"]) == 2
+    assert "does not exist" in capfd.readouterr().err
+    monkeypatch.setenv("PTALKER_BACKEND_PYTHON", "")  # so that it is put back
+    addon.command._use_python(sys.executable)
+    command = addon.paths.backend_command(addon.preferences.Settings())
+    assert command[0] == sys.executable
+
+
+def test_build_for_blenders_platform_offers_no_pytorch(addon, user_dir, monkeypatch, capfd):
+    monkeypatch.setattr(addon.paths, "has_torch_setup", lambda: False)
+    assert addon.command.main(["--setup"]) == 2
+    assert "cannot add PyTorch" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes of files")
+def test_what_is_written_is_the_users_alone(addon, user_dir, head, fake_backend):
+    user_dir.chmod(0o755)
+    folder = addon.backend_job.new_job_folder()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (user_dir, folder.parent, folder)] == [
+        0o700, 0o700, 0o700,
+    ]  # fmt: skip
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+    assert stat.S_IMODE(addon.paths.backend_log().stat().st_mode) == 0o600
 
 
 def test_face_points_are_marked_and_sent(fake_backend, head, addon):
@@ -145,19 +214,9 @@ def test_odd_names_of_styles_are_refused(addon, name):
         addon.style_library.path_of(name)
 
 
-def test_demo_head_is_whole_and_at_the_cursor(addon):
-    bpy.context.scene.cursor.location = (1, 2, 3)
-    assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
-    obj = bpy.context.active_object
-    assert tuple(obj.location) == (1, 2, 3)
-    assert len(obj.data.vertices) > 3000
-    assert all(polygon.use_smooth for polygon in obj.data.polygons)
-    assert len(obj.data.materials) == len({p.material_index for p in obj.data.polygons})
-    assert obj.ptalker.strip_name or obj.ptalker.sound_file
-
-
-def test_torch_is_never_imported_inside_blender(addon):
-    assert not {"torch", "transformers", "scipy"} & sys.modules.keys()
+def test_nothing_of_the_wheels_is_imported_inside_blender(addon):
+    foreign = {"torch", "transformers", "scipy", "onnxruntime", "soxr", "soundfile", "inflect"}
+    assert not foreign & sys.modules.keys()
 
 
 def test_import_without_blender_works():

@@ -12,7 +12,8 @@ from pathlib import Path
 import bpy
 import gui  # given by the program that runs this script
 
-os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
+if gui.args:  # another Python than that of the zip's own engine
+    os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
 HERE = Path(gui.OUT)
 SOUND = next(Path(bpy.utils.user_resource('EXTENSIONS')).rglob("demo/speech.ogg"))
 

@@ -11,7 +11,8 @@ import bpy
 import gui  # given by the program that runs this script
 import numpy as np
 
-os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
+if gui.args:  # another Python than that of the zip's own engine
+    os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
 STYLE = "broad"
 SHAPES = ("jawOpen", "mouthStretchLeft", "mouthUpperUpLeft", "mouthLowerDownLeft")
 

@@ -13,7 +13,8 @@ import gui  # given by the program that runs this script
 GENERATE = (150, 96)  # of the button, from the sidebar's top left corner
 CANCEL = (235, 96)
 
-os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
+if gui.args:  # another Python than that of the zip's own engine
+    os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
 PACKAGE = "bl_ext.user_default.ptalker"
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import bundled
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.speech.held_out import is_held_out
 from backend.data.speech.recordings import Recording, list_recordings, read_recording
@@ -327,7 +328,7 @@ def _recorded(plan: _ShardPlan) -> Iterator[_Made]:
 
 def _synthesised(plan: _ShardPlan) -> Iterator[_Made]:
     rng = np.random.default_rng([plan.seed, 1 + list(_SHARES).index(plan.source), plan.number])
-    maker = SentenceMaker(_lexicon())
+    maker = SentenceMaker(bundled.pronouncing_dictionary())
     # The speaker's number decides the voice, and is part of the speaker's name.
     first = plan.number * _SPEAKERS_PER_SHARD
     voices = [_voice(plan, first + index) for index in range(_SPEAKERS_PER_SHARD)]
@@ -373,12 +374,3 @@ def _voice(plan: _ShardPlan, number: int) -> Voice:
     variant = ESPEAK_VARIANTS[int(rng.integers(len(ESPEAK_VARIANTS)))]
     name = f"{languages[number % len(languages)]}+{variant}"
     return Voice("espeak", name, slowness, pitch, pitch_range)
-
-
-def _lexicon() -> Path | None:
-    """The pronouncing dictionary of PocketSphinx, where it is installed."""
-    try:
-        import pocketsphinx
-    except ImportError:
-        return None
-    return Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"

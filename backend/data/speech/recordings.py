@@ -3,7 +3,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from backend.audio.load import read_sound
 from backend.audio.segmentation import prepare_sound
 from backend.errors import UserError
+from backend.speech import moonshine_encoder, moonshine_phones
+from backend.speech.forced_alignment import align_words
 from backend.speech.phones import Phone, from_arpabet, merge_silences
-from backend.speech.pocketsphinx import PocketSphinx
 from backend.speech.written_text import words_of
 
 WORST_ALIGN_SCORE = -33.0
@@ -145,11 +145,7 @@ def _align(samples: NDArray[np.float32], text: str) -> list[Phone]:
     sound = prepare_sound(samples)
     if sound is None:
         return []
-    piece = _pocketsphinx().align(sound, words_of(text))
-    return list(piece.phones) if piece.score >= WORST_ALIGN_SCORE else []
-
-
-@cache
-def _pocketsphinx() -> PocketSphinx:
-    """The decoders of this process."""
-    return PocketSphinx()
+    heard = moonshine_encoder.vectors(sound)
+    posteriors = moonshine_phones.head_log_posteriors(heard, len(sound))
+    piece = align_words(words_of(text), None, posteriors)
+    return list(piece.phones) if piece.is_confirmed else []

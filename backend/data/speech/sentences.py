@@ -178,7 +178,7 @@ def _words_by_pair(lexicon: Path) -> tuple[tuple[str, ...], ...]:
     """For each pair of phones, up to 40 words that contain it, in the order of the pairs."""
     words: dict[tuple[str, str], list[str]] = {}
     for line in lexicon.read_text(encoding="utf-8").splitlines():
-        word, *symbols = line.split()
+        word, *symbols = line.partition("#")[0].split()
         if not (word.isascii() and word.isalpha() and 2 < len(word) < 11):
             continue
         phones = [from_arpabet(symbol) for symbol in symbols]

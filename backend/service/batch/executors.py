@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend import bundled
 from backend.errors import UserError
-from backend.processes import end_with_parent, num_cores
+from backend.processes import end_with_parent, limit_cores, num_cores
 from backend.service.batch.job_list import MAX_GROUP, Executor, JobOutcome, ListJob, WorkerHandle
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class _ProcessHandle:
 def _begin_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    limit_cores(1)
     end_with_parent()
 
 
@@ -135,7 +136,7 @@ def _begin_process() -> None:
 def _process_worker() -> ListWorker:
     from backend.service.batch.list_worker import ListWorker  # brings torch
 
-    return ListWorker(listeners=1)
+    return ListWorker()
 
 
 def _do_in_process(jobs: Sequence[ListJob]) -> list[JobOutcome]:
@@ -191,7 +192,7 @@ class RayExecutor:
         from backend.service.batch.list_worker import ListWorker  # brings torch
 
         options = {"num_cpus": 1, "num_gpus": self._gpus, "max_restarts": 0}
-        return _RayHandle(self._ray, self._ray.remote(**options)(ListWorker).remote(listeners=1))
+        return _RayHandle(self._ray, self._ray.remote(**options)(ListWorker).remote())
 
     def close(self) -> None:
         """Disconnect from the cluster; a local one ends."""

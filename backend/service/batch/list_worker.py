@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from backend.errors import Cancelled
-from backend.inference.dynamic_batching import DynamicBatcher
+from backend.inference.engine import Engine
 from backend.service.batch.job_list import JobOutcome, ListJob
 from backend.service.progress import ProgressEstimate
 from backend.service.server import UNFORESEEN, describe
@@ -21,24 +21,20 @@ _log = logging.getLogger(__name__)
 class ListWorker:
     """Does groups of jobs, each in a thread of its own; the model computes batches of them."""
 
-    def __init__(self, listeners: int | None = None) -> None:
-        """Prepare a worker.
-
-        Args:
-            listeners: Processes that recognise words, see `Predictor`.
-        """
-        self._worker = Worker(listeners=listeners)
+    def __init__(self) -> None:
+        """Prepare a worker."""
+        self._worker = Worker()
         self._is_ending = threading.Event()
 
     def do(self, jobs: Sequence[ListJob]) -> list[JobOutcome]:
-        """Do jobs of one checkpoint and device; one that fails does not disturb the others."""
+        """Do jobs of one checkpoint and engine; one that fails does not disturb the others."""
         try:
             options = jobs[0].request.options
-            predictor = self._worker.predictor(options.checkpoint, options.device)
-            batcher = predictor.enable_batching()
-            threads = 2 * batcher.size  # half of them decode and write while the model works
-            with ThreadPoolExecutor(max_workers=threads) as pool:
-                return list(pool.map(lambda job: self._do_one(job, batcher), jobs))
+            engine = self._worker.predictor(
+                options.checkpoint, options.engine, options.device, decoder=options.decoder
+            ).engine
+            with ThreadPoolExecutor(max_workers=engine.jobs_at_once) as pool:
+                return list(pool.map(lambda job: self._do_one(job, engine), jobs))
         except Exception as error:  # noqa: BLE001 - the jobs after these are still to be done
             return [self._outcome(job, error=_sentence(job, error)) for job in jobs]
 
@@ -50,10 +46,10 @@ class ListWorker:
         """End the model's processes and threads, once no job runs."""
         self._worker.close()
 
-    def _do_one(self, job: ListJob, batcher: DynamicBatcher) -> JobOutcome:
+    def _do_one(self, job: ListJob, engine: Engine) -> JobOutcome:
         reporter = _WarningCollector(self._is_ending)
         try:
-            with batcher.participant():
+            with engine.participant():
                 inputs = read_inputs(job.request, reporter.is_cancelled)
                 self._worker.animate(inputs, reporter, estimate=ProgressEstimate(), key=job.key)
         except Cancelled:

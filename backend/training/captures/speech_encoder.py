@@ -19,6 +19,7 @@ from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures.batches import EncodeSpeech
 from backend.errors import UserError
 from backend.model import checkpoint
+from backend.model.checkpoint_files import CONFIG_NAME, FORMAT, read_config
 from backend.model.config import SpeechEncoderConfig
 from backend.model.pretrained_encoder import load_published_weights
 from backend.model.ptalker import PTalker
@@ -68,7 +69,7 @@ def find_source(name: str, preset: SpeechEncoderConfig, frozen: Frozen | None) -
     """
     folder = bundled.BASE_CHECKPOINT if name == "base" else Path(name)
     if name and _is_checkpoint(folder):
-        config = checkpoint.read_config(folder)
+        config = read_config(folder)
         kept = replace(config.speech, frozen=frozen or "everything")
         return SpeechSource(kept, config.num_phone_ids, str(folder))
     if name and folder.is_dir():
@@ -164,8 +165,8 @@ def speech_encoder_fingerprint(model: PTalker) -> str:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    path = folder / checkpoint.CONFIG_NAME
-    return path.is_file() and f'"{checkpoint.FORMAT}"' in path.read_text(encoding="utf-8")
+    path = folder / CONFIG_NAME
+    return path.is_file() and f'"{FORMAT}"' in path.read_text(encoding="utf-8")
 
 
 def _hubert_sizes(place: str, revision: str) -> SpeechEncoderConfig:

@@ -15,7 +15,7 @@ from backend.data.speech.dataset import SpeechData, open_speech
 from backend.errors import UserError
 from backend.heads.lip_measures import MeasuredHead, measured_demo_head
 from backend.inference.devices import training_precision
-from backend.model import checkpoint
+from backend.model.checkpoint_files import commands_of
 from backend.model.presets import PRESETS
 from backend.training.ablations import without
 from backend.training.loop import Stage, run_stage
@@ -131,9 +131,7 @@ def main(arguments: TrainArguments) -> Trained:
         metrics[stage.name] = run_stage(
             stage, accelerator, folder=arguments.run, seed=arguments.seed
         )
-    history = dict.fromkeys(
-        line for folder in start_from for line in checkpoint.commands_of(folder)
-    )
+    history = dict.fromkeys(line for folder in start_from for line in commands_of(folder))
     trained = Trained(model, data, command_of(arguments), arguments.seed, metrics, tuple(history))
     if accelerator.is_main_process:
         export(trained, arguments.run / "checkpoint")

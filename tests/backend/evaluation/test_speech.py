@@ -173,9 +173,9 @@ def test_the_table_has_a_row_for_each_recognition_mode(mouth, clip):
 def predictor():
     if not (BUNDLED / "model.safetensors").is_file():
         pytest.skip("there is no bundled checkpoint")
-    from backend.inference.predictor import Predictor
+    from backend.inference.predictor import open_predictor
 
-    found = Predictor(BUNDLED, "cpu")
+    found = open_predictor(BUNDLED, device="cpu")
     yield found
     found.close()
 

@@ -24,12 +24,16 @@ import torch
 
 from backend import bundled
 from backend.audio.features import stacked_log_mel
+from backend.audio.segmentation import prepare_sound
 from backend.cli import main as command_line
 from backend.errors import UserError
 from backend.inference import onnx_export
+from backend.inference.engine_choice import open_engine
 from backend.model import checkpoint
 from backend.model.generate import generate
 from backend.model.presets import PRESETS
+from backend.speech.moonshine_phones import recognise_phones
+from backend.speech.phones import phone_frames
 from tests.backend.model.samples import build
 
 pytestmark = pytest.mark.slow  # torch takes half a minute to translate even a tiny model
@@ -195,3 +199,26 @@ def test_the_manual_states_the_bundled_models_numbers():
     parameters_mb = sum(p.numel() for part in parts for p in part.parameters()) * 4 / 1e6
     stated_mb = int(re.search(r"about\s(\d+)\sMB", text)[1])
     assert parameters_mb <= stated_mb <= 1.5 * parameters_mb
+
+
+def test_the_manuals_hearing_is_that_of_the_product(spoken):
+    folder = bundled.moonshine_folder()
+    if folder is None:
+        pytest.skip("Moonshine is not there")
+    text = (ROOT / "docs" / "export.md").read_text("utf-8")
+    program: dict = {}
+    exec(text.split("```python\n")[2].split("```")[0], program)
+    sound = prepare_sound(spoken.samples.astype(np.float32))
+    features = stacked_log_mel(spoken.samples.astype(np.float32))
+    paths = (
+        folder / "encoder_model.ort",
+        bundled.PHONE_HEAD_GRAPH,
+        bundled.BASE_CHECKPOINT / "hear.onnx",
+    )
+    samples = sound.astype(np.float32) / 32768
+    found = program["phone_ids"](samples, features, *map(program["session"], paths))
+    engine = open_engine(bundled.BASE_CHECKPOINT, "onnx")
+    phones = recognise_phones(sound, engine.hear(features, lambda: False))
+    expected = phone_frames(phones, len(found), 50.0, source="given")
+    np.testing.assert_array_equal(found, expected)
+    assert len(set(found)) > 10

@@ -23,7 +23,7 @@ from backend.heads.topology import face_frame, identify
 from backend.inference import predictor as predictor_module
 from backend.inference import shapes_for_head
 from backend.inference.devices import memory_errors, pick_device
-from backend.inference.predictor import Predictor
+from backend.inference.predictor import open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.model import checkpoint, content_encoders
 from backend.model.graph_encoder import coarse_mesh_graph
@@ -39,7 +39,7 @@ NTSC = Fraction(24000, 1001)
 
 @pytest.fixture(scope="module")
 def predictor(tiny_checkpoint):
-    return Predictor(tiny_checkpoint, "cpu")
+    return open_predictor(tiny_checkpoint, "torch", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_cancel_is_noticed_during_recognition(predictor, head, monkeypatch):
     def recognise(*_, **__):
         raise Cancelled
 
-    monkeypatch.setattr(predictor._recogniser, "recognise", recognise)
+    monkeypatch.setattr(predictor_module.recognition, "recognise", recognise)
     with pytest.raises(Cancelled):
         predict(predictor, head, voice(1.0), listen="words")
 
@@ -138,7 +138,7 @@ def test_recognised_phones_change_the_motion(predictor, head, monkeypatch):
     transcript = Transcript(
         (Phone("M", 0.2, 0.6), Phone("AA", 0.6, 1.0)), (), ("Watch out.",), "words"
     )
-    monkeypatch.setattr(predictor._recogniser, "recognise", lambda *_, **__: transcript)
+    monkeypatch.setattr(predictor_module.recognition, "recognise", lambda *_, **__: transcript)
     monkeypatch.setattr(
         content_encoders, "_AGREEMENT_FROM", 0.0
     )  # an untrained phone classifier never agrees
@@ -158,7 +158,7 @@ def test_given_phones_count_also_against_the_phone_classifier(predictor, head, m
     for source in ("recognised", "given"):
         transcript = Transcript(phones, (), (), "words", source)
         monkeypatch.setattr(
-            predictor._recogniser, "recognise", lambda *_, made=transcript, **__: made
+            predictor_module.recognition, "recognise", lambda *_, made=transcript, **__: made
         )
         made[source] = predict(predictor, head, voice(1.0), listen="words")[0].weights
     sound = predict(predictor, head, voice(1.0))[0].weights
@@ -169,7 +169,7 @@ def test_given_phones_count_also_against_the_phone_classifier(predictor, head, m
 def test_without_phone_recognition_no_posteriors_are_computed(predictor, head, monkeypatch):
     for module in (predictor_module, moonshine_phones):
         monkeypatch.setattr(module, "can_recognise", lambda: False)
-    encoder = predictor._model.speech_content
+    encoder = predictor.engine.model.speech_content
     monkeypatch.setattr(encoder, "phone_log_posteriors", lambda *_: pytest.fail("for nothing"))
     predict(predictor, head, voice(1.0))
 
@@ -178,7 +178,7 @@ def test_without_a_recogniser_auto_goes_by_the_sound_and_says_so(predictor, head
     def recognise(*_, **__):
         raise UserError("PocketSphinx is missing.")
 
-    monkeypatch.setattr(predictor._recogniser, "recognise", recognise)
+    monkeypatch.setattr(predictor_module.recognition, "recognise", recognise)
     motion, seen = predict(predictor, head, voice(1.0), listen="auto")
     assert motion.report["listen"] == "sound"
     assert "PocketSphinx is missing." in seen["warnings"]
@@ -209,7 +209,7 @@ def test_strength_scales_the_style(predictor, head, exemplar):
 
 
 def test_saved_styles_belong_to_one_model(predictor, tmp_path):
-    code = np.ones(predictor._model.config.style_dim, np.float32)
+    code = np.ones(predictor.engine.model.config.style_dim, np.float32)
     write_style(tmp_path / "s.json", StyleCode(code, predictor.fingerprint, "me"))
     read = read_style(tmp_path / "s.json")
     np.testing.assert_allclose(predictor.checked_style(read).code, code)
@@ -269,7 +269,7 @@ def test_a_nodding_exemplar_has_the_style_of_a_still_one(predictor, exemplar, tm
         predictor.exemplar_style(read_exemplar(path), print).code
         for path in (exemplar, tmp_path / "nod.npz")
     )
-    neutral = predictor._model.neutral_style().numpy()
+    neutral = predictor.engine.model.neutral_style().numpy()
     assert np.abs(nodding - still).max() < 0.1 * np.abs(still - neutral).max()
 
 
@@ -340,7 +340,7 @@ def learned(tmp_path_factory, head):
         ptalker.output_layer.weight.normal_(0, 3e-4)  # metres
     folder = tmp_path_factory.mktemp("learned")
     checkpoint.save(folder, ptalker, card="For tests.")
-    return Predictor(folder, "cpu")
+    return open_predictor(folder, "torch", "cpu")
 
 
 def test_learned_shapes_follow_a_head_that_is_turned_and_scaled(learned, head):
@@ -355,7 +355,7 @@ def test_learned_shapes_follow_a_head_that_is_turned_and_scaled(learned, head):
     assert np.abs(found - expected).max() / unit_mm < 0.05
     assert turned.names[0] == "PTalker 01"
     assert turned.report["largest_vertex_error_mm"] <= 0.01
-    assert len(turned.names) <= learned._model.config.feature_dim + 1
+    assert len(turned.names) <= learned.engine.config.feature_dim + 1
 
 
 def test_learned_shapes_have_styles_of_their_subjects(learned, head):
@@ -384,7 +384,7 @@ def test_a_failure_does_not_wait_for_the_recogniser(predictor, head, monkeypatch
     def fail(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predictor._recogniser, "recognise", recognise)
+    monkeypatch.setattr(predictor_module.recognition, "recognise", recognise)
     monkeypatch.setattr(predictor, "_speech_input", fail)
     with pytest.raises(KeyboardInterrupt):
         predict(predictor, head, voice(0.5), listen="words")

@@ -19,7 +19,8 @@ from backend.errors import UserError
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.topology import face_frame, identify
 from backend.inference import shapes_for_head
-from backend.inference.predictor import Predictor
+from backend.inference.predictor import open_predictor
+from backend.inference.torch_engine import TorchShapes
 from backend.model import checkpoint
 from backend.training.captures.train import CaptureTrainArguments, main
 
@@ -82,14 +83,28 @@ def write(path, head):
     return path
 
 
+def shapes_of(model):
+    return shapes_for_head.HeadShapes(model.config, TorchShapes(model))
+
+
 def test_shapes_of_an_exact_copy_are_the_templates_own(trained):
     head, made, folder, _ = trained
-    shapes = shapes_for_head.HeadShapes(checkpoint.load(folder))
+    shapes = shapes_of(checkpoint.load(folder))
     copy = moved(head)
     found = shapes.on(copy)[1]
     expected = 100 * made.model.shapes().numpy() @ TURN.T
     assert np.abs(expected).max() / face_frame(copy).unit_mm > 1.0
     assert np.abs(found - expected).max() / face_frame(copy).unit_mm < 0.05
+
+
+def test_vertices_after_the_topologys_do_not_move_with_learned_shapes(trained):
+    head, _, folder, _ = trained
+    shapes = shapes_for_head.HeadShapes(checkpoint.load(folder))
+    more = identify(np.concatenate([head.vertices, head.vertices[:3]]), head.corners, head.sizes)
+    found = shapes.on(more)[1]
+    assert found.shape[1] == len(head.vertices) + 3
+    assert np.abs(found[:, -3:]).max() == 0.0
+    np.testing.assert_array_equal(found[:, :-3], shapes.on(head)[1])
 
 
 def test_generate_takes_it_and_trims_its_keys(trained, tmp_path, capsys):
@@ -114,7 +129,7 @@ def test_generate_takes_it_and_trims_its_keys(trained, tmp_path, capsys):
 
 def test_its_subjects_are_styles_by_name(trained):
     _, made, folder, _ = trained
-    predictor = Predictor(folder, "cpu")
+    predictor = open_predictor(folder, device="cpu")
     assert predictor.style_names == ("neutral", "anna", "ben")
     np.testing.assert_allclose(
         predictor.named_style("ben").code, made.model.encode_identity_style("ben")[0], atol=1e-6
@@ -134,12 +149,12 @@ def test_a_mesh_in_another_order_is_refused(trained):
     )  # fmt: skip
     with pytest.raises(UserError, match="reordered"):
         identify(head.vertices[order], place[head.corners], head.sizes)
-    shapes = shapes_for_head.HeadShapes(checkpoint.load(folder))
+    shapes = shapes_of(checkpoint.load(folder))
     with pytest.raises(UserError, match="another order"):
         shapes.on(other)
     made.model.config = dataclasses.replace(made.model.config, topology="own capture")
     with pytest.raises(UserError, match="another order"):
-        shapes_for_head.HeadShapes(made.model).on(other)
+        shapes_of(made.model).on(other)
 
 
 def test_a_sound_only_model_says_that_words_are_not_used(trained, tmp_path):
@@ -155,7 +170,7 @@ def test_a_sound_only_model_says_that_words_are_not_used(trained, tmp_path):
     }
     plain.load_state_dict({**plain.state_dict(), **state})
     checkpoint.save(tmp_path, plain, card="For tests.")
-    predictor = Predictor(tmp_path, "cpu")
+    predictor = open_predictor(tmp_path, device="cpu")
     warnings = []
     found = predictor.predict(
         np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32), 16000, head,

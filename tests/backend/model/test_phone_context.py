@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from backend.model import checkpoint
+from backend.model.checkpoint_files import CONFIG_NAME
 from backend.model.config import ModelConfig
 from backend.model.generate import generate
 from backend.model.phone_context import CONTEXT_FRAMES, NUM_TIMES, phone_durations
@@ -135,7 +136,7 @@ def test_a_mean_with_a_model_from_before_halves_what_it_adds(tmp_path):
 
 def test_checkpoints_from_before_still_load(tmp_path):
     checkpoint.save(tmp_path, perturbed(BARE), card="")
-    path = tmp_path / checkpoint.CONFIG_NAME
+    path = tmp_path / CONFIG_NAME
     config = json.loads(path.read_text(encoding="utf-8"))
     del config["model"]["phone_context_width"]
     path.write_text(json.dumps(config), encoding="utf-8")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,10 @@ import soundfile
 
 from backend import motion as motions
 from backend.audio.load import QUIET
-from backend.errors import UserError
+from backend.errors import Cancelled, UserError
 from backend.heads.arkit import ARKIT_NAMES
 from backend.service.options import GenerateOptions
-from backend.service.protocol import GenerateRequest, StyleSource
+from backend.service.protocol import FacePointsRequest, GenerateRequest, StyleSource
 from backend.service.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -146,3 +147,35 @@ def test_a_strip_of_another_length_than_its_file_is_refused(worker, request_of):
     for seconds in (0.7, 2.0):
         with pytest.raises(UserError, match="speed of the strip"):
             worker.run(replace(request_of, file_seconds=seconds), Reporter())
+
+
+class CancelAfterAStep(Reporter):
+    steps = 0
+
+    def progress(self, stage, done, total, unit, seconds_left):
+        self.steps += 1
+
+    def is_cancelled(self):
+        return self.steps > 0
+
+
+def test_face_points_are_found_without_a_model(worker, demo_head_file, tmp_path):
+    head, out = tmp_path / "marked.npz", tmp_path / "points.json"
+    with np.load(demo_head_file) as data:
+        arrays = dict(data)
+    arrays |= {"face_point_names": np.array(["chin"]), "face_point_indices": np.array([17])}
+    np.savez(head, **arrays)
+    request = FacePointsRequest(job="1", head=str(head), out=str(out))
+    with pytest.raises(Cancelled):
+        worker.run(request, CancelAfterAStep())
+    assert not out.exists()
+    report = worker.run(request, Reporter())
+    written = json.loads(out.read_text("utf-8"))
+    assert report["face_points"] == written["face_points"]
+    assert report["face_points"]["chin"] == 17  # marked points stay
+    assert len(report["face_points"]) == 111
+    assert set(report["doubtful_face_points"]) <= set(written["doubtful"])
+    own = ROOT / "backend" / "topologies" / "demo.json"
+    for wrong in (str(head), str(own)):
+        with pytest.raises(UserError):
+            worker.run(replace(request, out=wrong), Reporter())

@@ -1,29 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A spoken sentence, phone posteriors by the bundled model, and a recogniser."""
+"""Phone posteriors by the bundled model, and a recogniser."""
 
 import pytest
 
 from backend import bundled
 from backend.audio.features import stacked_log_mel
-from backend.data.speech.synthesis import Voice, available_engines, speak
-from backend.speech.recognition import SpeechRecogniser
-from tests.backend.speech.samples import SENTENCE
-
-
-@pytest.fixture(scope="session")
-def spoken():
-    if "flite" not in available_engines():
-        pytest.skip("flite is not installed")
-    return speak(Voice("flite", "slt"), [SENTENCE])[0]
+from backend.speech import moonshine_words, recognition
 
 
 @pytest.fixture(scope="session")
 def recogniser():
-    """Works in this process; its results do not depend on earlier tests."""
-    pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
-    recogniser = SpeechRecogniser(1)
-    yield recogniser
-    recogniser.close()
+    """The module that recognises and aligns."""
+    if not moonshine_words.is_installed():
+        pytest.skip("Moonshine is not there")
+    return recognition
 
 
 @pytest.fixture(scope="session")

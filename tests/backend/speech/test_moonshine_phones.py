@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Phones without words, by Moonshine's encoder and the model's: recognised, and as model input."""
 
-import logging
 import sys
-import types
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +16,7 @@ from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import Cancelled, UserError
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import measured_demo_head
-from backend.inference.predictor import Predictor
+from backend.inference.predictor import open_predictor
 from backend.speech import moonshine_encoder, moonshine_phones
 from backend.speech.moonshine_phones import empty_transcript, fill_gaps, recognise_phones
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, SILENCE, Phone, phone_frames
@@ -45,7 +42,7 @@ def share_right(phones, truth, num_frames):
 
 def test_vectors_are_put_at_the_middle_of_their_receptive_fields():
     centres = 895 / 2 + 384 * np.arange(40)  # of the receptive fields, in samples
-    on_clock = moonshine_encoder._on_clock(centres[:, None].astype(np.float32), 15000)
+    on_clock = moonshine_encoder.on_clock(centres[:, None].astype(np.float32), 15000)
     assert on_clock.shape == (47, 1)  # 46.9 frames of 320 samples
     middles = 160 + 320 * np.arange(47)
     np.testing.assert_allclose(on_clock[2:45, 0], middles[2:45], rtol=1e-5)
@@ -55,7 +52,8 @@ def test_vectors_are_put_at_the_middle_of_their_receptive_fields():
 @needs_encoder
 @pytest.mark.parametrize("num_samples", [1, 894, 895, 16000, 16001])
 def test_any_sound_has_a_vector_for_each_frame_begun(num_samples):
-    features = moonshine_encoder.encode(np.full(num_samples, 0.1, np.float32))
+    vectors = moonshine_encoder.vectors(np.full(num_samples, 3000, np.int16))
+    features = moonshine_encoder.on_clock(vectors, num_samples)
     assert features.shape == (-(-num_samples // 320), moonshine_encoder.WIDTH)
     assert np.isfinite(features).all()
 
@@ -172,7 +170,7 @@ def test_speech_of_other_languages_has_phones_but_no_words(language, posteriors_
 
 @pytest.fixture(scope="module")
 def predictor():
-    predictor = Predictor(bundled.BASE_CHECKPOINT, "cpu", listeners=1)
+    predictor = open_predictor(bundled.BASE_CHECKPOINT, "onnx")
     yield predictor
     predictor.close()
 
@@ -218,44 +216,15 @@ def fresh():
     moonshine_encoder._session.cache_clear()
 
 
-@pytest.mark.parametrize("missing", ["onnxruntime", "moonshine_voice"])
-def test_without_a_package_gaps_stay_empty(missing, fresh, monkeypatch):
-    monkeypatch.setitem(sys.modules, missing, None)
+@pytest.mark.parametrize("missing", ["onnxruntime", "files"])
+def test_without_the_encoder_gaps_stay_empty(missing, fresh, monkeypatch):
+    if missing == "files":
+        monkeypatch.setattr(bundled, "moonshine_folder", lambda: None)
+    else:
+        monkeypatch.setitem(sys.modules, missing, None)
     assert not moonshine_phones.can_recognise()
     sound = np.random.default_rng(0).normal(0.0, 0.1, 32000).astype(np.float32)
     transcript = empty_transcript(sound, "No words.")
     assert filled(sound, transcript) == transcript
     with pytest.raises(UserError, match="requirements-words"):
-        moonshine_encoder.encode(sound)
-
-
-def test_encoder_that_does_not_run_here_is_done_without(fresh, monkeypatch, caplog):
-    class CannotRunError(Exception):
-        pass
-
-    def no_session(*_, **__):
-        raise CannotRunError("illegal instruction")
-
-    runtime = types.ModuleType("onnxruntime")
-    runtime.SessionOptions = lambda: types.SimpleNamespace(add_session_config_entry=lambda *_: None)
-    runtime.InferenceSession = no_session
-    package = types.ModuleType("moonshine_voice")
-    package.get_model_path = Path
-    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    monkeypatch.setitem(sys.modules, "moonshine_voice", package)
-    with caplog.at_level(logging.WARNING):
-        assert not moonshine_encoder.is_installed()
-    assert "illegal instruction" in caplog.text
-
-
-def test_the_bundled_head_is_small_and_says_where_it_comes_from():
-    from safetensors import safe_open
-
-    size = bundled.PHONE_HEAD.stat().st_size
-    checkpoint = sum(path.stat().st_size for path in bundled.BASE_CHECKPOINT.iterdir())
-    assert size + checkpoint < 20e6
-    with safe_open(bundled.PHONE_HEAD, "pt") as file:
-        said = file.metadata()
-        assert file.get_tensor("phone_head.weight").shape[0] == NUM_PHONE_IDS
-    assert said["command"].startswith("python -m backend train --preset phone-head")
-    assert float(said["closures_f1"]) > 0.8
+        moonshine_encoder.vectors(np.zeros(16000, np.int16))

@@ -1,37 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words by Moonshine: recognition, confirmation by phone posteriors, and work without Moonshine."""
+"""Words by Moonshine: recognition, confirmation by phone posteriors, and what is without it."""
 
 import logging
 import sys
-import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from backend import bundled
 from backend.audio import degradations
-from backend.audio.segmentation import prepare_sound
 from backend.data.speech.sentences import FOREIGN
 from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import UserError
-from backend.speech import moonshine_words
+from backend.speech import moonshine_encoder, moonshine_words, recognition
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
-from backend.speech.pocketsphinx import PocketSphinx
-from backend.speech.recognition import SpeechRecogniser
-from backend.speech.transcript import Piece
 from backend.speech.written_text import words_of
-from tests.backend.speech.samples import BIG_BROWN_BEAR, SENTENCE, confident_in
+from tests.backend.speech.samples import SENTENCE
 
-pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
 needs_moonshine = pytest.mark.skipif(
     not moonshine_words.is_installed(),
-    reason="moonshine-voice is not installed or does not run here",
+    reason="Moonshine is not there or does not run here",
 )
-
-
-@pytest.fixture(scope="module")
-def engine():
-    return PocketSphinx()
 
 
 @needs_moonshine
@@ -57,25 +46,6 @@ def test_recognised_words_are_timed_and_trusted_like_given_ones(spoken, posterio
     truth = phone_frames(spoken.phones, 200, 50.0)
     found = phone_frames(transcript.phones, 200, 50.0)
     assert np.mean((found == truth)[truth > PHONE_IDS["SIL"]]) > 0.7
-
-
-@needs_moonshine
-def test_long_sound_is_recognised_as_in_one_process_with_progress(
-    spoken, posteriors_of, recogniser
-):
-    pause = np.zeros(16000, np.float32)
-    sound = np.concatenate([np.concatenate([spoken.samples, pause])] * 3)
-    progress: list[tuple[float, float]] = []
-    parallel = SpeechRecogniser(2)
-    try:
-        transcript = parallel.recognise(
-            sound, posteriors_of(sound), progress=lambda *report: progress.append(report)
-        )
-    finally:
-        parallel.close()
-    assert transcript == recogniser.recognise(sound, posteriors_of(sound))
-    assert progress == sorted(progress)
-    assert progress[-1][0] == pytest.approx(progress[-1][1])
 
 
 @needs_moonshine
@@ -108,46 +78,25 @@ def test_hardly_a_sound_is_transcribed_without_harm():
 
 
 @needs_moonshine
-def test_failure_of_moonshine_is_one_sentence(monkeypatch):
-    from moonshine_voice import MoonshineError
+def test_a_repeated_token_ends(monkeypatch):
+    """A decoder that never says the end is stopped after so many tokens a second."""
+    decoder, tokens = moonshine_words._decoder()
 
-    class Broken:
-        def transcribe_without_streaming(self, *_):
-            raise MoonshineError("out of order")
+    class Stuttering:
+        outputs = decoder.outputs
+        calls = 0
 
-    monkeypatch.setattr(moonshine_words, "_moonshine", Broken)
-    with pytest.raises(UserError, match=r"out of order.*Sound Only"):
-        moonshine_words.transcribe(np.zeros(1600, np.int16))
+        def run(self, outputs, feeds):
+            self.calls += 1
+            made = decoder.run(outputs, feeds)
+            made[0] = np.zeros_like(made[0])
+            made[0][..., 300] = 1.0
+            return made
 
-
-def test_words_are_timed_and_confirmed_by_clear_posteriors(engine):
-    symbols = BIG_BROWN_BEAR
-    log_posteriors = confident_in(np.repeat([PHONE_IDS[symbol] for symbol in symbols], 5))
-    silent = np.zeros(len(log_posteriors) * 320, np.int16)
-    piece = engine.align(silent, ["the", "big", "brown", "bear"], log_posteriors)
-    assert piece.is_confirmed
-    assert [phone.symbol for phone in piece.phones] == symbols
-    starts = [phone.start_seconds for phone in piece.phones]
-    np.testing.assert_allclose(starts, 0.1 * np.arange(len(symbols)), atol=0.021)
-    nonsense = log_posteriors[:, np.random.default_rng(0).permutation(NUM_PHONE_IDS)]
-    assert not engine.align(silent, ["the", "big", "brown", "bear"], nonsense).is_confirmed
-    assert not engine.align(
-        silent, words_of("entirely different things"), log_posteriors
-    ).is_confirmed
-    assert engine.align(silent, [], log_posteriors) == Piece()
-
-
-@pytest.mark.parametrize(("shift", "keeps"), [(0, True), (5, False)])
-def test_times_are_pocketsphinx_s_unless_posteriors_lie_elsewhere(spoken, shift, keeps, engine):
-    sound, words = prepare_sound(spoken.samples), words_of(SENTENCE)
-    alone = engine.align(sound, words)
-    frames = phone_frames(alone.phones, len(sound) // 320, 50.0).clip(min=1)
-    shifted = np.concatenate([np.full(shift, PHONE_IDS["SIL"]), frames[: len(frames) - shift]])
-    piece = engine.align(sound, words, confident_in(shifted))
-    assert piece.is_confirmed
-    m, other = (next(p.start_seconds for p in x.phones if p.symbol == "M") for x in (piece, alone))
-    assert m - other == pytest.approx(0.0 if keeps else shift / 50, abs=0.03)
-    assert (piece.score != 0.0) is keeps  # PocketSphinx scores, the hybrid does not
+    stuttering = Stuttering()
+    monkeypatch.setattr(moonshine_words, "_decoder", lambda: (stuttering, tokens))
+    moonshine_words.transcribe(np.full(32000, 300, np.int16))
+    assert stuttering.calls == 13
 
 
 def test_given_text_is_timed_in_noise(spoken, posteriors_of, recogniser):
@@ -170,8 +119,7 @@ def test_given_text_is_timed_in_noise(spoken, posteriors_of, recogniser):
 
 def test_part_of_a_text_that_is_not_spoken_is_named(spoken, posteriors_of, monkeypatch, recogniser):
     """The same sentence four times; the posteriors of the last one are of something else."""
-    monkeypatch.setattr(moonshine_words, "is_installed", lambda: True)
-    monkeypatch.setattr(moonshine_words, "transcribe", lambda _sound: words_of(SENTENCE))
+    monkeypatch.setattr(moonshine_words, "words_of_vectors", lambda *_: words_of(SENTENCE))
     pause = np.zeros(7 * 16000, np.float32)  # so long that each sentence is a piece of its own
     sound = np.concatenate([spoken.samples, pause] * 4)
     log_posteriors = posteriors_of(sound).copy()
@@ -187,50 +135,53 @@ def test_part_of_a_text_that_is_not_spoken_is_named(spoken, posteriors_of, monke
 
 
 def test_text_fits_also_where_no_words_are_recognised(spoken, monkeypatch, recogniser):
-    monkeypatch.setattr(moonshine_words, "is_installed", lambda: True)
-    monkeypatch.setattr(moonshine_words, "transcribe", lambda _sound: [])
+    monkeypatch.setattr(moonshine_words, "words_of_vectors", lambda *_: [])
     transcript = recogniser.align(spoken.samples, SENTENCE)
     assert transcript.mode == "text"
     assert [word.text for word in transcript.words] == words_of(SENTENCE)
 
 
-def test_unknown_words_are_pronounced_by_rule_and_named(spoken, posteriors_of, engine):
-    words = [word.replace("nobody", "noeboddy") for word in words_of(SENTENCE)]
-    piece = engine.align(prepare_sound(spoken.samples), words, posteriors_of(spoken.samples))
-    assert piece.is_confirmed
-    assert piece.guessed == ("noeboddy",)
-
-
 @pytest.fixture
 def fresh():
-    moonshine_words._moonshine.cache_clear()
+    def forget():
+        moonshine_words._decoder.cache_clear()
+        moonshine_encoder._session.cache_clear()
+
+    forget()
     yield
-    moonshine_words._moonshine.cache_clear()
+    forget()
 
 
-def test_without_its_package_pocketsphinx_recognises_words(spoken, fresh, monkeypatch, recogniser):
-    monkeypatch.setitem(sys.modules, "moonshine_voice", None)
+def test_without_its_files_nothing_is_recognised_and_the_remedy_named(spoken, fresh, monkeypatch):
+    monkeypatch.setattr(bundled, "moonshine_folder", lambda: None)
     assert not moonshine_words.is_installed()
-    transcript = recogniser.recognise(spoken.samples)
-    assert transcript.words
-    assert transcript.source == "recognised"
+    with pytest.raises(UserError, match="install PTalker's zip again"):
+        recognition.recognise(spoken.samples)
 
 
-def test_package_that_does_not_run_here_is_done_without(fresh, monkeypatch, caplog):
-    class NoModelError(Exception):
-        pass
-
-    def no_model(*_, **__):
-        raise NoModelError("needs a newer system")
-
-    package = types.ModuleType("moonshine_voice")
-    package.ModelArch = types.SimpleNamespace(TINY=0)
-    package.MoonshineError = NoModelError
-    package.get_model_path = Path
-    inside = types.ModuleType("moonshine_voice.transcriber")
-    inside.Transcriber = no_model
-    monkeypatch.setitem(sys.modules, "moonshine_voice", package)
-    monkeypatch.setitem(sys.modules, "moonshine_voice.transcriber", inside)
+def test_files_that_do_not_run_here_are_done_without(fresh, monkeypatch, caplog, tmp_path):
+    for name in ("encoder_model.ort", "decoder_model_merged.ort", "tokenizer.bin"):
+        (tmp_path / name).write_bytes(b"no model")
+    monkeypatch.setattr(bundled, "moonshine_folder", lambda: tmp_path)
     with caplog.at_level(logging.WARNING):
         assert not moonshine_words.is_installed()
-    assert "newer system" in caplog.text
+    assert "does not run here" in caplog.text
+
+
+@needs_moonshine
+def test_files_are_found_in_the_backend_first_and_the_package_is_not_imported(
+    monkeypatch, tmp_path
+):
+    sys.modules.pop("moonshine_voice", None)
+    assert bundled._data_folder(tmp_path, "moonshine_voice", "assets/tiny-en") == tmp_path
+    bundled._data_folder(tmp_path / "none", "moonshine_voice", "assets/tiny-en")
+    assert bundled._data_folder(tmp_path / "none", "no_such_package", "x") is None
+    assert "moonshine_voice" not in sys.modules
+
+
+def test_tokens_may_be_long(tmp_path):
+    tokens = [b"a", b"", b"x" * 127, b"y" * 128, b"z" * 300]
+    lengths = [b"\x01", b"\x00", b"\x7f", b"\x80\x01", bytes([128 + 300 % 128, 300 // 128])]
+    path = tmp_path / "tokens"
+    path.write_bytes(b"".join(a + b for a, b in zip(lengths, tokens, strict=True)))
+    assert moonshine_words._read_tokens(path) == tokens

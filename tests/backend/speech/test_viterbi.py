@@ -8,19 +8,6 @@ import pytest
 
 from backend.speech import viterbi
 from backend.speech.phones import PHONES, Phone, phone_frames
-from backend.speech.viterbi import phone_boundaries
-
-
-def test_boundaries_of_phones_worked_by_hand():
-    features = np.full((8, len(PHONES)), -9.0, np.float32)
-    b, aa = PHONES.index("B"), PHONES.index("AA")
-    features[np.arange(8), [b, b, b, aa, aa, b, b, b]] = 0.0
-    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
-    assert phone_boundaries(["B", "AA"], features).tolist() == [0, 3, 8]
-    assert phone_boundaries(["SIL"], features).tolist() == [0, 8]
-    features[4, [b, aa]] = -1.0, -2.0  # AA is likelier for one frame, but lasts two
-    assert phone_boundaries(["B", "AA", "B"], features).tolist() == [0, 3, 5, 8]
-    assert phone_boundaries(["B", "AA", "B"], features[:3]).tolist() == [0, 1, 2, 3]
 
 
 def score_of(path, scores):

@@ -3,7 +3,9 @@
 
 import pytest
 
+from backend import bundled
 from backend.errors import UserError
+from backend.speech import recognition
 from backend.speech.written_text import RecognisedWord, fit, read, words_of
 
 SPEECH = "we all met by the old red barn before supper and then we walked home in the rain"
@@ -53,7 +55,8 @@ def test_text_is_read_as_it_is_spoken(text, spoken):
 
 
 def test_capitals_are_words_of_the_lexicon_or_letters():
-    pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
+    if bundled.pronouncing_dictionary() is None:
+        pytest.skip("CMUdict is not there")
     assert words_of("FBI and NASA") == ["fbi", "and", "nasa"]  # the lexicon spells the first
     assert words_of("Here is AJ") == ["here", "is", "a", "j"]
 
@@ -181,15 +184,12 @@ def test_doubted_text_that_is_another_is_given_up():
     assert fitted.given_share < 0.5
 
 
-def test_script_with_an_unspoken_line_is_aligned(spoken):
-    pytest.importorskip("pocketsphinx", reason="PocketSphinx is not installed")
-    from backend.speech.recognition import SpeechRecogniser
-
+def test_script_with_an_unspoken_line_is_aligned(spoken, recogniser):
     text = (
         "NARRATOR: (coughs) The big brown bear moved my paper boat,\n"
         "Tomorrow we will film the second act.\nbut nobody believed him."
     )
-    transcript = SpeechRecogniser(1).align(spoken.samples, text)
+    transcript = recogniser.align(spoken.samples, text)
     assert transcript.mode == "text"
     assert " ".join(word.text for word in transcript.words) == (
         "the big brown bear moved my paper boat but nobody believed him"
@@ -200,7 +200,5 @@ def test_script_with_an_unspoken_line_is_aligned(spoken):
 
 @pytest.mark.parametrize("text", [" ", "\n\t\n"])
 def test_blank_text_is_said_to_be_empty(text, spoken):
-    from backend.speech.recognition import SpeechRecogniser
-
     with pytest.raises(UserError, match="empty"):
-        SpeechRecogniser(1).align(spoken.samples, text)
+        recognition.align(spoken.samples, text)

@@ -274,11 +274,11 @@ def test_two_jobs_for_one_output_by_any_spelling_are_one_job(tmp_path, monkeypat
 def test_a_worker_that_cannot_load_its_model_fails_its_jobs_only(tmp_path, monkeypatch):
     from backend.service.batch import list_worker
 
-    def fail(*_arguments):
+    def fail(*_arguments, **_options):
         raise RuntimeError("can't start new thread")
 
     jobs = JobList(write_sounds(tmp_path, 2), tmp_path, defaults={"head": str(HEAD)})
-    worker = list_worker.ListWorker(listeners=1)
+    worker = list_worker.ListWorker()
     monkeypatch.setattr(worker._worker, "predictor", fail)
     outcomes = worker.do([*jobs.group(1), *jobs.group(1)])
     assert [outcome.number for outcome in outcomes] == [0, 1]

@@ -14,6 +14,7 @@ from backend.errors import UserError
 from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
 from backend.model.attention import frame_mask
+from backend.model.checkpoint_files import CONFIG_NAME
 from backend.model.lip_reader import LipReader
 from backend.model.presets import PRESETS
 from backend.model.ptalker import PTalker
@@ -128,7 +129,7 @@ def test_a_model_without_a_reader_gets_one_and_stays_the_same(tmp_path, data):
 def test_checkpoints_from_before_lips_were_read_still_load(tmp_path):
     bare = PTalker(dataclasses.replace(TINY, lip_layers=0))
     checkpoint.save(tmp_path, bare, card="")
-    path = tmp_path / checkpoint.CONFIG_NAME
+    path = tmp_path / CONFIG_NAME
     config = json.loads(path.read_text(encoding="utf-8"))
     del config["model"]["lip_layers"], config["model"]["lip_width"]
     path.write_text(json.dumps(config), encoding="utf-8")

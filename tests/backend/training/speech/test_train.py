@@ -24,6 +24,7 @@ from backend.data.speech.dataset import open_speech
 from backend.errors import UserError
 from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
+from backend.model.checkpoint_files import commands_of
 from backend.model.config import LossWeights
 from backend.model.presets import PRESETS
 from backend.model.surgery import with_deeper_speech_encoder
@@ -165,7 +166,7 @@ def test_the_mean_of_checkpoints_is_written_without_a_stage(folder, trained, tmp
     first, second = (checkpoint.load(path).state_dict()[name] for path in both)
     assert (first - second).norm() > 0.0
     assert mean.model.state_dict()[name] == pytest.approx((first + second) / 2, abs=1e-6)
-    assert len(checkpoint.commands_of(tmp_path / "mean" / "checkpoint")) == 3
+    assert len(commands_of(tmp_path / "mean" / "checkpoint")) == 3
 
 
 def test_the_mean_of_checkpoints_of_two_trainings_is_refused(folder, trained, tmp_path):
