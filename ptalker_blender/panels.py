@@ -164,6 +164,7 @@ class PTALKER_PT_words(HeadPanel, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.prop(settings, "listen")
+        layout.prop(settings, "language")
         if settings.listen == 'TEXT':
             row = layout.row()
             row.enabled = settings.text_block is None

@@ -19,6 +19,7 @@ from bpy.props import (
 from bpy.types import Context, Object
 
 from . import paths, preferences, sound_strips
+from .languages import LANGUAGES
 from .typed import classes_factory
 
 ATTRIBUTE: Final = "ptalker"
@@ -96,6 +97,16 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
             ('SOUND', "Sound Only", "Go by the sound alone: the fastest way, for any language"),
         ),
         default='AUTO',
+        override=_OVERRIDABLE,
+    )
+    language: EnumProperty(
+        name="Language",
+        description="Language of the given words; English words alone can be recognized",
+        items=(
+            ('auto', "Automatic", "Go by the given words, else recognize English"),
+            *((code, name, f"The speech is {name}") for code, name in LANGUAGES),
+        ),
+        default='auto',
         override=_OVERRIDABLE,
     )
     text: StringProperty(

@@ -14,6 +14,8 @@ import pytest
 
 from backend.service import options as backend_options
 from backend.service import protocol as backend
+from backend.speech import languages as backend_languages
+from ptalker_blender import languages as addon_languages
 from ptalker_blender import options as addon_options
 from ptalker_blender import protocol as addon
 
@@ -392,3 +394,9 @@ def test_fake_backend_fails_as_told(tmp_path):
         _fake(tmp_path, "garbage")
     with pytest.raises(addon.ProtocolError):
         _fake(tmp_path, "midline")
+
+
+def test_both_halves_name_the_same_languages():
+    assert dict(addon_languages.LANGUAGES) == backend_languages.LANGUAGES
+    names = [name for _, name in addon_languages.LANGUAGES]
+    assert names == sorted(names)

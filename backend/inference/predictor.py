@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,8 @@ from backend.inference.engine import Engine
 from backend.inference.engine_choice import EngineChoice, open_engine
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
-from backend.speech import recognition
+from backend.speech import foreign_text, recognition
+from backend.speech.languages import ENGLISH, LANGUAGES, spoken_language
 from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
 from backend.speech.phones import phone_frames
 from backend.speech.transcript import Transcript
@@ -42,6 +44,9 @@ TOLERANCE_MM: Final = 0.01
 """Largest vertex error of learned shapes that are left out."""
 
 ProgressCall = Callable[[str, float, float, str], None]
+_ENGLISH_ALONE: Final = (
+    "Words are recognised in English alone. Give the spoken words, or set Listen to Sound Only."
+)
 _WORDLESS: Final = "This model goes by the sound alone; the words are not used."
 
 
@@ -174,6 +179,7 @@ class Predictor:
         style_strength: float = 1.0,
         listen: str = "auto",
         text: str = "",
+        language: str = "auto",
         decoder: str = "parallel",
         start_seconds: float = 0.0,
         lead_seconds: float = 0.0,
@@ -193,6 +199,8 @@ class Predictor:
             style_strength: 0 is neutral, 1 the style, more exaggerates it.
             listen: Recognition mode: ``auto``, ``words`` or ``sound``.
             text: Words that are spoken, where they are known.
+            language: Code of the spoken language, or ``auto``: that of the text, else English where
+                its words are recognised.
             decoder: ``parallel`` or ``autoregressive``.
             start_seconds: Time of frame 0 in its file, for the result.
             lead_seconds: Length of what is heard, and not shown, before frame 0.
@@ -221,7 +229,7 @@ class Predictor:
         has_failed = threading.Event()
         with ThreadPoolExecutor(max_workers=1) as pool:
             recognition = pool.submit(
-                self._recognise, samples, speech, listen, text, progress,
+                self._recognise, samples, speech, listen, text, language, progress,
                 lambda: has_failed.is_set() or is_cancelled(),
             )  # fmt: skip
             try:
@@ -270,6 +278,7 @@ class Predictor:
                 "device": self.engine.device,
                 "decoder": decoder,
                 "listen": transcript.mode,
+                "language": _told_language(spoken_language(text, language), transcript),
                 "words": " ".join(word.text for word in shown.words)[:10_000],
                 "style_strength": style_strength,
                 "topology": head.topology.name,
@@ -287,6 +296,7 @@ class Predictor:
         speech: NDArray[np.float32],
         listen: str,
         text: str,
+        language: str,
         progress: ProgressCall,
         is_cancelled: Callable[[], bool],
     ) -> Transcript:
@@ -301,17 +311,9 @@ class Predictor:
         log_posteriors = None
         if self._config.speech.kind != "hubert" and (listen != "sound" or can_recognise()):
             log_posteriors = self.engine.hear(speech, is_cancelled)
+        listening = _Listening(samples, log_posteriors, report, is_cancelled)
         try:
-            if listen == "sound":
-                transcript = empty_transcript(samples)
-            elif text.strip():
-                transcript = recognition.align(
-                    samples, text, log_posteriors, progress=report, is_cancelled=is_cancelled
-                )
-            else:
-                transcript = recognition.recognise(
-                    samples, log_posteriors, progress=report, is_cancelled=is_cancelled
-                )
+            transcript = listening.transcript(listen, text, spoken_language(text, language))
         except UserError as error:
             if listen == "words" or text.strip():
                 raise
@@ -356,6 +358,39 @@ class Predictor:
             report=report,
             should_stop=is_cancelled,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """A sound whose words are wanted, and who is told of the work on it."""
+
+    samples: NDArray[np.float32]
+    log_posteriors: NDArray[np.float32] | None
+    report: Callable[[float, float], None]
+    is_cancelled: Callable[[], bool]
+
+    def transcript(self, listen: str, text: str, language: str) -> Transcript:
+        """Words and phones of the sound; none where the sound alone is to be followed."""
+        sound, known = self.samples, self.log_posteriors
+        report, is_cancelled = self.report, self.is_cancelled
+        if text.strip() and listen != "sound":
+            if language == ENGLISH:
+                return recognition.align(
+                    sound, text, known, progress=report, is_cancelled=is_cancelled
+                )
+            return foreign_text.align_text(
+                sound, text, language, known, progress=report, is_cancelled=is_cancelled
+            )
+        if listen == "words" and language != ENGLISH:
+            raise UserError(_ENGLISH_ALONE)
+        if listen == "sound" or language != ENGLISH:
+            return empty_transcript(sound)
+        return recognition.recognise(sound, known, progress=report, is_cancelled=is_cancelled)
+
+
+def _told_language(spoken: str, transcript: Transcript) -> str:
+    """Name of the language whose words were followed; empty where the sound alone was."""
+    return "" if transcript.mode == "sound" else LANGUAGES[spoken]
 
 
 @contextmanager

@@ -89,6 +89,14 @@ class GenerateOptions:
         default="",
         metadata=about("the words that are spoken", metavar="WORDS", max_letters=500_000),
     )
+    language: str = field(
+        default="auto",
+        metadata=about(
+            "code of the spoken language, e.g. de; auto goes by the text",
+            metavar="auto|CODE",
+            max_letters=20,
+        ),
+    )
     checkpoint: str = field(
         default="base",
         metadata=about(

@@ -224,6 +224,7 @@ class Worker:
             style_strength=options.style_strength,
             listen=options.listen,
             text=options.text,
+            language=options.language,
             decoder=options.decoder,
             start_seconds=request.start_seconds,
             lead_seconds=sound.lead_seconds,

@@ -9,7 +9,7 @@ there is one, and each word in the pronunciation that fits best.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -72,22 +72,49 @@ def align_words(
         Words and phones; ``is_confirmed`` says whether the posteriors agree with them. Empty
         without words, or where the sound is too short for them.
     """
-    chain, guessed = _chain(words)
+    pronounced: list[tuple[str, list[tuple[str, ...]]]] = []
+    guessed: list[str] = []
+    for word in words:
+        ways = pronunciations(word)
+        if not ways and (by_rule := pronounce(word)):
+            ways = [by_rule]
+            guessed.append(word)
+        if ways:
+            pronounced.append((word, ways))
+    piece = align_pronounced(
+        pronounced, log_posteriors, head_log_posteriors, min_goodness=_MIN_GOODNESS
+    )
+    return replace(piece, guessed=tuple(dict.fromkeys(guessed)))
+
+
+def align_pronounced(
+    words: Sequence[tuple[str, Sequence[tuple[str, ...]]]],
+    log_posteriors: NDArray[np.floating] | None,
+    head_log_posteriors: NDArray[np.floating] | None,
+    *,
+    min_goodness: float,
+) -> Piece:
+    """Finds when words of any language are spoken whose pronunciations are known.
+
+    Args:
+        words: Each word with the ways in which it may be pronounced, in phones without silence.
+        log_posteriors: As for `align_words`.
+        head_log_posteriors: As for `align_words`.
+        min_goodness: Goodness of pronunciation from which on the words count as confirmed.
+
+    Returns:
+        As `align_words`.
+    """
+    chain = _chain(words)
     known = log_posteriors if log_posteriors is not None else head_log_posteriors
     if not chain.words or known is None:
-        return Piece(guessed=guessed)
+        return Piece()
     path = _best_path(chain, _scores(log_posteriors, head_log_posteriors))
     if path is None:
-        return Piece(guessed=guessed, is_confirmed=False)
-    piece = _as_piece(chain, path, guessed)
+        return Piece(is_confirmed=False)
+    piece = _as_piece(chain, path)
     goodness = goodness_of_pronunciation(piece.phones, known)
-    return Piece(
-        phones=piece.phones,
-        words=piece.words,
-        is_confirmed=goodness >= _MIN_GOODNESS,
-        spoken_seconds=piece.spoken_seconds,
-        guessed=guessed,
-    )
+    return replace(piece, is_confirmed=goodness >= min_goodness)
 
 
 def goodness_of_pronunciation(
@@ -157,24 +184,17 @@ _START: Final = -1
 """Stands for the time before the first frame among the states that a state is entered from."""
 
 
-def _chain(words: Sequence[str]) -> tuple[_Chain, tuple[str, ...]]:
-    """The chain of words, and those of them that were pronounced by rule."""
-    chain, guessed = _Chain(), []
+def _chain(words: Sequence[tuple[str, Sequence[tuple[str, ...]]]]) -> _Chain:
+    """The chain of words with their pronunciations."""
+    chain = _Chain()
     ends = [_START]
-    for word in words:
-        ways = pronunciations(word)
-        if not ways:
-            by_rule = pronounce(word)
-            if not by_rule:
-                continue
-            ways = [by_rule]
-            guessed.append(word)
+    for word, ways in words:
         pause = chain.add([SILENCE], ends, _PAUSE, -1)
         entries = [*ends, pause]
         ends = [chain.add(way, entries, 0.0, len(chain.words)) for way in ways]
         chain.words.append(word)
     chain.ends = [*ends, chain.add([SILENCE], ends, _PAUSE, -1)]
-    return chain, tuple(dict.fromkeys(guessed))
+    return chain
 
 
 def _scores(
@@ -245,7 +265,7 @@ def _longest_step(chain: _Chain) -> int:
     )
 
 
-def _as_piece(chain: _Chain, path: NDArray[np.int64], guessed: tuple[str, ...]) -> Piece:
+def _as_piece(chain: _Chain, path: NDArray[np.int64]) -> Piece:
     """Phones and words of a path."""
     first_of, word_of = np.array(chain.first_of)[path], np.array(chain.word_of)[path]
     edges = [0, *(np.flatnonzero(np.diff(first_of)) + 1).tolist(), len(path)]
@@ -265,5 +285,4 @@ def _as_piece(chain: _Chain, path: NDArray[np.int64], guessed: tuple[str, ...]) 
             for word, (first, end) in spans.items()
         ),
         spoken_seconds=sum(phone.end_seconds - phone.start_seconds for phone in spoken),
-        guessed=guessed,
     )

@@ -8,6 +8,9 @@ import re
 from functools import cache
 from typing import Final
 
+from backend.errors import UserError, excerpt
+
+AUTO: Final = "auto"
 ENGLISH: Final = "en"
 LANGUAGES: Final[dict[str, str]] = {
     "af": "Afrikaans", "am": "Amharic", "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian",
@@ -94,6 +97,29 @@ _OWN_LETTERS: Final = {
 }  # fmt: skip
 _LETTER_WORTH: Final = 3
 _WORDS: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+
+
+def spoken_language(text: str, language: str) -> str:
+    """The language in which a sound is listened to.
+
+    Args:
+        text: Words that are spoken; empty where they are not known.
+        language: A code of ``LANGUAGES``, or ``auto``.
+
+    Returns:
+        A code: the one that is given, else that of the text, else English.
+
+    Raises:
+        UserError: There is no such language.
+    """
+    if language == AUTO:
+        return language_of_text(text)
+    if language not in LANGUAGES:
+        raise UserError(
+            f'There is no language "{excerpt(language, 20)}". Give one of: '
+            f"{', '.join(sorted(LANGUAGES))}."
+        )
+    return language
 
 
 def language_of_text(text: str) -> str:

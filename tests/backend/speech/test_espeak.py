@@ -10,7 +10,12 @@ import pytest
 
 from backend.errors import UserError
 from backend.speech import espeak
-from backend.speech.languages import LANGUAGES, language_of_script, language_of_text
+from backend.speech.languages import (
+    LANGUAGES,
+    language_of_script,
+    language_of_text,
+    spoken_language,
+)
 from backend.speech.phones import PHONES
 
 needs_espeak = pytest.mark.skipif(
@@ -97,7 +102,7 @@ def test_text_that_cannot_be_read_is_told():
     with pytest.raises(UserError, match="hiragana or katakana"):
         espeak.pronounce_text("日本語", "ja")
     with pytest.raises(UserError, match='no language "klingon"'):
-        espeak.pronounce_text("nuqneH", "klingon")
+        spoken_language("nuqneH", "klingon")
 
 
 def test_a_missing_library_is_told(monkeypatch):
