@@ -65,6 +65,7 @@ def gesture(
     *,
     fps: float,
     style: SpeakingStyle,
+    ramps: tuple[float, float] = (0.075, 0.06),
 ) -> NDArray[np.float64]:
     """Activation, 0 to 1, of a constriction that is reached at any rate of speech; shape ``(T,)``.
 
@@ -77,8 +78,8 @@ def gesture(
         return activation
     gaps = np.concatenate([[np.inf], holds[1:, 0] - holds[:-1, 1], [np.inf]])
     pace = math.exp(0.2 * style.smoothness - 0.15 * style.articulation)
-    attacks = np.maximum(np.minimum(0.075 * pace, 0.55 * gaps[:-1]), 0.01)
-    releases = np.maximum(np.minimum(0.060 * pace, 0.55 * gaps[1:]), 0.01)
+    attacks = np.maximum(np.minimum(ramps[0] * pace, 0.55 * gaps[:-1]), 0.01)
+    releases = np.maximum(np.minimum(ramps[1] * pace, 0.55 * gaps[1:]), 0.01)
     for (start, end), attack, release in zip(holds, attacks, releases, strict=True):
         first, last = np.searchsorted(times, [start - attack, end + release])
         near = times[first:last]
