@@ -45,11 +45,11 @@ _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 # A speaker's own bias to the subject's left (positive) or right, as part of each weight.
 _BIAS = {"mouthSmile": 0.07, "mouthStretch": -0.06, "mouthLowerDown": 0.05, "mouthUpperUp": 0.05,
          "noseSneer": 0.05, "mouthFrown": -0.1, "mouthDimple": 0.12}  # fmt: skip
-_JAW_SIDE, _MOUTH_SIDE = -0.06, 0.03
+_JAW_SIDE, _MOUTH_SIDE = -0.08, 0.03
 
 # Time constants in seconds of each group's dominance before and after the phone, and its inertia.
-_BEFORE = {"jaw": 0.042, "rounding": 0.095, "spread": 0.07, "parting": 0.045, "tongue": 0.04}
-_AFTER = {"jaw": 0.042, "rounding": 0.065, "spread": 0.06, "parting": 0.042, "tongue": 0.04}
+_BEFORE = {"jaw": 0.045, "rounding": 0.095, "spread": 0.07, "parting": 0.045, "tongue": 0.04}
+_AFTER = {"jaw": 0.045, "rounding": 0.065, "spread": 0.06, "parting": 0.042, "tongue": 0.04}
 _INERTIA = {"jaw": 0.02, "rounding": 0.022, "spread": 0.022, "parting": 0.018, "tongue": 0.014}
 _PLATEAU_SHARE = 0.28  # of a phone's duration to either side of its middle
 _EDGE_SECONDS = 0.05  # held sounds and silences keep their target up to this before their ends
@@ -287,7 +287,7 @@ def _mouth(
     rounding = _gain(style.rounding, 0.45, style)
     pushed = 0.14 * style.protrusion * active
     jaw = value["jaw"] * _gain(style.jaw, 0.45, style)
-    jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.045 * timing.breath
+    jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.08 * timing.breath
     jaw += bitten * (_BITING_JAW - jaw)
     jaw -= timing.jaw_closure * np.maximum(jaw - _CLOSED_JAW, 0.0)
     close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * active, 0.0, 0.8)
@@ -312,7 +312,7 @@ def _mouth(
         "mouthRollLower": value["roll_lower"] * lips + 0.55 * bitten * free + 0.03 * firm + tucked,
         "mouthRollUpper": 0.05 * firm,
         "mouthShrugLower": raised_chin + 0.12 * bitten * free,
-        "mouthShrugUpper": 0.1 * slow.ending + 0.1 * firm + 0.08 * slow.hesitation,
+        "mouthShrugUpper": 0.13 * slow.ending + 0.14 * firm + 0.1 * slow.hesitation,
         "mouthPressLeft": 0.15 * firm + 0.03 * slow.ending,
         "mouthPressRight": 0.15 * firm + 0.03 * slow.ending,
         "tongueOut": value["tongue"] * lips,
@@ -336,8 +336,8 @@ def _lip_sides(
     held = 0.6 + 0.4 * active  # a smile or frown stays while silent
     parted = 0.08 * style.lip_part * active
     spread = _gain(style.spread, 0.5, style)
-    lower = value["lower_down"] * _gain(style.lower_lip, 0.5, style) + parted + 0.05 * timing.breath
-    upper = value["upper_up"] * _gain(style.upper_lip, 0.5, style) + parted + 0.03 * timing.breath
+    lower = value["lower_down"] * _gain(style.lower_lip, 0.5, style) + parted + 0.09 * timing.breath
+    upper = value["upper_up"] * _gain(style.upper_lip, 0.5, style) + parted + 0.06 * timing.breath
     upper = free * (np.maximum(upper, 0.0) + 0.1 * bitten)
     stretch = value["stretch"] * spread + 0.14 * max(-style.protrusion, 0.0) * active
     friendly = np.maximum(0.07 * slow.presence + 0.1 * slow.pitch - 0.03 * slow.ending, 0.0)
@@ -345,13 +345,13 @@ def _lip_sides(
     columns = {
         "mouthSmile": value["smile"] * spread + friendly + 0.3 * max(style.smile, 0.0) * held,
         "mouthFrown": 0.35 * max(-style.smile, 0.0) * held * (1.0 - 0.5 * timing.closure)
-        + 0.1 * low + 0.04 * slow.ending,
+        + 0.14 * low + 0.05 * slow.ending,
         "mouthStretch": stretch * (1.0 - 0.3 * timing.closure),
-        "mouthDimple": 0.04 * slow.ending + 0.03 * slow.firmness + 0.03 * low,
+        "mouthDimple": 0.055 * slow.ending + 0.04 * slow.firmness + 0.05 * low,
         "mouthLowerDown": np.maximum(lower, 0.0) * free * (1.0 - bitten),
         "mouthUpperUp": upper,
-        "noseSneer": 0.3 * upper + np.maximum(0.03 * slow.presence + 0.08 * slow.pitch, 0.0),
-        "cheekSquint": 0.25 * upper + 0.04 * slow.hesitation,
+        "noseSneer": 0.28 * upper + np.maximum(0.03 * slow.presence + 0.1 * slow.pitch, 0.0),
+        "cheekSquint": 0.16 * upper + 0.04 * slow.hesitation,
     }  # fmt: skip
     for name, curve in columns.items():
         bias = _BIAS.get(name, 0.06) + 0.06 * slow.pitch

@@ -17,15 +17,16 @@ from backend.articulation.gestures import spoken_stretches
 from backend.articulation.speaking_style import SpeakingStyle
 from backend.speech.phones import SILENCE, VOWELS, Phone
 
-_USUAL_SECONDS = dict(
-    AA=0.12, AE=0.125, AH=0.065, AO=0.12, AW=0.155, AY=0.145, EH=0.09, ER=0.1, EY=0.12,
-    IH=0.07, IY=0.095, OW=0.13, OY=0.17, UH=0.075, UW=0.095,
-)  # fmt: skip
+_USUAL_SECONDS = {
+    "AA": 0.12, "AE": 0.125, "AH": 0.065, "AO": 0.12, "AW": 0.155, "AY": 0.145, "EH": 0.09,
+    "ER": 0.1, "EY": 0.12, "IH": 0.07, "IY": 0.095, "OW": 0.13, "OY": 0.17, "UH": 0.075,
+    "UW": 0.095,
+}  # fmt: skip
 """Of vowels in connected speech (after Crystal and House 1988)."""
 _USUAL_RATE_HZ = 12.5  # phones a second
 _RATE_REACH_SECONDS = 0.35
 _NEAR_SECONDS = 0.2  # within which effort counts as one
-_SMALLEST, _LARGEST = 0.3, 1.7
+_SMALLEST, _LARGEST = 0.3, 1.55
 
 _DURATION, _PITCH, _LEVEL, _EFFORT = 0.6, 0.16, 0.03, 0.5
 _RATE, _ONSET, _DECLINE, _FINAL = 0.3, 0.14, 0.16, 0.25

@@ -48,13 +48,18 @@ def activity(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def breath(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intake of breath before phrases that follow a pause of half a second or more, 0 to 1."""
+    """Intake of breath before phrases that follow a pause of half a second or more.
+
+    Speakers breathe in through the mouth in the last half second before they speak (Winkworth et
+    al. 1995), deeper after a longer pause; it is 1 after a pause of 0.8 s, 1.5 at most.
+    """
     breath = np.zeros(len(times))
     for silence, phone in pairwise(phones):
-        if silence.symbol == SILENCE and phone.start_seconds - silence.start_seconds >= 0.5:
-            end = phone.start_seconds
-            bump = ramp((times - (end - 0.46)) / 0.2) * (1.0 - ramp((times - (end - 0.18)) / 0.16))
-            np.maximum(breath, bump, out=breath)
+        pause = phone.start_seconds - silence.start_seconds
+        if silence.symbol == SILENCE and pause >= 0.5:
+            end, depth = phone.start_seconds, min(pause / 0.8, 1.5)
+            bump = ramp((times - (end - 0.46)) / 0.25) * (1.0 - ramp((times - (end - 0.12)) / 0.14))
+            np.maximum(breath, depth * bump, out=breath)
     return breath
 
 
