@@ -26,7 +26,7 @@ _USUAL_SECONDS = {
 _USUAL_RATE_HZ = 12.5  # phones a second
 _RATE_REACH_SECONDS = 0.35
 _NEAR_SECONDS = 0.2  # within which effort counts as one
-_SMALLEST, _LARGEST = 0.3, 1.55
+_SMALLEST, _LARGEST = 0.3, 1.5
 
 _DURATION, _PITCH, _LEVEL, _EFFORT = 0.6, 0.16, 0.03, 0.5
 _RATE, _ONSET, _DECLINE, _FINAL = 0.3, 0.14, 0.16, 0.25

@@ -37,6 +37,7 @@ from backend.model import checkpoint
 from backend.model.generate import generate
 from backend.model.style_inversion import style_of_motion
 from backend.processes import num_cores
+from backend.speech.held_sounds import extend_held_sounds
 from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
 from backend.speech.phones import phone_frames
 from backend.speech.recognition import SpeechRecogniser
@@ -351,13 +352,14 @@ class Predictor:
             if listen == "words" or text.strip():
                 raise
             transcript = empty_transcript(samples, str(error))
-        return fill_gaps(
+        filled = fill_gaps(
             samples,
             transcript,
             log_posteriors,
             partial(progress, Stage.RECOGNISING_SOUNDS),
             is_cancelled,
         )
+        return extend_held_sounds(samples, filled)
 
     def _speech_input(self, samples: NDArray[np.float32]) -> torch.Tensor:
         if self._model.config.speech.kind == "hubert":
