@@ -103,7 +103,7 @@ def _pitch_and_level(
     stress = np.zeros(len(starts))
     middles = 0.5 * (starts + ends)
     if f0 is not None and len(f0):
-        voiced = _means(f0 > 0.0, starts, ends, fps)
+        voiced = _means((f0 > 0.0).astype(np.float64), starts, ends, fps)
         hertz = _means(f0, starts, ends, fps) / np.maximum(voiced, 1e-6)
         heard = voiced > 0.3
         if heard.any():

@@ -16,6 +16,9 @@ from backend.speech.phones import SILENCE, Phone
 
 PAUSE_SECONDS = 0.18
 """Shorter pauses do not bring the mouth to rest."""
+BREATH_SECONDS = 0.46
+"""Breath is taken so long before a phrase, after a pause of ``BREATH_PAUSE_SECONDS`` or more."""
+BREATH_PAUSE_SECONDS = 0.5
 
 
 def spoken_stretches(phones: list[Phone]) -> NDArray[np.float64]:
@@ -56,9 +59,11 @@ def breath(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float6
     breath = np.zeros(len(times))
     for silence, phone in pairwise(phones):
         pause = phone.start_seconds - silence.start_seconds
-        if silence.symbol == SILENCE and pause >= 0.5:
+        if silence.symbol == SILENCE and pause >= BREATH_PAUSE_SECONDS:
             end, depth = phone.start_seconds, min(pause / 0.8, 1.5)
-            bump = ramp((times - (end - 0.46)) / 0.25) * (1.0 - ramp((times - (end - 0.12)) / 0.14))
+            bump = ramp((times - (end - BREATH_SECONDS)) / 0.25) * (
+                1.0 - ramp((times - (end - 0.12)) / 0.14)
+            )
             np.maximum(breath, depth * bump, out=breath)
     return breath
 

@@ -7,6 +7,10 @@ protrusion (Fromkin 1964; Linker 1982), teeth nearly together in sibilants (Lee 
 rule 3), and the grouping of consonants into visemes (Fisher 1968; Edwards et al. 2016). How
 strongly a phone insists on a group of articulators (Cohen and Massaro's alpha) is its degree of
 articulatory constraint (Recasens 1997): /k/ leaves the lips to its neighbours, /sh/ does not.
+The jaw goes up for p, b, m, t, d, n and sibilants (Keating et al. 1994; Mooshammer et al. 2007),
+and the lips part with it: the lower one by its depressors, the upper one by its levators. Sizes are
+such that speech with these targets lies within the figures of captured people
+(``evaluation/motion_figures.py``). A smile is hardly part of a phone; see ``postures.py``.
 """
 
 from dataclasses import dataclass
