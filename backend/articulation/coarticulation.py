@@ -145,6 +145,7 @@ def articulate(
     slow = postures(phones, times, timing.closure, fps=fps, f0=f0)
     _mouth(weights, channels, timing, slow, style=style)
     cheeks = weights[:, _CHEEKS]
+    weights[:, _CHEEKS] = 0.0
     upper_face_weights(weights, phones, times, fps=fps, style=style, energy=energy, f0=f0)
     weights[:, _CHEEKS] += cheeks
     if blinks:
