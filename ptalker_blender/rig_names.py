@@ -99,26 +99,26 @@ _OPPOSED: Final = frozenset(("jaw", "mouth", "eyeLookIn", "eyeLookOut"))
 
 _MOUTH_TABLE: Final = """
 rest |
-PP   | jawOpen 0.1 mouthClose 0.1 mouthRollLower 0.18 mouthRollUpper 0.18 mouthPress 0.42
-FF   | jawOpen 0.14 mouthClose 0.04 mouthUpperUp 0.19 mouthRollLower 0.44
-TH   | jawOpen 0.2 mouthLowerDown 0.26 mouthUpperUp 0.12 tongueOut 0.39
-DD   | jawOpen 0.14 mouthStretch 0.14 mouthLowerDown 0.23 mouthUpperUp 0.09
-kk   | jawOpen 0.23 mouthLowerDown 0.12 mouthUpperUp 0.06
-CH   | jawOpen 0.1 mouthFunnel 0.65 mouthPucker 0.29 jawForward 0.17 mouthLowerDown 0.2 mouthUpperUp 0.14
-SS   | jawOpen 0.08 mouthStretch 0.34 mouthSmile 0.09 mouthLowerDown 0.38 mouthUpperUp 0.15
-nn   | jawOpen 0.21 mouthStretch 0.06 mouthLowerDown 0.18 mouthUpperUp 0.08 tongueOut 0.06
-RR   | jawOpen 0.21 mouthClose 0.02 mouthFunnel 0.51 mouthPucker 0.33 mouthLowerDown 0.09
-aa   | jawOpen 0.69 mouthLowerDown 0.18 mouthUpperUp 0.12
-E    | jawOpen 0.47 mouthStretch 0.24 mouthSmile 0.15 mouthLowerDown 0.24 mouthUpperUp 0.15
-ih   | jawOpen 0.28 mouthStretch 0.27 mouthSmile 0.18 mouthLowerDown 0.24 mouthUpperUp 0.15
-oh   | jawOpen 0.45 mouthClose 0.05 mouthFunnel 0.54 mouthPucker 0.39
-ou   | jawOpen 0.23 mouthClose 0.08 mouthFunnel 0.39 mouthPucker 0.87
-ee   | jawOpen 0.18 mouthStretch 0.51 mouthSmile 0.36 mouthLowerDown 0.33 mouthUpperUp 0.19
-ER   | jawOpen 0.27 mouthFunnel 0.45 mouthPucker 0.21 mouthLowerDown 0.18 mouthUpperUp 0.06
-L    | jawOpen 0.26 mouthLowerDown 0.18 mouthUpperUp 0.08 tongueOut 0.12
-W    | jawOpen 0.14 mouthClose 0.06 mouthFunnel 0.24 mouthPucker 1.11
-UH   | jawOpen 0.28 mouthClose 0.04 mouthFunnel 0.42 mouthPucker 0.33 mouthLowerDown 0.09
-etc  | jawOpen 0.16 mouthStretch 0.12 mouthSmile 0.01 mouthLowerDown 0.21 mouthUpperUp 0.09
+PP   | jawOpen 0.04 mouthClose 0.04 mouthRollLower 0.03 mouthRollUpper 0.03 mouthShrugLower 0.15 mouthPress 0.1
+FF   | jawOpen 0.09 mouthClose 0.03 mouthUpperUp 0.25 mouthRollLower 0.36
+TH   | jawOpen 0.07 mouthLowerDown 0.23 mouthUpperUp 0.13 tongueOut 0.32
+DD   | jawOpen 0.06 mouthStretch 0.11 mouthLowerDown 0.18 mouthUpperUp 0.09
+kk   | jawOpen 0.16 mouthLowerDown 0.16 mouthUpperUp 0.09
+CH   | jawOpen 0.03 mouthFunnel 0.67 mouthPucker 0.27 jawForward 0.14 mouthLowerDown 0.16 mouthUpperUp 0.13
+SS   | jawOpen 0.02 mouthStretch 0.29 mouthSmile 0.01 mouthLowerDown 0.31 mouthUpperUp 0.16
+nn   | jawOpen 0.07 mouthStretch 0.05 mouthLowerDown 0.19 mouthUpperUp 0.08 tongueOut 0.05
+RR   | jawOpen 0.04 mouthClose 0.01 mouthFunnel 0.54 mouthPucker 0.3 mouthLowerDown 0.04
+aa   | jawOpen 0.71 mouthLowerDown 0.51 mouthUpperUp 0.4
+E    | jawOpen 0.47 mouthStretch 0.2 mouthSmile 0.02 mouthLowerDown 0.55 mouthUpperUp 0.43
+ih   | jawOpen 0.14 mouthStretch 0.23 mouthSmile 0.04 mouthLowerDown 0.35 mouthUpperUp 0.29
+oh   | jawOpen 0.44 mouthClose 0.04 mouthFunnel 0.6 mouthPucker 0.32 mouthLowerDown 0.09
+ou   | jawOpen 0.06 mouthClose 0.02 mouthFunnel 0.44 mouthPucker 0.72
+ee   | jawOpen 0.11 mouthStretch 0.43 mouthSmile 0.07 mouthLowerDown 0.45 mouthUpperUp 0.36
+ER   | jawOpen 0.11 mouthClose 0.01 mouthFunnel 0.49 mouthPucker 0.2 mouthLowerDown 0.25 mouthUpperUp 0.1
+L    | jawOpen 0.11 mouthLowerDown 0.21 mouthUpperUp 0.11 tongueOut 0.1
+W    | jawOpen 0.04 mouthClose 0.02 mouthFunnel 0.28 mouthPucker 0.93
+UH   | jawOpen 0.11 mouthClose 0.02 mouthFunnel 0.46 mouthPucker 0.3 mouthLowerDown 0.07
+etc  | jawOpen 0.08 mouthStretch 0.1 mouthLowerDown 0.19 mouthUpperUp 0.09
 """  # noqa: E501
 
 
@@ -139,9 +139,9 @@ def _mouth_shapes() -> dict[str, dict[str, float]]:
 MOUTH_SHAPES: Final[Mapping[str, Mapping[str, float]]] = _mouth_shapes()
 """What a viseme at value 1 looks like, as ARKit weights.
 
-These are 1.5 times the means of the backend's phone targets for the phones that a viseme stands
-for, since visemes are drawn as clear speech: players of avatars set vowels to about two thirds.
-``PP`` is the backend's closure of the lips. A test compares the table with the targets.
+These are 1.25 times the means of the backend's phone targets for the phones that a viseme stands
+for, since visemes are drawn as clear speech. ``PP`` is a firm closure of the lips. A test compares
+the table with the targets.
 """
 
 _VISEME_SETS: Final[Mapping[str, Mapping[str, str]]] = {

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Articulation model: phones, prosody and a speaking style to the weights of the 52 shapes.
 
-The motion of a face is computed in four steps:
+The motion of a face is computed in five steps:
 
 1. *Targets.* Every phone has targets for a dozen articulator channels (``phone_targets.py``);
-   diphthongs have two, one after the other.
+   diphthongs have two, one after the other. ``emphasis.py`` says how far each vowel goes.
 2. *Coarticulation.* The channels follow the dominance-weighted mean of the targets (Cohen and
    Massaro 1993), each group of articulators with its own extent in time: rounding begins far ahead
    (Benguerel and Cowan 1974), spreading less. A smoothing kernel per group stands for the inertia
@@ -12,8 +12,15 @@ The motion of a face is computed in four steps:
 3. *Gestures that must arrive* (``gestures.py``). A mean does not reliably close a mouth. Lip
    closures (p b m) and the lower lip at the upper teeth (f v) have a plateau that is reached at any
    rate of speech and in any style; JALI (Edwards et al. 2016) states it as a rule for animators.
-4. *The face around it* (``brows_and_blinks.py``): brows on pitch accents, blinks at phrase ends;
+   The jaw rises with the lips and gives its share of a closure (Gracco 1988; Löfqvist and Gracco
+   1997).
+4. *Postures* (``postures.py``): what mouth and cheeks do slowly beside single sounds.
+5. *The face around it* (``brows_and_blinks.py``): brows on pitch accents, blinks at phrase ends;
    and here breath before phrases and rest in silence.
+
+Sizes and speeds are set by figures of captured people (``evaluation/motion_figures.py``), timing
+held beside six read commands of people: lips and jaw of theirs come 0 to 20 ms after these, in all
+classes of phones, as near as sound and picture were in step.
 """
 
 import math
@@ -25,28 +32,40 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from backend.articulation.brows_and_blinks import blink_weights, upper_face_weights
+from backend.articulation.emphasis import openings
 from backend.articulation.gestures import PAUSE_SECONDS, activity, breath, gesture
 from backend.articulation.phone_targets import CHANNELS, GROUPS, PHONE_TARGETS
+from backend.articulation.postures import Postures, postures
 from backend.articulation.speaking_style import SpeakingStyle
 from backend.heads.arkit import ARKIT_NAMES
-from backend.speech.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, VOWELS, Phone
+from backend.speech.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, Phone
 
 MAX_ARTICULATED_WEIGHT = 1.3
 _LEAD_SECONDS = 0.040
 _CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves that least
-_CLOSED_JAW = 0.2  # lips can hardly stay shut over a jaw that is further open
+_CLOSED_JAW = 0.04  # the jaw rises with the lips for p, b, m and gives its share of the closure
+_JAW_RAMP_SECONDS = (0.105, 0.105)  # it is heavier than the lips, so it begins earlier
 _BITING_JAW = 0.08  # where the lower lip meets the upper teeth
 _CHUNK_FRAMES = 256
 _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 
-# Time constants in seconds of each group's dominance before and after the phone, and its inertia.
-_BEFORE = {"jaw": 0.048, "rounding": 0.095, "spread": 0.07, "parting": 0.05, "tongue": 0.04}
-_AFTER = {"jaw": 0.048, "rounding": 0.065, "spread": 0.06, "parting": 0.045, "tongue": 0.04}
-_INERTIA = {"jaw": 0.024, "rounding": 0.022, "spread": 0.022, "parting": 0.018, "tongue": 0.014}
-_PLATEAU_SHARE = 0.28  # of a phone's duration to either side of its middle
+# The default speaker's own bias to the subject's left (positive) or right, as part of each weight.
+_BIAS = {"mouthSmile": 0.07, "mouthStretch": -0.06, "mouthLowerDown": 0.05, "mouthUpperUp": 0.05,
+         "noseSneer": 0.05, "mouthFrown": -0.1, "mouthDimple": 0.12}  # fmt: skip
+_JAW_SIDE, _MOUTH_SIDE = -0.08, 0.03
 
-_CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
+# Time constants in seconds of each group's dominance before and after the phone, and its inertia.
+_BEFORE = {"jaw": 0.045, "rounding": 0.095, "spread": 0.07, "parting": 0.045, "tongue": 0.04}
+_AFTER = {"jaw": 0.045, "rounding": 0.065, "spread": 0.06, "parting": 0.042, "tongue": 0.04}
+_INERTIA = {"jaw": 0.02, "rounding": 0.022, "spread": 0.022, "parting": 0.018, "tongue": 0.014}
+_PLATEAU_SHARE = 0.28  # of a phone's duration to either side of its middle
+_EDGE_SECONDS = 0.05  # held sounds and silences keep their target up to this before their ends
+_GLIDE_SECONDS = 0.22  # at most, of a diphthong's second target: a held one glides at its end
+
 _WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
+_CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
+_CHEEKS = [_WEIGHT["cheekSquintLeft"], _WEIGHT["cheekSquintRight"]]
+_OPENING = [_CHANNEL[name] for name in ("jaw", "lower_down", "upper_up")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +75,7 @@ class _Segments:
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     rows: NDArray[np.int64]
-    jaw_scales: NDArray[np.float64]
+    openings: NDArray[np.float64]
     silent: NDArray[np.bool_]
 
 
@@ -67,6 +86,7 @@ class _Timing:
     activity: NDArray[np.float64]
     breath: NDArray[np.float64]
     closure: NDArray[np.float64]
+    jaw_closure: NDArray[np.float64]
     labiodental: NDArray[np.float64]
 
 
@@ -107,7 +127,7 @@ def articulate(
     weights = np.zeros((num_frames, len(ARKIT_NAMES)), dtype=np.float32)
     times = np.arange(num_frames) / fps
     phones = _with_silences(phones, num_frames / fps)
-    segments = _segments(phones, style=style, fps=fps, energy=energy)
+    segments = _segments(phones, style=style, fps=fps, energy=energy, f0=f0)
     lead = _LEAD_SECONDS * style.lead
     channels = _coarticulate(segments, times + lead, fps=fps, style=style)  # (T, C)
     spoken = activity(phones, times + lead)
@@ -117,10 +137,17 @@ def articulate(
         activity=spoken,
         breath=breath(phones, times),
         closure=gesture(phones, BILABIALS, moments, fps=fps, style=style),
+        jaw_closure=gesture(
+            phones, BILABIALS, moments, fps=fps, style=style, ramps=_JAW_RAMP_SECONDS
+        ),
         labiodental=gesture(phones, LABIODENTALS, moments, fps=fps, style=style),
     )
-    _mouth(weights, channels, timing, style=style)
+    slow = postures(phones, times, timing.closure, fps=fps, f0=f0)
+    _mouth(weights, channels, timing, slow, style=style)
+    cheeks = weights[:, _CHEEKS]
+    weights[:, _CHEEKS] = 0.0
     upper_face_weights(weights, phones, times, fps=fps, style=style, energy=energy, f0=f0)
+    weights[:, _CHEEKS] += cheeks
     if blinks:
         weights[:, [_WEIGHT["eyeBlinkLeft"], _WEIGHT["eyeBlinkRight"]]] = blink_weights(
             phones, num_frames=num_frames, fps=fps, blink_rate=style.blink_rate, seed=seed
@@ -171,14 +198,20 @@ def _with_silences(phones: Sequence[Phone], seconds: float) -> list[Phone]:
 
 
 def _segments(
-    phones: list[Phone], *, style: SpeakingStyle, fps: float, energy: NDArray[np.float32] | None
+    phones: list[Phone],
+    *,
+    style: SpeakingStyle,
+    fps: float,
+    energy: NDArray[np.float32] | None,
+    f0: NDArray[np.float32] | None,
 ) -> _Segments:
     index = np.array([PHONE_IDS[phone.symbol] - 1 for phone in phones])
     starts = np.array([phone.start_seconds for phone in phones])
     ends = np.array([phone.end_seconds for phone in phones])
-    vowel = np.array([phone.symbol in VOWELS for phone in phones])
-    scales = np.where(vowel, _stress(starts, ends, vowel, style=style, fps=fps, energy=energy), 1.0)
-    middles = starts + PHONE_TARGETS.first_share[index] * (ends - starts)
+    scales = openings(phones, style=style, fps=fps, energy=energy, f0=f0)
+    middles = np.maximum(
+        starts + PHONE_TARGETS.first_share[index] * (ends - starts), ends - _GLIDE_SECONDS
+    )
     second = PHONE_TARGETS.second_row[index]
     double = second >= 0
     order = np.argsort(np.concatenate([starts, middles[double]]), kind="stable")
@@ -186,34 +219,9 @@ def _segments(
         starts=np.concatenate([starts, middles[double]])[order],
         ends=np.concatenate([middles, ends[double]])[order],
         rows=np.concatenate([PHONE_TARGETS.first_row[index], second[double]])[order],
-        jaw_scales=np.concatenate([scales, scales[double]])[order],
+        openings=np.concatenate([scales, scales[double]])[order],
         silent=np.concatenate([index == 0, index[double] == 0])[order],
     )
-
-
-def _stress(
-    starts: NDArray[np.float64],
-    ends: NDArray[np.float64],
-    vowel: NDArray[np.bool_],
-    *,
-    style: SpeakingStyle,
-    fps: float,
-    energy: NDArray[np.float32] | None,
-) -> NDArray[np.float64]:
-    """Scale of each vowel's jaw opening against its target: longer and louder ones open further.
-
-    Stressed vowels are longer, louder and more open (de Jong 1995); reduction shortens and closes.
-    """
-    durations = np.log(np.maximum(ends - starts, 0.02) / 0.095)
-    scale = 1.0 + 0.16 * np.clip(durations, -1.2, 1.0)
-    if energy is None or not vowel.any() or not len(energy):
-        return scale
-    total = np.concatenate([[0.0], np.cumsum(energy, dtype=np.float64)])
-    first = np.clip(np.round(starts * fps).astype(np.int64), 0, len(energy) - 1)
-    last = np.clip(np.round(ends * fps).astype(np.int64), first + 1, len(energy))
-    level = 20.0 * np.log10((total[last] - total[first]) / (last - first) + 1e-5)
-    louder = np.clip((level - np.median(level[vowel])) / 10.0, -1.2, 1.0)
-    return np.maximum(scale + 0.28 * (1.0 + style.loudness) * louder, 0.25)
 
 
 def _coarticulate(
@@ -245,14 +253,13 @@ def _blend(
 ) -> NDArray[np.float64]:
     starts, ends, rows = segments.starts[near], segments.ends[near], segments.rows[near]
     lengths = ends - starts
-    half = np.where(
-        segments.silent[near], np.maximum(0.5 * lengths - 0.05, 0.0), _PLATEAU_SHARE * lengths
-    )
+    half = np.maximum(0.5 * lengths - _EDGE_SECONDS, 0.0)
+    half = np.where(segments.silent[near], half, np.maximum(half, _PLATEAU_SHARE * lengths))
     distance = times[None, :] - 0.5 * (starts + ends)[:, None]  # (N, T)
     before = distance < 0.0
     distance = np.maximum(np.abs(distance) - half[:, None], 0.0)
     targets = PHONE_TARGETS.targets[rows].astype(np.float64)
-    targets[:, 0] *= segments.jaw_scales[near]
+    targets[:, _OPENING] *= segments.openings[near, None]
     strengths = PHONE_TARGETS.strengths[rows] * np.where(
         segments.silent[near], np.minimum(lengths / PAUSE_SECONDS, 1.0), 1.0
     )[:, None]  # fmt: skip
@@ -276,10 +283,11 @@ def _mouth(
     weights: NDArray[np.float32],
     channels: NDArray[np.float64],
     timing: _Timing,
+    slow: Postures,
     *,
     style: SpeakingStyle,
 ) -> None:
-    """Turns channels and gestures into the weights of mouth and jaw, in place."""
+    """Turns channels, gestures and postures into the weights of mouth and jaw, in place."""
     value = {name: channels[:, index] for name, index in _CHANNEL.items()}
     closed, bitten, active = timing.closure, timing.labiodental, timing.activity
     free = 1.0 - closed
@@ -287,42 +295,47 @@ def _mouth(
     rounding = _gain(style.rounding, 0.45, style)
     pushed = 0.14 * style.protrusion * active
     jaw = value["jaw"] * _gain(style.jaw, 0.45, style)
-    jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.045 * timing.breath
+    jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.08 * timing.breath
     jaw += bitten * (_BITING_JAW - jaw)
-    jaw -= closed * np.maximum(jaw - _CLOSED_JAW, 0.0)
+    jaw -= timing.jaw_closure * np.maximum(jaw - _CLOSED_JAW, 0.0)
     close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * active, 0.0, 0.8)
     close += bitten * (0.45 - close)
     funnel = np.maximum(value["funnel"] * rounding + 0.5 * pushed, 0.0)
     pucker = np.maximum(value["pucker"] * rounding + pushed, 0.0)
-    firm = math.exp(0.5 * style.press) * closed
+    firm = math.exp(0.5 * style.press) * slow.firmness
     tucked = 0.15 * max(-style.jaw_forward, 0.0) * active * lips
+    jaw_side = 0.45 * style.jaw_side * jaw + _JAW_SIDE * jaw + 0.015 * slow.pitch
+    mouth_side = 0.16 * style.mouth_side * active + _MOUTH_SIDE * slow.ending - 0.02 * slow.pitch
+    raised_chin = 0.07 * closed + 0.05 * slow.ending + 0.04 * slow.hesitation
     columns = {
         "jawOpen": jaw,
         "jawForward": value["forward"] * rounding + 0.2 * max(style.jaw_forward, 0.0) * active,
-        "jawLeft": 0.45 * max(style.jaw_side, 0.0) * jaw,
-        "jawRight": 0.45 * max(-style.jaw_side, 0.0) * jaw,
-        "mouthLeft": 0.16 * max(style.mouth_side, 0.0) * active,
-        "mouthRight": 0.16 * max(-style.mouth_side, 0.0) * active,
+        "jawLeft": np.maximum(jaw_side, 0.0),
+        "jawRight": np.maximum(-jaw_side, 0.0),
+        "mouthLeft": np.maximum(mouth_side, 0.0),
+        "mouthRight": np.maximum(-mouth_side, 0.0),
         "mouthClose": jaw * (close + closed * (1.0 - close)),
         "mouthFunnel": funnel * free * (1.0 - 0.6 * bitten),
         "mouthPucker": pucker * (1.0 - 0.5 * closed) * (1.0 - 0.6 * bitten),
-        "mouthRollLower": value["roll_lower"] * lips + 0.55 * bitten * free + 0.12 * firm + tucked,
-        "mouthRollUpper": 0.12 * firm,
-        "mouthShrugLower": 0.12 * bitten * free,
-        "mouthPressLeft": 0.28 * firm,
-        "mouthPressRight": 0.28 * firm,
+        "mouthRollLower": value["roll_lower"] * lips + 0.55 * bitten * free + 0.03 * firm + tucked,
+        "mouthRollUpper": 0.05 * firm,
+        "mouthShrugLower": raised_chin + 0.12 * bitten * free,
+        "mouthShrugUpper": 0.13 * slow.ending + 0.14 * firm + 0.1 * slow.hesitation,
+        "mouthPressLeft": 0.15 * firm + 0.03 * slow.ending,
+        "mouthPressRight": 0.15 * firm + 0.03 * slow.ending,
         "tongueOut": value["tongue"] * lips,
         "cheekPuff": 0.04 * firm,
     }
     for name, curve in columns.items():
         weights[:, _WEIGHT[name]] = curve
-    _lip_sides(weights, value, timing, style=style)
+    _lip_sides(weights, value, timing, slow, style=style)
 
 
 def _lip_sides(
     weights: NDArray[np.float32],
     value: dict[str, NDArray[np.float64]],
     timing: _Timing,
+    slow: Postures,
     *,
     style: SpeakingStyle,
 ) -> None:
@@ -331,19 +344,25 @@ def _lip_sides(
     held = 0.6 + 0.4 * active  # a smile or frown stays while silent
     parted = 0.08 * style.lip_part * active
     spread = _gain(style.spread, 0.5, style)
-    lower = value["lower_down"] * _gain(style.lower_lip, 0.5, style) + parted + 0.05 * timing.breath
-    upper = value["upper_up"] * _gain(style.upper_lip, 0.5, style) + parted + 0.03 * timing.breath
+    lower = value["lower_down"] * _gain(style.lower_lip, 0.5, style) + parted + 0.09 * timing.breath
+    upper = value["upper_up"] * _gain(style.upper_lip, 0.5, style) + parted + 0.06 * timing.breath
     upper = free * (np.maximum(upper, 0.0) + 0.1 * bitten)
     stretch = value["stretch"] * spread + 0.14 * max(-style.protrusion, 0.0) * active
+    friendly = np.maximum(0.07 * slow.presence + 0.1 * slow.pitch - 0.03 * slow.ending, 0.0)
+    low = np.maximum(-slow.pitch, 0.0)
     columns = {
-        "mouthSmile": value["smile"] * spread + 0.3 * max(style.smile, 0.0) * held,
-        "mouthFrown": 0.35 * max(-style.smile, 0.0) * held * (1.0 - 0.5 * timing.closure),
+        "mouthSmile": value["smile"] * spread + friendly + 0.3 * max(style.smile, 0.0) * held,
+        "mouthFrown": 0.35 * max(-style.smile, 0.0) * held * (1.0 - 0.5 * timing.closure)
+        + 0.14 * low + 0.05 * slow.ending,
         "mouthStretch": stretch * (1.0 - 0.3 * timing.closure),
+        "mouthDimple": 0.055 * slow.ending + 0.04 * slow.firmness + 0.05 * low,
         "mouthLowerDown": np.maximum(lower, 0.0) * free * (1.0 - bitten),
         "mouthUpperUp": upper,
-        "noseSneer": 0.2 * upper,
-    }
-    for side, sign in (("Left", 1.0), ("Right", -1.0)):
-        tilt = 1.0 + 0.4 * sign * style.asymmetry
-        for name, curve in columns.items():
-            weights[:, _WEIGHT[name + side]] = curve * tilt
+        "noseSneer": 0.28 * upper + np.maximum(0.03 * slow.presence + 0.1 * slow.pitch, 0.0),
+        "cheekSquint": 0.16 * upper + 0.04 * slow.hesitation,
+    }  # fmt: skip
+    for name, curve in columns.items():
+        bias = _BIAS.get(name, 0.06) + 0.06 * slow.pitch
+        tilt = np.clip(bias + 0.4 * style.asymmetry, -0.9, 0.9)
+        weights[:, _WEIGHT[name + "Left"]] = curve * (1.0 + tilt)
+        weights[:, _WEIGHT[name + "Right"]] = curve * (1.0 - tilt)

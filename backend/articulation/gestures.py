@@ -16,6 +16,9 @@ from backend.speech.phones import SILENCE, Phone
 
 PAUSE_SECONDS = 0.18
 """Shorter pauses do not bring the mouth to rest."""
+BREATH_SECONDS = 0.46
+"""Breath is taken so long before a phrase, after a pause of ``BREATH_PAUSE_SECONDS`` or more."""
+BREATH_PAUSE_SECONDS = 0.5
 
 
 def spoken_stretches(phones: list[Phone]) -> NDArray[np.float64]:
@@ -48,13 +51,20 @@ def activity(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def breath(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intake of breath before phrases that follow a pause of half a second or more, 0 to 1."""
+    """Intake of breath before phrases that follow a pause of half a second or more.
+
+    Speakers breathe in through the mouth in the last half second before they speak (Winkworth et
+    al. 1995), deeper after a longer pause; it is 1 after a pause of 0.8 s, 1.5 at most.
+    """
     breath = np.zeros(len(times))
     for silence, phone in pairwise(phones):
-        if silence.symbol == SILENCE and phone.start_seconds - silence.start_seconds >= 0.5:
-            end = phone.start_seconds
-            bump = ramp((times - (end - 0.46)) / 0.2) * (1.0 - ramp((times - (end - 0.18)) / 0.16))
-            np.maximum(breath, bump, out=breath)
+        pause = phone.start_seconds - silence.start_seconds
+        if silence.symbol == SILENCE and pause >= BREATH_PAUSE_SECONDS:
+            end, depth = phone.start_seconds, min(pause / 0.8, 1.5)
+            bump = ramp((times - (end - BREATH_SECONDS)) / 0.25) * (
+                1.0 - ramp((times - (end - 0.12)) / 0.14)
+            )
+            np.maximum(breath, depth * bump, out=breath)
     return breath
 
 
@@ -65,6 +75,7 @@ def gesture(
     *,
     fps: float,
     style: SpeakingStyle,
+    ramps: tuple[float, float] = (0.075, 0.06),
 ) -> NDArray[np.float64]:
     """Activation, 0 to 1, of a constriction that is reached at any rate of speech; shape ``(T,)``.
 
@@ -77,8 +88,8 @@ def gesture(
         return activation
     gaps = np.concatenate([[np.inf], holds[1:, 0] - holds[:-1, 1], [np.inf]])
     pace = math.exp(0.2 * style.smoothness - 0.15 * style.articulation)
-    attacks = np.maximum(np.minimum(0.075 * pace, 0.55 * gaps[:-1]), 0.01)
-    releases = np.maximum(np.minimum(0.060 * pace, 0.55 * gaps[1:]), 0.01)
+    attacks = np.maximum(np.minimum(ramps[0] * pace, 0.55 * gaps[:-1]), 0.01)
+    releases = np.maximum(np.minimum(ramps[1] * pace, 0.55 * gaps[1:]), 0.01)
     for (start, end), attack, release in zip(holds, attacks, releases, strict=True):
         first, last = np.searchsorted(times, [start - attack, end + release])
         near = times[first:last]

@@ -51,6 +51,8 @@ def _add_speech_options(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument("--styles", action="store_true", help="also measure style transfer")
     text = "measure robustness instead: noise, rooms, voices, levels, sounds without speech"
     kinds.add_argument("--conditions", action="store_true", help=text)
+    text = "print instead how far, fast and independently the face moves, beside captured people"
+    kinds.add_argument("--figures", action="store_true", help=text)
     text = "under conditions: only the first recordings (default: all)"
     group.add_argument("--clips", type=int, default=0, metavar="N", help=text)
 
@@ -86,7 +88,7 @@ def _add_capture_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and print the report; the exit status."""
-    from backend.evaluation import robustness, speech  # brings torch
+    from backend.evaluation import motion_figures, robustness, speech  # brings torch
 
     if options.data is not None:
         return _evaluate_captures(options)
@@ -102,6 +104,14 @@ def run(options: argparse.Namespace) -> int:
             device=options.device,
         )  # fmt: skip
         print(robustness.table(robustness.main(conditions)))
+        return DONE
+    if options.figures:
+        figures = motion_figures.FiguresArguments(
+            checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
+            head=options.head, modes=tuple(options.listen or ("words",)), out=options.out,
+            device=options.device,
+        )  # fmt: skip
+        print(motion_figures.table(motion_figures.main(figures)))
         return DONE
     report = speech.main(
         speech.EvaluateArguments(

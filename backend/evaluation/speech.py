@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from backend.articulation.gestures import BREATH_PAUSE_SECONDS, BREATH_SECONDS
 from backend.articulation.speaking_style import SpeakingStyle
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluation import curve_metrics
@@ -231,13 +232,16 @@ def lip_errors_mm(
 
 
 def silent_frames(phones: Sequence[Phone], num_frames: int) -> NDArray[np.bool_]:
-    """Frames well inside a pause, where the mouth should be at rest."""
+    """Frames well inside a pause and before a breath, where the mouth should be at rest."""
     times = np.arange(num_frames) / FEATURE_RATE_HZ
     silent = np.zeros(num_frames, dtype=bool)
-    for phone in phones:
+    for index, phone in enumerate(phones):
         if phone.symbol == SILENCE:
+            seconds = phone.end_seconds - phone.start_seconds
+            breathes = index + 1 < len(phones) and seconds >= BREATH_PAUSE_SECONDS
+            edge = BREATH_SECONDS if breathes else _SILENCE_EDGE_SECONDS
             silent |= (times >= phone.start_seconds + _SILENCE_EDGE_SECONDS) & (
-                times < phone.end_seconds - _SILENCE_EDGE_SECONDS
+                times < phone.end_seconds - edge
             )
     return silent
 

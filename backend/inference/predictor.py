@@ -33,6 +33,7 @@ from backend.inference.engine_choice import EngineChoice, open_engine
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
 from backend.speech import foreign_text, recognition
+from backend.speech.held_sounds import extend_held_sounds
 from backend.speech.languages import ENGLISH, LANGUAGES, spoken_language
 from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
 from backend.speech.phones import phone_frames
@@ -318,13 +319,14 @@ class Predictor:
             if listen == "words" or text.strip():
                 raise
             transcript = empty_transcript(samples, str(error))
-        return fill_gaps(
+        filled = fill_gaps(
             samples,
             transcript,
             log_posteriors,
             partial(progress, Stage.RECOGNISING_SOUNDS),
             is_cancelled,
         )
+        return extend_held_sounds(samples, filled)
 
     def _speech_input(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         return samples if self._config.speech.kind == "hubert" else stacked_log_mel(samples)

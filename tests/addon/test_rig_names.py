@@ -172,7 +172,7 @@ PHONES_OF = {
     "nn": "N L", "RR": "R", "aa": "AA", "E": "EH", "ih": "IH", "oh": "OW", "ou": "UW", "ee": "IY",
     "ER": "ER", "L": "L", "W": "W", "UH": "UH", "etc": "D G K N S T",
 }  # fmt: skip
-CLEAR = 1.5
+CLEAR = 1.25
 ARKIT_OF = {
     "jaw": "jawOpen", "close": "mouthClose", "funnel": "mouthFunnel", "pucker": "mouthPucker",
     "forward": "jawForward", "stretch": "mouthStretchLeft", "smile": "mouthSmileLeft",

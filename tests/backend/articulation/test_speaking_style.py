@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from backend.articulation.coarticulation import articulate
 from backend.articulation.speaking_style import (
     NAMED_STYLES,
     STYLE_DIM,
@@ -12,6 +13,8 @@ from backend.articulation.speaking_style import (
     style_for_voice,
 )
 from backend.audio.prosody import VoiceCharacter
+from backend.heads.arkit import ARKIT_NAMES
+from backend.speech.phones import Phone
 
 
 def test_style_vector_round_trip():
@@ -44,3 +47,18 @@ def test_lively_voice_gets_livelier_style():
         style_for_voice(lively, rng).jaw - style_for_voice(flat, rng).jaw for _ in range(30)
     ]
     assert np.mean(differences) > 0.5
+
+
+def test_speakers_differ_in_opening_by_a_factor_of_two():
+    symbols = "T AE D AY S EH K AA T AO L"
+    phones = [
+        Phone(symbol, 0.5 + 0.1 * i, 0.6 + 0.1 * i) for i, symbol in enumerate(symbols.split())
+    ]
+    rng = np.random.default_rng(4)
+    jaw = ARKIT_NAMES.index("jawOpen")
+    widest = [
+        articulate(phones, style=SpeakingStyle.sample(rng), num_frames=120, fps=50.0)[:, jaw].max()
+        for _ in range(60)
+    ]
+    narrow, wide = np.percentile(widest, [10, 90])
+    assert 1.6 < wide / narrow < 3.0

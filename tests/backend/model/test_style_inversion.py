@@ -87,6 +87,9 @@ def error_of_another_sentence(model, code, style=STYLES[0]):
         return float(model.graph_encoder.displacements(made - wanted).square().mean().sqrt())
 
 
+@pytest.mark.xfail(
+    strict=True, reason="the bundled checkpoint was trained on earlier rules of articulation"
+)
 def test_another_sentence_comes_nearer_to_the_true_style(model):
     before, after = [], []
     for style in STYLES:

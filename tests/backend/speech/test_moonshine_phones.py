@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 from backend import bundled
+from backend.audio.load import read_sound
 from backend.audio.segmentation import prepare_sound
 from backend.data.speech.sentences import FOREIGN
 from backend.data.speech.synthesis import Voice, available_engines, speak
@@ -182,6 +183,28 @@ def opening_of(predictor, sound, mouth):
     )  # fmt: skip
     assert motion.report["listen"] == "sound"
     return mouth.opening_mm(motion.weights)
+
+
+def looped(samples, start, period, seconds):
+    """Sound in which a vowel is held: four periods of it, faded into each other."""
+    part = samples[start : start + 4 * period]
+    held, fade = part.copy(), np.linspace(0.0, 1.0, period, dtype=np.float32)
+    while len(held) < seconds * 16000:
+        held[-period:] = held[-period:] * (1.0 - fade) + part[:period] * fade
+        held = np.concatenate([held, part[period:]])
+    return np.concatenate([samples[:start], held, samples[start:]])
+
+
+@needs_encoder
+def test_a_held_vowel_of_the_demo_voice_stays_open_to_its_end(predictor):
+    mouth = measured_demo_head()
+    samples = read_sound(bundled.DEMO_HEAD.with_name("speech.ogg")).samples
+    start = round(4.82 * 16000)
+    held = looped(samples, start, period=93, seconds=2.5)
+    opening = opening_of(predictor, held, mouth)
+    assert opening[round(4.9 * 50) : round(7.2 * 50)].min() > 4.0
+    pause = round((9.05 - 2.5) * 50) + 125
+    assert opening[pause - 2 : pause + 2].max() < 1.5
 
 
 @needs_encoder
