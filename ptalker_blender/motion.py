@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +24,14 @@ Floats = NDArray[np.float32]
 
 MAX_BYTES: Final = 4 << 30
 """A motion file that unpacks to more than this is refused before memory is taken."""
+MAX_SHAPES: Final = 1000
+MAX_NAME_BYTES: Final = 63
+"""Blender cuts longer names, after which two may be alike."""
+_UNREADABLE: Final = (
+    OSError, EOFError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+"""What NumPy, zipfile and JSON raise at files that are damaged, encrypted or not what they seem."""
 LEARNED_SHAPE_NAME: Final = "PTalker {:02d}"
 """How the backend names the shapes of a model that learns them; they are those of one motion."""
 RECOGNITION_MODES: Final = {
@@ -95,6 +105,8 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
     """
     advice = "Repair the backend in the preferences and try again."
     try:
+        if not path.is_file():
+            raise OSError("it is no file")
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_BYTES:
@@ -109,15 +121,9 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
                 start_seconds=float(data["start_seconds"]),
                 report=_report(str(data["report"])),
             )
-    except (
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        ZeroDivisionError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise UserError(f"The backend's result cannot be read ({error}). {advice}") from error
+    except _UNREADABLE as error:
+        reason = f"{error!s:.200}" or type(error).__name__
+        raise UserError(f"The backend's result cannot be read ({reason}). {advice}") from error
     if problem := _problem(motion, num_vertices=num_vertices, fps=fps):
         raise UserError(f"The backend's result is wrong: {problem}. {advice}")
     return motion
@@ -141,13 +147,24 @@ def _problem(motion: Motion, *, num_vertices: int, fps: Fraction) -> str:
         return f"template has shape {motion.template.shape}, expected ({num_vertices}, 3)"
     if len(motion.weights) == 0 or not motion.names:
         return "it has no frames or no shapes"
-    if len(set(motion.names)) != len(motion.names) or "" in motion.names:
-        return "names of shapes are empty or occur twice"
+    if problem := _names_problem(motion.names):
+        return problem
     for name in ("weights", "shapes", "template"):
         if not np.isfinite(getattr(motion, name)).all():
             return f"{name} holds values that are not finite"
     if motion.fps != fps:
         return f"its frame rate is {float(motion.fps):.3f}, expected {float(fps):.3f}"
+    return ""
+
+
+def _names_problem(names: tuple[str, ...]) -> str:
+    """Why shape keys cannot have these names; empty where they can."""
+    if len(names) > MAX_SHAPES:
+        return f"it has {len(names)} shapes, at most {MAX_SHAPES} are allowed"
+    if len(set(names)) != len(names) or "" in names:
+        return "names of shapes are empty or occur twice"
+    if any(len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES for name in names):
+        return f"a name of a shape has more than {MAX_NAME_BYTES} bytes"
     return ""
 
 

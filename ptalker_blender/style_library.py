@@ -114,9 +114,11 @@ def load(path: Path) -> StyleCode:
             source=str(values.get("source", "")),
         )
         kind = values["format"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError,
+    ) as error:  # fmt: skip
         raise UserError(
-            f"{path.name} is not a style of PTalker ({error}). Save the style again."
+            f"{path.name} is not a style of PTalker ({error!s:.200}). Save the style again."
         ) from error
     if kind != FORMAT or not style.code or not all(map(math.isfinite, style.code)):
         raise UserError(f"{path.name} is not a style of PTalker. Save the style again.")

@@ -2,6 +2,8 @@
 """Motion files: what is accepted, what is refused, and the frames that times fall on."""
 
 import json
+import os
+import zipfile
 from fractions import Fraction
 
 import numpy as np
@@ -59,6 +61,17 @@ def test_loads_what_the_backend_writes(save):
         ({"report": "no JSON"}, "cannot be read"),
         ({"report": "[]"}, "cannot be read"),
         ({"weights": None}, "cannot be read"),
+        ({"report": "[" * 100_000}, "cannot be read"),
+        ({"start_seconds": np.array(["a"])}, "cannot be read"),
+        ({"names": np.array(["a" * 63 + "b", "a" * 63 + "c"])}, "more than 63 bytes"),
+        (
+            {
+                "names": np.array([f"k{k}" for k in range(1001)]),
+                "shapes": np.zeros((1001, 4, 3), np.float32),
+                "weights": np.ones((3, 1001), np.float32),
+            },
+            "at most 1000",
+        ),
     ],
 )
 def test_refuses_a_wrong_file_with_the_reason(save, changes, part):
@@ -108,3 +121,41 @@ def test_times_on_a_frame_stay_on_it():
         assert motion.first_frame_at(float(frame / fps), fps=fps) == frame
     assert motion.first_frame_at(0.01, fps=fps) == 1
     assert motion.first_frame_at(-0.05, fps=fps) == -1
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.7, 0.9])
+def test_refuses_damaged_files(save, place):
+    path = save(weights=np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32))
+    with np.load(path) as data:
+        np.savez_compressed(path, **data)
+    content = bytearray(path.read_bytes())
+    at = int(place * len(content))
+    content[at : at + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        load(path)
+
+
+def test_refuses_an_encrypted_file_and_a_header_that_is_no_header(save):
+    path = save()
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(mark)
+        while at >= 0:
+            content[at + offset] |= 1
+            at = content.find(mark, at + 4)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        load(path)
+    header = b"{'descr': " + b"[" * 9000
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("weights.npy", array)
+    with pytest.raises(UserError, match="cannot be read"):
+        load(path)
+
+
+def test_refuses_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "motion.npz")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path / "motion.npz")
