@@ -113,7 +113,7 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_BYTES:
             raise UserError(f"The backend's result is {size / 1e9:.1f} GB large. {advice}")
-        with np.load(path, allow_pickle=False) as data:
+        with np.load(path, allow_pickle=False) as data, np.errstate(over="ignore"):
             motion = Motion(
                 weights=np.ascontiguousarray(data["weights"], np.float32),
                 shapes=np.ascontiguousarray(data["shapes"], np.float32),
