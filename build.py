@@ -126,6 +126,29 @@ def command_demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def command_pictures(arguments: argparse.Namespace) -> int:
+    """The pictures of README and the manual from dist/demo.blend: docs/images/, docs/pictures/."""
+    environments.ensure("backend", for_tests=True)  # which brings Pillow
+    environments.ensure(DEMO_BLENDER)
+    if not (DIST / "demo.blend").exists():
+        say("dist/demo.blend is missing: make it with `build.py demo`.")
+        return 1
+    engine = "workbench" if environments.can_render_with_opengl() else "cycles"
+    with tempfile.TemporaryDirectory(prefix="ptalker-pictures-") as home:
+        turned = Path(home) / "turntable"
+        turned.mkdir()
+        blender = {"environment": DEMO_BLENDER, "BLENDER_USER_RESOURCES": home}
+        status = _run("turntable.py", str(DIST / "demo.blend"), str(turned), engine, **blender)
+        status = status or _run("demo_render.py", str(DIST), "portrait", **blender)
+        options = ["--turntable", str(turned), "--out", str(ROOT / "docs" / "pictures")]
+        if arguments.character:
+            options += ["--character", str(arguments.character.resolve())]
+        status = status or _run("heads_pictures.py", *options, environment="backend")
+    if status == 0:
+        (DIST / "demo.png").replace(ROOT / "docs" / "images" / "demo.png")
+    return status
+
+
 def command_gallery(arguments: argparse.Namespace) -> int:
     """Recordings on heads in four styles, as films and strips of frames: dist/gallery/."""
     environments.ensure("backend", for_tests=True)  # which brings Pillow
@@ -170,6 +193,9 @@ def main() -> int:
     demo = commands.add_parser("demo", help=command_demo.__doc__)
     demo.add_argument("--sound", type=Path, help="another sound file for the head to speak")
     demo.set_defaults(run=command_demo)
+    pictures = commands.add_parser("pictures", help=command_pictures.__doc__)
+    pictures.add_argument("--character", type=Path, help="MakeHuman's body as .npz, .ply or .obj")
+    pictures.set_defaults(run=command_pictures)
     gallery = commands.add_parser("gallery", help=command_gallery.__doc__)
     gallery.add_argument("--speech", type=Path, required=True, help="recordings with phone times")
     gallery.add_argument("--alignment", default="alignment.json", help="the file with the times")

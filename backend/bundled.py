@@ -17,6 +17,7 @@ PHONE_HEAD: Final = CHECKPOINTS_DIR / "phone_head" / "model.safetensors"
 PHONE_HEAD_GRAPH: Final = PHONE_HEAD.with_name("phones.onnx")
 TOPOLOGIES_DIR: Final = BACKEND_DIR / "topologies"
 FACE_LANDMARKS: Final = CHECKPOINTS_DIR / "face_landmarks"
+SHAPE_FIGURES: Final = BACKEND_DIR / "heads" / "shape_figures.json"
 DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
 
 

@@ -29,13 +29,16 @@ def _defer_modules() -> None:
 
 def _modules() -> tuple[ModuleType, ...]:
     from . import (
+        face_point_click,
         face_point_operators,
+        face_point_panel,
         job_runner,
         key_map_ui,
         operators,
         panels,
         preferences,
         properties,
+        rig_ui,
         style_operators,
     )
 
@@ -47,8 +50,11 @@ def _modules() -> tuple[ModuleType, ...]:
         style_operators,
         *_torch_setup(),
         face_point_operators,
+        face_point_click,
         panels,
+        face_point_panel,
         key_map_ui,
+        rig_ui,
     )
 
 

@@ -20,13 +20,12 @@ from .backend_process import BackendProcess
 from .protocol import (
     Cancelled,
     Error,
-    GenerateRequest,
+    JobRequest,
     JobWarning,
     Message,
     Progress,
     Result,
     Status,
-    StyleRequest,
     UserError,
 )
 
@@ -46,8 +45,6 @@ _NO_MEMORY: Final = (
     "stretch."
 )
 
-JobRequest = GenerateRequest | StyleRequest
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -59,6 +56,8 @@ class Outcome:
         warnings: Further sentences that the user should know.
         undo_text: Name of the undo step where the scene was changed; else empty.
         action: ``session_uid`` of the Action that was written; 0 where none was.
+        words: What was recognised, for the artist to see and correct.
+        head: ``session_uid`` of the head that speaks these words.
     """
 
     kind: Literal['DONE', 'CANCELLED', 'FAILED']
@@ -66,6 +65,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     undo_text: str = ""
     action: int = 0
+    words: str = ""
+    head: int = 0
 
 
 class Job(Protocol):
@@ -188,6 +189,7 @@ class BackendJob:
         folder: Path,
         apply: Callable[[Result], Outcome],
         prepare: Generator[Progress, None, None] | None = None,
+        hold: Callable[[], str] | None = None,
         keep_folder: bool = False,
     ) -> None:
         """Build the job; it starts nothing.
@@ -200,6 +202,9 @@ class BackendJob:
             apply: Called once with the result, on the main thread; may raise UserError.
             prepare: Work inside Blender before the request is sent, a slice of it at each step;
                 may raise UserError.
+            hold: Says, in a few words for the panel, what the result has to wait for; empty where
+                it need not. It is not asked where the caller waits for the job, since nothing
+                could change then.
             keep_folder: Leave the files where they are.
         """
         self.title = title
@@ -213,6 +218,8 @@ class BackendJob:
         self._keep_folder = keep_folder
         self._apply = apply
         self._preparation = prepare
+        self._hold = hold
+        self._held: Result | None = None
         self._warnings: list[str] = []
         self._num_warnings = 0
         self._heard_at = 0.0
@@ -235,12 +242,15 @@ class BackendJob:
         if self._preparation is not None:
             self._prepare(self._preparation, self._backend)
             return
+        if self._held is not None:
+            self._finish(self._held, is_waited_for=wait > 0)
+            return
         try:
             messages = self._backend.poll(wait=wait)
             self._notice_silence(is_silent=not messages)
             for message in messages:
-                self._take(message)
-                if self.outcome is not None:
+                self._take(message, is_waited_for=wait > 0)
+                if self.outcome is not None or self._held is not None:
                     return
         except UserError as error:  # the process is gone
             release_backend(grace_seconds=0)
@@ -254,7 +264,7 @@ class BackendJob:
     def cancel(self) -> None:
         if self.outcome is not None or self._kill_at is not None:
             return
-        if self._preparation is not None:
+        if self._preparation is not None or self._held is not None:
             self._end('CANCELLED', "")
         elif self._backend is not None:
             self.stage = "Cancelling"
@@ -264,7 +274,8 @@ class BackendJob:
 
     def close(self) -> None:
         if self.outcome is None:
-            if self._backend is not None and self._preparation is None:  # it works on this job
+            is_idle = self._preparation is not None or self._held is not None
+            if self._backend is not None and not is_idle:  # it works on this job
                 release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
         if self._keep_folder:
@@ -297,7 +308,7 @@ class BackendJob:
         except UserError as error:
             self._end('FAILED', str(error))
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, *, is_waited_for: bool = False) -> None:
         about = getattr(message, "job", self._request.job)
         # An error without a job is about a request that could not be read: this one.
         if about != self._request.job and not (isinstance(message, Error) and not about):
@@ -318,15 +329,19 @@ class BackendJob:
         elif isinstance(message, Cancelled):
             self._end('CANCELLED', "")
         elif isinstance(message, Result):
-            self._finish(message)
+            self._finish(message, is_waited_for=is_waited_for)
 
-    def _finish(self, result: Result) -> None:
+    def _finish(self, result: Result, *, is_waited_for: bool) -> None:
         if self._kill_at is not None:  # it came after the artist had cancelled
             self._end('CANCELLED', "")
             return
         if result.path != self._request.out:
             self._end('FAILED', "The backend's result is in another place than it was asked for. "
                       "Install the PTalker extension again.")  # fmt: skip
+            return
+        if self._hold is not None and not is_waited_for and (reason := self._hold()):
+            self._held = result
+            self.stage, self.fraction, self.seconds_left = reason, 1.0, None
             return
         try:
             outcome = self._apply(result)

@@ -319,13 +319,11 @@ class _LineOfJob:
 
     Attributes:
         head: ``session_uid`` of the head.
-        name: Name of the line.
-        first_frame: Scene frame at which the line begins.
+        line: The line and its place.
     """
 
     head: int
-    name: str
-    first_frame: int
+    line: speech_action.Line
 
 
 def _line_of_job(inputs: SceneInputs, lines: Sequence[_LineOfJob]) -> _LineOfJob:
@@ -341,16 +339,16 @@ def _line_of_job(inputs: SceneInputs, lines: Sequence[_LineOfJob]) -> _LineOfJob
     Raises:
         UserError: It would replace one of these lines.
     """
-    line = _LineOfJob(inputs.head.uid, lip_sync_job.line_name(inputs), inputs.first_frame)
+    line = lip_sync_job.line_of(inputs)
     rest = max(1, round(speech_action.REST_SECONDS * float(inputs.fps)))
-    for other in lines:
+    for other in (entry.line for entry in lines if entry.head == inputs.head.uid):
         is_same_time = abs(other.first_frame - line.first_frame) <= rest
-        if other.head == line.head and (other.name == line.name or is_same_time):
+        if other.key == line.key or is_same_time:
             raise UserError(
                 f'Another job of the list wrote the line "{other.name}" at frame '
                 f'{other.first_frame} of "{inputs.head.name}", which this one would replace.'
             )
-    return line
+    return _LineOfJob(inputs.head.uid, line)
 
 
 def _collect(job: dict[str, Any]) -> tuple[SceneInputs, preferences.Settings]:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import bpy
-from bpy.types import Context, Key, Scene
+from bpy.types import ID, Context, Scene
 
 from .typed import scene_of
 
@@ -56,6 +57,54 @@ def is_retimed(strip: Any) -> bool:
     return keys is not None and len(keys) > 0
 
 
+def is_muted(scene: Scene, strip: Any) -> bool:
+    """Whether a strip is muted, by itself or with its channel."""
+    if strip.mute:
+        return True
+    parent = strip.parent_meta()
+    owner: Any = scene.sequence_editor if parent is None else parent
+    channels = getattr(owner, "channels", ())
+    return bool(strip.channel < len(channels) and channels[strip.channel].mute)
+
+
+def unverified_seconds(scene: Scene, strip: Any) -> float | None:
+    """How long this Blender takes a strip's file to be, where it cannot compare that with the file.
+
+    A Blender before 4.4 that was built without its audio module does not tell whether a strip's
+    speed was changed.
+
+    Args:
+        scene: The strip's scene.
+        strip: The sound strip.
+
+    Returns:
+        The length in seconds; None where the speed is known.
+    """
+    if hasattr(strip, "retiming_keys") or importlib.util.find_spec("aud") is not None:
+        return None
+    return float(_content_frames(strip) * scene.render.fps_base / scene.render.fps)
+
+
+def _content_frames(strip: Any) -> float:
+    return float(strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end)
+
+
+def animation_curve(id_block: Any, data_path: str) -> Any:
+    """The F-curve that animates a property of a data-block; None where there is none."""
+    animation = id_block.animation_data
+    if animation is None or animation.action is None:
+        return None
+    action: Any = animation.action
+    if not hasattr(action, "slots"):
+        return action.fcurves.find(data_path)
+    for layer in action.layers:
+        for part in layer.strips:
+            bag = part.channelbag(animation.action_slot) if animation.action_slot else None
+            if bag is not None and (curve := bag.fcurves.find(data_path)) is not None:
+                return curve
+    return None
+
+
 def seems_retimed(scene: Scene, strip: Any) -> bool:
     """Whether a strip's length shows a changed speed, in versions that do not tell scripts.
 
@@ -69,7 +118,7 @@ def seems_retimed(scene: Scene, strip: Any) -> bool:
     except OSError:
         return False
     frames = seconds * scene.render.fps / scene.render.fps_base
-    shown = strip.frame_duration + strip.animation_offset_start + strip.animation_offset_end
+    shown = _content_frames(strip)
     return bool(math.isfinite(frames) and abs(shown - frames) > _SPEED_TOLERANCE_FRAMES)
 
 
@@ -103,23 +152,24 @@ def top_level_strips(scene: Scene) -> list[Any]:
     return list(editor.strips if hasattr(editor, "strips") else editor.sequences)
 
 
-def new_fcurves(id_block: Key, name: str) -> tuple[bpy.types.Action, Any]:
-    """A new action on a shape-key data-block; returns it and its empty F-curve collection."""
-    animation = id_block.animation_data or id_block.animation_data_create()
+def new_fcurves(id_block: ID, name: str) -> tuple[bpy.types.Action, Any]:
+    """A new action on a data-block; returns it and its empty F-curve collection."""
+    owner: Any = id_block
+    animation = owner.animation_data or owner.animation_data_create()
     action: Any = bpy.data.actions.new(name)
     animation.action = action
     slot = None
     if hasattr(action, "slots"):  # 4.4 and later
-        slot = action.slots.new(id_type='KEY', name=id_block.name)
+        slot = action.slots.new(id_type=owner.id_type, name=id_block.name)
         animation.action_slot = slot
     return action, _fcurves_of(action, slot)
 
 
-def copy_assigned_action(id_block: Key, name: str) -> tuple[bpy.types.Action, Any] | None:
+def copy_assigned_action(id_block: ID, name: str) -> tuple[bpy.types.Action, Any] | None:
     """Replace the action that animates a data-block by a copy of it.
 
     Args:
-        id_block: Shape-key data-block.
+        id_block: Data-block that can be animated.
         name: Name for the copy.
 
     Returns:
@@ -146,17 +196,51 @@ def _fcurves_of(action: Any, slot: Any) -> Any:
     return strip.channelbag(slot, ensure=True).fcurves
 
 
-def assigned_action(id_block: Key) -> tuple[Any, Any]:
+def read_fcurves(action: Any, slot: Any = None, *, id_type: str = 'KEY') -> list[Any]:
+    """The F-curves of an action, to be read only.
+
+    Args:
+        action: The action.
+        slot: Its slot; None for the first one that has curves for ``id_type``.
+        id_type: Type of the data-block that is animated.
+
+    Returns:
+        The curves; none where there is no such slot.
+    """
+    if not hasattr(action, "slots"):
+        return list(action.fcurves)
+    slots = [s for s in action.slots if s.target_id_type in (id_type, 'UNSPECIFIED')]
+    for one in [slot] if slot is not None else slots:
+        for layer in action.layers:
+            for strip in layer.strips:
+                bag = strip.channelbag(one)
+                if bag is not None and len(bag.fcurves):
+                    return list(bag.fcurves)
+    return []
+
+
+def new_fcurve(curves: Any, path: str, *, index: int, group: str) -> Any:
+    """A new F-curve, in a group of a name where that is not empty and the version lets one."""
+    parameters = curves.bl_rna.functions["new"].parameters.keys()
+    for keyword in ("action_group", "group_name"):
+        if group and keyword in parameters:
+            return curves.new(path, index=index, **{keyword: group})
+    return curves.new(path, index=index)
+
+
+def assigned_action(id_block: ID) -> tuple[Any, Any]:
     """The action and slot that animate a data-block; None where there is none."""
-    animation = id_block.animation_data
+    owner: Any = id_block
+    animation = owner.animation_data
     if animation is None or animation.action is None:
         return None, None
     return animation.action, getattr(animation, "action_slot", None)
 
 
-def assign_action(id_block: Key, action: Any, slot: Any) -> None:
+def assign_action(id_block: ID, action: Any, slot: Any) -> None:
     """Have an action animate a data-block; None removes the present action."""
-    animation = id_block.animation_data
+    owner: Any = id_block
+    animation = owner.animation_data
     if animation is None:
         return
     animation.action = action

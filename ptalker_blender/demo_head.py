@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Adds the demo head to the scene: mesh, materials, smooth shading, and its sentence."""
+"""Adds the demo head to the scene: mesh, materials, a free place to stand, and its sentence."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from pathlib import Path
 import bpy
 import numpy as np
 from bpy.types import Context, Mesh, Object
+from mathutils import Matrix, Vector
 
 from . import compat
 from .protocol import UserError
 from .typed import settings_of
 
 NAME = "Demo Head"
+_GAP = 0.08  # metres to what stands beside it
+_FLOOR = 0.01  # what is thinner may be stood on
+_ROOM = 20.0  # what is wider may be stood in
+_NOT_THERE = {'EMPTY', 'CAMERA', 'LIGHT', 'LIGHT_PROBE', 'SPEAKER', 'LATTICE', 'ARMATURE'}
 
 
 def add(context: Context, path: Path) -> Object:
-    """Make the head at the 3D cursor and select it.
+    """Make the head at the 3D cursor, or beside what is there, and select it.
 
     Args:
-        context: For its scene and collection.
+        context: For its scene, collection and view.
         path: File with the head's mesh.
 
     Returns:
@@ -38,13 +43,85 @@ def add(context: Context, path: Path) -> Object:
             f"The demo head cannot be read ({error}). Install the PTalker extension again."
         ) from error
     obj = bpy.data.objects.new(NAME, mesh)
-    obj.location = context.scene.cursor.location
+    boxes = _boxes(context)
     context.collection.objects.link(obj)
+    obj.location = _free_place(context.scene.cursor.location, arrays["vertices"], boxes)
+    space = context.space_data
+    if isinstance(space, bpy.types.SpaceView3D) and space.local_view is not None:
+        obj.local_view_set(space, True)
     for other in context.selected_objects:
         other.select_set(False)
     obj.select_set(True)
     context.view_layer.objects.active = obj
     return obj
+
+
+def frame(context: Context) -> bool:
+    """Show what is selected in the 3D view, where there is one.
+
+    Args:
+        context: For its window and view.
+
+    Returns:
+        Whether there was a view.
+    """
+    window = context.window
+    if bpy.app.background or window is None:
+        return False
+    views = [area for area in window.screen.areas if area.type == 'VIEW_3D']
+    if not views:
+        return False
+    area = context.area
+    if area is None or area.type != 'VIEW_3D':
+        area = max(views, key=lambda view: view.width * view.height)
+    region = next(region for region in area.regions if region.type == 'WINDOW')
+    context.view_layer.update()
+    with context.temp_override(window=window, area=area, region=region):
+        bpy.ops.view3d.view_selected()
+    return True
+
+
+def _boxes(context: Context) -> list[np.ndarray]:
+    """Lowest and highest corner of each visible thing in the scene, ``(2, 3)``, in its metres."""
+    context.view_layer.update()
+    boxes = []
+    for obj in context.view_layer.objects:
+        if not obj.visible_get():
+            continue
+        if obj.instance_type == 'COLLECTION' and obj.instance_collection is not None:
+            whole = obj.matrix_world @ Matrix.Translation(-obj.instance_collection.instance_offset)
+            things = obj.instance_collection.all_objects
+            boxes += [_box(thing, whole) for thing in things if thing.type not in _NOT_THERE]
+        elif obj.type not in _NOT_THERE:
+            boxes.append(_box(obj, Matrix()))
+    return boxes
+
+
+def _box(obj: Object, outer: Matrix) -> np.ndarray:
+    whole = outer @ obj.matrix_world
+    corners = np.array([whole @ Vector(corner) for corner in obj.bound_box])
+    return np.stack([corners.min(axis=0), corners.max(axis=0)])
+
+
+def _free_place(start: Vector, vertices: np.ndarray, boxes: list[np.ndarray]) -> Vector:
+    """The place nearest to the right of ``start`` at which the head touches nothing."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    in_the_way = [
+        box
+        for box in boxes
+        if box[1, 2] - box[0, 2] > _FLOOR and (box[1, :2] - box[0, :2]).max() < _ROOM
+    ]
+    place = np.array(start, dtype=np.float64)
+    for _ in range(len(in_the_way) + 1):
+        touched = [
+            box
+            for box in in_the_way
+            if (place + high + _GAP > box[0]).all() and (place + low - _GAP < box[1]).all()
+        ]
+        if not touched:
+            break
+        place[0] = max(box[1, 0] for box in touched) + 1.01 * _GAP - low[0]
+    return Vector(place.tolist())
 
 
 def _mesh(arrays: dict[str, np.ndarray]) -> Mesh:

@@ -19,7 +19,7 @@ import bpy
 import numpy as np
 from bpy.types import Object, Scene
 
-from . import scene_inputs
+from . import head_mesh, scene_inputs
 from .motion import Floats
 from .protocol import UserError
 from .scene_inputs import ExemplarRange, Head
@@ -106,6 +106,8 @@ class ExemplarReader:
                 f'The exemplar "{wanted.head.name}" does not move from frame {wanted.first_frame} '
                 f"to {wanted.last_frame}. Choose the frames in which it speaks."
             )
+        if wanted.head.is_mirrored:
+            vertices = head_mesh.mirrored(vertices)
         return Exemplar(vertices=vertices, head=wanted.head, fps=wanted.fps)
 
 

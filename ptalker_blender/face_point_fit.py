@@ -80,11 +80,17 @@ def transfer(source: Surface, source_points: Mapping[str, int], target: Surface,
     rotation, scale, shift = _similarity(here, there)
     extent = float(np.linalg.norm(np.ptp(there, axis=0)))
     miss = _miss(here, there)
-    mirrored = source.vertices[[source_points[_other_side(name)] for name in known]]
-    if miss > MAX_MISS * extent or _miss(mirrored, there) < MIXED_UP * miss:
+    mirrored = source.vertices[[source_points[other_side(name)] for name in known]]
+    if _miss(mirrored, there) < MIXED_UP * miss:
         raise UserError(
-            "The marked face points do not fit a face. Left and right are the head's own: check "
-            "that none was mixed up, and mark again what is wrong."
+            "The marked face points do not fit a face: left and right are mixed up. They are the "
+            "head's own. Mark the points again on the other side."
+        )
+    if miss > MAX_MISS * extent:
+        worst = _worst(here, there)
+        raise UserError(
+            f"The marked face points do not fit a face: {known[worst]} lies farthest from where "
+            "it should. Look at it first, and mark again what is wrong."
         )
     moved = source.vertices[[source_points[name] for name in wanted]] @ (scale * rotation).T + shift
     moved = moved + _warp(here @ (scale * rotation).T + shift, there, moved)
@@ -126,7 +132,18 @@ def _miss(here: Array, there: Array) -> float:
     return float(np.linalg.norm(fitted - there, axis=1).mean())
 
 
-def _other_side(name: str) -> str:
+def _worst(here: Array, there: Array) -> int:
+    """Number of the point without which the others fit best."""
+    count = len(here)
+    if count <= MIN_POINTS:
+        rotation, scale, shift = _similarity(here, there)
+        away = np.linalg.norm(here @ (scale * rotation).T + shift - there, axis=1)
+        return int(away.argmax())
+    rest = [np.delete(np.arange(count), left_out) for left_out in range(count)]
+    return int(np.argmin([_miss(here[kept], there[kept]) for kept in rest]))
+
+
+def other_side(name: str) -> str:
     """The same point on the other side of the face; of a point in the middle, itself."""
     sides = {"left": "right", "right": "left"}
     return "_".join(sides.get(word, word) for word in name.split("_"))

@@ -202,12 +202,18 @@ def _show_outcome(outcome: backend_job.Outcome) -> None:
     state = _state()
     state.is_running = False
     state.result_kind = outcome.kind
-    state.result_text = outcome.text
+    state.result_text = _shown(outcome.text)
     state.result_action = str(outcome.action or "")
+    state.words, state.words_head = _shown(outcome.words), str(outcome.head or "")
     state.warnings.clear()
     for text in outcome.warnings:
-        state.warnings.add().text = text
+        state.warnings.add().text = _shown(text)
     redraw()
+
+
+def _shown(text: str) -> str:
+    """A text that Blender can hold: names of files may have letters that no encoding has."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def has_result() -> bool:
@@ -253,7 +259,7 @@ def _reset_state(*_: object) -> None:
     state = _state()
     state.is_running = False
     state.result_kind = 'NONE'
-    state.result_text = state.result_action = ""
+    state.result_text = state.result_action = state.words = ""
     state.warnings.clear()
 
 

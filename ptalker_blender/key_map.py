@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The artist's own table of what drives which shape key, and its file.
 
-A row says that a key takes the weight of an ARKit blendshape, or of a viseme, times a gain. A file
-of rows is a JSON object ``{"Mouth_Smile_L": {"mouthSmileLeft": 0.8}, "AH": {"viseme_aa": 1}}``.
+A row says that a key takes the weight of an ARKit blendshape, or of a viseme, times a gain. In
+place of a key there may be a pose of the armature, ``pose:jaw_open@1``: its Action and the frame at
+which it is read. A file of rows is a JSON object
+``{"Mouth_Smile_L": {"mouthSmileLeft": 0.8}, "AH": {"viseme_aa": 1}}``.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ SOURCES: Final = (*ARKIT_NAMES, *(_VISEME + shape for shape in MOUTH_SHAPES if s
 """What a key may be driven by."""
 MAX_GAIN: Final = 10.0
 _MAX_BYTES: Final = 4 << 20
+_POSE: Final = re.compile(r"pose:(.+)@(-?\d{1,7})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Row:
     """One row of the table.
 
     Attributes:
-        key: Name of a shape key.
+        key: Name of a shape key, or of a pose.
         source: One of ``SOURCES``; empty where nothing is chosen yet.
         gain: What the source's weight is multiplied by.
     """
@@ -38,6 +42,22 @@ class Row:
     key: str
     source: str
     gain: float = 1.0
+
+
+def pose_name(action: str, frame: int) -> str:
+    """What the table calls a pose of an armature."""
+    return f"pose:{action}@{frame}"
+
+
+def pose_of(name: str) -> tuple[str, int] | None:
+    """Action and frame of a pose that the table names; None where a name is a shape key's."""
+    found = _POSE.fullmatch(name)
+    return None if found is None else (found[1], int(found[2]))
+
+
+def viseme_source(shape: str) -> str:
+    """What the table calls a mouth shape as a source; empty for the mouth at rest."""
+    return _VISEME + shape if shape != "rest" else ""
 
 
 def rows_of(rig: Rig | None, key_names: Iterable[str]) -> list[Row]:
@@ -54,7 +74,7 @@ def rows_of(rig: Rig | None, key_names: Iterable[str]) -> list[Row]:
     if rig is not None and not rig.needs_head:
         rows += [Row(key, name, gain) for key, of in rig.gains.items() for name, gain in of.items()]
         rows += [
-            Row(key, _VISEME + shape if shape != "rest" else "", rig.scales.get(key, 1.0))
+            Row(key, viseme_source(shape), rig.scales.get(key, 1.0))
             for key, shape in rig.fitted.items()
         ]
     known = {row.key for row in rows}
@@ -67,7 +87,8 @@ def rig_of(rows: Iterable[Row], key_names: Collection[str],
 
     Args:
         rows: The table.
-        key_names: Names of the keys that the head has; rows of others are passed over.
+        key_names: Names of the keys and poses that the head has; rows of others are passed
+            over.
         motion_names: Names of the motion's shapes.
 
     Returns:
@@ -164,7 +185,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
             of = table.setdefault(row.key, {})
             of[row.source] = round(of.get(row.source, 0.0) + row.gain, 6)
     if not table:
-        raise UserError("No shape key of the table is driven. Choose what drives it first.")
+        raise UserError("Nothing in the table is driven. Choose what drives a row first.")
     try:
         path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", "utf-8")
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of what drives which shape key: kept on the object, shown in a panel, saved in files.
+"""The table of what drives which shape key or pose: on the object, in a panel, in files.
 
 Without a table the keys' names decide. Filled once from them, it can be edited row by row.
 """
@@ -19,7 +19,7 @@ from bpy.props import (
 )
 from bpy.types import Context, Event
 
-from . import key_map, protocol, rig_mapping, rig_target, scene_inputs
+from . import bone_poses, key_map, protocol, rig_mapping, rig_target, scene_inputs
 from .typed import Results, classes_factory
 
 ROWS: Final = "ptalker_key_rows"
@@ -40,10 +40,12 @@ def _search_sources(_owner: Any, _context: Context,
 class PTALKER_PG_key_row(bpy.types.PropertyGroup):
     """One row: a shape key, what drives it, how much."""
 
-    name: StringProperty(name="Shape Key", description="Shape key of the head")
+    name: StringProperty(
+        name="Target", description="Shape key of the head, or pose of its armature"
+    )
     source: StringProperty(
         name="Driven By",
-        description="ARKit blendshape or viseme that drives the shape key; empty for none",
+        description="ARKit blendshape or viseme that drives the row; empty for none",
         search=_search_sources,
         override=_OVERRIDABLE,
     )
@@ -75,8 +77,14 @@ class PTALKER_UL_key_map(bpy.types.UIList):
         flt_flag: int | None,
     ) -> None:
         keys = data.data.shape_keys
-        is_there = keys is not None and item.name in keys.key_blocks
-        layout.label(text=item.name, icon='SHAPEKEY_DATA' if is_there else 'ERROR')
+        if keys is not None and item.name in keys.key_blocks:
+            layout.label(text=item.name, icon='SHAPEKEY_DATA')
+        elif (pose := key_map.pose_of(item.name)) is not None:
+            is_there = bone_poses.is_there(item.name)
+            text = f"{pose[0]}, frame {pose[1]}"
+            layout.label(text=text, icon='POSE_HLT' if is_there else 'ERROR')
+        else:
+            layout.label(text=item.name, icon='ERROR')
 
 
 class PTALKER_PT_key_map(bpy.types.Panel):
@@ -91,18 +99,15 @@ class PTALKER_PT_key_map(bpy.types.Panel):
     @classmethod
     def poll(cls, context: Context) -> bool:
         obj: Any = scene_inputs.find_head(context)
-        return (
-            obj is not None
-            and obj.type == 'MESH'
-            and obj.data.shape_keys is not None
-            and obj.ptalker.key_target != 'NEW'
-        )
+        return _has_targets(obj) and obj.ptalker.key_target != 'NEW'
 
     def draw(self, context: Context) -> None:
         obj: Any = scene_inputs.find_head(context)
         layout = self.layout
         if not obj.ptalker_key_rows:
             layout.operator("ptalker.fill_key_map", icon='PRESET_NEW')
+            if bone_poses.armature_of(obj) is not None:
+                layout.operator("ptalker.add_poses", icon='POSE_HLT')
             layout.operator("ptalker.load_key_map", icon='FILE_FOLDER')
             return
         line = layout.row()
@@ -115,6 +120,10 @@ class PTALKER_PT_key_map(bpy.types.Panel):
         buttons.operator("ptalker.save_key_map", text="", icon='FILE_TICK')
         buttons.separator()
         buttons.operator("ptalker.clear_key_map", text="", icon='TRASH')
+        if bone_poses.armature_of(obj) is not None:
+            poses = layout.row(align=True)
+            poses.operator("ptalker.add_poses", icon='POSE_HLT')
+            poses.operator("ptalker.add_pose_row", text="", icon='ADD')
         if 0 <= obj.ptalker_active_key_row < len(obj.ptalker_key_rows):
             item = obj.ptalker_key_rows[obj.ptalker_active_key_row]
             layout.prop(item, "source", text="")
@@ -123,16 +132,25 @@ class PTALKER_PT_key_map(bpy.types.Panel):
             part.prop(item, "gain")
 
 
-def _fill(obj: Any, rows: Iterable[key_map.Row]) -> None:
+def fill(obj: Any, rows: Iterable[key_map.Row]) -> None:
+    """Put a table in place of an object's present one."""
     obj.ptalker_key_rows.clear()
     for row in rows:
-        _add(obj, row)
+        add(obj, row)
     obj.ptalker_active_key_row = 0
 
 
-def _add(obj: Any, row: key_map.Row) -> None:
+def add(obj: Any, row: key_map.Row) -> None:
+    """Add a row at the end of an object's table."""
     item = obj.ptalker_key_rows.add()
     item.name, item.source, item.gain = row.key, row.source, row.gain
+
+
+def _has_targets(obj: Any) -> bool:
+    """Whether there is anything that a table could drive."""
+    if obj is None or obj.type != 'MESH':
+        return False
+    return obj.data.shape_keys is not None or bone_poses.armature_of(obj) is not None
 
 
 class _HeadOperator:
@@ -140,8 +158,7 @@ class _HeadOperator:
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        obj: Any = scene_inputs.find_head(context)
-        return obj is not None and obj.type == 'MESH' and obj.data.shape_keys is not None
+        return _has_targets(scene_inputs.find_head(context))
 
     @staticmethod
     def head(context: Context) -> Any:
@@ -168,9 +185,10 @@ class PTALKER_OT_fill_key_map(_HeadOperator, bpy.types.Operator):
         obj = self.head(context)
         names = rig_target.key_names(obj)
         if not names:
-            self.report({'ERROR'}, f'"{obj.name}" has no shape keys of its own.')
+            text = f'"{obj.name}" has no shape keys of its own. Add poses of its armature instead.'
+            self.report({'ERROR'}, text)
             return {'CANCELLED'}
-        _fill(obj, key_map.rows_of(rig_target.find_by_names(obj), names))
+        fill(obj, key_map.rows_of(rig_target.find_by_names(obj), names))
         return {'FINISHED'}
 
 
@@ -197,7 +215,7 @@ class PTALKER_OT_add_key_row(_RowOperator, bpy.types.Operator):
         obj = self.head(context)
         rows = obj.ptalker_key_rows
         at = min(obj.ptalker_active_key_row, len(rows) - 1)
-        _add(obj, key_map.Row(rows[at].name, ""))
+        add(obj, key_map.Row(rows[at].name, ""))
         rows.move(len(rows) - 1, at + 1)
         obj.ptalker_active_key_row = at + 1
         return {'FINISHED'}
@@ -265,11 +283,14 @@ class PTALKER_OT_load_key_map(_FileOperator, _HeadOperator, bpy.types.Operator):
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
-        if lacking := [row.key for row in rows if row.key not in rig_target.key_names(obj)]:
-            self.report(
-                {'WARNING'}, f'"{obj.name}" has no shape keys {rig_mapping.listed(lacking)}.'
-            )
-        _fill(obj, rows)
+        known = rig_target.key_names(obj)
+        lacking = [
+            row.key for row in rows if row.key not in known and not bone_poses.is_there(row.key)
+        ]
+        if lacking:
+            text = f'"{obj.name}" has no shape keys or poses {rig_mapping.listed(lacking)}.'
+            self.report({'WARNING'}, text)
+        fill(obj, rows)
         return {'FINISHED'}
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import bpy
 from bpy.types import Context, Event
@@ -21,7 +22,11 @@ from . import (
     protocol,
     scene_inputs,
 )
-from .typed import Results, classes_factory
+from .typed import Results, classes_factory, settings_of
+
+_FIELD_LETTERS: Final = 120  # more words are easier to correct in the Text Editor
+_LINE_LETTERS: Final = 72
+_LOG_NAME: Final = "PTalker Log"
 
 
 class PTALKER_OT_generate(bpy.types.Operator):
@@ -83,13 +88,38 @@ class PTALKER_OT_add_demo_head(bpy.types.Operator):
             root = paths.backend_root()
             obj = demo_head.add(context, root / "backend" / "demo" / "head.npz")
             demo_head.add_sentence(context, obj, root / "backend" / "demo" / "speech.ogg")
+            demo_head.frame(context)
         except protocol.UserError as error:
             self.report({'ERROR'}, str(error))
             return {'CANCELLED'}
         return {'FINISHED'}
 
 
-_LOG_NAME = "PTalker Log"
+class PTALKER_OT_use_words(bpy.types.Operator):
+    """Take the words that were heard as the given ones, to correct them and generate again"""
+
+    bl_idname = "ptalker.use_words"
+    bl_label = "Use as Given Words"
+    bl_options = {'REGISTER', 'UNDO'}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return bool(settings_of(context.window_manager).words)
+
+    def execute(self, context: Context) -> Results:
+        heard = settings_of(context.window_manager)
+        obj = next((o for o in bpy.data.objects if str(o.session_uid) == heard.words_head), None)
+        if obj is None:
+            self.report({'ERROR'}, "The head that spoke these words was deleted.")
+            return {'CANCELLED'}
+        settings = settings_of(obj)
+        settings.listen = 'TEXT'
+        if len(heard.words) <= _FIELD_LETTERS:
+            settings.text, settings.text_block = heard.words, None
+        else:
+            settings.text_block = bpy.data.texts.new(f"Words of {obj.name}")
+            settings.text_block.write("\n".join(textwrap.wrap(heard.words, _LINE_LETTERS)))
+        return {'FINISHED'}
 
 
 class PTALKER_OT_open_log(bpy.types.Operator):
@@ -125,6 +155,7 @@ def _draw_add_menu(self: bpy.types.Menu, _context: Context) -> None:
 _classes = (
     PTALKER_OT_generate,
     PTALKER_OT_cancel,
+    PTALKER_OT_use_words,
     PTALKER_OT_add_demo_head,
     PTALKER_OT_open_log,
 )

@@ -9,22 +9,23 @@ from typing import Any, Literal
 import bpy
 from bpy.types import Context, Object, UILayout
 
-from . import face_points, job_runner, paths, poll_checks, protocol
+from . import job_runner, poll_checks
 from .typed import classes_factory, layout_of, settings_of
 
 _MARGIN = 90  # tabs, box and icon, in pixels at scale 1
 _PIXELS_A_LETTER = 6.0
-Icon = Literal['CHECKMARK', 'INFO', 'ERROR']
+_SHOWN_LETTERS = 240
+Icon = Literal['CHECKMARK', 'INFO', 'ERROR', 'OUTLINER_OB_SPEAKER']
 _ICONS: dict[str, Icon] = {'DONE': 'CHECKMARK', 'CANCELLED': 'INFO', 'FAILED': 'ERROR'}
 
 
-def _head(context: Context) -> Object | None:
+def shown_head(context: Context) -> Object | None:
     """The head that the panel is about; only a mesh has choices to show."""
     obj = settings_of(context.scene).head or context.active_object
     return obj if obj is not None and obj.type == 'MESH' else None
 
 
-def _label(layout: UILayout, context: Context, text: str,
+def wrapped_label(layout: UILayout, context: Context, text: str,
            icon: Icon) -> None:  # fmt: skip
     """A sentence that is wrapped to the sidebar's width."""
     pixels = context.region.width / context.preferences.system.ui_scale
@@ -35,13 +36,15 @@ def _label(layout: UILayout, context: Context, text: str,
         column.label(text=line, icon=icon if number == 0 else 'BLANK1')
 
 
-class _Tab:
+class Tab:
+    """Where the panels are."""
+
     bl_space_type: Any = 'VIEW_3D'
     bl_region_type: Any = 'UI'
     bl_category = "PTalker"
 
 
-class PTALKER_PT_main(_Tab, bpy.types.Panel):
+class PTALKER_PT_main(Tab, bpy.types.Panel):
     """Head, Generate, progress and result."""
 
     bl_label = "PTalker"
@@ -62,21 +65,36 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
         if job.is_running:
             self._draw_progress(layout, job)
             return
-        reason = poll_checks.missing(context)
+        self._draw_generate(layout, context)
+        self._draw_what_is_known(layout, context)
+        if job_runner.has_result():
+            self._draw_result(layout, context, job)
+
+    @staticmethod
+    def _draw_generate(layout: UILayout, context: Context) -> None:
         row = layout.row()
         row.scale_y = 1.4
         row.operator("ptalker.generate", icon='PLAY')
         # 4.3 takes the next item without data for the progress bar that was under the pointer, and
         # draws it as such: let that be nothing.
         layout.separator(factor=0.0)
-        if reason:
-            _label(layout, context, reason, 'INFO')
+
+    @staticmethod
+    def _draw_what_is_known(layout: UILayout, context: Context) -> None:
+        if reason := poll_checks.missing(context):
+            wrapped_label(layout, context, reason, 'INFO')
         elif advice := poll_checks.advice(context):
-            _label(layout, context, advice, 'INFO')
-        if _head(context) is None:
+            wrapped_label(layout, context, advice, 'INFO')
+            if poll_checks.is_face_unknown(context):
+                layout.operator("ptalker.find_face_points", icon='VIEWZOOM')
+        found, head = poll_checks.character(context), shown_head(context)
+        if found is not None and head is not None:
+            text = found.summary if settings_of(head).with_character else "The head alone"
+            layout.prop(settings_of(head), "with_character", text=text)
+        for note in poll_checks.notes(context):
+            wrapped_label(layout, context, note, 'INFO')
+        if head is None or poll_checks.is_face_unknown(context):
             layout.operator("ptalker.add_demo_head", text="Add Demo Head", icon='USER')
-        if job_runner.has_result():
-            self._draw_result(layout, context, job)
 
     @staticmethod
     def _draw_progress(layout: UILayout, job: Any) -> None:
@@ -93,29 +111,35 @@ class PTALKER_PT_main(_Tab, bpy.types.Panel):
     def _draw_result(layout: UILayout, context: Context,
                      job: Any) -> None:  # fmt: skip
         box = layout.box()
-        _label(box, context, job.result_text, _ICONS[job.result_kind])
+        wrapped_label(box, context, job.result_text, _ICONS[job.result_kind])
         for warning in job.warnings:
-            _label(box, context, warning.text, 'ERROR')
+            wrapped_label(box, context, warning.text, 'ERROR')
+        if job.words:
+            shown = textwrap.shorten(job.words, _SHOWN_LETTERS, placeholder=" …")
+            wrapped_label(box, context, f"Heard: {shown}", 'OUTLINER_OB_SPEAKER')
+            box.operator("ptalker.use_words")
         if job.result_kind == 'FAILED':
             box.operator("ptalker.open_log")
 
 
-class _HeadPanel(_Tab):
+class HeadPanel(Tab):
+    """A part of the panel that is about a head."""
+
     bl_parent_id = "PTALKER_PT_main"
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return _head(context) is not None
+        return shown_head(context) is not None
 
 
-class PTALKER_PT_sound(_HeadPanel, bpy.types.Panel):
+class PTALKER_PT_sound(HeadPanel, bpy.types.Panel):
     """What the head is to say."""
 
     bl_label = "Sound"
     bl_order = 1
 
     def draw(self, context: Context) -> None:
-        settings = settings_of(_head(context))
+        settings = settings_of(shown_head(context))
         layout = layout_of(self)
         layout.row().prop(settings, "sound_source", expand=True)
         layout.use_property_split = True
@@ -127,7 +151,7 @@ class PTALKER_PT_sound(_HeadPanel, bpy.types.Panel):
             layout.prop(settings, "sound_frame")
 
 
-class PTALKER_PT_words(_HeadPanel, bpy.types.Panel):
+class PTALKER_PT_words(HeadPanel, bpy.types.Panel):
     """How the speech is understood."""
 
     bl_label = "Words"
@@ -135,7 +159,7 @@ class PTALKER_PT_words(_HeadPanel, bpy.types.Panel):
     bl_options = {'DEFAULT_CLOSED'}
 
     def draw(self, context: Context) -> None:
-        settings = settings_of(_head(context))
+        settings = settings_of(shown_head(context))
         layout = layout_of(self)
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -147,14 +171,14 @@ class PTALKER_PT_words(_HeadPanel, bpy.types.Panel):
             layout.prop(settings, "text_block")
 
 
-class PTALKER_PT_style(_HeadPanel, bpy.types.Panel):
+class PTALKER_PT_style(HeadPanel, bpy.types.Panel):
     """How the head speaks."""
 
     bl_label = "Style"
     bl_order = 3
 
     def draw(self, context: Context) -> None:
-        settings = settings_of(_head(context))
+        settings = settings_of(shown_head(context))
         layout = layout_of(self)
         layout.row().prop(settings, "style_source", expand=True)
         layout.use_property_split = True
@@ -178,7 +202,29 @@ class PTALKER_PT_style(_HeadPanel, bpy.types.Panel):
             row.operator("ptalker.delete_style", text="", icon='TRASH')
 
 
-class PTALKER_PT_keys(_HeadPanel, bpy.types.Panel):
+class PTALKER_PT_character(HeadPanel, bpy.types.Panel):
+    """Which other meshes are keyed with the head."""
+
+    bl_label = "Character"
+    bl_order = 4
+    bl_options = {'DEFAULT_CLOSED'}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return shown_head(context) is not None and poll_checks.character(context) is not None
+
+    def draw(self, context: Context) -> None:
+        layout = layout_of(self)
+        found = poll_checks.character(context)
+        if found is None:
+            return
+        column = layout.column(align=True)
+        column.active = settings_of(shown_head(context)).with_character
+        for obj in found.meshes:
+            column.prop(settings_of(obj), "goes_along", text=obj.name)
+
+
+class PTALKER_PT_keys(HeadPanel, bpy.types.Panel):
     """Which shape keys are animated."""
 
     bl_label = "Shape Keys"
@@ -189,44 +235,7 @@ class PTALKER_PT_keys(_HeadPanel, bpy.types.Panel):
         layout = layout_of(self)
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.prop(settings_of(_head(context)), "key_target", text="Use")
-
-
-class PTALKER_PT_face_points(_HeadPanel, bpy.types.Panel):
-    """Named points for a head that PTalker does not know."""
-
-    bl_label = "Face Points"
-    bl_order = 5
-    bl_options = {'DEFAULT_CLOSED'}
-
-    def draw(self, context: Context) -> None:
-        layout = layout_of(self)
-        obj = _head(context)
-        if obj is None:
-            return
-        try:
-            names = face_points.names(paths.backend_root())
-        except protocol.UserError as error:
-            _label(layout, context, str(error), 'ERROR')
-            return
-        marked = face_points.marked_names(obj)
-        if obj.mode != 'EDIT':
-            text = "For a head that PTalker does not know: mark its face points in Edit Mode."
-            _label(layout, context, text, 'INFO')
-        number = min(settings_of(obj).face_point, len(names) - 1)
-        name = names[number]
-        layout.label(text=f"{len(marked)} of {len(names)} marked")
-        row = layout.row(align=True)
-        row.operator("ptalker.step_face_point", text="", icon='TRIA_LEFT').step = -1
-        row.operator(
-            "ptalker.mark_face_point",
-            text=face_points.title(name),
-            icon='CHECKMARK' if name in marked else 'LAYER_ACTIVE',
-        )
-        row.operator("ptalker.step_face_point", text="", icon='TRIA_RIGHT').step = 1
-        if len(marked) < len(names):
-            layout.operator("ptalker.transfer_face_points", icon='MOD_DATA_TRANSFER')
-        layout.operator("ptalker.clear_face_points", icon='TRASH')
+        layout.prop(settings_of(shown_head(context)), "key_target", text="Use")
 
 
 _classes = (
@@ -234,7 +243,7 @@ _classes = (
     PTALKER_PT_sound,
     PTALKER_PT_words,
     PTALKER_PT_style,
+    PTALKER_PT_character,
     PTALKER_PT_keys,
-    PTALKER_PT_face_points,
 )
 register, unregister = classes_factory(_classes)

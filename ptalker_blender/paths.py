@@ -99,7 +99,7 @@ def model_style_names(checkpoint: str) -> list[str]:
         bundled = backend_root() / "backend" / "checkpoints" / checkpoint
         folder = bundled if bundled.is_dir() else Path(checkpoint)
         names = json.loads((folder / "styles.json").read_text("utf-8"))
-    except (protocol.UserError, OSError, ValueError):
+    except (protocol.UserError, OSError, ValueError, RecursionError):
         return []
     return sorted(map(str, names), key=str.casefold) if isinstance(names, dict) else []
 

@@ -9,12 +9,15 @@ from . import (
     backend_status,
     face_points,
     job_runner,
+    motion,
     paths,
     preferences,
     protocol,
     rig_target,
     scene_inputs,
+    shape_keys,
 )
+from .character import Character
 from .typed import settings_of
 
 
@@ -41,7 +44,7 @@ def advice(context: Context) -> str:
     Another model may know the head, so nothing is said then.
     """
     obj = scene_inputs.find_head(context)
-    if obj is None or preferences.read(context).checkpoint != preferences.Settings().checkpoint:
+    if obj is None or _has_own_model(context):
         return ""
     if text := rig_target.advice(obj, settings_of(obj).key_target):
         return text
@@ -49,3 +52,48 @@ def advice(context: Context) -> str:
         return face_points.advice(obj, paths.backend_root())
     except protocol.UserError as error:
         return str(error)
+
+
+def is_face_unknown(context: Context) -> bool:
+    """Whether Find Face Points would tell the backend something about the panel's head."""
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH' or _has_own_model(context):
+        return False
+    if rig_target.advice(obj, settings_of(obj).key_target) or face_points.problem(obj):
+        return False
+    try:
+        return face_points.is_unknown(obj, paths.backend_root())
+    except protocol.UserError:
+        return False
+
+
+def _has_own_model(context: Context) -> bool:
+    return preferences.read(context).checkpoint != preferences.Settings().checkpoint
+
+
+def character(context: Context) -> Character | None:
+    """The other meshes of the head's character; None where there are none."""
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH':
+        return None
+    found = scene_inputs.find_character(context, obj)
+    return found if found.meshes else None
+
+
+def notes(context: Context) -> list[str]:
+    """What a run is going to do to the rig, to a shared mesh and to other lines.
+
+    And which meshes of the character stay behind.
+    """
+    obj = scene_inputs.find_head(context)
+    if obj is None or obj.type != 'MESH':
+        return []
+    fps = motion.frame_rate(context.scene.render.fps, context.scene.render.fps_base)
+    settings = settings_of(obj)
+    along = scene_inputs.find_character(context, obj) if settings.with_character else None
+    found = [
+        *(along.left if along is not None else ()),
+        *rig_target.notes(obj, settings.key_target, float(fps)),
+        shape_keys.mesh_note(obj),
+    ]
+    return [text for text in found if text]

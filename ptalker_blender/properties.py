@@ -47,6 +47,13 @@ def _search_styles(_owner: Any, context: Context,
             yield name
 
 
+def _redraw_viewports(_owner: Any, context: Context) -> None:
+    for window in context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == 'VIEW_3D':
+                area.tag_redraw()
+
+
 class PTALKER_PG_head(bpy.types.PropertyGroup):
     """Choices for one head: its sound, words, style and shape keys."""
 
@@ -166,10 +173,23 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
         default='AUTO',
         override=_OVERRIDABLE,
     )
+    with_character: BoolProperty(
+        name="Character",
+        description="Key the other meshes of the character too: teeth, tongue, eyes, lashes",
+        default=True,
+        override=_OVERRIDABLE,
+    )
+    goes_along: BoolProperty(
+        name="Goes Along",
+        description="Key this mesh together with the head",
+        default=True,
+        override=_OVERRIDABLE,
+    )
     face_point: IntProperty(
         name="Face Point",
-        description="Number of the face point that is marked next",
+        description="Number of the face point that is set next",
         min=0,
+        update=_redraw_viewports,
         override=_OVERRIDABLE,
     )
 
@@ -183,6 +203,21 @@ class PTALKER_PG_scene(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=_is_mesh,
     )
+    show_face_points: BoolProperty(
+        name="Show Points",
+        description="Draw the head's face points over it: doubtful ones yellow, set ones green",
+        default=False,
+        update=_redraw_viewports,
+    )
+    mirror_face_points: BoolProperty(
+        name="Mirror",
+        description="Set the same point on the other side of the face too",
+        default=False,
+    )
+
+
+class PTALKER_PG_face_point_name(bpy.types.PropertyGroup):
+    """A row of the list of face points; it has a name alone."""
 
 
 class PTALKER_PG_warning(bpy.types.PropertyGroup):
@@ -211,10 +246,19 @@ class PTALKER_PG_job(bpy.types.PropertyGroup):
     )
     result_text: StringProperty()
     result_action: StringProperty()
+    words: StringProperty()
+    words_head: StringProperty()
     warnings: CollectionProperty(type=PTALKER_PG_warning)
+    face_point_names: CollectionProperty(type=PTALKER_PG_face_point_name)
 
 
-_classes = (PTALKER_PG_head, PTALKER_PG_scene, PTALKER_PG_warning, PTALKER_PG_job)
+_classes = (
+    PTALKER_PG_head,
+    PTALKER_PG_scene,
+    PTALKER_PG_warning,
+    PTALKER_PG_face_point_name,
+    PTALKER_PG_job,
+)
 _owners: dict[type, type] = {
     bpy.types.Object: PTALKER_PG_head,
     bpy.types.Scene: PTALKER_PG_scene,

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from .options import Device, Engine, GenerateOptions, fits
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_LINE_BYTES: Final = 1 << 22
 """A longer line is refused. The longest text of a job fits, whatever its script; arrays travel as
 .npz files, never in messages."""
@@ -40,6 +40,7 @@ class MessageType(StrEnum):
 
     GENERATE = "generate"
     STYLE = "style"
+    FACE_POINTS = "face_points"
     CANCEL = "cancel"
     HELLO = "hello"
     STATUS = "status"
@@ -83,6 +84,10 @@ class GenerateRequest:
         start_seconds: Where in the file frame 0 lies, 0 or more.
         num_frames: Number of frames to animate; None means up to the file's end.
         gain: Linear volume by which the sound is multiplied first.
+        fade: Volume over time besides: pairs of seconds in the file and linear volume, in order of
+            time, straight lines between them; empty for none.
+        file_seconds: Length of the file as a Blender takes it that cannot tell whether a strip's
+            speed was changed; None where it can.
         style: Speaking style of the head.
         options: How the head is animated.
     """
@@ -96,6 +101,8 @@ class GenerateRequest:
     start_seconds: float = 0.0
     num_frames: int | None = None
     gain: float = 1.0
+    fade: list[list[float]] = field(default_factory=list)
+    file_seconds: float | None = None
     style: StyleSource = field(default=StyleSource())
     options: GenerateOptions = field(default=GenerateOptions())
 
@@ -110,6 +117,18 @@ class StyleRequest:
     checkpoint: str = "base"
     engine: Engine = "auto"
     device: Device = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacePointsRequest:
+    """Find the face points of ``head`` and write them to ``out`` (.json).
+
+    Points that the head file holds already stay where they are.
+    """
+
+    job: str
+    head: str
+    out: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +210,14 @@ class Error:
     detail: str = ""
 
 
-Request = GenerateRequest | StyleRequest | CancelRequest
+JobRequest = GenerateRequest | StyleRequest | FacePointsRequest
+Request = JobRequest | CancelRequest
 Message = Hello | Status | Progress | JobWarning | Result | Cancelled | Error
 
 _REQUESTS: Final[dict[str, type[Request]]] = {
     MessageType.GENERATE: GenerateRequest,
     MessageType.STYLE: StyleRequest,
+    MessageType.FACE_POINTS: FacePointsRequest,
     MessageType.CANCEL: CancelRequest,
 }
 _MESSAGES: Final[dict[str, type[Message]]] = {
@@ -304,7 +325,7 @@ def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
                     f"{kind.__name__}.{entry.name} is {str(value)[:80]!r}, expected {entry.type}"
                 )
             built[entry.name] = _build(hint, value) if is_part else value
-        elif entry.default is MISSING:
+        elif entry.default is MISSING and entry.default_factory is MISSING:
             raise ValueError(f"{kind.__name__} lacks the field {entry.name!r}")
     return kind(**built)
 

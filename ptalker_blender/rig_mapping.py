@@ -168,7 +168,7 @@ def drive(motion: Motion, rig: Rig, offsets: Floats | None) -> KeyedMotion:
         lacking = [n for n, u in zip(motion.names, used, strict=True) if u and n not in driven]
         if lacking:
             warnings.append(
-                f"The head has no shape keys {listed(lacking)}; "
+                f"The head has no shape keys or poses for {listed(lacking)}; "
                 "their part of the motion is left out."
             )
     by_name = weights_by_name(motion, rig.gains)

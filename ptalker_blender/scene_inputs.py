@@ -14,6 +14,7 @@ from bpy.types import Context, Object, Scene
 from numpy.typing import NDArray
 
 from . import (
+    character,
     face_points,
     head_mesh,
     motion,
@@ -23,6 +24,7 @@ from . import (
     sound_strips,
     style_library,
 )
+from .character import Character, Companion
 from .motion import Floats
 from .options import GenerateOptions
 from .protocol import StyleSource, UserError
@@ -49,6 +51,7 @@ class Choices:
         exemplar_frames: First and last frame of the exemplar to read; None: the scene's range.
         key_target: ``AUTO``, ``NEW`` or ``EXISTING`` shape keys.
         options: How the head is animated.
+        with_character: Whether the other meshes of the character are keyed too.
     """
 
     sound_source: str = 'STRIP'
@@ -62,6 +65,7 @@ class Choices:
     exemplar_frames: tuple[int, int] | None = None
     key_target: str = 'AUTO'
     options: GenerateOptions = field(default=GenerateOptions())
+    with_character: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,11 @@ class Head:
     Attributes:
         uid: ``session_uid`` of the object, which survives renaming and undo.
         name: Its name at the start of the job.
-        vertices: ``(V, 3)`` in mesh space.
+        vertices: ``(V, 3)`` in mesh space, mirrored where the object is.
         face_corners: Vertex number of each face corner.
         face_sizes: Number of corners of each face.
         face_points: Vertex number of each marked face point; may be empty.
+        is_mirrored: Whether the object mirrors its mesh.
     """
 
     uid: int
@@ -83,6 +88,7 @@ class Head:
     face_corners: NDArray[np.int32]
     face_sizes: NDArray[np.int32]
     face_points: dict[str, int]
+    is_mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,7 @@ class SceneInputs:
 
     Attributes:
         head: The head to animate.
+        companions: The other meshes of its character that are keyed with it.
         sound: Sound that is used, and its time in the scene.
         fps: Frame rate of the head's scene.
         first_frame: Scene frame of the motion's frame 0.
@@ -126,6 +133,7 @@ class SceneInputs:
     """
 
     head: Head
+    companions: tuple[Companion, ...]
     sound: SoundSpan
     fps: Fraction
     first_frame: int
@@ -139,6 +147,12 @@ class SceneInputs:
 def find_head(context: Context) -> Object | None:
     """The head that the panel is about: the pinned one, or the active object."""
     return settings_of(context.scene).head or context.active_object
+
+
+def find_character(context: Context, head: Object) -> Character:
+    """The other meshes of a head's character; those that are selected besides are of it."""
+    selected = context.selected_objects if head in context.selected_objects else ()
+    return character.find(head, selected)
 
 
 def head_problem(obj: Object | None, key_target: str | None = None) -> str:
@@ -155,22 +169,35 @@ def head_problem(obj: Object | None, key_target: str | None = None) -> str:
         return "Select the head to animate."
     if obj.type != 'MESH':
         return f'"{obj.name}" is not a mesh. Select the mesh of the head.'
-    if obj.library or obj.data.library:
+    if obj.library:
         return (
-            f'The mesh of "{obj.name}" is linked from another file. '
-            "Make it local first (Object > Relations > Make Local), or override it and its mesh "
-            "where it has shape keys for speech (Object > Library Override > Make)."
+            f'"{obj.name}" is linked from another file. Make it local (Object > Relations > Make '
+            "Local), or override it where it has shape keys for speech (Object > Library Override "
+            "> Make)."
         )
-    if obj.mode != 'OBJECT':
-        return f'Leave {obj.mode.replace("_", " ").title()} Mode first (Tab).'
+    if problem := mode_problem(obj):
+        return problem
     keys = obj.data.shape_keys
     if keys is not None and not keys.use_relative:
         return f'Switch on Relative in the shape keys of "{obj.name}".'
     if len(obj.data.vertices) == 0 or len(obj.data.polygons) == 0:
         return f'The mesh "{obj.name}" has no faces. Select the mesh of the head.'
-    if keys is not None and keys.animation_data and keys.animation_data.use_tweak_mode:
-        return "Leave Tweak Mode in the Nonlinear Animation editor first (Tab)."
-    return rig_target.problem(obj, key_target or settings_of(obj).key_target)
+    target = key_target or settings_of(obj).key_target
+    needs_head = not rig_target.advice(obj, target)
+    return (
+        rig_target.tweak_problem(obj, target)
+        or (head_mesh.problem(obj) if needs_head else "")
+        or rig_target.problem(obj, target)
+    )
+
+
+def mode_problem(obj: Object) -> str:
+    """Which mode an object has to leave before it is written to; empty where none."""
+    if obj.mode == 'OBJECT':
+        return ""
+    name = obj.mode.replace("_", " ").title()
+    key = " (Tab)" if obj.mode in ('EDIT', 'SCULPT') else ""
+    return f"Leave {name if name.endswith('Paint') else name + ' Mode'} first{key}."
 
 
 def missing(context: Context) -> str:
@@ -255,6 +282,7 @@ def choices_of(context: Context, obj: Object) -> Choices:
         exemplar_frames=frames,
         key_target=settings.key_target,
         options=_options_of(settings, prefs),
+        with_character=settings.with_character,
     )
 
 
@@ -298,9 +326,12 @@ def collect(context: Context, obj: Object | None,
     if sound.end is not None:
         num_frames = motion.first_frame_at(float(sound.end), fps=fps) - first_frame
         if num_frames < 1:
+            sound.discard()
             raise UserError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
+    along = find_character(context, obj).along if choices.with_character else ()
     return SceneInputs(
         head=read_head(obj),
+        companions=character.read(obj, along),
         sound=sound,
         fps=fps,
         first_frame=first_frame,
@@ -315,7 +346,7 @@ def collect(context: Context, obj: Object | None,
 def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
     if choices.sound_source == 'STRIP':
         scene, strip = sound_strips.find_strip(context, choices.strip)
-        return sound_strips.read_strip(scene, strip)
+        return sound_strips.read_strip(scene, strip, shown_in=scene_of(context))
     if choices.sound_file is None:
         raise UserError("Choose a sound file.")
     return sound_strips.file_span(
@@ -328,14 +359,15 @@ def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:
 
 def read_head(obj: Object) -> Head:
     """The neutral shape, the faces and the face points of a mesh object."""
-    corners, sizes = head_mesh.faces(obj)
+    vertices, corners, sizes = head_mesh.seen(obj)
     return Head(
         uid=obj.session_uid,
         name=obj.name,
-        vertices=head_mesh.neutral_vertices(obj),
+        vertices=vertices,
         face_corners=corners,
         face_sizes=sizes,
         face_points=face_points.marked(obj),
+        is_mirrored=head_mesh.is_mirrored(obj),
     )
 
 

@@ -2,15 +2,15 @@
 """Writes a motion into Blender: shape keys, one action, one F-curve per key.
 
 Either everything is written or the scene is as before: when a step fails, those before it are
-undone in reverse. Keys of an earlier run are used again; those that the artist has reshaped keep
-their shape.
+undone in reverse, those of a character's other meshes too. Keys of an earlier run are used again;
+those that the artist has reshaped keep their shape.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,9 +19,10 @@ import bpy
 import numpy as np
 from bpy.types import Key, Mesh, Object
 
-from . import compat, motion, speech_action
+from . import compat, motion, nla_strips, rig_channels, rig_drivers, speech_action
 from .motion import Floats, KeyedMotion
 from .protocol import UserError
+from .rig_mapping import listed
 from .speech_action import Line
 from .typed import keys_of, mesh_of
 
@@ -29,6 +30,8 @@ VALUE_LIMIT: Final = 10.0
 """Blender clamps a key's slider range, hence its value, to -10 .. 10."""
 OWN_KEYS: Final = "ptalker_keys"
 """Property on the shape-key data-block: motion's name -> [key's name, three sums of its shape]."""
+COMPANION: Final = "ptalker_companion"
+"""Property on the shape-key data-block of a mesh that goes along with a head."""
 _SAME_SHAPE: Final = 1e-4
 _MIN_COORDINATE: Final = 1e-9
 
@@ -40,12 +43,16 @@ class Written:
     Attributes:
         action: ``session_uid`` of the new Action.
         num_keys: Number of animated keys.
+        num_controls: Number of values of the rig's controls that are keyed in place of keys.
+        num_poses: Number of poses that are keyed on bones.
         other_lines: Names of the other lines of dialogue in the Action.
         warnings: Sentences that the artist should read.
     """
 
     action: int
     num_keys: int
+    num_controls: int
+    num_poses: int
     other_lines: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -54,6 +61,32 @@ def own_key_names(obj: Object) -> set[str]:
     """Names of the keys that earlier runs made on the object."""
     keys = obj.data.shape_keys
     return {name for name, _ in _own_keys(keys).values()} if keys is not None else set()
+
+
+def is_companion(obj: Object) -> bool:
+    """Whether a mesh went along with a head when it was last keyed."""
+    keys: Any = mesh_of(obj).shape_keys
+    return keys is not None and COMPANION in keys
+
+
+def mark_companion(obj: Object, undo: ExitStack) -> None:
+    """Note that a mesh went along with a head and is none itself."""
+    keys: Any = keys_of(obj)
+    if COMPANION not in keys:
+        keys[COMPANION] = True
+        undo.callback(keys.pop, COMPANION)
+
+
+def mesh_note(obj: Object) -> str:
+    """What a run does to a mesh that is linked or shared; empty where it is the object's own."""
+    mesh = mesh_of(obj)
+    if mesh.library:
+        return "The linked mesh will be overridden to hold the animation."
+    if mesh.users > 1 and not mesh.override_library:
+        other = next((o for o in bpy.data.objects if o.data == mesh and o != obj), None)
+        if other is not None:
+            return f'The mesh is shared with "{other.name}": "{obj.name}" will get its own.'
+    return ""
 
 
 def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
@@ -66,8 +99,8 @@ def read_offsets(obj: Object, names: Iterable[str]) -> Floats:
     return offsets
 
 
-def write(obj: Object, keyed: KeyedMotion, *, line: Line,
-          action_name: str) -> Written:  # fmt: skip
+def write(obj: Object, keyed: KeyedMotion, *, line: Line, action_name: str,
+          undo: ExitStack) -> Written:  # fmt: skip
     """Write shape keys and their animation, with one keyframe per frame.
 
     Args:
@@ -75,58 +108,100 @@ def write(obj: Object, keyed: KeyedMotion, *, line: Line,
         keyed: Values over time, and shapes where keys are to be made.
         line: Where the values go; other lines of the head's Action stay.
         action_name: Name for the new action.
+        undo: Stack that takes the callbacks by which everything is undone, should a step fail.
 
     Returns:
         A summary of what was written.
 
     Raises:
-        UserError: The head cannot take it; nothing was changed.
+        UserError: The head cannot take it; what was changed before is on the stack.
     """
     warnings = list(keyed.warnings)
-    with ExitStack() as undo:
-        if keyed.shapes is not None and keyed.shapes.shape[1] != len(obj.data.vertices):
-            raise UserError(
-                f'"{obj.name}" has {len(obj.data.vertices)} vertices now, '
-                f"the motion is for {keyed.shapes.shape[1]}. Generate again."
-            )
-        _make_single_user(obj, undo, warnings)
-        if keyed.shapes is not None:
-            names = _write_keys(obj, keyed, undo, warnings)
-        else:
-            names = list(keyed.names)
-        keys = keys_of(obj)
-        ranges = {name: _range(keys.key_blocks[name]) for name in names}
-        _make_room(keys, names, keyed.weights, undo, warnings)
-        if mesh_of(obj).override_library:
-            _warn_of_lost_ranges(keys, ranges, warnings)
-        keep = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
-        if not keep:
-            _warn_of_lines_put_aside(keys, line, warnings)
-        action = speech_action.write(
-            keys,
-            dict(zip(names, keyed.weights.T, strict=True)),
-            line,
-            name=action_name,
-            resting=own_key_names(obj) - set(names),
-            keep=keep,
-            undo=undo,
+    if keyed.shapes is not None and keyed.shapes.shape[1] != len(obj.data.vertices):
+        raise UserError(
+            f'"{obj.name}" has {len(obj.data.vertices)} vertices now, '
+            f"the motion is for {keyed.shapes.shape[1]}. Generate again."
         )
-        undo.pop_all()
+    names = list(keyed.names)
+    if keyed.shapes is not None:
+        _make_single_user(obj, undo, warnings)
+        names = _write_keys(obj, keyed, undo, warnings)
+    values = dict(zip(names, keyed.weights.T, strict=True))
+    aside = rig_channels.find(obj, values)
+    warnings += aside.warnings
+    actions = rig_channels.write(aside, line=line, name=action_name, undo=undo, warnings=warnings)
+    on_keys = {name: column for name, column in values.items() if name not in aside.names}
+    if on_keys:
+        own = keyed.shapes is None or not motion.has_unnamed_shapes(keyed.names)
+        action = _write_values(
+            obj, on_keys, aside.muted, line=line, name=action_name, keep=own,
+            undo=undo, warnings=warnings,
+        )  # fmt: skip
+        actions.insert(0, action)
     obj.show_only_shape_key = False
     obj.data.update_tag()  # 4.2 shows nothing without it
-    keys.update_tag()
     return Written(
-        action=action.session_uid,
-        num_keys=len(names),
-        other_lines=tuple(name for name in speech_action.line_names(action) if name != line.name),
+        action=actions[0].session_uid,
+        num_keys=len(on_keys),
+        num_controls=aside.num_controls,
+        num_poses=aside.num_poses,
+        other_lines=tuple(speech_action.line_names(actions[0], but=line)),
         warnings=tuple(warnings),
     )
+
+
+def _write_values(obj: Object, values: dict[str, Floats], muted: Sequence[str], *, line: Line,
+                  name: str, keep: bool, undo: ExitStack,
+                  warnings: list[str]) -> bpy.types.Action:  # fmt: skip
+    """Key values on a mesh's own shape keys.
+
+    Args:
+        obj: The head.
+        values: Name of each key -> ``(T,)`` its values.
+        muted: Names of keys whose drivers have to be muted.
+        line: Where the values go.
+        name: Name for the Action.
+        keep: Whether other lines of the Action stay.
+        undo: Stack that takes the callbacks by which everything is undone.
+        warnings: Takes what the artist should know.
+
+    Returns:
+        The new Action.
+    """
+    _make_single_user(obj, undo, warnings)
+    keys = keys_of(obj)
+    if muted:
+        rig_drivers.mute(obj, muted, undo)
+        warnings.append(
+            f"The drivers of {listed(list(muted))} were muted, so that the speech can be seen. "
+            "Restore Drivers in the PTalker tab switches them on again."
+        )
+    ranges = {key: _range(keys.key_blocks[key]) for key in values}
+    _make_room(keys, values, undo, warnings)
+    if mesh_of(obj).override_library:
+        _warn_of_lost_ranges(keys, ranges, warnings)
+    if keep:
+        warnings += speech_action.losses(keys, line, len(next(iter(values.values()))))
+    else:
+        _warn_of_lines_put_aside(keys, line, warnings)
+    action = speech_action.write(
+        keys,
+        values,
+        line,
+        name=name,
+        resting=own_key_names(obj) - set(values),
+        keep=keep,
+        undo=undo,
+    )
+    warnings += nla_strips.let_play(keys, undo)
+    keys.update_tag()
+    return action
 
 
 def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None:
     """Warn where the shapes are new for this line, so that lines before cannot stay."""
     old, _ = compat.assigned_action(keys)
-    if old is not None and set(speech_action.line_names(old)) - {line.name}:
+    if old is not None and speech_action.line_names(old, but=line):
         warnings.append(
             f'This model makes its shapes anew for each line: the Action "{old.name}" with the '
             "lines before was put aside. Use a copy of the head for each line."
@@ -134,8 +209,24 @@ def _warn_of_lines_put_aside(keys: Key, line: Line, warnings: list[str]) -> None
 
 
 def _make_single_user(obj: Object, undo: ExitStack, warnings: list[str]) -> None:
-    """Give the object a mesh of its own: shape keys move every object that shares one."""
+    """Give the object a mesh of its own: shape keys move every object that shares one.
+
+    A linked mesh is overridden, since its own animation could not be saved.
+    """
     shared = mesh_of(obj)
+    if shared.library:
+        linked: Any = shared
+        override = linked.override_create(remap_local_usages=False)
+        if override is None:
+            raise UserError(
+                f'The mesh of "{obj.name}" is linked and cannot be overridden. Make it local first '
+                "(Object > Relations > Make Local)."
+            )
+        undo.callback(bpy.data.meshes.remove, override)
+        obj.data = override
+        undo.callback(_assign_data, obj, shared)
+        warnings.append(f'The linked mesh of "{obj.name}" was overridden to hold the animation.')
+        return
     others = [o for o in bpy.data.objects if o.data == shared and o != obj]
     if not others or shared.override_library:  # a copy would be no override
         return
@@ -204,27 +295,25 @@ def _rest_others(keys: Key, own: dict[str, tuple[str, list[float]]], used: set[s
             block.value = 0.0
 
 
-def _make_room(keys: Key, names: list[str], weights: Floats, undo: ExitStack,
+def _make_room(keys: Key, values: dict[str, Floats], undo: ExitStack,
                warnings: list[str]) -> None:  # fmt: skip
     """Widen slider ranges to the values, since Blender clamps also animated ones; rest at 0."""
-    low, high = weights.min(axis=0), weights.max(axis=0)
     silent = []
-    driven = {curve.data_path for curve in _drivers(keys)}
-    for column, name in enumerate(names):
+    for name, column in values.items():
         block = keys.key_blocks[name]
         for attribute in ("slider_min", "slider_max", "value"):
             undo.callback(setattr, block, attribute, getattr(block, attribute))
-        if low[column] < block.slider_min:
-            block.slider_min = max(-VALUE_LIMIT, math.floor(low[column]))
-        if high[column] > block.slider_max:
-            block.slider_max = min(VALUE_LIMIT, math.ceil(high[column]))
+        if column.min() < block.slider_min:
+            block.slider_min = max(-VALUE_LIMIT, math.floor(column.min()))
+        if column.max() > block.slider_max:
+            block.slider_max = min(VALUE_LIMIT, math.ceil(column.max()))
         block.value = 0.0  # 5.0 and later make it 1
-        if block.mute or speech_action.value_path(name) in driven:
+        if block.mute:
             silent.append(name)
     if silent:
         warnings.append(
-            f"Some shape keys do not follow the animation, since they are muted or have drivers: "
-            f"{', '.join(silent[:5])}. Unmute them or delete their drivers."
+            f"Some shape keys do not follow the animation, since they are muted: "
+            f"{', '.join(silent[:5])}. Unmute them."
         )
 
 
@@ -242,10 +331,6 @@ def _warn_of_lost_ranges(keys: Key, before: dict[str, tuple[float, float]],
             f"Values of {listed} go beyond their range, which an override cannot widen: they will "
             "be cut when the file is loaded again. Widen the range in the library's file."
         )
-
-
-def _drivers(keys: Key) -> list[bpy.types.FCurve]:
-    return list(keys.animation_data.drivers) if keys.animation_data is not None else []
 
 
 def _points(block: bpy.types.ShapeKey) -> Floats:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import bpy
 from bpy.types import Context, Scene
 
-from . import compat, motion
+from . import compat, motion, strip_volume
 from .protocol import UserError
 
 
@@ -28,6 +29,10 @@ class SoundSpan:
         begin: Clock time at which the audible part begins.
         end: Clock time at which the audible part ends; None: at the file's end.
         gain: Linear volume.
+        fade: Pairs of seconds in the file and linear volume, where that is keyed.
+        file_seconds: Length of the file as this Blender takes it, where only the backend can tell
+            whether the strip's speed was changed.
+        notes: What the user should know of it.
         is_temporary: Whether the file was made for this job and is to be deleted after it.
     """
 
@@ -38,7 +43,15 @@ class SoundSpan:
     begin: Fraction
     end: Fraction | None
     gain: float = 1.0
+    fade: tuple[tuple[float, float], ...] = ()
+    file_seconds: float | None = None
+    notes: tuple[str, ...] = ()
     is_temporary: bool = False
+
+    def discard(self) -> None:
+        """Delete the file, if it was made for a job that does not come about."""
+        if self.is_temporary:
+            self.path.unlink(missing_ok=True)
 
 
 def labelled_strips(context: Context) -> list[tuple[str, Scene, Any]]:
@@ -103,7 +116,7 @@ def strip_problem(scene: Scene, strip: Any) -> str:
                 f'The sound file of the strip "{strip.name}" is missing ({path}). '
                 "Use File > External Data > Find Missing Files, or choose another strip."
             )
-    if strip.volume <= 0:
+    if strip_volume.loudest(scene, strip) <= 0:
         return f'The volume of the strip "{strip.name}" is 0. Raise it to let the head hear it.'
     if compat.seems_retimed(scene, strip):
         return (
@@ -113,12 +126,14 @@ def strip_problem(scene: Scene, strip: Any) -> str:
     return ""
 
 
-def read_strip(scene: Scene, strip: Any) -> SoundSpan:
+def read_strip(scene: Scene, strip: Any, *, shown_in: Scene) -> SoundSpan:
     """The audible part of a strip by its trim, offset, volume and the meta strips around it.
 
     Args:
         scene: The strip's scene.
         strip: The sound strip.
+        shown_in: The head's scene. Where a scene strip of its sequencer plays the strip's scene,
+            that says when the sound is heard.
 
     Returns:
         The audible part; of a strip with a changed speed, of a temporary file.
@@ -128,32 +143,90 @@ def read_strip(scene: Scene, strip: Any) -> SoundSpan:
     """
     if problem := strip_problem(scene, strip):
         raise UserError(problem)
-    fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     first, end, file_start = compat.strip_frames(strip)
-    parent = strip.parent_meta()
-    while parent is not None:
-        meta_first, meta_end, _ = compat.strip_frames(parent)
+    for meta in _metas_of(strip):
+        meta_first, meta_end, _ = compat.strip_frames(meta)
         first, end = max(first, meta_first), min(end, meta_end)
-        parent = parent.parent_meta()
     if end <= first:
         raise UserError(f'The strip "{strip.name}" cannot be heard: its meta strip hides it.')
+    fps = motion.frame_rate(scene.render.fps, scene.render.fps_base)
     begin_time, end_time = Fraction(first) / fps, Fraction(end) / fps
     if compat.is_retimed(strip):
         path = _mix_down(scene, strip, first=int(first), end=int(end))
-        return SoundSpan(
+        span = SoundSpan(
             strip.name, path, None, begin_time, begin_time, end_time, is_temporary=True
         )
-    sound = strip.sound
-    origin = Fraction(file_start) / fps + Fraction(strip.sound_offset)
-    return SoundSpan(
-        name=strip.name,
-        path=Path(bpy.path.abspath(sound.filepath, library=sound.library)),
-        packed=bytes(sound.packed_file.data) if sound.packed_file is not None else None,
-        origin=origin,
-        begin=max(begin_time, origin),
-        end=end_time,
-        gain=float(strip.volume),
-    )
+    else:
+        sound = strip.sound
+        origin = Fraction(file_start) / fps + Fraction(strip.sound_offset)
+        gain, fade = strip_volume.over_time(scene, strip, origin=origin, fps=fps)
+        span = SoundSpan(
+            name=strip.name,
+            path=Path(bpy.path.abspath(sound.filepath, library=sound.library)),
+            packed=bytes(sound.packed_file.data) if sound.packed_file is not None else None,
+            origin=origin,
+            begin=max(begin_time, origin),
+            end=end_time,
+            gain=gain,
+            fade=fade,
+            file_seconds=compat.unverified_seconds(scene, strip),
+        )
+    span = replace(span, notes=tuple(_notes(scene, strip)))
+    scene_strip = _scene_strip(scene, shown_in)
+    return span if scene_strip is None else _through(span, scene, scene_strip, shown_in)
+
+
+def _metas_of(strip: Any) -> Iterator[Any]:
+    """The meta strips around a strip, from the inside out."""
+    parent = strip.parent_meta()
+    while parent is not None:
+        yield parent
+        parent = parent.parent_meta()
+
+
+def _notes(scene: Scene, strip: Any) -> Iterator[str]:
+    """What an artist may have overlooked about a strip."""
+    if compat.is_muted(scene, strip) or any(compat.is_muted(scene, m) for m in _metas_of(strip)):
+        yield f'The strip "{strip.name}" is muted; the head speaks it all the same.'
+
+
+def _scene_strip(scene: Scene, shown_in: Scene) -> Any:
+    """The scene strip by which one scene's sound is heard in another; None without one."""
+    if scene == shown_in:
+        return None
+    found = (s for s in compat.all_strips(shown_in) if s.type == 'SCENE' and s.scene == scene)
+    return min(found, key=lambda strip: compat.strip_frames(strip)[0], default=None)
+
+
+def _through(span: SoundSpan, scene: Scene, scene_strip: Any, shown_in: Scene) -> SoundSpan:
+    """A sound on the clock of the scene that plays its scene as a strip.
+
+    Args:
+        span: The sound on its own scene's clock.
+        scene: Its own scene.
+        scene_strip: The strip that plays that scene.
+        shown_in: The scene of that strip.
+
+    Returns:
+        What is heard of it there.
+
+    Raises:
+        UserError: Nothing is heard of it there.
+    """
+    own = motion.frame_rate(scene.render.fps, scene.render.fps_base)
+    there = motion.frame_rate(shown_in.render.fps, shown_in.render.fps_base)
+    first, end, content_start = compat.strip_frames(scene_strip)
+    shift = Fraction(content_start) / there - Fraction(scene.frame_start) / own
+    begin = max(span.begin + shift, Fraction(first) / there)
+    last = Fraction(end) / there
+    last = last if span.end is None else min(span.end + shift, last)
+    if last <= begin:
+        raise UserError(
+            f'The strip "{span.name}" cannot be heard in the scene "{shown_in.name}": the scene '
+            f'strip "{scene_strip.name}" hides it.'
+        )
+    volume = strip_volume.loudest(shown_in, scene_strip)
+    return replace(span, origin=span.origin + shift, begin=begin, end=last, gain=span.gain * volume)
 
 
 def _mix_down(scene: Scene, strip: Any, *, first: int, end: int) -> Path:
@@ -179,11 +252,7 @@ def _mix_down(scene: Scene, strip: Any, *, first: int, end: int) -> Path:
             copy.collection.children.unlink(child)
         for obj in list(copy.collection.objects):
             copy.collection.objects.unlink(obj)
-        names = {strip.name}
-        parent = strip.parent_meta()
-        while parent is not None:
-            names.add(parent.name)
-            parent = parent.parent_meta()
+        names = {strip.name, *(meta.name for meta in _metas_of(strip))}
         for other in compat.top_level_strips(copy):
             if other.name not in names:
                 compat.remove_strip(copy, other)

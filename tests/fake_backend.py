@@ -8,6 +8,7 @@ MODE (or the environment variable PTALKER_FAKE_BACKEND) is one of
     ok          hello, then every job ends in a result
     slow        as ok, but a job takes --seconds (30) with progress every 0.05 s; cancel ends it
     stubborn    as slow, but cancel is ignored
+    words       as ok, with recognised words in the report
     warning     as ok, with two warnings in messages and report
     error       every job ends in an error
     cancelled   every job ends as cancelled though nobody asked
@@ -54,7 +55,7 @@ import time
 from pathlib import Path
 from queue import Queue
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 def send(**message):
@@ -84,6 +85,8 @@ def write_motion(request, *, mode):
     if mode == "nan":
         weights[0] = np.nan
     report = {"model": "fake", "warnings": ["The sound is quiet."] if mode == "warning" else []}
+    if mode == "words":
+        report |= {"listen": "words", "words": "my face is maid of formulas"}
     partial = Path(request["out"] + ".part")
     with partial.open("wb") as file:
         np.savez(
@@ -181,6 +184,11 @@ def run_job(request, *, mode, seconds, cancelled):
     return send(type="result", job=job, path=request["out"], report=finish(request, mode=mode))
 
 
+def face_point_names():
+    path = Path(__file__).resolve().parents[1] / "backend" / "topologies" / "demo.json"
+    return json.loads(path.read_text("utf-8"))["face_points"]
+
+
 def finish(request, *, mode):
     if mode == "nofile":
         return {}
@@ -190,6 +198,10 @@ def finish(request, *, mode):
     if request["type"] == "style":
         Path(request["out"]).write_text(json.dumps({"format": "ptalker-style", "code": [0.0] * 8}))
         return {"warnings": []}
+    if request["type"] == "face_points":
+        points = {name: number for number, name in enumerate(face_point_names())}
+        Path(request["out"]).write_text(json.dumps({"face_points": points}))
+        return {"face_points": points, "doubtful_face_points": ["chin"], "warnings": []}
     report = write_motion(request, mode=mode)
     if mode.startswith(("motion:", "good:")):
         spoil_motion(Path(request["out"]), mode=mode)

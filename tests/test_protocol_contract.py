@@ -37,12 +37,13 @@ REQUESTS = [
         },
     ),
     ("StyleRequest", {"job": "3", "exemplar": "e.npz", "out": "s.json"}),
+    ("FacePointsRequest", {"job": "4", "head": "h.npz", "out": "p.json"}),
     ("CancelRequest", {"job": "1"}),
 ]
 PARTS = ["StyleSource", "GenerateOptions"]
 """What is nested in messages."""
 MESSAGES = [
-    ("Hello", {"protocol_version": 2, "backend_version": "0.1.0", "python": "3.11", "pid": 7}),
+    ("Hello", {"protocol_version": 3, "backend_version": "0.1.0", "python": "3.11", "pid": 7}),
     ("Status", {"job": "1", "text": "Loading"}),
     ("Progress", {"job": "1", "stage": "Animating", "done": 1.5, "total": 3, "unit": "s"}),
     ("Progress", {"job": "1", "stage": "x", "done": 0, "total": 1, "unit": "s", "seconds_left": 4}),
@@ -231,6 +232,9 @@ def test_backend_refuses_what_is_no_request(line, job):
         {"fps_numerator": None},
         {"head": None},
         {"gain": [1.0]},
+        {"fade": [1.0]},
+        {"fade": [[0.0, "1"]]},
+        {"file_seconds": "3"},
         {"num_frames": 2.5},
         {"style": "neutral"},
         {"style": None},

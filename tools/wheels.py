@@ -105,7 +105,10 @@ class Wheel:
 
 
 def platform_here() -> str:
-    """Blender's name of this machine's platform.
+    """Find Blender's name of this machine's platform.
+
+    Returns:
+        The name, as a manifest has it.
 
     Raises:
         SetupError: No zip is made for it.

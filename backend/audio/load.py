@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,10 @@ _TWO_SOURCES: Final = (
     "The left and the right channel hold different voices or sounds, and the head speaks both. "
     "Export one channel alone to animate one of them."
 )
+_NO_CURVE: Final = (
+    "The volume over time is no list of pairs of seconds and volume in order of time."
+)
+_FADED_AT_ONCE: Final = 1 << 20
 _SILENT_POWER: Final = 1e-7
 _QUIET_POWER: Final = 1e-5
 _LARGEST_VALUE: Final = 1e4
@@ -45,25 +49,40 @@ class Sound:
     """A stretch of a sound file.
 
     Attributes:
-        samples: Mono, shape ``(n,)``, full scale 1.0, times the gain asked for.
+        samples: The stretch with what was read to either side of it; mono, shape ``(n,)``, full
+            scale 1.0, times the gain asked for.
         sample_rate_hz: Always ``SAMPLE_RATE_HZ``.
         warnings: Sentences for the user: silent, quiet, clipped, which track or channel was used,
             what was met while decoding.
+        lead_samples: How many samples lie before the stretch.
+        tail_samples: How many samples lie after it.
     """
 
     samples: Samples
     sample_rate_hz: int
     warnings: tuple[str, ...]
+    lead_samples: int = 0
+    tail_samples: int = 0
+
+    @property
+    def stretch(self) -> Samples:
+        """The samples of the stretch alone."""
+        return self.samples[self.lead_samples : len(self.samples) - self.tail_samples]
 
     @property
     def seconds(self) -> float:
         """Length of the stretch in seconds."""
-        return len(self.samples) / self.sample_rate_hz
+        return len(self.stretch) / self.sample_rate_hz
+
+    @property
+    def lead_seconds(self) -> float:
+        """Length of what lies before the stretch in seconds."""
+        return self.lead_samples / self.sample_rate_hz
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing can be heard in it."""
-        return _loudest_power(self.samples) < _SILENT_POWER
+        """Whether nothing can be heard in the stretch."""
+        return _loudest_power(self.stretch) < _SILENT_POWER
 
 
 def read_sound(
@@ -72,6 +91,8 @@ def read_sound(
     start_seconds: float = 0.0,
     duration_seconds: float | None = None,
     gain: float = 1.0,
+    fade: Sequence[Sequence[float]] = (),
+    margin_seconds: float = 0.0,
     is_cancelled: Callable[[], bool] | None = None,
 ) -> Sound:
     """A stretch of a sound or video file, mixed to mono, at 16 kHz, timed as Blender plays it.
@@ -85,6 +106,10 @@ def read_sound(
         start_seconds: Start of the stretch in the file, 0 or more.
         duration_seconds: Its length; None or too long means up to the file's end.
         gain: Linear volume.
+        fade: Volume over time besides: pairs of seconds in the file and linear volume, in order of
+            time, with straight lines between them.
+        margin_seconds: How much is read to either side of the stretch, where the file has it: words
+            that a cut breaks cannot be recognised.
         is_cancelled: Asked between blocks.
 
     Returns:
@@ -98,12 +123,14 @@ def read_sound(
     path = Path(path)
     _check_stretch(start_seconds, duration_seconds, gain)
     wanted = MAX_SECONDS + 1.0 if duration_seconds is None else duration_seconds
-    wanted = min(wanted, MAX_SECONDS + 1.0)
+    lead_seconds = min(margin_seconds, start_seconds)
+    from_seconds = start_seconds - lead_seconds
+    wanted = lead_seconds + min(wanted, MAX_SECONDS + 1.0) + margin_seconds
     with open_sound(path, is_cancelled) as decoder:
 
         def mix(track: int, channel: int | None = None) -> _Mixed:
             def blocks() -> Iterator[tuple[Samples, int]]:
-                for block, rate in decoder.blocks(start_seconds, wanted, track=track):
+                for block, rate in decoder.blocks(from_seconds, wanted, track=track):
                     if is_cancelled is not None and is_cancelled():
                         raise Cancelled
                     yield block, rate
@@ -115,14 +142,73 @@ def read_sound(
             mixed = mix(track, channel=0)
             warnings.append("The channels cancel each other out, so the first one alone is used.")
         warnings += decoder.notes
-    _check_length(path, mixed, start_seconds)
-    samples = mixed.samples
-    if gain != 1.0:
-        samples = samples * np.float32(gain)
+    lead = min(round(lead_seconds * SAMPLE_RATE_HZ), len(mixed.samples))
+    left = len(mixed.samples) - lead
+    tail = 0 if duration_seconds is None else left - round(duration_seconds * SAMPLE_RATE_HZ)
+    tail = max(tail, 0)
+    _check_length(path, (left - tail) / SAMPLE_RATE_HZ, start_seconds)
+    samples = _at_volume(mixed.samples, gain, fade, from_seconds)
     if mixed.has_two_sources:
         warnings.append(_TWO_SOURCES)
     clipped = [_CLIPPED] if mixed.is_clipped else []
-    return Sound(samples, SAMPLE_RATE_HZ, (*_level_warnings(samples), *clipped, *warnings))
+    levels = _level_warnings(samples[lead : len(samples) - tail])
+    return Sound(samples, SAMPLE_RATE_HZ, (*levels, *clipped, *warnings), lead, tail)
+
+
+def _at_volume(
+    samples: Samples, gain: float, fade: Sequence[Sequence[float]], from_seconds: float
+) -> Samples:
+    """Samples times a volume, and times one that changes over time.
+
+    Args:
+        samples: Shape ``(n,)``.
+        gain: Linear volume.
+        fade: Pairs of seconds in the file and linear volume.
+        from_seconds: Time of the first sample in the file.
+
+    Returns:
+        The samples at that volume.
+
+    Raises:
+        UserError: The pairs are no curve over time.
+    """
+    if not fade:
+        return samples if gain == 1.0 else samples * np.float32(gain)
+    try:
+        times, volumes = np.asarray(fade, np.float64).reshape(len(fade), 2).T
+    except ValueError:
+        raise UserError(_NO_CURVE) from None
+    if not (np.isfinite(fade).all() and (np.diff(times) >= 0).all() and (volumes >= 0).all()):
+        raise UserError(_NO_CURVE)
+    louder = np.empty_like(samples)
+    for first in range(0, len(samples), _FADED_AT_ONCE):
+        part = samples[first : first + _FADED_AT_ONCE]
+        at = from_seconds + (first + np.arange(len(part))) / SAMPLE_RATE_HZ
+        louder[first : first + len(part)] = part * (gain * np.interp(at, times, volumes))
+    return louder
+
+
+def file_seconds(path: Path | str, is_cancelled: Callable[[], bool] | None = None) -> float:
+    """Length of a file's first audio track, decoded to its end: headers are guesses.
+
+    Args:
+        path: The file.
+        is_cancelled: Asked between blocks.
+
+    Returns:
+        Its length in seconds, at most a little more than ``MAX_SECONDS``.
+
+    Raises:
+        UserError: The file cannot be read.
+        Cancelled: ``is_cancelled`` said so.
+    """
+    seconds = 0.0
+    with open_sound(Path(path), is_cancelled) as decoder:
+        for block, rate in decoder.blocks(0.0, MAX_SECONDS + 1.0, track=0):
+            if is_cancelled is not None and is_cancelled():
+                raise Cancelled
+            seconds += len(block) / rate
+    return seconds
 
 
 def _choose_track(num_tracks: int, mix: Callable[[int], _Mixed]) -> tuple[int, _Mixed, list[str]]:
@@ -279,9 +365,8 @@ def _check_values(block: Samples, first: int, rate: int) -> None:
     )
 
 
-def _check_length(path: Path, mixed: _Mixed, start_seconds: float) -> None:
-    seconds = len(mixed.samples) / SAMPLE_RATE_HZ
-    if seconds == 0 and start_seconds > 0:
+def _check_length(path: Path, seconds: float, start_seconds: float) -> None:
+    if seconds <= 0 and start_seconds > 0:
         raise UserError(f"{quoted(path)} has no sound from {start_seconds:g} s on. Start earlier.")
     if seconds < MIN_SECONDS:
         raise UserError(

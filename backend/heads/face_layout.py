@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from backend.errors import UserError
 from backend.heads.edge_paths import PathTracer, pieces, touching
 from backend.heads.mesh import polygon_edges, triangulate_both_ways
+from backend.heads.parts import Anchors, HeadParts, ball_of, joined, tell_parts
 from backend.heads.topology import FACE_POINT_NAMES, FaceFrame, Head, face_frame
 
 Ints = NDArray[np.int64]
@@ -57,7 +58,11 @@ class EyeLayout:
     Attributes:
         rows: ``upper`` and ``lower`` lid margin, from the inner corner to the outer one.
         pocket: Vertices of the skin behind the margins.
-        ball: Vertices of the eyeball; empty if the head has none.
+        ball: Vertices of the eyeball, all its layers; empty if the head has none.
+        turning: Vertices of what turns with the eyeball: iris, pupil, cornea.
+        lashes: Vertices of the lashes.
+        shells: Vertices of what lies on the eyeball between the lids.
+        has_layers: Whether the eyeball is of several layers, such as a ball and a cornea.
         centre: Centre of the eyeball, in mm.
         radius: Radius of the eyeball, in mm.
     """
@@ -65,6 +70,10 @@ class EyeLayout:
     rows: dict[str, Ints]
     pocket: Ints
     ball: Ints
+    turning: Ints
+    lashes: Ints
+    shells: Ints
+    has_layers: bool
     centre: Floats
     radius: float
 
@@ -84,7 +93,9 @@ class FaceLayout:
         landmark_vertex: Vertex number of each face point (landmark) by its name.
         mouth: The lips and the mouth's inside.
         eyes: The ``left`` and the ``right`` eye.
-        parts: Vertices of ``teeth_upper``, ``teeth_lower``, ``tongue`` and ``attached``.
+        parts: Vertices of ``teeth_upper``, ``teeth_lower``, ``tongue``, ``gums`` (what spans both
+            rows) and ``attached``.
+        jaw_shares: Share with which each vertex inside the mouth follows the jaw, ``(V,)``.
     """
 
     frame: FaceFrame
@@ -98,6 +109,12 @@ class FaceLayout:
     mouth: MouthLayout
     eyes: dict[str, EyeLayout]
     parts: dict[str, Ints]
+    jaw_shares: Floats
+
+    @property
+    def inside_mouth(self) -> Ints:
+        """Vertices of the parts that follow the jaw by their ``jaw_shares``."""
+        return np.concatenate([self.parts[k] for k in ("teeth_lower", "tongue", "gums")])
 
 
 def examine(head: Head) -> FaceLayout:
@@ -130,7 +147,7 @@ def examine(head: Head) -> FaceLayout:
     for rows in loops.values():
         on_loop[np.concatenate(list(rows.values()))] = True
     pockets = _pockets(edges, is_skin, on_loop, loops, landmark_vertex["nose_tip"])
-    _check_slit(points, edges, loops["mouth"], landmark_vertex)
+    _check_slit(points, edges, loops["mouth"], landmark_vertex, head.numbers)
 
     is_pocket = np.zeros(len(points), dtype=bool)
     is_pocket[np.concatenate(list(pockets.values()))] = True
@@ -138,12 +155,14 @@ def examine(head: Head) -> FaceLayout:
     skin_triangles = triangles[is_skin[triangles[:, 0]]]
     inside = is_pocket[skin_triangles].any(axis=1)
     facing = _orient(points, skin_triangles)
-    parts, balls = _parts(head, points, skin, landmark_vertex)
+    rims = {side: np.concatenate(list(loops[side].values())) for side in ("left", "right")}
+    anchors = Anchors(skin, skin_triangles[~inside], rims, landmark_vertex)
+    parts = tell_parts(head, points, anchors)
     mouth = _mouth(
         tracer, landmark_vertex, loops["mouth"], pockets["mouth"], edges, is_skin & ~is_pocket
     )
     eyes = {
-        side: _eye(points, landmark_vertex, side, loops[side], pockets[side], balls[side])
+        side: _eye(points, landmark_vertex, side, loops[side], pockets[side], parts)
         for side in ("left", "right")
     }
     return FaceLayout(
@@ -157,7 +176,8 @@ def examine(head: Head) -> FaceLayout:
         landmark_vertex=landmark_vertex,
         mouth=mouth,
         eyes=eyes,
-        parts=parts,
+        parts=parts.mouth | {"attached": parts.attached},
+        jaw_shares=parts.jaw_shares,
     )
 
 
@@ -240,7 +260,11 @@ def _pockets(
 
 
 def _check_slit(
-    points: Floats, edges: Ints, rows: dict[str, Ints], landmark_vertex: dict[str, int]
+    points: Floats,
+    edges: Ints,
+    rows: dict[str, Ints],
+    landmark_vertex: dict[str, int],
+    numbers: Ints | None,
 ) -> None:
     corners = points[[landmark_vertex["lip_corner_left"], landmark_vertex["lip_corner_right"]]]
     near = 0.15 * np.linalg.norm(corners[0] - corners[1])
@@ -249,11 +273,19 @@ def _check_slit(
     joins = (upper[:, 0] & lower[:, 1]) | (upper[:, 1] & lower[:, 0])
     joined = edges[joins & (from_corner[edges] > near).all(axis=1)]
     if len(joined):
-        a, b = joined[0]
+        centre = corners.mean(axis=0)
+        away = points[joined, 0].mean(axis=1) - centre[0]
+        nearest = int(np.abs(away).argmin())
+        a, b = joined[nearest] if numbers is None else numbers[joined[nearest]]
+        side = "left" if away[nearest] > 0 else "right"
+        off = abs(away[nearest]) / (np.linalg.norm(corners[0] - corners[1]) / 2)
+        where = (
+            "in the middle" if off < 0.25 else f"on the {side}, {off:.0%} of the way to the corner"
+        )
         raise UserError(
-            f"The mouth is not a slit: {len(joined)} edges join the upper lip to the lower one "
-            f"(for example vertices {a} and {b}). Open the mesh between the lips, or mark the "
-            "inner lip points where the lips part."
+            f"The lips are joined: {len(joined)} edges lead from the upper lip to the lower one, "
+            f"the first of them {where}, between the vertices {a} and {b}. Cut the mesh open "
+            "between the lips, or mark the inner lip points where the lips part."
         )
     middle = (
         points[landmark_vertex["lip_upper_inner_center"]]
@@ -356,64 +388,25 @@ def _eye(
     side: str,
     rows: dict[str, Ints],
     pocket: Ints,
-    ball: Ints,
+    parts: HeadParts,
 ) -> EyeLayout:
     corners = points[[landmark_vertex[f"eye_inner_{side}"], landmark_vertex[f"eye_outer_{side}"]]]
     width = np.linalg.norm(corners[0] - corners[1])
-    if len(ball) >= 4:
-        # Sphere through the ball's vertices: |p|^2 = 2 c.p + (r^2 - |c|^2), least squares.
-        p = points[ball]
-        system = np.concatenate([2 * p, np.ones((len(p), 1))], axis=1)
-        solution = np.linalg.lstsq(system, (p**2).sum(axis=1), rcond=None)[0]
-        centre = solution[:3]
-        radius = float(np.sqrt(max(solution[3] + centre @ centre, 1.0)))
+    layers = parts.balls[side]
+    if layers:
+        centre, radius = ball_of(points, layers)
     else:
         margin = points[np.concatenate([rows["upper"], rows["lower"]])].mean(axis=0)
         radius = 0.45 * float(width)
         centre = margin - np.array([0.0, 0.0, 0.9 * radius])
-    return EyeLayout(rows, pocket, ball, centre, radius)
-
-
-def _parts(
-    head: Head, points: Floats, skin: Ints, landmark_vertex: dict[str, int]
-) -> tuple[dict[str, Ints], dict[str, Ints]]:
-    """Vertices by role of what is not skin: named by the topology, else guessed by position."""
-    roles = {part.role for part in head.topology.parts}
-    balls = {side: head.part(f"eye_{side}") for side in ("left", "right")}
-    parts = {role: head.part(role) for role in ("teeth_upper", "teeth_lower", "tongue")}
-    rest = np.ones(len(points), dtype=bool)
-    rest[skin] = False
-    for vertices in (*balls.values(), *parts.values()):
-        rest[vertices] = False
-    if not roles - {"skin"}:
-        for component in np.unique(head.components[rest]):
-            vertices = np.flatnonzero(head.components == component)
-            role = _guess(points, vertices, landmark_vertex)
-            if role in ("left", "right"):
-                balls[role] = np.union1d(balls[role], vertices)
-            elif role:
-                parts[role] = np.union1d(parts[role], vertices)
-            if role:
-                rest[vertices] = False
-    parts["attached"] = np.flatnonzero(rest)
-    return parts, balls
-
-
-def _guess(points: Floats, vertices: Ints, landmark_vertex: dict[str, int]) -> str:
-    middle = points[vertices].mean(axis=0)
-    extent = np.ptp(points[vertices], axis=0).max()
-    for side in ("left", "right"):
-        corners = points[
-            [landmark_vertex[f"eye_inner_{side}"], landmark_vertex[f"eye_outer_{side}"]]
-        ]
-        width = float(np.linalg.norm(corners[0] - corners[1]))
-        away = np.linalg.norm((middle - corners.mean(axis=0))[:2])
-        if away < 0.35 * width and 0.5 * width < extent < 2.2 * width:
-            return side
-    lips = points[
-        [landmark_vertex["lip_upper_inner_center"], landmark_vertex["lip_lower_inner_center"]]
-    ].mean(axis=0)
-    low, high = points[landmark_vertex["chin"]][1], points[landmark_vertex["nose_tip"]][1]
-    if abs(middle[0]) < 10.0 and low < middle[1] < high and middle[2] < lips[2] and extent < 80.0:
-        return "teeth_upper" if middle[1] > lips[1] else "teeth_lower"
-    return ""
+    return EyeLayout(
+        rows,
+        pocket,
+        joined(layers),
+        parts.turning[side],
+        parts.lashes[side],
+        parts.shells[side],
+        len(layers) > 1 or len(parts.turning[side]) > 0,
+        centre,
+        radius,
+    )

@@ -45,6 +45,7 @@ from backend.heads.topology import (
     face_frame,
     identify,
 )
+from backend.heads.weld import is_half, weld
 
 VIEWS: Final = ((0.0, 0.0), (20.0, 0.0), (-20.0, 0.0), (0.0, 12.0), (0.0, -12.0))
 """Yaw and pitch of the cameras in degrees."""
@@ -68,6 +69,10 @@ _LEAST_SKIN: Final = 4 * len(FACE_POINT_NAMES)
 """Vertices of a part that may be the skin."""
 _COVERED: Final = 0.012
 """Part of the picture's side by which something else lies before the skin."""
+_HIDING: Final = 0.01
+"""A part hides the face from this share of its pixels on."""
+_LARGEST_FEATURE: Final = 0.6
+"""What covers a face is wider or taller than this share of the face's width; an eye is smaller."""
 _LEAST_FACING: Final = 0.3
 """Cosine under which a landmark lies too close to the outline to be placed on the surface."""
 
@@ -87,6 +92,10 @@ _TURN_MM: Final = 15.0
 _SAMPLES: Final = 500
 """Places of the demo head's skin that settle on the head's."""
 
+_HALF_A_HEAD: Final = (
+    "This is half a head: it ends in a plane through its middle. Apply its Mirror modifier, or "
+    "mirror and join the mesh, since a face moves on either side by itself."
+)
 _STILL_POINTS = ("ear_", "crown", "head_back", "neck_")
 """What the names of points begin with that only say where the head does not move."""
 DOUBTFUL: Final = 0.4
@@ -101,6 +110,8 @@ _SEEN_PARTING: Final = 0.8
 _UNSEEN_PARTING: Final = 0.5
 """Factor of those that lie at such a place by their name, where none is seen."""
 _OF_OPENINGS: Final = ("lip_corner", "lip_upper_inner", "lip_lower_inner", "lid_")
+_LEAST_LIP_MM: Final = 0.5
+"""An outer lip point lies so far above, or below, the row of its lip's inner ones."""
 _STEPS: Final = 5
 
 
@@ -226,6 +237,22 @@ def face_landmarks_seen(surface: Surface, face: FaceView) -> tuple[Floats, int]:
     counts = np.bincount(parts, minlength=int(surface.components.max()) + 1)
     counts[np.bincount(surface.components) < _LEAST_SKIN] = 0
     return points, int(counts.argmax())
+
+
+def covering_parts(surface: Surface, face: FaceView, skin: int) -> Ints:
+    """Numbers of the parts that hide the face: hair, a mask, helper meshes; no eyes or lashes."""
+    raster = raster_of(surface, face.view, LANDMARK_PIXELS)
+    alone = raster_of(surface.part(skin), face.view, LANDMARK_PIXELS)
+    low, high = np.clip(np.percentile(face.landmarks[:, :2], (2, 98), axis=0), 0, None).astype(int)
+    box = slice(low[1], high[1]), slice(low[0], high[0])
+    shown = raster.triangle[box][alone.triangle[box] >= 0]
+    hiding = surface.components[surface.triangles[shown[shown >= 0], 0]]
+    parts, pixels = np.unique(hiding[hiding != skin], return_counts=True)
+    parts = parts[pixels > _HIDING * max(len(shown), 1)]
+    screen, _ = face.view.screen(surface.vertices, LANDMARK_PIXELS)
+    width = high[0] - low[0]
+    sizes = [np.ptp(screen[surface.components == part], axis=0).max() for part in parts]
+    return np.asarray(parts[np.array(sizes) > _LARGEST_FEATURE * width], dtype=np.int64)
 
 
 def front_view(axes: Floats, points: Floats, view: View, places: NDArray[np.floating]) -> View:
@@ -371,6 +398,11 @@ class FoundPoints:
         """Names of the points that should be looked at."""
         return [n for n in FACE_POINT_NAMES if self.confidence[n] < DOUBTFUL]
 
+    @property
+    def doubtful_in_face(self) -> list[str]:
+        """The doubtful ones without ears, neck and skull, which never move."""
+        return [name for name in self.doubtful if not name.startswith(_STILL_POINTS)]
+
     def warning(self, *, of_the_face: bool = False) -> str:
         """What the user should look at.
 
@@ -380,8 +412,7 @@ class FoundPoints:
         Returns:
             One or two sentences; empty where nothing is doubtful.
         """
-        still = _STILL_POINTS if of_the_face else ()
-        names = [name for name in self.doubtful if not name.startswith(still)]
+        names = self.doubtful_in_face if of_the_face else self.doubtful
         if not names:
             return ""
         listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -389,6 +420,40 @@ class FoundPoints:
             f"{len(names)} of {len(FACE_POINT_NAMES)} face points were found but are doubtful: "
             f"{listed}. Look at the head there; mark them by hand where they are wrong."
         )
+
+    def keeping(self, marked: dict[str, int], mesh: Mesh) -> FoundPoints:
+        """The same points, those that the user has marked where they were marked.
+
+        A found point whose vertex is marked as another one goes to the nearest vertex beside it.
+
+        Args:
+            marked: Name to vertex number of the marked points; other names are ignored.
+            mesh: The mesh on which both were found.
+
+        Returns:
+            All points; a marked one is never doubtful.
+
+        Raises:
+            UserError: The mesh has no such vertex.
+        """
+        kept = {name: marked[name] for name in FACE_POINT_NAMES if name in marked}
+        vertices, corners, sizes = mesh
+        if any(not 0 <= vertex < len(vertices) for vertex in kept.values()):
+            raise UserError("A marked face point is no vertex of the head. Mark it again.")
+        if not kept:
+            return self
+        edges = polygon_edges(corners, sizes)
+        points = self.face_points | kept
+        for name in FACE_POINT_NAMES:
+            others = {vertex for other, vertex in points.items() if other != name}
+            if name not in kept and points[name] in others:
+                points[name] = _free_neighbour(points[name], others, vertices, edges)
+        confidence = self.confidence | dict.fromkeys(kept, 1.0)
+        return replace(self, face_points=points, confidence=confidence)
+
+    def as_report(self) -> dict[str, object]:
+        """What the report of a job says of the points; those that never move are not doubtful."""
+        return {"face_points": self.face_points, "doubtful_face_points": self.doubtful_in_face}
 
     def as_json(self) -> dict[str, object]:
         """All of it, as JSON can hold it."""
@@ -401,6 +466,22 @@ class FoundPoints:
             "interocular": self.interocular,
             "seconds": round(self.seconds, 3),
         }
+
+
+def _free_neighbour(vertex: int, taken: set[int], vertices: Floats, edges: Ints) -> int:
+    """The nearest vertex along edges that is not taken, within a few rings of a vertex."""
+    reached = {vertex}
+    while True:
+        listed = list(reached)
+        beside = edges[np.isin(edges, listed).any(axis=1)].ravel()
+        grown = reached | set(beside.tolist())
+        free = np.array(sorted(grown - taken), dtype=np.int64)
+        if len(free):
+            away = np.linalg.norm(vertices[free] - vertices[vertex], axis=1)
+            return int(free[away.argmin()])
+        if grown == reached:
+            return vertex  # a part of marked points alone; what identifies the head says so
+        reached = grown
 
 
 def find_face_points(
@@ -420,22 +501,34 @@ def find_face_points(
     """
     started = time.monotonic()
     report = progress or (lambda _done, _total: None)
+    welded = weld(mesh)
+    mesh = welded.mesh
     vertices = mesh[0]
     surface = Surface.from_mesh(mesh)
     report(0, _STEPS)
-    face = find_face(surface)
+    try:
+        face = find_face(surface)
+    except UserError as error:
+        if is_half(mesh):
+            raise UserError(_HALF_A_HEAD) from error
+        raise
     report(1, _STEPS)
     known = reference()
     report(2, _STEPS)
     points, skin = face_landmarks_seen(surface, face)
+    covering = covering_parts(surface, face, skin)
+    if len(covering):
+        surface = surface.without(covering)
+        face = find_face(surface)
+        points, skin = face_landmarks_seen(surface, face)
     usable = np.isfinite(points).all(axis=1) & (known.landmarks.weights > 0.0)
     if usable.sum() < _FACE_LANDMARKS // 4:
-        raise UserError(NO_FACE)
+        raise UserError(_HALF_A_HEAD if is_half(mesh) else NO_FACE)
     axes = robust_similarity(known.landmarks.points, points, usable.astype(float)).rotation.T
     places = face.landmarks[:_FACE_LANDMARKS, :2]
     found = read_views(surface, skin, front_view(axes, points, face.view, places))
     if (found.scores >= FACE_SCORE).sum() < MIN_VIEWS:
-        raise UserError(NO_FACE)
+        raise UserError(_HALF_A_HEAD if is_half(mesh) else NO_FACE)
     report(3, _STEPS)
     weights = np.minimum(found.weights, known.landmarks.weights)
     fit = robust_similarity(known.landmarks.points, found.points, weights)
@@ -456,7 +549,7 @@ def find_face_points(
     frame = face_frame(identify(*mesh, face_points=face_points))
     report(_STEPS, _STEPS)
     return FoundPoints(
-        face_points,
+        {name: int(welded.first[vertex]) for name, vertex in face_points.items()},
         confidence,
         [round(float(score), 1) for score in found.scores],
         frame.axes,
@@ -482,17 +575,19 @@ def _choose(
     chosen = openings.lips(at)
     for side in ("left", "right"):
         chosen |= openings.lids(at, side, set(chosen.values()))
-    rest = [name for name in FACE_POINT_NAMES if name not in chosen]
+    parted = set(chosen)
     candidates = np.flatnonzero(surface.components == skin)
-    candidates = np.setdiff1d(candidates, list(chosen.values()))
-    order = [FACE_POINT_NAMES.index(name) for name in rest]
-    numbers, costs = nearest_facing(
-        np.stack([at[name] for name in rest]),
-        known.normals[order],
-        surface.vertices,
-        surface.normals,
-        candidates,
-    )
+    costs: dict[str, float] = {}
+    for names, allowed in _groups(chosen, surface.vertices, candidates):
+        numbers, group_costs = nearest_facing(
+            np.stack([at[name] for name in names]),
+            known.normals[[FACE_POINT_NAMES.index(name) for name in names]],
+            surface.vertices,
+            surface.normals,
+            np.setdiff1d(allowed, list(chosen.values())),
+        )
+        chosen |= dict(zip(names, numbers.tolist(), strict=True))
+        costs |= dict(zip(names, group_costs.tolist(), strict=True))
     seen = landmarks.weights > 0.0
     seen &= known.landmarks.weights > 0.0
     support = cKDTree(known.landmarks.points[seen])
@@ -502,34 +597,73 @@ def _choose(
         spread = float(np.mean(landmarks.spread[seen][near]))
         trust = float(np.exp(-float(away.mean()) / _SUPPORT_MM) * np.exp(-spread / _SPREAD_MM))
         confidence[name] = trust
-    for name, number, cost in zip(rest, numbers.tolist(), costs.tolist(), strict=True):
-        chosen[name] = number
+    for name, cost in costs.items():
         confidence[name] *= float(np.exp(-cost / _COST_MM))
         if name.startswith(_OF_OPENINGS):  # the surface was not seen to part there
             confidence[name] *= _UNSEEN_PARTING
-    for name in set(FACE_POINT_NAMES) - set(rest):  # seen on the mesh itself
+    for name in parted:  # seen on the mesh itself
         confidence[name] = max(confidence[name], _SEEN_PARTING)
     return chosen, {name: round(value, 2) for name, value in confidence.items()}
 
 
+def _groups(
+    chosen: dict[str, int], points: Floats, candidates: Ints
+) -> list[tuple[list[str], Ints]]:
+    """Names that are still to be chosen, and from which vertices: a lip's from its own side."""
+    rest = [name for name in FACE_POINT_NAMES if name not in chosen]
+    groups: list[tuple[list[str], Ints]] = []
+    for lip, sign in (("upper", 1.0), ("lower", -1.0)):
+        row = [v for name, v in chosen.items() if name.startswith((f"lip_{lip}_in", "lip_corner"))]
+        if row:
+            along = points[sorted(row, key=lambda v: points[v, 0])]
+            height = np.interp(points[candidates, 0], along[:, 0], along[:, 1])
+            beyond = sign * (points[candidates, 1] - height) > _LEAST_LIP_MM
+            names = [name for name in rest if name.startswith(f"lip_{lip}_outer")]
+            groups.append((names, candidates[beyond]))
+            rest = [name for name in rest if name not in names]
+    return [*groups, (rest, candidates)]
+
+
 def identify_or_find(
-    mesh: Mesh, *, topology: str, face_points: dict[str, int] | None
-) -> tuple[Head, str]:
+    mesh: Mesh,
+    *,
+    topology: str,
+    face_points: dict[str, int] | None,
+    num_own: int | None = None,
+    progress: Callable[[float, float], None] | None = None,
+) -> tuple[Head, FoundPoints | None]:
     """The head that a mesh is: known, marked, or else with face points that are found.
 
     Args:
         mesh: In any unit and orientation.
         topology: ``auto``, a shipped topology's name, or a JSON file.
-        face_points: Points marked on this very mesh.
+        face_points: Points marked on this very mesh; those that are missing are found.
+        num_own: Number of first vertices that are the head's own, where the points are looked for;
+            after them come other meshes of its character.
+        progress: Called with the steps done and their number, where points are looked for.
 
     Returns:
-        The head, and a warning where its points were found and some of them are doubtful.
+        The head, and its points where they had to be found.
 
     Raises:
         UserError: It is none of these; the message says why and what to do.
     """
+    marked = face_points or {}
+    is_complete = not marked or marked.keys() >= set(FACE_POINT_NAMES) or topology != "auto"
     try:
-        return identify(*mesh, topology=topology, face_points=face_points), ""
+        head = identify(*mesh, topology=topology, face_points=face_points if is_complete else None)
     except UnknownHeadError:
-        found = find_face_points(mesh)
-    return identify(*mesh, face_points=found.face_points), found.warning(of_the_face=True)
+        own = mesh if num_own is None else _first_vertices(mesh, num_own)
+        found = find_face_points(own, progress=progress).keeping(marked, own)
+        return identify(*mesh, face_points=found.face_points), found
+    if not is_complete:  # a known head on which some points were moved by hand
+        head = identify(*mesh, face_points=dict(head.topology.face_points) | marked)
+    return head, None
+
+
+def _first_vertices(mesh: Mesh, count: int) -> Mesh:
+    """The part of a mesh that its first vertices and the faces among them are."""
+    vertices, corners, sizes = mesh
+    starts = np.cumsum(sizes, dtype=np.int64) - sizes
+    is_own = np.maximum.reduceat(corners, starts) < count
+    return vertices[:count], corners[np.repeat(is_own, sizes)], sizes[is_own]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from backend.heads.face_layout import vertex_normals
 from backend.heads.mesh import Mesh, connected_components, triangulate
-from backend.heads.rasterise import Raster, rasterise
+from backend.heads.rasterise import Raster, boxes, rasterise
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,6 +58,11 @@ class Surface:
     def part(self, component: int) -> Surface:
         """The same vertices with the triangles of one connected part alone."""
         kept = self.components[self.triangles[:, 0]] == component
+        return replace(self, triangles=self.triangles[kept])
+
+    def without(self, components: Ints) -> Surface:
+        """The same vertices without the triangles of some connected parts."""
+        kept = ~np.isin(self.components[self.triangles[:, 0]], components)
         return replace(self, triangles=self.triangles[kept])
 
 
@@ -120,9 +125,8 @@ def upright_axes() -> list[Floats]:
 def raster_of(surface: Surface, view: View, pixels: int) -> Raster:
     """Which triangle each pixel of a view shows."""
     screen, depth = view.screen(surface.vertices, pixels)
-    corners = screen[surface.triangles]
-    shown = ((corners.max(axis=1) > 0.0) & (corners.min(axis=1) < pixels)).all(axis=1)
-    shown = np.flatnonzero(shown)
+    low, high = boxes(screen, surface.triangles)
+    shown = np.flatnonzero(((high > 0.0) & (low < pixels)).all(axis=1))
     raster = rasterise(screen, depth, surface.triangles[shown], width=pixels, height=pixels)
     if not len(shown):
         return raster

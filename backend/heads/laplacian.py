@@ -55,7 +55,8 @@ def lumped_mass(
 class BiharmonicSolver:
     """Fields that bend least, ``|M^-1/2 L x|^2``, through given values at handles.
 
-    One sparse factorisation serves any number of fields with the same handles.
+    One sparse factorisation serves any number of fields with the same handles. Fields may also be
+    drawn towards values at anchors, which are places between the vertices.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class BiharmonicSolver:
         vertices: NDArray[np.float64],
         triangles: NDArray[np.integer],
         handles: NDArray[np.integer],
+        *,
+        anchors: sparse.csr_matrix | None = None,
+        stiffness: float = 1.0,
     ) -> None:
         """Factorise.
 
@@ -70,12 +74,18 @@ class BiharmonicSolver:
             vertices: Positions, ``(V, 3)``.
             triangles: Triangles, ``(N, 3)``; fields are zero at vertices of no triangle.
             handles: Distinct vertices whose values will be given, ``(H,)``.
+            anchors: Weights of the vertices in each anchor, ``(A, V)``.
+            stiffness: How strongly a field is drawn to the anchors' values, per squared unit of the
+                vertices; a bump that reaches ``R`` has the stiffness ``50 / R^2``.
         """
+        is_free = np.zeros(len(vertices), dtype=bool)
+        is_free[triangles.ravel()] = True
+        is_free[handles] = False
+        triangles = _within_two_rings(triangles, is_free)  # of a whole body, most stays
         laplacian = cotangent_laplacian(vertices, triangles).tocsc()
         mass = lumped_mass(vertices, triangles)
         used = mass > 0
-        is_free = used.copy()
-        is_free[handles] = False
+        is_free &= used
         self._num_vertices = len(vertices)
         self._handles = np.asarray(handles)
         self._free = np.flatnonzero(is_free)
@@ -83,14 +93,28 @@ class BiharmonicSolver:
         free_columns = laplacian[:, self._free]
         self._coupling = (free_columns.T @ inverse_mass @ laplacian[:, self._handles]).tocsr()
         matrix = (free_columns.T @ inverse_mass @ free_columns).tocsc()
+        self._pull: sparse.csr_matrix | None = None
+        if anchors is not None:
+            free_anchors = anchors[:, self._free]
+            self._pull = (stiffness * free_anchors.T).tocsr()
+            matrix = (matrix + self._pull @ free_anchors).tocsc()
+            self._coupling = self._coupling + self._pull @ anchors[:, self._handles]
         self._factor = _factorise(matrix) if len(self._free) else None
 
-    def solve(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Fields ``(V, C)`` that take ``values`` ``(H, C)`` at the handles."""
+    def solve(
+        self, values: NDArray[np.float64], anchored: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Fields ``(V, C)`` that take ``values`` ``(H, C)`` at the handles.
+
+        With anchors, ``anchored`` ``(A, C)`` are the values towards which they draw.
+        """
         field = np.zeros((self._num_vertices, values.shape[1]))
         field[self._handles] = values
         if self._factor is not None:
-            field[self._free] = self._factor.solve(-(self._coupling @ values))
+            right = -(self._coupling @ values)
+            if self._pull is not None and anchored is not None:
+                right += self._pull @ anchored
+            field[self._free] = self._factor.solve(right)
         return field
 
 
@@ -125,6 +149,20 @@ def harmonic_weights(
         matrix = (sparse.diags(diagonal[free]) - adjacency[free][:, free]).tocsc()
         result[free] = _factorise(matrix).solve(adjacency[free][:, handles].toarray())
     return result
+
+
+def _within_two_rings(
+    triangles: NDArray[np.integer], is_free: NDArray[np.bool_]
+) -> NDArray[np.integer]:
+    """The triangles that touch a free vertex or a neighbour of one."""
+    near = np.zeros_like(is_free)
+    near[triangles[_any(is_free, triangles)].ravel()] = True
+    return triangles[_any(near, triangles)]
+
+
+def _any(marked: NDArray[np.bool_], triangles: NDArray[np.integer]) -> NDArray[np.bool_]:
+    a, b, c = triangles.T
+    return np.asarray(marked[a] | marked[b] | marked[c])
 
 
 def _factorise(matrix: sparse.csc_matrix) -> linalg.SuperLU:

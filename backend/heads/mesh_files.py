@@ -95,6 +95,36 @@ def read_face_points(path: str | Path) -> dict[str, int] | None:
     return {str(n): int(i) for n, i in zip(names, indices, strict=True)} or None
 
 
+def read_object_sizes(path: str | Path, num_vertices: int) -> NDArray[np.int64]:
+    """Reads of how many objects the mesh of a file was joined, the head's own first.
+
+    Args:
+        path: ``.npz`` with the key ``object_sizes``, ``(n,)`` int: how many vertices each object
+            has; or any other head, which is one object.
+        num_vertices: Number of vertices of the mesh.
+
+    Returns:
+        Number of vertices of each object, ``(n,)``.
+
+    Raises:
+        UserError: They do not add up to the mesh.
+    """
+    path = Path(path)
+    whole = np.array([num_vertices], dtype=np.int64)
+    if path.suffix.lower() != ".npz":
+        return whole
+    key = "object_sizes"
+    sizes = read_arrays(path, [], optional=[key], max_rows=MAX_CORNERS, max_bytes=1 << 27)
+    found = sizes.get(key, whole)
+    is_list = found.ndim == 1 and found.dtype.kind in "iu" and len(found) > 0
+    if not is_list or found.min() < 1 or _total(found) != num_vertices:
+        raise UserError(
+            f"{excerpt(path.name)}: its objects do not add up to {num_vertices} vertices. Export "
+            "the head again."
+        )
+    return found.astype(np.int64)
+
+
 def checked_mesh(
     name: str,
     vertices: NDArray[np.generic],

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,75 +13,87 @@ from scipy.spatial import cKDTree
 
 from backend.heads.face_layout import FaceLayout
 from backend.heads.laplacian import BiharmonicSolver, harmonic_weights
+from backend.heads.placed_figures import STIFFNESS, PlacedFigures
 from backend.heads.shape_recipes import (
-    BROW_RECIPES,
-    JAW_OPENING_MM,
-    JAW_SHARES,
+    JAW_FORWARD,
+    JAW_OPEN,
+    JAW_OPEN_LIPS_CLOSED,
+    LIP_ROWS,
     MOUTH_RECIPES,
     PROFILE_POSITIONS,
-    SIDEWAYS_LIPS,
-    SIDEWAYS_POINTS,
-    LipRecipe,
+    SIDEWAYS_RECIPES,
     Profile,
     ShapeRecipe,
+    measured_figures,
 )
-from backend.heads.topology import FACE_POINT_NAMES
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_RECIPE_HALF_WIDTH_MM = 24.0
-_LOOSE = ("cheek", "cheek_hollow", "smile_fold", "chin_crease")  # free unless a recipe names them
-_MOUTH_TOP_MM = 6.0  # above the eyes: nothing that the mouth does reaches higher
-_BROW_BOTTOM_MM = -8.0
-_ROW_REACH_MM = 4.0  # how deep the inside of the lips follows their contact rows
-_JAW_SLIDE_MM = np.array([0.0, -4.0, 11.0])  # the condyles glide forward as the jaw opens
-_TONGUE_OUT_MM = 9.0
-_CORNERS_IN = LipRecipe(
-    contact=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
-    upper=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
-    lower=((0, 0, 0), (-0.2, 0, -0.3), (-1.0, 0, -0.6), (-2.2, 0, -0.8)),
-)
+_FAR_MM: Final = 45.0  # from all places: the skin stays
+_ROW_REACH_MM: Final = 4.0  # how deep the inside of the lips follows their contact rows
+_JAW_SLIDE_MM: Final = np.array([0.0, -4.0, 11.0])  # the condyles glide forward as the jaw opens
+_LIP_HEIGHT_RANGE: Final = (0.4, 1.3)
+_EASE: Final = 2.0
+_TONGUE_OUT_MM: Final = 9.0
 
 
-def mouth_and_brow_shapes(face: FaceLayout) -> dict[str, Floats]:
+def mouth_and_brow_shapes(face: FaceLayout, placed: PlacedFigures) -> dict[str, Floats]:
     """All shapes but those of the eyes, displacements ``(V, 3)`` in the face's axes, in mm."""
-    solver = _SkinSolver(face)
+    solver = SkinSolver(face, placed)
     shapes: dict[str, Floats] = {}
     for recipe in MOUTH_RECIPES:
-        lips = solver.lip_values(recipe.lips or LipRecipe())
-        shapes |= _divided(face, recipe, solver.solve_mouth(lips, solver.point_values(recipe)))
-    for recipe in BROW_RECIPES:
-        shapes |= _divided(face, recipe, solver.solve_brows(solver.point_values(recipe)))
-    for name, towards in (("mouthLeft", 1.0), ("mouthRight", -1.0)):
-        shapes[name] = _sideways(solver, towards)
-    return shapes | _jaw_shapes(solver) | {"tongueOut": _tongue_out(face)}
+        shapes |= _divided(face, recipe, solver.solve(recipe))
+    mouth, jaw = SIDEWAYS_RECIPES
+    for to_left, to_right, turning, shared in (mouth, jaw):
+        aside, both = (
+            solver.solve(recipe, inside_follows_jaw=(to_left, to_right) == jaw[:2])
+            for recipe in (turning, shared)
+        )
+        shapes |= {to_left: both + aside, to_right: both - aside}
+    shapes |= _jaw_shapes(solver)
+    _move_jaw_parts(face, shapes)
+    return shapes | {"tongueOut": _tongue_out(face)}
 
 
 def _divided(face: FaceLayout, recipe: ShapeRecipe, whole: Floats) -> dict[str, Floats]:
-    if len(recipe.names) == 1:
-        return {recipe.names[0]: whole}
+    if not recipe.seam:
+        return {recipe.name: whole}
     step = np.clip(0.5 + face.points[:, 0] / (2 * recipe.seam), 0.0, 1.0)
     left = (step * step * (3 - 2 * step))[:, None]
-    return {recipe.names[0]: left * whole, recipe.names[1]: (1 - left) * whole}
+    return dict(zip(recipe.names, (left * whole, (1 - left) * whole), strict=True))
 
 
-class _SkinSolver:
-    """Biharmonic fields on the face; one factorisation per set of handles."""
+class SkinSolver:
+    """Smooth fields on the face, drawn to a recipe's figures; one factorisation for all."""
 
-    def __init__(self, face: FaceLayout) -> None:
+    def __init__(self, face: FaceLayout, placed: PlacedFigures) -> None:
+        """Factorise.
+
+        Args:
+            face: The head's layout.
+            placed: The figures on it.
+        """
         self.face = face
         mouth = face.mouth
-        self.scale = float(np.clip(mouth.half_width / _RECIPE_HALF_WIDTH_MM, 0.6, 1.8))
         self._skin = np.unique(face.skin_triangles)
-        self._lids = np.unique(
-            np.concatenate([row for eye in face.eyes.values() for row in eye.rows.values()])
-        )
-        self._solvers: dict[frozenset[int], BiharmonicSolver] = {}
         self.rows = np.unique(np.concatenate(list(mouth.rows.values())))
         self._near_rows = self._pocket_weights(_ROW_REACH_MM)
         self._all_rows = self._pocket_weights(None)
         self._near_skin = self._pocket_on_skin()
+        self.placed = placed
+        lids = [row for eye in face.eyes.values() for row in eye.rows.values()]
+        away, _ = cKDTree(placed.places.rows @ face.points).query(face.points[self._skin])
+        still = self._skin[face.still[self._skin] | (away > _FAR_MM)]
+        at_rest = np.setdiff1d(np.concatenate([*lids, still]), mouth.lips)
+        self._handles = np.concatenate([mouth.lips, at_rest])
+        self._solver = BiharmonicSolver(
+            face.points,
+            face.skin_triangles,
+            self._handles,
+            anchors=placed.places.rows,
+            stiffness=STIFFNESS,
+        )
 
     def _pocket_weights(self, reach: float | None) -> Floats:
         """Weights with which the mouth's inside follows the contact rows, ``(pocket, rows)``."""
@@ -119,131 +131,105 @@ class _SkinSolver:
         entries = (weights.ravel(), (row, nearest.ravel()))
         return sparse.coo_matrix(entries, shape=shape).tocsr()
 
-    def lip_values(self, recipe: LipRecipe, *, is_even: bool = False) -> Floats:
-        """Displacements of ``mouth.lips``, ``(n, 3)`` in mm."""
-        mouth = self.face.mouth
-        upper = _profile(recipe.contact, mouth.along, is_even=is_even)
-        lower = upper
-        if recipe.contact_lower is not None:
-            lower = _profile(recipe.contact_lower, mouth.along)
-        is_upper, share = mouth.is_upper[:, None], np.abs(mouth.across)[:, None]
-        contact = np.where(is_upper, upper, lower)
-        border = np.where(
-            is_upper,
-            _profile(recipe.upper, mouth.along, is_even=is_even),
-            _profile(recipe.lower, mouth.along, is_even=is_even),
+    def solve(self, recipe: ShapeRecipe, *, inside_follows_jaw: bool = False) -> Floats:
+        """The skin's displacements by a recipe, ``(V, 3)`` in mm."""
+        values = np.zeros((len(self._handles), 3))
+        if recipe.contact != "none":
+            lips = lip_displacements(self.face, recipe)
+            values[: len(lips)] = self.placed.scale(recipe) * lips
+        shape = self._solver.solve(values, self.placed.values(recipe))
+        inside = self._near_rows @ shape[self.rows] + self._near_skin @ shape
+        if inside_follows_jaw:
+            followed = self._near_rows.sum(axis=1) + np.asarray(self._near_skin.sum(axis=1)).ravel()
+            rest = np.clip(1.0 - followed, 0.0, 1.0)[:, None]
+            inside += rest * (self._all_rows @ shape[self.rows])
+        shape[self.face.mouth.pocket] = inside
+        return shape
+
+
+def lip_displacements(face: FaceLayout, recipe: ShapeRecipe) -> Floats:
+    """Displacements of ``mouth.lips`` by a recipe, ``(n, 3)`` in mm of the measured face.
+
+    What the rows of a lip rise or sink against each other goes by the lip's height.
+    """
+    mouth, figures = face.mouth, measured_figures().shapes[recipe.name].lips
+    contacts = {
+        lip: lip_profile(profile, mouth.along, recipe.is_sideways)
+        for lip, profile in (
+            ("upper", figures.contact),
+            ("lower", figures.contact_lower or figures.contact),
         )
-        share = share ** np.array([1.0, recipe.bend, 1.0])
-        return np.asarray(self.scale * ((1 - share) * contact + share * border))
-
-    def point_values(self, recipe: ShapeRecipe) -> dict[int, Floats]:
-        """Displacements in mm of the vertices that a recipe names, on both sides."""
-        values: dict[int, Floats] = {}
-        for name, (out, up, bulge) in recipe.points.items():
-            for full, x in self.sided(name):
-                values[self.face.landmark_vertex[full]] = self.slide(full, (out * x, up), bulge)
-        return values
-
-    def sided(self, name: str) -> Iterable[tuple[str, float]]:
-        if name in FACE_POINT_NAMES and name != "chin_left":
-            return [(name, 0.0)]
-        base, _, number = name.rpartition("_")
-        if name == "chin_left":
-            return [("chin_left", 1.0), ("chin_right", -1.0)]
-        parts = (base, f"_{number}") if number.isdigit() else (name, "")
-        return [(f"{parts[0]}_left{parts[1]}", 1.0), (f"{parts[0]}_right{parts[1]}", -1.0)]
-
-    def slide(self, name: str, move: tuple[float, float], bulge: float) -> Floats:
-        """A displacement along the skin at a face point, plus a bulge along its normal."""
-        normal = self.face.normals[self.face.landmark_vertex[name]]
-        flat = np.array([move[0], move[1], 0.0])
-        tangent = flat - (flat @ normal) * normal
-        length = np.linalg.norm(tangent)
-        if length > 1e-9:
-            tangent *= min(np.linalg.norm(flat) / length, 1.5)
-        return np.asarray(self.scale * (tangent + bulge * normal))
-
-    def solve_mouth(self, lips: Floats, points: dict[int, Floats]) -> Floats:
-        """A field ``(V, C)`` from values at ``mouth.lips`` and at face points."""
-        field = self.solve_skin(lips, points)
-        field[self.face.mouth.pocket] = self._near_rows @ field[self.rows] + self._near_skin @ field
-        return field
-
-    def solve_skin(self, lips: Floats, points: dict[int, Floats]) -> Floats:
-        """The same without the mouth's inside."""
-        landmark_vertex = self.face.landmark_vertex
-        loose = {landmark_vertex[full] for name in _LOOSE for full, _ in self.sided(name)}
-        pinned = {landmark_vertex[n]: np.zeros(lips.shape[1]) for n in FACE_POINT_NAMES}
-        given = {k: v for k, v in pinned.items() if k not in loose} | points
-        given |= {int(k): np.zeros(lips.shape[1]) for k in self._lids}
-        given |= dict(zip(self.face.mouth.lips.tolist(), lips, strict=True))
-        y = self.face.points[self._skin, 1]
-        return self._solve(given, self._skin[y < _MOUTH_TOP_MM])
-
-    def solve_brows(self, points: dict[int, Floats]) -> Floats:
-        """A field ``(V, 3)`` around the brows; the lids' margins stay."""
-        given = {int(k): np.zeros(3) for k in self._lids} | points
-        y = self.face.points[self._skin, 1]
-        return self._solve(given, self._skin[y > _BROW_BOTTOM_MM])
-
-    def inside_follows_jaw(self, shares: Floats) -> Floats:
-        """Extend jaw shares ``(V, C)`` of the contact rows into the mouth."""
-        result = shares.copy()
-        followed = self._near_rows.sum(axis=1) + np.asarray(self._near_skin.sum(axis=1)).ravel()
-        rest = np.clip(1.0 - followed, 0.0, 1.0)[:, None]
-        near = self._near_rows @ shares[self.rows] + self._near_skin @ shares
-        result[self.face.mouth.pocket] = near + rest * (self._all_rows @ shares[self.rows])
-        return result
-
-    def _solve(self, given: dict[int, Floats], region: Ints) -> Floats:
-        region = region[~self.face.still[region]]
-        outside = np.setdiff1d(self._skin, region)
-        handles = np.array(sorted(set(given) & set(region.tolist())), dtype=np.int64)
-        key = frozenset(handles.tolist())
-        if key not in self._solvers:
-            self._solvers[key] = BiharmonicSolver(
-                self.face.points, self.face.skin_triangles, np.concatenate([handles, outside])
-            )
-        values = np.stack([given[int(handle)] for handle in handles])
-        zeros = np.zeros((len(outside), values.shape[1]))
-        return self._solvers[key].solve(np.concatenate([values, zeros]))
+    }
+    result = np.zeros((len(mouth.lips), 3))
+    shares = row_shares(np.abs(mouth.across))
+    for lip, rows in (("upper", figures.upper), ("lower", figures.lower)):
+        own = mouth.is_upper == (lip == "upper")
+        contact = contacts[lip][own]
+        profiles = np.stack(
+            [contact, *(lip_profile(row, mouth.along[own], recipe.is_sideways) for row in rows)]
+        )
+        height = lip_heights(face)[lip] / measured_figures().lip_heights[lip]
+        profiles[1:, :, 1] -= contact[:, 1]
+        profiles[1:, :, 1] *= np.clip(height, *_LIP_HEIGHT_RANGE)
+        profiles[1:, :, 1] += contact[:, 1]
+        result[own] = np.einsum("rn,rni->ni", shares[:, own], profiles)
+    return result
 
 
-def _profile(profile: Profile, along: Floats, *, is_even: bool = False) -> Floats:
-    """Displacements along the lip, ``(n, 3)``; x changes its sign with the side, unless even."""
+def lip_heights(face: FaceLayout) -> dict[str, float]:
+    """Height of the upper and the lower lip's red in the middle, over half the mouth's width."""
+    heights = {}
+    for lip in ("upper", "lower"):
+        inner, outer = (
+            face.points[face.landmark_vertex[f"lip_{lip}_{ring}_center"]]
+            for ring in ("inner", "outer")
+        )
+        heights[lip] = float(np.linalg.norm(inner - outer)) / face.mouth.half_width
+    return heights
+
+
+def row_shares(across: Floats) -> Floats:
+    """Shares ``(rows, n)`` of the contact row and the ``LIP_ROWS`` at positions across the lip."""
+    knots = np.array([0.0, *LIP_ROWS])
+    near = across < LIP_ROWS[0]
+    # Near the contact row the lip follows it closely, or thin lips would dip into each other.
+    eased = np.where(near, LIP_ROWS[0] * (across / LIP_ROWS[0]) ** _EASE, across)
+    return np.stack([np.interp(eased, knots, row) for row in np.eye(len(knots))])
+
+
+def lip_profile(profile: Profile, along: Floats, is_sideways: bool) -> Floats:
+    """Displacements along the lip, ``(n, 3)``; the right side is the left one's image."""
     knots = np.array(profile, dtype=np.float64)
     positions = np.concatenate([-np.array(PROFILE_POSITIONS[:0:-1]), PROFILE_POSITIONS])
-    mirrored = knots[:0:-1] * np.array([1.0 if is_even else -1.0, 1.0, 1.0])
-    spline = CubicSpline(positions, np.concatenate([mirrored, knots]), bc_type="natural")
+    mirror = np.array([1.0, -1.0, -1.0]) if is_sideways else np.array([-1.0, 1.0, 1.0])
+    spline = CubicSpline(
+        positions, np.concatenate([knots[:0:-1] * mirror, knots]), bc_type="natural"
+    )
     return np.asarray(spline(np.clip(along, -1.0, 1.0)))
 
 
-def _sideways(solver: _SkinSolver, towards: float) -> Floats:
-    """The mouth slides to one side along the arc of the teeth."""
-    face, mouth = solver.face, solver.face.mouth
-    lips = solver.lip_values(SIDEWAYS_LIPS, is_even=True)
-    lips[:, 0] *= towards
-    row = face.points[mouth.rows["lower"]]
-    x, z = row[:, 0], row[:, 2]
-    quarter = max(len(row) // 4, 1)
-    slopes = [
-        (z[quarter] - z[0]) / (x[quarter] - x[0]),
-        (z[-1] - z[-1 - quarter]) / (x[-1] - x[-1 - quarter]),
-    ]
-    reach = mouth.half_width
-    arc_x = np.concatenate([[x[0] - reach], x, [x[-1] + reach]])
-    arc_z = np.concatenate([[z[0] - slopes[0] * reach], z, [z[-1] + slopes[1] * reach]])
-    here = face.points[mouth.lips, 0]
-    lips[:, 2] += 0.7 * (np.interp(here + lips[:, 0], arc_x, arc_z) - np.interp(here, arc_x, arc_z))
-    points = {
-        face.landmark_vertex[name]: solver.slide(name, (towards * x_mm, 0.0), 0.0)
-        for name, x_mm in SIDEWAYS_POINTS.items()
-    }
-    return solver.solve_mouth(lips, points)
+def _jaw_shapes(solver: SkinSolver) -> dict[str, Floats]:
+    opened, closed, forward = (
+        solver.solve(recipe, inside_follows_jaw=True)
+        for recipe in (JAW_OPEN, JAW_OPEN_LIPS_CLOSED, JAW_FORWARD)
+    )
+    return {"jawOpen": opened, "mouthClose": closed - opened, "jawForward": forward}
+
+
+def _move_jaw_parts(face: FaceLayout, shapes: dict[str, Floats]) -> None:
+    """What lies inside the mouth follows the jaw by its share; lower teeth and tongue wholly."""
+    chin = face.landmark_vertex["chin"]
+    jaw = _Jaw(face)
+    jaw.fit(face.points[chin], -shapes["jawOpen"][chin, 1])
+    inside = face.inside_mouth
+    shares = face.jaw_shares[inside]
+    shapes["jawOpen"][inside] = jaw.displacements(face.points[inside], shares)
+    for name in ("jawForward", "jawLeft", "jawRight"):
+        shapes[name][inside] = shares[:, None] * shapes[name][chin]
 
 
 class _Jaw:
-    """The lower jaw: a turn about the hinges and a glide, by a share from 0 to 1."""
+    """The lower jaw's bone: a turn about the hinges and a glide."""
 
     def __init__(self, face: FaceLayout) -> None:
         left, right = (
@@ -253,12 +239,12 @@ class _Jaw:
         self.axis = (left - right) / np.linalg.norm(left - right)
         self.angle = 0.0
 
-    def fit(self, lip: Floats, opening: float) -> None:
-        """Find the angle at which a vertex of the lower lip sinks by ``opening``, in mm."""
+    def fit(self, place: Floats, opening: float) -> None:
+        """Find the angle at which a place of the jaw sinks by ``opening``, in mm."""
         low, high = 0.0, np.radians(45.0)
         for _ in range(40):
             self.angle = (low + high) / 2
-            sunk = -self.displacements(lip[None], np.ones(1))[0, 1]
+            sunk = -self.displacements(place[None], np.ones(1))[0, 1]
             low, high = (self.angle, high) if sunk < opening else (low, self.angle)
 
     def displacements(self, points: Floats, share: Floats) -> Floats:
@@ -269,52 +255,6 @@ class _Jaw:
         turned = along + np.cos(angle) * (arm - along) + np.sin(angle) * np.cross(self.axis, arm)
         moved = turned - arm + share[:, None] * _JAW_SLIDE_MM
         return np.where(share[:, None] == 0.0, 0.0, moved)
-
-
-def _jaw_shapes(solver: _SkinSolver) -> dict[str, Floats]:
-    face = solver.face
-    named = {n: share for name, share in JAW_SHARES.items() for n, _ in solver.sided(name)}
-    points = {face.landmark_vertex[n]: np.full(3, share) for n, share in named.items()}
-    points[face.landmark_vertex["chin_crease"]] = np.array([1.0, 0.78, 0.9])
-    shares = np.clip(solver.solve_skin(_jaw_lip_shares(solver), points), 0.0, 1.0)
-    shares = solver.inside_follows_jaw(shares)
-    for role in ("teeth_lower", "tongue"):
-        shares[face.parts[role]] = (1.0, 1.0, 1.0)
-    jaw = _Jaw(face)
-    centre = face.landmark_vertex["lip_lower_inner_center"]
-    jaw.fit(face.points[centre], solver.scale * JAW_OPENING_MM / shares[centre, 0])
-    corners_in = solver.solve_mouth(solver.lip_values(_CORNERS_IN), {})
-    open_jaw = jaw.displacements(face.points, shares[:, 0]) + corners_in
-    closed = jaw.displacements(face.points, shares[:, 1])
-    for role in ("teeth_lower", "tongue"):
-        closed[face.parts[role]] = open_jaw[face.parts[role]]
-    shift = solver.scale * shares[:, 2:]
-    return {
-        "jawOpen": open_jaw,
-        "mouthClose": closed - open_jaw,
-        "jawForward": shift * np.array([0.0, -0.4, 5.5]),
-        "jawLeft": shift * np.array([7.0, 0.0, 0.0]),
-        "jawRight": shift * np.array([-7.0, 0.0, 0.0]),
-    }
-
-
-def _jaw_lip_shares(solver: _SkinSolver) -> Floats:
-    """Shares with which the lips follow the jaw, ``(n, 3)``: open, with closed lips, pushed aside.
-
-    Open, the gap narrows along the lip to nothing at the corners, like an oval. With the lips
-    closed and pushed aside, both contact rows follow one function, so that they stay together.
-    """
-    mouth = solver.face.mouth
-    u, s = np.abs(mouth.along), np.abs(mouth.across)
-    corner = 0.37
-    upper = corner * u**2.5
-    gap = np.maximum(1.0 - u**2, 0.0) ** 0.6
-    lower = upper + (0.97 - upper) * gap
-    border = np.where(mouth.is_upper, 0.7 * upper + 0.3 * corner * u**6, lower + 0.03 * gap)
-    opened = (1 - s) * np.where(mouth.is_upper, upper, lower) + s * border
-    closed = 0.38 + 0.04 * u**2 + s * gap * np.where(mouth.is_upper, -0.12, 0.15)
-    pushed = 0.60 - 0.22 * u**2 + s * gap * np.where(mouth.is_upper, -0.22, 0.25)
-    return np.stack([opened, closed, pushed], axis=1)
 
 
 def _tongue_out(face: FaceLayout) -> Floats:

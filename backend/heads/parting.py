@@ -13,11 +13,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.ndimage import median_filter
 from scipy.sparse import csgraph
 
 from backend.errors import UserError
 from backend.heads.edge_paths import PathTracer
-from backend.heads.rasterise import rasterise
+from backend.heads.lid_rims import Rims
+from backend.heads.mesh import polygon_edges
+from backend.heads.rasterise import boxes, rasterise
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,12 +41,14 @@ class Parting:
         upper: Vertices of the upper row, each once, from the subject's right to the left.
         lower: Those of the lower row.
         seen: Vertices of the skin that are seen around it.
+        edges: Where the upper and the lower row end, as seen: x, upper y, lower y, ``(n, 3)``.
     """
 
     share: float
     upper: Ints
     lower: Ints
     seen: Ints
+    edges: Floats
 
 
 def find_parting(
@@ -77,8 +82,9 @@ def find_parting(
     """
     columns = np.arange(right[0] - _BESIDE_MM, left[0] + _BESIDE_MM, _COLUMN_MM)
     nothing = np.zeros(0, np.int64)
+    unparted = Parting(0.0, nothing, nothing, nothing, np.zeros((0, 3)))
     if left[0] - right[0] < 4 * _COLUMN_MM:
-        return Parting(0.0, nothing, nothing, nothing)
+        return unparted
     known = [_heights(columns, row, right, left) for row in (upper, lower)]
     top, bottom = known[0].max() + margin_mm, known[1].min() - margin_mm
     number = int((top - bottom) / _ROW_MM)
@@ -86,11 +92,11 @@ def find_parting(
         [(points[:, 0] - columns[0]) / _COLUMN_MM + 0.5, (top - points[:, 1]) / _ROW_MM], axis=1
     )
     drawn = np.concatenate([triangles, others])
-    seen = screen[drawn]
+    low, high = boxes(screen, drawn)
     size = (len(columns), number)
-    near = np.flatnonzero(((seen.max(axis=1) > 0) & (seen.min(axis=1) < size)).all(axis=1))
+    near = np.flatnonzero(((high > 0) & (low < size)).all(axis=1))
     if not len(near):
-        return Parting(0.0, nothing, nothing, nothing)
+        return unparted
     raster = rasterise(screen, points[:, 2], drawn[near], width=size[0], height=size[1])
     shown = np.where(raster.triangle >= 0, near[raster.triangle], -1)
     shown[shown >= len(triangles)] = -1
@@ -100,6 +106,8 @@ def find_parting(
     parted &= inside & (columns > right[0]) & (columns < left[0])
     has = np.flatnonzero(parted.any(axis=0))
     rows: list[list[int]] = [[], []]
+    edges: list[tuple[float, float, float]] = []
+    is_steep = _steep(points, triangles, shown)
     for column in has.tolist():
         jumps = np.flatnonzero(parted[:, column])
         if at_ends:
@@ -109,6 +117,8 @@ def find_parting(
             chosen = [jumps[a.argmin()] for a in away]
             if chosen[0] > chosen[1]:
                 continue
+        up, down = _fronts(is_steep[:, column], chosen)
+        edges.append((columns[column], top - up * _ROW_MM, top - down * _ROW_MM))
         for row, jump, step in zip(rows, chosen, (0, 1), strict=True):
             triangle = shown[jump + step, column]
             if triangle < 0:
@@ -119,7 +129,32 @@ def find_parting(
             row.append(int(corners[away_from.argmin()]))
     share = len(has) * _COLUMN_MM / (left[0] - right[0])
     upper_row, lower_row = (np.array(list(dict.fromkeys(row)), np.int64) for row in rows)
-    return Parting(share, upper_row, lower_row, np.unique(triangles[np.unique(shown[shown >= 0])]))
+    seen_vertices = np.unique(triangles[np.unique(shown[shown >= 0])])
+    return Parting(share, upper_row, lower_row, seen_vertices, np.array(edges).reshape(-1, 3))
+
+
+def _steep(points: Floats, triangles: Ints, shown: Ints) -> NDArray[np.bool_]:
+    """Whether each pixel shows a triangle of the skin that is seen from the side."""
+    a, b, c = (points[triangles[:, k]] for k in range(3))
+    normals = np.cross(b - a, c - a)
+    facing = np.abs(normals[:, 2]) / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
+    return np.asarray((facing[shown] < _STEEP) & (shown >= 0))
+
+
+def _fronts(is_steep: NDArray[np.bool_], jumps: list[int]) -> tuple[int, int]:
+    """Rows of pixels at which the outer skin ends above and below a parting.
+
+    Before the parting the thickness of a lid may be seen: its margin is the front edge of that.
+    """
+    up, down = int(jumps[0]), int(jumps[1]) + 1
+    most = int(_THICK_MM / _ROW_MM)
+    first = max(up - most, 0)
+    while up > first and is_steep[up]:
+        up -= 1
+    last = min(down + most, len(is_steep) - 1)
+    while down < last and is_steep[down]:
+        down += 1
+    return up + 1, down
 
 
 def _heights(columns: Floats, row: Floats, right: Floats, left: Floats) -> Floats:
@@ -133,12 +168,10 @@ def _parted(points: Floats, triangles: Ints, shown: Ints) -> NDArray[np.bool_]:
     above, below = shown[:-1], shown[1:]
     parted = (above >= 0) != (below >= 0)
     differ = (above != below) & (above >= 0) & (below >= 0)
-    pairs, inverse = np.unique(
-        np.stack([above[differ], below[differ]], axis=1), axis=0, return_inverse=True
-    )
+    pairs, inverse = np.unique(above[differ] * len(triangles) + below[differ], return_inverse=True)
     if not len(pairs):
         return parted
-    a, b = triangles[pairs[:, 0]], triangles[pairs[:, 1]]
+    a, b = triangles[pairs // len(triangles)], triangles[pairs % len(triangles)]
     joined = (a[:, :, None] == b[:, None, :]).any(axis=(1, 2))
     apart = np.flatnonzero(~joined)
     far = np.zeros(len(pairs), dtype=bool)
@@ -150,8 +183,7 @@ def _parted(points: Floats, triangles: Ints, shown: Ints) -> NDArray[np.bool_]:
 
 def _edge_graph(points: Floats, triangles: Ints) -> sparse.csr_matrix:
     """Lengths of the triangles' edges, each once."""
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    edges = polygon_edges(triangles.ravel(), np.full(len(triangles), 3))
     length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
     return sparse.coo_matrix(
         (np.maximum(length, 1e-9), (edges[:, 0], edges[:, 1])), shape=(len(points),) * 2
@@ -174,6 +206,14 @@ def _distances(points: Floats, triangles: Ints, a: Ints, b: Ints) -> Floats:
     place = place.reshape(a.shape)
     ways = reached[place[:, :, None], local[b][:, None, :]]
     return np.asarray(ways.min(axis=(1, 2)))
+
+
+def _smoothed(edges: Floats) -> Floats:
+    """The line of a parting without single columns that lie elsewhere."""
+    smooth = edges.copy()
+    if len(edges) > _SMOOTHED:
+        smooth[:, 1:] = median_filter(edges[:, 1:], size=(_SMOOTHED, 1), mode="nearest")
+    return smooth
 
 
 class Openings:
@@ -246,6 +286,10 @@ class Openings:
         corners = [vertex for vertex in found_corners if vertex is not None]
         if len(set(corners) - taken) < 2:
             return {}
+        if not at_ends:
+            found = self._on_rims(parting.edges, at, ends, names, taken)
+            if self._joined(found, ends, names):
+                return found
         for beside in (False,) if at_ends else (True, False):
             found = dict(zip(ends, corners, strict=True))
             for lip, row in rows.items():
@@ -278,6 +322,44 @@ class Openings:
             away = (self._points[seen] - goal) * (1.0, 1.0, depth_counts)
             corners.append(int(seen[np.linalg.norm(away, axis=1).argmin()]))
         return corners
+
+    def _on_rims(
+        self,
+        edges: Floats,
+        at: dict[str, Floats],
+        ends: tuple[str, str],
+        names: dict[str, list[str]],
+        taken: set[int],
+    ) -> dict[str, int]:
+        """Corners and vertices of both lids, each lid one row of edges along what is seen of it."""
+        line = _smoothed(edges)
+        goals = [
+            self._corner_goal(line, at[end], place)
+            for end, place in zip(ends, (0, -1), strict=True)
+        ]
+        inside = (line[:, 0] > goals[0][0] + 0.5) & (line[:, 0] < goals[1][0] - 0.5)
+        a, b = ([*goal[:2], goal[1]] for goal in goals)
+        line = np.concatenate([[a], line[inside], [b]])
+        lids = Rims(self._points, self._graph, line, goals, np.array(sorted(taken), np.int64))
+        rows = lids.rows()
+        if min(map(len, rows.values())) < len(names["upper"]) + 2:
+            return {}
+        corners = [rows["upper"][0], rows["upper"][-1]]
+        found = dict(zip(ends, corners, strict=True))
+        known = [at[end][0] for end in ends]
+        for lid, row in rows.items():
+            wanted = np.interp(
+                [at[name][0] for name in names[lid]], known, self._points[corners, 0]
+            )
+            found |= dict(zip(names[lid], self._in_order(np.array(row[1:-1]), wanted), strict=True))
+        return found
+
+    def _corner_goal(self, line: Floats, at: Floats, place: int) -> Floats:
+        """Where a corner of an eye should lie: as far out as expected, as high as the parting."""
+        outwards = -1.0 if place == 0 else 1.0
+        near = line[:, 0] * outwards > at[0] * outwards - _NEAR_CORNER_MM
+        height = line[near, 1:].mean() if near.any() else at[1]
+        return np.array([at[0], height, at[2]])
 
     def _spaced(
         self,
@@ -375,3 +457,9 @@ _WAY_MM: Final = 60.0
 _DEEP_MM: Final = 8.0
 _BESIDE_WAY_MM: Final = 1.2
 _DEPTH_COUNTS: Final = 0.2
+_STEEP: Final = 0.45
+_THICK_MM: Final = 3.0
+"""A lid's thickness is seen as a band of triangles that face the viewer less, at most so wide."""
+_SMOOTHED: Final = 5
+"""Columns of which the middle one counts."""
+_NEAR_CORNER_MM: Final = 4.0

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 _BEHIND = -1e6
 """Depth of the background."""
+_AT_LEAST = 1e-6
+"""A pixel's centre may lie so far outside of a triangle's box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +56,18 @@ def rasterise(
         What each pixel shows.
     """
     bounds = np.array([width, height])
-    corners = screen[triangles]  # (N, 3, 2)
-    low = np.clip(np.floor(corners.min(axis=1)).astype(np.int64), 0, bounds)
-    high = np.clip(np.ceil(corners.max(axis=1)).astype(np.int64), 0, bounds)
-    wide, tall = (high - low).T
+    first, last = boxes(screen, triangles)
+    low = np.clip(np.ceil(first - (0.5 + _AT_LEAST)).astype(np.int64), 0, bounds)
+    high = np.clip(np.floor(last + (0.5 + _AT_LEAST)).astype(np.int64), 0, bounds)
+    wide, tall = np.maximum(high - low, 0).T  # the centres of pixels in a triangle's box
     count = wide * tall
     inside = np.flatnonzero(count)
-    count = count[inside]
-    owner = np.repeat(inside, count)
+    count, low, wide, triangles = count[inside], low[inside], wide[inside], triangles[inside]
+    owner = np.repeat(np.arange(len(inside)), count)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
     x = low[owner, 0] + step % wide[owner]
     y = low[owner, 1] + step // wide[owner]
-    a, b, c = (corners[:, i] for i in range(3))
+    a, b, c = (screen[triangles[:, k]] for k in range(3))
     area = _cross(b - a, c - a)
     flat = area == 0
     scale = 1.0 / np.where(flat, 1.0, area)
@@ -85,10 +87,18 @@ def rasterise(
     np.maximum.at(nearest, place, nearness)
     seen = np.flatnonzero(nearness >= nearest[place])
     triangle = np.full(width * height, -1, dtype=np.int64)
-    triangle[place[seen]] = owner[seen]
+    triangle[place[seen]] = inside[owner[seen]]
     all_shares = np.zeros((width * height, 3))
     all_shares[place[seen]] = weights[seen]
     return Raster(triangle.reshape(height, width), all_shares.reshape(height, width, 3))
+
+
+def boxes(
+    screen: NDArray[np.floating], triangles: NDArray[np.integer]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Lowest and highest coordinates of triangles ``(N, 3)``, each ``(N, 2)``."""
+    a, b, c = (screen[triangles[:, k]] for k in range(3))
+    return np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
 
 
 def _cross(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:

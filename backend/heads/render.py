@@ -18,7 +18,14 @@ from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.face_layout import examine, vertex_normals
 from backend.heads.rasterise import rasterise
 from backend.heads.solve import solve_shapes
-from backend.heads.topology import Head, face_frame, identify, read_face_points, read_head
+from backend.heads.topology import (
+    Head,
+    face_frame,
+    identify,
+    read_face_points,
+    read_head,
+    weld_head,
+)
 
 VIEWS = {"front": (0.0, 0.0), "side": (90.0, 0.0), "three_quarter": (35.0, 5.0)}
 BACKGROUND = 235.0
@@ -117,21 +124,25 @@ COMBINATIONS: dict[str, dict[str, float]] = {
 
 def part_colours(head: Head) -> NDArray[np.float64]:
     """RGB per vertex ``(V, 3)``: skin, lips, white eyeballs with irises, teeth, tongue."""
-    face = examine(head)
-    colours = np.full((len(head.vertices), 3), (0.86, 0.74, 0.67))
+    welded, number = weld_head(head)
+    face = examine(welded)
+    colours = np.full((len(welded.vertices), 3), (0.86, 0.74, 0.67))
     colours[face.mouth.lips] = (0.80, 0.52, 0.49)
     colours[face.mouth.pocket] = (0.45, 0.20, 0.19)
     for eye in face.eyes.values():
         colours[eye.pocket] = (0.75, 0.55, 0.50)
+        colours[eye.shells] = (0.90, 0.87, 0.86)
+        colours[eye.lashes] = (0.16, 0.12, 0.10)
         ball = face.points[eye.ball] - eye.centre
         colours[eye.ball] = (0.97, 0.97, 0.97)
         ahead = ball[:, 2] / np.maximum(np.linalg.norm(ball, axis=1), 1e-9)
         colours[eye.ball[ahead > np.cos(np.radians(27))]] = (0.25, 0.38, 0.50)
         colours[eye.ball[ahead > np.cos(np.radians(11))]] = (0.05, 0.05, 0.05)
-    for role, colour in (("teeth_upper", (0.95, 0.93, 0.88)), ("tongue", (0.75, 0.40, 0.40))):
+    tooth, flesh = (0.95, 0.93, 0.88), (0.75, 0.40, 0.40)
+    roles = {"teeth_upper": tooth, "teeth_lower": tooth, "tongue": flesh, "gums": flesh}
+    for role, colour in roles.items():
         colours[face.parts[role]] = colour
-    colours[face.parts["teeth_lower"]] = (0.95, 0.93, 0.88)
-    return colours
+    return colours[number]
 
 
 def tiles(

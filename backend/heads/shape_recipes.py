@@ -1,47 +1,105 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Recipes of the 52 shapes: displacements of the lips and of the face points.
+"""Recipes of the 52 shapes: how each is made of figures measured on people.
 
-Numbers only: millimetres at full weight on a face with 62 mm between the eyes and a mouth 48 mm
-wide. x is outwards (away from the centre line), y up, z out of the face; a face point's third
-number is instead a bulge along the skin's normal, since it slides along the skin otherwise.
+The figures are displacements in millimetres at full weight, along the lips and at named places of
+the skin (``skin_places``), on a face with 62 mm between the eyes: ``shape_figures.json``, written
+by ``tools/measure_shapes.py`` from scans. x is outwards (away from the centre line), y up, z out of
+the face. On another head they are scaled by its proportions and turned with its skin.
 
-The lips stay closed, whatever is combined, by construction: where a shape does not part the
-lips, both contact rows follow one function of the position along the lip (``contact``); where it
-parts them, the upper row only rises and the lower row only falls. Weights that are not negative
-can then never push one lip through the other. ``mouthClose`` undoes what ``jawOpen`` parts.
+The lips stay closed, whatever is combined, by construction: where a shape does not part the lips,
+both contact rows follow one function of the position along the lip; where it parts them, the upper
+row never sinks below the lower one. Weights that are not negative can then never push one lip
+through the other. ``mouthClose`` undoes what ``jawOpen`` parts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Final, Literal, cast
+
+from backend import bundled
+from backend.io import read_json
 
 Vector = tuple[float, float, float]
-Profile = tuple[Vector, Vector, Vector, Vector]
+Profile = tuple[Vector, ...]
 """Displacements from the lip's centre to its corner, at ``PROFILE_POSITIONS``."""
+Contact = Literal["together", "sliding", "parting", "lower rolls", "upper rolls", "none"]
 
-PROFILE_POSITIONS = (0.0, 0.35, 0.7, 1.0)
-REST: Profile = ((0.0, 0.0, 0.0),) * 4
+PROFILE_POSITIONS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+LIP_ROWS: Final = (0.5, 1.0)
+"""Positions across a lip, beyond the contact row, at which figures are given; 1 is the border."""
+REST: Final[Profile] = ((0.0, 0.0, 0.0),) * 5
+_MAX_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class LipRecipe:
-    """Displacements of the lips' rows; at the corner all rows must agree.
+class LipFigures:
+    """Displacements of the lips' rows; at the corner all rows agree.
 
     Attributes:
         contact: Displacements where the lips touch: of both lips, or of the upper lip if
             ``contact_lower`` is given.
-        upper: Displacements of the upper lip's outer border.
-        lower: Displacements of the lower lip's outer border.
+        upper: Displacements of the upper lip at ``LIP_ROWS``.
+        lower: Displacements of the lower lip at ``LIP_ROWS``.
         contact_lower: Displacements of the lower lip's contact row, if they differ.
-        bend: Exponent of the position between contact row and border with which height (y) blends
-            from one to the other; above 1 the red of a lip that turns in stays off the other lip.
     """
 
     contact: Profile = REST
-    upper: Profile = REST
-    lower: Profile = REST
+    upper: tuple[Profile, ...] = (REST, REST)
+    lower: tuple[Profile, ...] = (REST, REST)
     contact_lower: Profile | None = None
-    bend: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LidFigures:
+    """Movement of one eye's lid margins, from the inner corner to the outer one, at five points.
+
+    Attributes:
+        upper: Share of the opening by which the upper lid rises.
+        lower: Share of the opening by which the lower lid rises.
+        along: Displacement of both in mm along the line of the eye's corners, outwards.
+    """
+
+    upper: tuple[float, ...] = (0.0,) * 5
+    lower: tuple[float, ...] = (0.0,) * 5
+    along: tuple[float, ...] = (0.0,) * 5
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one shape does on people.
+
+    Attributes:
+        lips: Displacements of the lips.
+        lids: Movement of the lids' margins.
+        places: Displacements of the skin's places; those of no figure stay.
+    """
+
+    lips: LipFigures = field(default_factory=LipFigures)
+    lids: LidFigures = field(default_factory=LidFigures)
+    places: dict[str, Vector] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFigures:
+    """All figures.
+
+    Attributes:
+        sizes: Proportions of the face on which they were measured, in mm; see ``Proportion``.
+        lip_heights: Heights of its upper and lower lip, over half the mouth's width.
+        normals: Which way the skin faces at each place on that face.
+        shapes: Figures by the name of a recipe.
+    """
+
+    sizes: dict[str, float]
+    lip_heights: dict[str, float]
+    normals: dict[str, Vector]
+    shapes: dict[str, Figures]
+
+
+Proportion = Literal["mouth", "jaw", "eye"]
+"""What scales a shape: half the mouth's width, the chin's depth below the eyes, the eye's width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,243 +107,117 @@ class ShapeRecipe:
     """One motion of the face, both sides at once.
 
     Attributes:
-        names: Name of the shape; or the names of the left and right shape into which it is divided.
-        lips: Displacements of the lips; None where the recipe is not about the mouth.
-        points: Displacements of face points on the left side (named without ``_left``) and in the
-            centre.
-        seam: Width in mm, on either side of the centre, over which the two halves blend.
+        name: Name of its figures.
+        contact: What the lips' contact rows do; ``none`` where the recipe is not about the lips.
+        scaled_by: The proportion by which the figures are scaled.
+        size: Share of the measured displacements that full weight takes.
+        seam: Width in mm, on either side of the centre, over which the left and the right shape
+            blend; 0 where the shape is not divided.
+        is_sideways: Whether the right side moves the same way, not as the left side's image.
     """
 
-    names: tuple[str, ...]
-    lips: LipRecipe | None = None
-    points: dict[str, Vector] = field(default_factory=dict)
-    seam: float = 8.0
+    name: str
+    contact: Contact = "together"
+    scaled_by: Proportion = "mouth"
+    size: float = 1.0
+    seam: float = 0.0
+    is_sideways: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the shape, or of the left and the right one."""
+        return (f"{self.name}Left", f"{self.name}Right") if self.seam else (self.name,)
 
 
-def _both(name: str) -> tuple[str, str]:
-    return f"{name}Left", f"{name}Right"
-
-
-MOUTH_RECIPES = (
-    ShapeRecipe(
-        ("mouthFunnel",),
-        LipRecipe(
-            contact=((0, 3.0, 6.2), (-1.7, 2.8, 5.8), (-3.6, 1.8, 4.4), (-5, 0, 2.4)),
-            contact_lower=((0, -4.0, 6.0), (-1.7, -3.7, 5.6), (-3.6, -2.2, 4.3), (-5, 0, 2.4)),
-            upper=((0, 3.2, 4.4), (-1.5, 3.0, 4.1), (-3.3, 2.0, 3.4), (-5, 0, 2.4)),
-            lower=((0, -4.2, 3.8), (-1.5, -3.8, 3.7), (-3.3, -2.4, 3.2), (-5, 0, 2.4)),
-        ),
-        {
-            "smile_fold": (-1.4, 0, 0.6), "chin_crease": (0, -2.4, 0.8), "chin": (0, -0.8, 0),
-            "nose_base": (0, 0.6, 0.5), "cheek_hollow": (-2.0, 0, -0.6),
-        },
-    ),
-    ShapeRecipe(
-        ("mouthPucker",),
-        LipRecipe(
-            contact=((0, 0, 6.5), (-2.8, 0, 6.0), (-5.7, 0.1, 4.8), (-8, 0.2, 3.2)),
-            upper=((0, 0.9, 4.6), (-2.4, 0.9, 4.3), (-5.3, 0.7, 3.8), (-8, 0.2, 3.2)),
-            lower=((0, -0.9, 4.6), (-2.4, -0.9, 4.3), (-5.3, -0.6, 3.8), (-8, 0.2, 3.2)),
-        ),
-        {
-            "smile_fold": (-2.4, -0.3, 0.5), "chin_crease": (0, 0.4, 0.8), "chin": (0, 0.5, 0.3),
-            "nose_base": (0, -0.2, 0.6), "cheek_hollow": (-2.4, 0, -0.8),
-        },
-    ),
-    ShapeRecipe(
-        _both("mouthSmile"),
-        LipRecipe(
-            contact=((0, -0.3, -1.0), (1.7, 0.5, -1.5), (4.7, 3.2, -2.7), (7, 6.4, -3.8)),
-            upper=((0, -0.9, -1.2), (1.8, 0.0, -1.6), (4.7, 2.8, -2.5), (7, 6.4, -3.8)),
-            lower=((0, 0.6, -1.2), (1.7, 1.3, -1.6), (4.6, 3.6, -2.7), (7, 6.4, -3.8)),
-        ),
-        {
-            "cheek": (0.8, 3.6, 1.6), "smile_fold": (3.2, 3.8, 0.8), "nostril": (0.8, 0.5, 0),
-            "cheekbone": (0, 0.8, 0.3), "chin_crease": (0, 0.4, -0.2),
-        },
-    ),
-    ShapeRecipe(
-        _both("mouthFrown"),
-        LipRecipe(
-            contact=((0, 0.4, 0), (0.2, -0.2, 0), (0.8, -3.0, -0.4), (1.5, -6.5, -1.2)),
-            upper=((0, 0.2, 0), (0.2, -0.4, 0), (0.8, -2.8, -0.4), (1.5, -6.5, -1.2)),
-            lower=((0, 1.0, 0.5), (0.2, 0.2, 0.4), (0.7, -2.8, 0), (1.5, -6.5, -1.2)),
-        ),
-        {
-            "chin": (0, 0.8, 0.3), "chin_crease": (0, 1.0, 0.3), "smile_fold": (0, -2.2, 0),
-            "cheek_hollow": (0, -2.4, 0),
-        },
-    ),
-    ShapeRecipe(
-        _both("mouthDimple"),
-        LipRecipe(
-            contact=((0, 0, -0.4), (0.9, 0.1, -0.7), (2.8, 0.5, -2.0), (4.5, 1.0, -4.2)),
-            upper=((0, -0.3, -0.4), (0.9, -0.1, -0.7), (2.8, 0.3, -1.9), (4.5, 1.0, -4.2)),
-            lower=((0, 0.3, -0.4), (0.9, 0.3, -0.7), (2.8, 0.6, -1.9), (4.5, 1.0, -4.2)),
-        ),
-        {"smile_fold": (1.6, 0.4, 0.3), "cheek_hollow": (0.6, 0, 0.6)},
-    ),
-    ShapeRecipe(
-        _both("mouthStretch"),
-        LipRecipe(
-            contact=((0, -0.2, -0.8), (2.2, -0.4, -1.2), (5.5, -1.4, -2.3), (8, -3.0, -3.4)),
-            upper=((0, -0.6, -0.8), (2.2, -0.7, -1.2), (5.5, -1.6, -2.3), (8, -3.0, -3.4)),
-            lower=((0, -0.3, -1.0), (2.2, -0.6, -1.2), (5.4, -1.6, -2.2), (8, -3.0, -3.4)),
-        ),
-        {"smile_fold": (2, -0.8, 0), "cheek_hollow": (2.4, -1.4, 0), "chin_crease": (0, -0.4, 0)},
-    ),
-    ShapeRecipe(
-        ("mouthRollLower",),
-        LipRecipe(
-            contact_lower=((0, 0.0, -3.0), (0, 0.0, -2.8), (0, 0.0, -1.5), (0, 0, 0)),
-            lower=((0, 4.0, -4.0), (0, 3.8, -3.8), (0, 2.1, -2.2), (0, 0, 0)),
-            bend=2.0,
-        ),
-        {"chin_crease": (0, 1.6, -0.8), "chin": (0, 0.8, 0.3)},
-    ),
-    ShapeRecipe(
-        ("mouthRollUpper",),
-        LipRecipe(
-            contact=((0, 0.0, -2.8), (0, 0.0, -2.6), (0, 0.0, -1.4), (0, 0, 0)),
-            contact_lower=REST,
-            upper=((0, -3.2, -3.6), (0, -3.0, -3.4), (0, -1.7, -2.0), (0, 0, 0)),
-            bend=2.0,
-        ),
-        {"nose_base": (0, -0.6, -0.3)},
-    ),
-    ShapeRecipe(
-        ("mouthShrugLower",),
-        LipRecipe(
-            contact=((0, 2.6, 1.2), (0, 2.3, 1.1), (0, 0.9, 0.5), (0, -0.4, 0)),
-            upper=((0, 1.6, 0.6), (0, 1.4, 0.5), (0, 0.5, 0.2), (0, -0.4, 0)),
-            lower=((0, 3.6, 2.3), (0, 3.2, 2.1), (0, 1.4, 0.9), (0, -0.4, 0)),
-        ),
-        {
-            "chin": (0, 2.8, 0.6), "chin_crease": (0, 3.6, 0.5), "chin_left": (0, 1.8, 0.3),
-            "chin_bottom": (0, 0.8, 0),
-        },
-    ),
-    ShapeRecipe(
-        ("mouthShrugUpper",),
-        LipRecipe(
-            contact=((0, 1.8, 1.0), (0, 1.6, 0.9), (0, 0.6, 0.3), (0, -0.3, 0)),
-            upper=((0, 2.4, 1.8), (0, 2.1, 1.6), (0, 0.8, 0.6), (0, -0.3, 0)),
-            lower=((0, 1.0, 0.5), (0, 0.9, 0.4), (0, 0.3, 0.2), (0, -0.3, 0)),
-        ),
-        {"nose_base": (0, 0.8, 0.4), "nostril": (0.2, 0.3, 0)},
-    ),
-    ShapeRecipe(
-        _both("mouthPress"),
-        LipRecipe(
-            contact=((0, 0, -1.0), (0.2, 0, -1.0), (0.5, 0, -1.1), (0.9, 0, -1.2)),
-            upper=((0, -1.6, -1.4), (0.2, -1.5, -1.4), (0.5, -0.8, -1.3), (0.9, 0, -1.2)),
-            lower=((0, 1.7, -1.4), (0.2, 1.6, -1.4), (0.5, 0.8, -1.3), (0.9, 0, -1.2)),
-            bend=2.0,
-        ),
-        {"chin_crease": (0, 1.2, 0.2), "chin": (0, 0.8, 0.3)},
-    ),
-    ShapeRecipe(
-        _both("mouthLowerDown"),
-        LipRecipe(
-            contact=((0, 0, 0), (0, 0, 0), (0.1, -0.1, 0), (0.3, -0.6, 0)),
-            contact_lower=((0, -4.2, -0.3), (0.3, -4.7, -0.4), (0.5, -3.2, -0.3), (0.3, -0.6, 0)),
-            lower=((0, -4.4, -0.2), (0.3, -4.8, -0.2), (0.4, -3.2, 0), (0.3, -0.6, 0)),
-        ),
-        {"chin_crease": (0, -2.2, 0.2), "chin": (0, -0.5, 0)},
-    ),
-    ShapeRecipe(
-        _both("mouthUpperUp"),
-        LipRecipe(
-            contact=((0, 3.2, 0), (0.2, 3.9, 0.1), (0.3, 2.8, 0.1), (0.3, 0.6, 0)),
-            contact_lower=((0, 0, 0), (0, 0, 0), (0, 0.1, 0), (0.3, 0.6, 0)),
-            upper=((0, 3.0, 0.1), (0.2, 3.8, 0.2), (0.3, 3.0, 0.2), (0.3, 0.6, 0)),
-        ),
-        {
-            "nostril": (0.4, 1.0, 0), "smile_fold": (0.4, 2.4, 0.5), "nose_base": (0, 0.5, 0),
-            "cheek": (0, 1.0, 0.4),
-        },
-    ),
-    ShapeRecipe(
-        ("cheekPuff",),
-        LipRecipe(
-            contact=((0, 0, 1.2), (0, 0, 1.4), (-0.4, 0, 1.6), (-1, 0, 1.6)),
-            upper=((0, 0.5, 2.2), (0, 0.5, 2.4), (-0.4, 0.3, 2.2), (-1, 0, 1.6)),
-            lower=((0, -0.5, 2.0), (0, -0.5, 2.2), (-0.4, -0.3, 2.0), (-1, 0, 1.6)),
-        ),
-        {
-            "cheek_hollow": (0, 0, 8), "cheek": (0, 0, 2.2), "smile_fold": (0, 0, 3.2),
-            "jaw_line_2": (0, 0, 1.2), "chin_crease": (0, 0, 1.2), "nose_base": (0, 0, 0.8),
-        },
-    ),
-    ShapeRecipe(
-        _both("cheekSquint"),
-        LipRecipe(),
-        {
-            "cheek": (0, 3.6, 1.8), "smile_fold": (0.3, 1.4, 0.4), "cheekbone": (0, 1.0, 0.4),
-            "nose_side": (0, 0.4, 0),
-        },
-    ),
-    ShapeRecipe(
-        _both("noseSneer"),
-        LipRecipe(upper=((0, 1.0, 0.1), (0, 2.4, 0.4), (0, 1.6, 0.3), (0, 0, 0))),
-        {
-            "nostril": (1.0, 4.6, 0.4), "nose_side": (0, 2.6, 0.8), "nose_bridge": (0, 1.0, 0),
-            "smile_fold": (0.3, 2.4, 0.8), "nose_tip": (0, 0.8, 0), "nose_base": (0, 0.6, 0),
-        },
-        seam=6.0,
-    ),
-)  # fmt: skip
-
-SIDEWAYS_LIPS = LipRecipe(
-    contact=((8.0, 0, 0), (8.0, 0, 0), (7.6, 0, 0), (7.0, 0, 0)),
-    upper=((6.6, 0, 0), (6.8, 0, 0), (7.0, 0, 0), (7.0, 0, 0)),
-    lower=((7.4, 0, 0), (7.4, 0, 0), (7.4, 0, 0), (7.0, 0, 0)),
+MOUTH_RECIPES: Final = (
+    ShapeRecipe("mouthFunnel", "parting"),
+    ShapeRecipe("mouthPucker"),
+    ShapeRecipe("mouthSmile", seam=16.0),
+    ShapeRecipe("mouthFrown", seam=16.0),
+    ShapeRecipe("mouthDimple", seam=16.0),
+    ShapeRecipe("mouthStretch", seam=16.0),
+    ShapeRecipe("mouthRollLower", "lower rolls", size=1.1),
+    ShapeRecipe("mouthRollUpper", "upper rolls"),
+    ShapeRecipe("mouthShrugLower"),
+    ShapeRecipe("mouthShrugUpper"),
+    ShapeRecipe("mouthPress", seam=16.0),
+    ShapeRecipe("mouthLowerDown", "parting", seam=16.0),
+    ShapeRecipe("mouthUpperUp", "parting", seam=16.0),
+    ShapeRecipe("cheekPuff"),
+    ShapeRecipe("cheekSquint", seam=16.0),
+    ShapeRecipe("noseSneer", "parting", seam=16.0),
+    ShapeRecipe("browDown", "none", "eye", seam=12.0),
+    ShapeRecipe("browInnerUp", "none", "eye"),
+    ShapeRecipe("browOuterUp", "none", "eye", seam=12.0),
 )
-"""``mouthLeft`` and ``mouthRight``: here x points to the side the mouth goes, on both halves."""
+"""Shapes that are their figures."""
 
-SIDEWAYS_POINTS = {
-    "nose_base": 1.2, "nose_tip": 0.3, "chin_crease": 4.5, "chin": 1.2, "smile_fold_left": 3.0,
-    "smile_fold_right": 3.0, "cheek_hollow_left": 2.6, "cheek_hollow_right": 2.6,
-}  # fmt: skip
-
-BROW_RECIPES = (
-    ShapeRecipe(
-        _both("browDown"),
-        None,
-        {
-            "brow_1": (-1.4, -5.0, 0.5), "brow_2": (-1.2, -4.8, 0.5), "brow_3": (-0.8, -3.6, 0.2),
-            "brow_4": (-0.3, -2.0, 0), "brow_5": (0, -0.6, 0), "brow_center": (0, -3.4, 0.4),
-            "nose_root": (0, -0.6, 0.3), "forehead": (0, -0.8, 0), "forehead_center": (0, -0.6, 0),
-        },
-        seam=8.0,
-    ),
-    ShapeRecipe(
-        ("browInnerUp",),
-        None,
-        {
-            "brow_1": (-0.5, 7.0, 0), "brow_2": (-0.3, 5.2, 0), "brow_3": (0, 2.2, 0),
-            "brow_4": (0, 0.4, 0), "brow_5": (0, 0, 0), "brow_center": (0, 5.5, 0),
-            "nose_root": (0, 0.6, 0), "forehead": (0, 1.2, 0), "forehead_center": (0, 2.4, 0),
-        },
-    ),
-    ShapeRecipe(
-        _both("browOuterUp"),
-        None,
-        {
-            "brow_1": (0, 0.6, 0), "brow_2": (0, 2.4, 0), "brow_3": (0.2, 5.0, 0),
-            "brow_4": (0.4, 6.2, 0), "brow_5": (0.4, 4.6, 0), "brow_center": (0, 0, 0),
-            "nose_root": (0, 0, 0), "forehead": (0, 2.0, 0), "forehead_center": (0, 0.4, 0),
-        },
-        seam=8.0,
-    ),
+SIDEWAYS_RECIPES: Final = (
+    ("mouthLeft", "mouthRight", ShapeRecipe("mouthAside", is_sideways=True),
+     ShapeRecipe("mouthAsideShared")),
+    ("jawLeft", "jawRight", ShapeRecipe("jawAside", scaled_by="jaw", is_sideways=True),
+     ShapeRecipe("jawAsideShared", scaled_by="jaw")),
 )  # fmt: skip
+"""Shapes to the left and to the right: what both share, plus or minus what turns with the side."""
 
-JAW_OPENING_MM = 27.0
-"""Distance by which ``jawOpen`` parts the lips' centres."""
+JAW_OPEN: Final = ShapeRecipe("jawOpen", "parting", "jaw", size=0.92)
+JAW_OPEN_LIPS_CLOSED: Final = ShapeRecipe("jawOpenLipsClosed", "together", "jaw", size=0.92)
+"""``jawOpen`` and ``mouthClose`` together."""
+JAW_FORWARD: Final = ShapeRecipe("jawForward", "sliding", "jaw")
+JAW_RECIPES: Final = (JAW_OPEN, JAW_OPEN_LIPS_CLOSED, JAW_FORWARD)
 
-JAW_SHARES = {
-    "chin": 1.0, "chin_bottom": 1.0, "chin_left": 1.0, "chin_right": 1.0, "chin_crease": 1.0,
-    "jaw_line_1": 0.98, "jaw_line_2": 0.9, "jaw_line_3": 0.6, "jaw_line_4": 0.2,
-    "cheek_hollow": 0.4, "smile_fold": 0.12, "cheek": 0.03,
-}  # fmt: skip
-"""Share with which a face point follows the jaw, 0..1; other points stay."""
+EYE_RECIPES: Final = (
+    ShapeRecipe("eyeBlink", "none", "eye", size=0.8),
+    ShapeRecipe("eyeSquint", "none", "eye", size=1.1),
+    ShapeRecipe("eyeWide", "none", "eye"),
+    ShapeRecipe("eyeLookIn", "none", "eye"),
+    ShapeRecipe("eyeLookOut", "none", "eye"),
+    ShapeRecipe("eyeLookUp", "none", "eye"),
+    ShapeRecipe("eyeLookDown", "none", "eye", size=0.85),
+)
+"""Shapes of the eyes, each of one side."""
+
+
+@cache
+def measured_figures() -> MeasuredFigures:
+    """The figures that come with the backend."""
+    data = read_json(
+        bundled.SHAPE_FIGURES,
+        what="the figures of the shapes",
+        remedy="Install PTalker again.",
+        max_bytes=_MAX_BYTES,
+    )
+    return MeasuredFigures(
+        sizes=dict(data["sizes"]),
+        lip_heights=dict(data["lip_heights"]),
+        normals={name: _vector(values) for name, values in data["normals"].items()},
+        shapes={name: _figures(shape) for name, shape in data["shapes"].items()},
+    )
+
+
+def _figures(data: dict[str, object]) -> Figures:
+    lips, lids, places = (data.get(key, {}) for key in ("lips", "lids", "places"))
+    assert isinstance(lips, dict) and isinstance(lids, dict) and isinstance(places, dict)
+    return Figures(
+        _lip_figures(lips) if lips else LipFigures(),
+        LidFigures(**{key: tuple(map(float, values)) for key, values in lids.items()}),
+        {name: _vector(values) for name, values in places.items()},
+    )
+
+
+def _lip_figures(lips: dict[str, list[list[list[float]]]]) -> LipFigures:
+    rows = {key: tuple(_profile(row) for row in lips[key]) for key in ("upper", "lower")}
+    contact, lower = (
+        _profile(cast("list[list[float]]", lips[key])) if key in lips else None
+        for key in ("contact", "contact_lower")
+    )
+    return LipFigures(contact or REST, rows["upper"], rows["lower"], lower)
+
+
+def _profile(rows: list[list[float]]) -> Profile:
+    return tuple(_vector(row) for row in rows)
+
+
+def _vector(values: list[float]) -> Vector:
+    x, y, z = map(float, values)
+    return x, y, z

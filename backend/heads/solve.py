@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.eye_shapes import lid_shapes
-from backend.heads.face_layout import FaceLayout, examine
+from backend.heads.face_layout import examine
+from backend.heads.mesh import polygon_edges
 from backend.heads.mouth_shapes import mouth_and_brow_shapes
-from backend.heads.topology import Head
+from backend.heads.part_motion import follow_skin
+from backend.heads.placed_figures import PlacedFigures
+from backend.heads.topology import Head, weld_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +43,14 @@ def solve_shapes(head: Head) -> SolvedShapes:
     Raises:
         UserError: The mesh does not let the face move; see ``face_layout.examine``.
     """
+    head, number = weld_head(head)
     face = examine(head)
-    shapes = mouth_and_brow_shapes(face) | lid_shapes(face)
+    placed = PlacedFigures(face)
+    shapes = mouth_and_brow_shapes(face, placed) | lid_shapes(face, placed)
     offsets = np.stack([shapes[name] for name in ARKIT_NAMES])
-    balls = np.concatenate([eye.ball for eye in face.eyes.values()])
     is_still = face.still.copy()
-    is_still[np.concatenate([balls, *face.parts.values()])] = False
+    is_still[np.setdiff1d(np.arange(len(is_still)), face.skin)] = False
     offsets[:, is_still] = 0.0
-    _attach(face, offsets)
+    follow_skin(face, offsets, polygon_edges(head.corners, head.sizes))
     own = offsets @ face.frame.axes * face.frame.unit_mm
-    return SolvedShapes(ARKIT_NAMES, own.astype(np.float32))
-
-
-def _attach(face: FaceLayout, offsets: NDArray[np.float64]) -> None:
-    """Parts of no role (lashes, brow hair, a beard) follow the skin beneath them."""
-    attached = face.parts["attached"]
-    if len(attached):
-        outside = np.unique(face.skin_triangles)
-        _, nearest = cKDTree(face.points[outside]).query(face.points[attached])
-        offsets[:, attached] = offsets[:, outside[nearest]]
+    return SolvedShapes(ARKIT_NAMES, own.astype(np.float32)[:, number])

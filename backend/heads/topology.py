@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from backend import bundled
 from backend.errors import UserError, excerpt
 from backend.heads.mesh import (
+    Mesh,
     Similarity,
     connected_components,
     fingerprint,
@@ -27,6 +28,7 @@ from backend.heads.mesh import (
     triangulate,
 )
 from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.weld import Weld, weld
 from backend.io import read_json
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "read_head",
     "shipped_topologies",
     "similarity_fit",
+    "weld_head",
 ]
 
 
@@ -104,8 +107,8 @@ class Topology:
 
     Attributes:
         name: ``flame``, ``demo``, or ``custom`` for a head whose points an artist marked.
-        num_vertices: Number of vertices.
-        fingerprint: Hash of the mesh's edges, by :func:`fingerprint`.
+        num_vertices: Number of vertices; a mesh may have more after them, as parts of their own.
+        fingerprint: Hash of the edges between them, by :func:`fingerprint`.
         face_points: Vertex number of each face point, all of ``FACE_POINT_NAMES``.
         parts: Parts by role; if empty, they are guessed by position.
         mirror: Vertex number of each vertex's mirror image, if known.
@@ -133,12 +136,14 @@ class Head:
         corners: Vertex numbers of the polygons' corners, ``(C,)`` int32.
         sizes: Number of corners of each polygon, ``(F,)`` int32.
         topology: Face points and parts of the mesh.
+        numbers: Numbers of the vertices in the artist's mesh, ``(V,)``; None where they are these.
     """
 
     vertices: NDArray[np.float64]
     corners: NDArray[np.int32]
     sizes: NDArray[np.int32]
     topology: Topology
+    numbers: NDArray[np.int64] | None = None
 
     @cached_property
     def triangles(self) -> NDArray[np.int64]:
@@ -332,7 +337,8 @@ def identify(
         face_points: Face points marked on this very mesh; they win over ``auto``.
 
     Returns:
-        The mesh with its topology.
+        The mesh with its topology. Vertices and faces after those of the topology are allowed:
+        teeth that were joined to a known head, its eyes that are other objects, a loose vertex.
 
     Raises:
         UserError: The mesh is not such a head; the message says why and what to do.
@@ -347,55 +353,129 @@ def identify(
         check_face_points(face_points, len(vertices))
     else:
         _check_count(topology, len(vertices))  # before the fingerprint, which takes time
-    mark = fingerprint(corners, sizes, len(vertices))
+    mesh = (positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32))
     if face_points and topology == "auto":
-        known = _known(len(vertices), mark)
-        found = Topology(
-            "custom", len(vertices), mark, dict(face_points), known.parts if known else ()
-        )
+        found = _marked(corners, sizes, len(vertices), face_points)
     elif topology == "auto":
-        found = _search(len(vertices), mark)
+        found = _search(mesh)
     else:
         found = load_topology(topology)
-        if (found.num_vertices, found.fingerprint) != (len(vertices), mark):
+        if not _begins_with(found, corners, sizes, len(vertices)):
             raise UserError(_mismatch(found, len(vertices)))
-    head = Head(positions, np.asarray(corners, np.int32), np.asarray(sizes, np.int32), found)
+    head = Head(*mesh, found)
     check_plausible(head)
     return head
 
 
-def _known(num_vertices: int, mark: str) -> Topology | None:
-    for name in shipped_topologies():
-        topology = load_topology(name)
-        if (topology.num_vertices, topology.fingerprint) == (num_vertices, mark):
+def _known(
+    corners: NDArray[np.integer], sizes: NDArray[np.integer], num_vertices: int
+) -> Topology | None:
+    """The largest shipped topology that a mesh begins with."""
+    shipped = [load_topology(name) for name in shipped_topologies()]
+    for topology in sorted(shipped, key=lambda t: -t.num_vertices):
+        if _begins_with(topology, corners, sizes, num_vertices):
             return topology
     return None
 
 
+def _marked(
+    corners: NDArray[np.integer],
+    sizes: NDArray[np.integer],
+    num_vertices: int,
+    face_points: dict[str, int],
+) -> Topology:
+    """The topology of a mesh on which all points are marked; with the parts of a known one."""
+    known = _known(corners, sizes, num_vertices)
+    if known is not None:
+        return replace(known, name="custom", face_points=dict(face_points), mirror=None)
+    mark = fingerprint(corners, sizes, num_vertices)
+    return Topology("custom", num_vertices, mark, dict(face_points))
+
+
+def _begins_with(
+    topology: Topology, corners: NDArray[np.integer], sizes: NDArray[np.integer], num_vertices: int
+) -> bool:
+    """Whether the first vertices and the faces among them are those of a topology.
+
+    No face may join them with the vertices after them, which are then parts of their own.
+    """
+    own = topology.num_vertices
+    if num_vertices < own:
+        return False
+    if num_vertices > own:
+        corners, sizes = np.asarray(corners, np.int64), np.asarray(sizes, np.int64)
+        starts = np.cumsum(sizes) - sizes
+        is_own = np.maximum.reduceat(corners, starts) < own
+        if (np.minimum.reduceat(corners, starts)[~is_own] < own).any():
+            return False
+        corners, sizes = corners[np.repeat(is_own, sizes)], sizes[is_own]
+    return bool(len(sizes)) and fingerprint(corners, sizes, own) == topology.fingerprint
+
+
 def _check_count(name: str, num_vertices: int) -> None:
-    """Refuses a number of vertices that the named topology, or with ``auto`` none, has."""
+    """Refuses a number of vertices with which no head of the named topology, or none, begins."""
     if name != "auto":
         topology = load_topology(name)
-        if topology.num_vertices != num_vertices:
+        if topology.num_vertices > num_vertices:
             raise UserError(_mismatch(topology, num_vertices))
         return
     known = [load_topology(shipped) for shipped in shipped_topologies()]
-    if all(topology.num_vertices != num_vertices for topology in known):
-        names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
-        raise UnknownHeadError(
-            f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
-            "Mark its face points, or choose the head that speaks."
-        )
+    if all(topology.num_vertices > num_vertices for topology in known):
+        raise _unknown(known, num_vertices)
 
 
-def _search(num_vertices: int, mark: str) -> Topology:
-    found = _known(num_vertices, mark)
-    if found is not None:
-        return found
-    known = [load_topology(name) for name in shipped_topologies()]
-    raise UnknownHeadError(
-        _mismatch(next(t for t in known if t.num_vertices == num_vertices), num_vertices)
+def _unknown(known: list[Topology], num_vertices: int) -> UnknownHeadError:
+    same = [topology for topology in known if topology.num_vertices == num_vertices]
+    if same:
+        return UnknownHeadError(_mismatch(same[0], num_vertices))
+    names = ", ".join(f"{t.name} ({t.num_vertices} vertices)" for t in known)
+    return UnknownHeadError(
+        f"This head ({num_vertices} vertices) is none of the known ones: {names}. "
+        "Mark its face points, or choose the head that speaks."
     )
+
+
+def _search(mesh: Mesh) -> Topology:
+    """The shipped topology of a mesh: as it is, of its first vertices, or without its seams."""
+    num_vertices = len(mesh[0])
+    found = _known(mesh[1], mesh[2], num_vertices)
+    if found is None:
+        found = _split_known(mesh)
+    if found is None:
+        raise _unknown([load_topology(name) for name in shipped_topologies()], num_vertices)
+    return found
+
+
+def _split_known(mesh: Mesh) -> Topology | None:
+    """A known head that an importer has split at seams."""
+    welded = weld(mesh)
+    if not welded.num_copies:
+        return None
+    found = _known(*welded.mesh[1:], len(welded.first))
+    if found is None:
+        return None
+    return replace(
+        found,
+        num_vertices=len(mesh[0]),
+        fingerprint=fingerprint(*mesh[1:], len(mesh[0])),
+        face_points={name: int(welded.first[v]) for name, v in found.face_points.items()},
+        parts=tuple(_split_part(part, welded) for part in found.parts),
+        mirror=None,
+    )
+
+
+def _split_part(part: Part, welded: Weld) -> Part:
+    """A part with all copies of its vertices; one vertex stands for a connected part."""
+    if len(part.vertices) == 1:
+        vertices = np.flatnonzero(_same_component(welded, part.vertices[0])[welded.number])
+    else:
+        vertices = np.flatnonzero(np.isin(welded.number, part.vertices))
+    return replace(part, vertices=tuple(vertices.tolist()))
+
+
+def _same_component(welded: Weld, vertex: int) -> NDArray[np.bool_]:
+    components = connected_components(*welded.mesh[1:], len(welded.first))
+    return np.asarray(components == components[vertex])
 
 
 def _mismatch(topology: Topology, num_vertices: int) -> str:
@@ -410,6 +490,37 @@ def _mismatch(topology: Topology, num_vertices: int) -> str:
         "other vertices: they were reordered, for example by an OBJ import. Import it again with "
         "the vertex order kept, or mark its face points."
     )
+
+
+def weld_head(head: Head) -> tuple[Head, NDArray[np.int64]]:
+    """A head without its seams.
+
+    Args:
+        head: A head with all face points.
+
+    Returns:
+        The welded head, and the number of each vertex of ``head`` in it, ``(V,)``; a displacement
+        of the welded head is given back as ``offsets[number]``. A head without seams is returned
+        as it is.
+    """
+    welded = weld((head.vertices, head.corners, head.sizes))
+    if not welded.num_copies:
+        return head, welded.number
+    number, topology = welded.number, head.topology
+    return Head(
+        *welded.mesh,
+        replace(
+            topology,
+            num_vertices=len(welded.first),
+            face_points={name: int(number[v]) for name, v in topology.face_points.items()},
+            parts=tuple(
+                replace(part, vertices=tuple(dict.fromkeys(number[list(part.vertices)].tolist())))
+                for part in topology.parts
+            ),
+            mirror=None,
+        ),
+        numbers=welded.first,
+    ), number
 
 
 def check_plausible(head: Head) -> None:

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import Cancelled, UserError
-from backend.inference.engine import Floats, StopCall
+from backend.inference.engine import Floats, LearnedShapes, StopCall
 from backend.inference.engine_files import GRAPHS, check_features, read_facts
 from backend.model.checkpoint_files import read_config
 from backend.model.style_search import MOST_FRAMES, search_code
@@ -41,12 +41,10 @@ class OnnxEngine:
         UserError: A graph is damaged, or ONNX Runtime makes something else of it than PyTorch.
     """
 
-    name = "onnx"
-    device = "cpu"
-    learned_shapes = None
-
     def __init__(self, folder: Path, graphs: Path, *, chunk_frames: int = CHUNK_FRAMES) -> None:
         facts = read_facts(graphs)
+        self.name, self.device = "onnx", "cpu"
+        self.learned_shapes: LearnedShapes | None = None
         self.config = read_config(folder)
         self.fingerprint = facts.fingerprint
         self.num_parameters = facts.num_parameters
@@ -83,15 +81,14 @@ class OnnxEngine:
         """See `Engine`."""
         if decoder != "parallel":
             raise ValueError(f"The engine onnx decodes in parallel, not {decoder}")
-        speech = _fitted(speech, num_frames)
-        phones = np.zeros(0, np.int64) if phones is None else phones
-        phones = _fitted(phones, num_frames)
+        fitted = _fitted(speech, num_frames)
+        ids = _fitted(np.zeros(0, np.int64) if phones is None else phones, num_frames)
         parts = []
         for start, end, first, last in self._chunks(num_frames, self._facts.talk_around):
             _raise_if(should_stop)
-            feeds = {
-                "features": speech[None, first:last],
-                "phones": phones[None, first:last],
+            feeds: dict[str, NDArray[Any]] = {
+                "features": fitted[None, first:last],
+                "phones": ids[None, first:last],
                 "style": code[None].astype(np.float32),
             }
             (made,) = self._talk.run(None, feeds)

@@ -176,6 +176,7 @@ class Predictor:
         text: str = "",
         decoder: str = "parallel",
         start_seconds: float = 0.0,
+        lead_seconds: float = 0.0,
         progress: ProgressCall,
         warn: Callable[[str], None],
         is_cancelled: Callable[[], bool],
@@ -187,13 +188,14 @@ class Predictor:
             sample_rate_hz: Samples a second.
             head: The head to animate.
             fps: Frames a second, exact.
-            num_frames: Frames to make; frame ``i`` shows the sound at ``i / fps``.
+            num_frames: Frames to make; frame ``i`` shows the sound at ``lead_seconds + i / fps``.
             style: Style of the motion; None is neutral.
             style_strength: 0 is neutral, 1 the style, more exaggerates it.
             listen: Recognition mode: ``auto``, ``words`` or ``sound``.
             text: Words that are spoken, where they are known.
             decoder: ``parallel`` or ``autoregressive``.
             start_seconds: Time of frame 0 in its file, for the result.
+            lead_seconds: Length of what is heard, and not shown, before frame 0.
             progress: Called with stage, done, total and unit.
             warn: Called with warnings for the user.
             is_cancelled: Asked several times a second whether to give up.
@@ -230,7 +232,7 @@ class Predictor:
             except BaseException:  # also Ctrl-C: the pool would wait for the recogniser to finish
                 has_failed.set()
                 raise
-        for warning in transcript.warnings:
+        for warning in (*self._shapes.warnings(head), *transcript.warnings):
             warn(warning)
 
         def report(done: int, total: int) -> None:
@@ -242,9 +244,10 @@ class Predictor:
                 decoder=decoder, report=report, is_cancelled=is_cancelled,
             )  # fmt: skip
             gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
-            times = motion.frame_seconds(num_frames, fps)
+            times = lead_seconds + motion.frame_seconds(num_frames, fps)
+            shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
-            weights = add_blinks(weights, config.shape_names, transcript.phones, float(fps))
+            weights = add_blinks(weights, config.shape_names, shown.phones, float(fps))
         error_mm = 0.0
         if config.shape_kind == "learned":
             unit_mm = face_frame(head).unit_mm
@@ -267,7 +270,7 @@ class Predictor:
                 "device": self.engine.device,
                 "decoder": decoder,
                 "listen": transcript.mode,
-                "words": " ".join(word.text for word in transcript.words)[:10_000],
+                "words": " ".join(word.text for word in shown.words)[:10_000],
                 "style_strength": style_strength,
                 "topology": head.topology.name,
                 "audio_seconds": round(len(samples) / SAMPLE_RATE_HZ, 3),

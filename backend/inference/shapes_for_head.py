@@ -11,12 +11,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.heads.shape_checks import check_shapes
 from backend.heads.solve import solve_shapes
-from backend.heads.topology import Head
+from backend.heads.topology import Head, shipped_topologies
 from backend.inference.engine import LearnedShapes
 from backend.model.config import ModelConfig
 
 _KEPT_HEADS: Final = 4
+
+_Kept = tuple[tuple[str, ...], NDArray[np.float32], list[str]]
 
 
 class HeadShapes:
@@ -31,10 +34,17 @@ class HeadShapes:
         """
         self._config, self._learned = config, learned
         self._lock = threading.Lock()  # jobs of a list run in threads
-        self._kept: OrderedDict[str, tuple[tuple[str, ...], NDArray[np.float32]]] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     def on(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         """Names and shapes (K, V, 3) of the model on this head; the last few heads are kept."""
+        return self._of(head)[:2]
+
+    def warnings(self, head: Head) -> list[str]:
+        """What looks wrong on the shapes that were solved on this head."""
+        return self._of(head)[2]
+
+    def _of(self, head: Head) -> _Kept:
         key = _head_key(head)
         with self._lock:
             if key not in self._kept:
@@ -49,13 +59,18 @@ class HeadShapes:
         assert self._learned is not None
         return self._learned.to_model(head)
 
-    def _computed(self, head: Head) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def _computed(self, head: Head) -> _Kept:
         if self._learned is not None:
-            shapes = self._learned.on(head)
-            return tuple(str(k) for k in range(len(shapes))), shapes
+            learned = self._learned.on(head)
+            # What a head has beyond its topology does not move with learned shapes.
+            shapes = np.zeros((len(learned), len(head.vertices), 3), np.float32)
+            shapes[:, : learned.shape[1]] = learned
+            return tuple(str(k) for k in range(len(shapes))), shapes, []
         solved = solve_shapes(head)
         order = [solved.names.index(name) for name in self._config.shape_names]
-        return self._config.shape_names, solved.offsets[order]
+        is_known = head.topology.name in shipped_topologies()
+        warnings = [] if is_known else check_shapes(head, solved.offsets)
+        return self._config.shape_names, solved.offsets[order], warnings
 
 
 def _head_key(head: Head) -> str:

@@ -17,7 +17,7 @@ from backend.heads.mesh import similarity_fit
 from backend.heads.topology import Head, load_topology, shipped_topologies
 from backend.inference.devices import memory_errors, pick_device, set_threads
 from backend.inference.dynamic_batching import SIZES, DynamicBatcher
-from backend.inference.engine import Floats, StopCall
+from backend.inference.engine import Floats, LearnedShapes, StopCall
 from backend.model import checkpoint
 from backend.model.checkpoint_files import checked_fingerprint
 from backend.model.generate import generate
@@ -35,16 +35,12 @@ class TorchEngine:
         folder: The checkpoint.
         device: Name of the device, or ``auto``.
 
-    Attributes:
-        model: The model.
-
     Raises:
         UserError: The checkpoint is missing or damaged, or there is no such device.
     """
 
-    name = "torch"
-
     def __init__(self, folder: Path, device: str = "auto") -> None:
+        self.name = "torch"
         self._device = pick_device(device)
         with memory_errors():
             self.model = checkpoint.load(folder, self._device).eval()
@@ -55,7 +51,7 @@ class TorchEngine:
         set_threads(self.num_parameters)
         self.neutral_code = self.model.neutral_style()[0].float().cpu().numpy()
         is_learned = self.config.shape_kind == "learned"
-        self.learned_shapes = TorchShapes(self.model) if is_learned else None
+        self.learned_shapes: LearnedShapes | None = TorchShapes(self.model) if is_learned else None
         self.jobs_at_once = 2 * SIZES[self._device.type]  # half decode and write beside the model
         self._batcher: DynamicBatcher | None = None
 
@@ -140,14 +136,15 @@ class TorchShapes:
         """
         config = self._model.config
         wanted = config.topology
-        if len(head.vertices) != config.num_vertices:
+        if head.topology.num_vertices != config.num_vertices:
             raise UserError(
                 f"This model animates heads of the topology {config.topology} "
                 f"({config.num_vertices} vertices); this one is {head.topology.name} "
-                f"({len(head.vertices)}). Choose such a head, or the bundled model."
+                f"({head.topology.num_vertices}). Choose such a head, or the bundled model."
             )
         graph = self._model.graph_encoder
-        nodes = graph.pool(torch.from_numpy(head.vertices).to(graph.positions.device)).cpu().numpy()
+        own = torch.from_numpy(head.vertices[: config.num_vertices])
+        nodes = graph.pool(own.to(graph.positions.device)).cpu().numpy()
         positions = graph.positions.cpu().numpy()
         fit = similarity_fit(positions, nodes)
         radius = np.linalg.norm(nodes - nodes.mean(axis=0), axis=1).mean()

@@ -238,7 +238,7 @@ def fits(kind: Any, value: object) -> bool:
 
     Args:
         kind: ``str``, ``int``, ``float`` (finite; whole numbers too), ``dict``, ``None``, a
-            ``Literal`` or a union of these.
+            ``Literal``, a union of these or a list of one of them.
         value: The value.
 
     Returns:
@@ -248,6 +248,9 @@ def fits(kind: Any, value: object) -> bool:
         return value in get_args(kind)
     if get_origin(kind) in (Union, UnionType):
         return any(fits(part, value) for part in get_args(kind))
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        return isinstance(value, list) and all(fits(item, part) for part in value)
     if isinstance(value, bool):
         return False
     if kind is float:

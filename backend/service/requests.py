@@ -19,7 +19,12 @@ from backend.errors import UserError, excerpt
 from backend.io import check_output, check_path, read_text
 from backend.motion import frame_rate, num_frames
 from backend.service import options
-from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
+from backend.service.protocol import (
+    FacePointsRequest,
+    GenerateRequest,
+    StyleRequest,
+    StyleSource,
+)
 
 _CHECKPOINT_FILES: Final = ("model.safetensors", "config.json", "styles.json", "README.md")
 _MAX_TEXT_BYTES: Final = 1 << 20
@@ -70,6 +75,18 @@ def check_style_request(request: StyleRequest) -> None:
         UserError: Names the file.
     """
     _check_out(request.out, [request.exemplar], request.checkpoint)
+
+
+def check_face_points_request(request: FacePointsRequest) -> None:
+    """Refuse a request for face points whose result cannot be written.
+
+    Args:
+        request: The request.
+
+    Raises:
+        UserError: Names the file.
+    """
+    check_output(request.out, [request.head], [bundled.BACKEND_DIR])
 
 
 def _check_out(out: str, inputs: list[str], checkpoint: str) -> None:

@@ -32,6 +32,7 @@ from backend.service.protocol import (
     Error,
     GenerateRequest,
     Hello,
+    JobRequest,
     JobWarning,
     Message,
     Progress,
@@ -39,7 +40,6 @@ from backend.service.protocol import (
     Request,
     Result,
     Status,
-    StyleRequest,
     encode,
     parse,
     shortened,
@@ -109,13 +109,13 @@ class Inbox:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._waiting: queue.Queue[GenerateRequest | StyleRequest] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[JobRequest] = queue.Queue(MAX_WAITING)
         self._open_jobs: list[str] = []  # waiting or running, oldest first
         self._cancelled: set[str] = set()
         self._lock = threading.Lock()
         self._closing = False
 
-    def take(self) -> GenerateRequest | StyleRequest:
+    def take(self) -> JobRequest:
         """Wait for the next request and return it."""
         return self._waiting.get()
 
@@ -259,9 +259,7 @@ class JobReporter:
         return self._is_cancelled(self._job)
 
 
-def run_job(
-    request: GenerateRequest | StyleRequest, load: Callable[[], Worker], reporter: JobReporter
-) -> Message:
+def run_job(request: JobRequest, load: Callable[[], Worker], reporter: JobReporter) -> Message:
     """Do a job.
 
     Args:
@@ -312,7 +310,7 @@ def describe(error: BaseException) -> str:
     return UNFORESEEN
 
 
-def _for_log(request: GenerateRequest | StyleRequest) -> str:
+def _for_log(request: JobRequest) -> str:
     """A request without the spoken words, which are the user's own."""
     if isinstance(request, GenerateRequest):
         text = f"{len(request.options.text)} letters"

@@ -3,28 +3,41 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from backend import motion, version
-from backend.audio.load import SILENT, Sound, read_sound
+from backend import io, motion, version
+from backend.audio.load import SILENT, Sound, file_seconds, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
-from backend.heads.find_face_points import identify_or_find
-from backend.heads.mesh_files import read_face_points, read_head
+from backend.heads.find_face_points import FoundPoints, find_face_points, identify_or_find
+from backend.heads.mesh_files import read_face_points, read_head, read_object_sizes
+from backend.heads.shape_checks import check_before
 from backend.heads.topology import Head
 from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
 from backend.service.progress import ProgressEstimate
-from backend.service.protocol import GenerateRequest, StyleRequest, StyleSource
-from backend.service.requests import check, check_style_request
+from backend.service.protocol import (
+    FacePointsRequest,
+    GenerateRequest,
+    JobRequest,
+    StyleRequest,
+    StyleSource,
+)
+from backend.service.requests import check, check_face_points_request, check_style_request
 from backend.stages import Stage
+
+_MARGIN_SECONDS: Final = 1.0
+"""How much of the file is heard to either side of what is animated: a cut breaks words."""
+_RETIMED_SECONDS: Final = 0.25
+_RETIMED_SHARE: Final = 0.005
 
 
 class ProgressReporter(Protocol):
@@ -62,14 +75,16 @@ class Inputs:
         sound: Sound to animate to.
         head: Head to animate.
         read_seconds: Time that reading took.
-        warnings: What the user should know about the head.
+        found_points: The head's face points, where they had to be found.
+        notes: What may look wrong on this head.
     """
 
     request: GenerateRequest
     sound: Sound
     head: Head
     read_seconds: float
-    warnings: tuple[str, ...] = ()
+    found_points: FoundPoints | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Worker:
@@ -126,9 +141,7 @@ class Worker:
             predictor.close()
         self._predictors.clear()
 
-    def run(
-        self, request: GenerateRequest | StyleRequest, reporter: ProgressReporter
-    ) -> dict[str, object]:
+    def run(self, request: JobRequest, reporter: ProgressReporter) -> dict[str, object]:
         """Do one job.
 
         Args:
@@ -144,9 +157,12 @@ class Worker:
         """
         if isinstance(request, StyleRequest):
             return self._make_style(request, reporter)
+        if isinstance(request, FacePointsRequest):
+            return _find_face_points(request, reporter)
         check(request)
         reporter.status(Stage.READING_SOUND)
-        return self.animate(read_inputs(request, reporter.is_cancelled), reporter)
+        inputs = read_inputs(request, reporter.is_cancelled, progress=_FindingProgress(reporter))
+        return self.animate(inputs, reporter)
 
     def animate(
         self,
@@ -171,7 +187,10 @@ class Worker:
         started = time.monotonic()
         if sound.is_silent:
             raise UserError(SILENT)
-        warnings: list[str] = [*sound.warnings, *inputs.warnings]
+        warnings: list[str] = [*sound.warnings, *inputs.notes]
+        found = inputs.found_points
+        if found is not None and (text := found.warning(of_the_face=True)):
+            warnings.append(text)
         asked = _asked_seconds(request)
         if asked is not None and asked > sound.seconds + 0.1:
             warnings.append(
@@ -207,6 +226,7 @@ class Worker:
             text=options.text,
             decoder=options.decoder,
             start_seconds=request.start_seconds,
+            lead_seconds=sound.lead_seconds,
             progress=progress,
             warn=warn,
             is_cancelled=reporter.is_cancelled,
@@ -217,11 +237,13 @@ class Worker:
                 "version": version(),
                 "checkpoint": options.checkpoint,
                 "audio": request.audio,
+                "audio_seconds": round(sound.seconds, 3),
                 "style": request.style.value or request.style.kind,
                 "seconds_taken": round(seconds, 3),
                 "real_time_factor": round(seconds / sound.seconds, 4),
                 "warnings": warnings,
                 **({"key": key} if key else {}),
+                **(found.as_report() if found is not None else {}),
             }
         )
         if reporter.is_cancelled():
@@ -250,12 +272,41 @@ class Worker:
         return {"exemplar": source, "exemplar_seconds": round(seconds, 3), "warnings": warnings}
 
 
-def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> Inputs:
+class _FindingProgress:
+    """Reports how far the search for face points is, and stops it when the job is cancelled."""
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+
+    def __call__(self, done: float, total: float) -> None:
+        if self._reporter.is_cancelled():
+            raise Cancelled
+        self._reporter.progress(Stage.FINDING_FACE_POINTS, done, total, "steps", None)
+
+
+def _find_face_points(request: FacePointsRequest, reporter: ProgressReporter) -> dict[str, object]:
+    """Find the face points of a head and write them; the report holds them too."""
+    check_face_points_request(request)
+    reporter.status(Stage.FINDING_FACE_POINTS)
+    mesh, marked = read_head(request.head), read_face_points(request.head)
+    found = find_face_points(mesh, progress=_FindingProgress(reporter))
+    found = found.keeping(marked or {}, mesh)
+    io.write_text(Path(request.out), json.dumps(found.as_json(), indent=1) + "\n")
+    return {**found.as_report(), "seconds": round(found.seconds, 3), "warnings": []}
+
+
+def read_inputs(
+    request: GenerateRequest,
+    is_cancelled: Callable[[], bool],
+    *,
+    progress: Callable[[float, float], None] | None = None,
+) -> Inputs:
     """Read the head and the sound of a request.
 
     Args:
         request: The request, checked.
         is_cancelled: Whether the job is to stop; called between blocks of sound.
+        progress: Called with the steps done and their number, where face points are looked for.
 
     Returns:
         Head and sound.
@@ -267,16 +318,39 @@ def read_inputs(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> I
     started = time.monotonic()
     mesh = read_head(request.head)
     points = read_face_points(request.head)
-    head, warning = identify_or_find(mesh, topology=request.options.topology, face_points=points)
+    num_own = int(read_object_sizes(request.head, len(mesh[0]))[0])
+    head, found = identify_or_find(
+        mesh,
+        topology=request.options.topology,
+        face_points=points,
+        num_own=num_own,
+        progress=progress,
+    )
+    # A head that cannot speak is refused before listening.
+    notes = tuple(check_before(head)) if head.topology.name == "custom" else ()
     sound = read_sound(
         request.audio,
         start_seconds=request.start_seconds,
         duration_seconds=_asked_seconds(request),
         gain=request.gain,
+        fade=request.fade,
+        margin_seconds=_MARGIN_SECONDS,
         is_cancelled=is_cancelled,
     )
-    warnings = (warning,) if warning else ()
-    return Inputs(request, sound, head, time.monotonic() - started, warnings)
+    _check_speed(request, is_cancelled)
+    return Inputs(request, sound, head, time.monotonic() - started, found, notes)
+
+
+def _check_speed(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> None:
+    """Refuse a strip that is longer or shorter than its file, where Blender cannot tell why."""
+    if request.file_seconds is None:
+        return
+    missing = abs(file_seconds(request.audio, is_cancelled) - request.file_seconds)
+    if missing > max(_RETIMED_SECONDS, _RETIMED_SHARE * request.file_seconds):
+        raise UserError(
+            "The speed of the strip was changed, and this Blender does not tell how. Mix it down "
+            "to a file (Render > Render Audio) and use that."
+        )
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:

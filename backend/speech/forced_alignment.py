@@ -249,7 +249,8 @@ def _as_piece(chain: _Chain, path: NDArray[np.int64], guessed: tuple[str, ...]) 
     """Phones and words of a path."""
     first_of, word_of = np.array(chain.first_of)[path], np.array(chain.word_of)[path]
     edges = [0, *(np.flatnonzero(np.diff(first_of)) + 1).tolist(), len(path)]
-    phones, spans = [], {}
+    phones: list[Phone] = []
+    spans: dict[int, tuple[int, int]] = {}
     for start, end in pairwise(edges):
         symbol = PHONES[chain.phones[first_of[start]]]
         phones.append(Phone(symbol, start / FEATURE_RATE_HZ, end / FEATURE_RATE_HZ))

@@ -80,6 +80,39 @@ class Transcript:
     source: PhoneSource = "recognised"
     gaps: tuple[tuple[int, int], ...] = ()
 
+    def between(self, start_seconds: float, end_seconds: float) -> "Transcript":
+        """What is spoken in a stretch, in part or whole, with times from the stretch's start.
+
+        Args:
+            start_seconds: Start of the stretch.
+            end_seconds: End of the stretch.
+
+        Returns:
+            Phones that touch the stretch, and words that lie in it for the most part.
+        """
+        phones = [
+            p
+            for p in self.phones
+            if start_seconds < p.end_seconds and p.start_seconds < end_seconds
+        ]
+        words = [
+            w
+            for w in self.words
+            if start_seconds <= (w.start_seconds + w.end_seconds) / 2 < end_seconds
+        ]
+        return replace(
+            self,
+            phones=tuple(
+                Phone(p.symbol, p.start_seconds - start_seconds, p.end_seconds - start_seconds)
+                for p in phones
+            ),
+            words=tuple(
+                Word(w.text, w.start_seconds - start_seconds, w.end_seconds - start_seconds)
+                for w in words
+            ),
+            gaps=(),
+        )
+
 
 def plausible_transcript(
     sound: NDArray[np.int16], cuts: Sequence[tuple[int, int]], pieces: Sequence[Piece]

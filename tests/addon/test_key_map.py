@@ -105,7 +105,25 @@ def test_files_that_are_no_table_are_refused(tmp_path, text, message):
 def test_a_missing_file_and_an_empty_table_are_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         key_map.read(tmp_path / "none.json")
-    with pytest.raises(UserError, match="No shape key"):
+    with pytest.raises(UserError, match="Nothing in the table is driven"):
         key_map.write(tmp_path / "rig.json", [Row("a", "")])
     with pytest.raises(UserError, match="cannot be written"):
         key_map.write(tmp_path / "none" / "rig.json", [Row("a", "jawOpen")])
+
+
+@pytest.mark.parametrize(("name", "pose"), [
+    ("pose:jaw open@1", ("jaw open", 1)), ("pose:a@b@-12", ("a@b", -12)), ("jawOpen", None),
+    ("pose:@1", None), ("pose:jaw@", None), ("pose:jaw@1.5", None), ("Pose:jaw@1", None),
+])  # fmt: skip
+def test_names_of_poses(name, pose):
+    assert key_map.pose_of(name) == pose
+    if pose is not None:
+        assert key_map.pose_name(*pose) == name
+
+
+def test_poses_go_through_a_file_with_the_keys(tmp_path):
+    rows = [Row("pose:jaw@1", "jawOpen", 0.5), Row("Smile", "mouthSmileLeft")]
+    key_map.write(tmp_path / "rig.json", rows)
+    assert key_map.read(tmp_path / "rig.json") == rows
+    rig = key_map.rig_of(rows, ["Smile", "pose:jaw@1"])
+    assert rig.gains == {"pose:jaw@1": {"jawOpen": 0.5}, "Smile": {"mouthSmileLeft": 1.0}}

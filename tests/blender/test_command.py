@@ -184,6 +184,20 @@ def test_two_jobs_for_one_line_make_it_once_and_say_so(run, sound_file, tmp_path
         assert "Another job of the list wrote the line" in error
 
 
+def test_two_files_of_one_name_in_a_list_are_two_lines(run, addon, sound_file, tmp_path):
+    jobs = tmp_path / "jobs.json"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "speech.wav").write_bytes(sound_file.read_bytes())
+    jobs.write_text(json.dumps([
+        {"object": "Head", "audio": "a/speech.wav"},
+        {"object": "Head", "audio": "b/speech.wav", "frame": 150},
+    ]))  # fmt: skip
+    assert run("--jobs", jobs) == (DONE, [])
+    keys = opened(tmp_path / "out.blend")
+    assert addon.speech_action.line_names(keys.animation_data.action) == ["speech", "speech"]
+
+
 def test_nothing_is_saved_when_all_jobs_failed(run, fake_backend, sound_file, tmp_path):
     fake_backend("error")
     status, errors = run("--audio", sound_file)

@@ -59,12 +59,13 @@ def draw_everything(addon):
         ),
         region=types.SimpleNamespace(width=300),
         view_layer=real.view_layer,
+        selected_objects=[],
     )
     panels = addon.panels
-    for panel in panels._classes:
+    for panel in (*panels._classes, addon.face_point_panel.PTALKER_PT_face_points):
         if getattr(panel, "poll", lambda _: True)(context):
-            methods = {name: getattr(panel, name) for name in ("_draw_progress", "_draw_result")
-                       if hasattr(panel, name)}  # fmt: skip
+            methods = {name: getattr(panel, name) for name in dir(panel)
+                       if name.startswith("_draw_")}  # fmt: skip
             panel.draw(types.SimpleNamespace(layout=layout(), **methods), context)
     entry = real.preferences.addons[panels.__package__].preferences
     values = {name: getattr(entry, name) for name in entry.__annotations__}
@@ -95,8 +96,9 @@ def make_ready(addon, folder):
 
 @pytest.mark.parametrize("state", ['MISSING', 'READY'])
 @pytest.mark.parametrize("source", ['FILE', 'STRIP'])
+@pytest.mark.parametrize("with_points", [False, True])
 def test_redraws_read_no_files(addon, own_environment, head, sound_file, file_accesses, state,
-                               source):  # fmt: skip
+                               source, with_points):  # fmt: skip
     if state == 'READY':
         make_ready(addon, own_environment)
         addon.backend_status.refresh()
@@ -104,6 +106,10 @@ def test_redraws_read_no_files(addon, own_environment, head, sound_file, file_ac
         addon.compat.new_sound_strip(bpy.context.scene, sound_file, frame=1)
     head.ptalker.sound_source = source
     assert addon.backend_status.torch().state == state
+    if with_points:
+        point = addon.face_points.Point(3, addon.face_points.State.DOUBTFUL)
+        addon.face_points.store(head, {"chin": point})
+    assert addon.face_point_panel.is_needed(head)
     draw_everything(addon)  # the first time may read what then stays the same
     assert file_accesses(lambda: draw_everything(addon)) == []
 

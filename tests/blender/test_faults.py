@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import bmesh
 import bpy
 import pytest
 
@@ -90,21 +91,39 @@ def test_head_in_edit_mode(fake_backend, head, addon):
     assert addon.poll_checks.missing(bpy.context) == ""
 
 
+def store_points(addon, obj, vertices, state='HAND'):
+    made = addon.face_points.State[state]
+    points = {name: addon.face_points.Point(number, made) for name, number in vertices.items()}
+    return addon.face_points.store(obj, points)
+
+
+def subdivide(obj):
+    """Enough vertices for all face points."""
+    edited = bmesh.new()
+    edited.from_mesh(obj.data)
+    bmesh.ops.subdivide_edges(edited, edges=edited.edges, cuts=1, use_grid_fill=True)
+    edited.to_mesh(obj.data)
+    edited.free()
+    assert len(obj.data.vertices) > 111
+
+
 def test_unknown_head_is_told_before_the_click(head, addon, monkeypatch):
     def advice():
         return addon.poll_checks.advice(bpy.context)
 
     names = addon.face_points.names(addon.paths.backend_root())
     assert 'does not know "Head" (60 vertices)' in advice()
-    addon.face_points.mark(head, names[0], 0)
+    store_points(addon, head, {names[0]: 0})
     assert advice().startswith(f"1 of {len(names)} face points")
     with monkeypatch.context() as own_model:
         settings = addon.preferences.Settings(checkpoint="my_model")
         own_model.setattr(addon.preferences, "read", lambda _: settings)
         assert advice() == ""
-    for number, name in enumerate(names):
-        addon.face_points.mark(head, name, number % 60)
+    subdivide(head)
+    store_points(addon, head, {name: number for number, name in enumerate(names)})
     assert advice() == ""
+    store_points(addon, head, {"chin": 150}, 'DOUBTFUL')
+    assert "1 face point is doubtful" in advice()
     assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
     assert advice() == ""
 
@@ -311,6 +330,57 @@ def test_head_renamed_during_the_job_is_found(fake_backend, head, addon):
     assert addon.job_runner._finish().kind == 'DONE'
 
 
+@pytest.mark.parametrize("mode", ['EDIT', 'SCULPT', 'WEIGHT_PAINT'])
+def test_result_waits_until_the_mode_is_left(fake_backend, head, addon, mode):
+    job = start(addon)
+    bpy.ops.object.mode_set(mode=mode)
+    poll_until_stage(job, "Done. Leave ")
+    assert head.data.shape_keys is None
+    job.poll()
+    assert job.outcome is None
+    bpy.ops.object.mode_set(mode='OBJECT')
+    job.poll()
+    assert addon.job_runner._finish().kind == 'DONE'
+    assert len(head.data.shape_keys.key_blocks) == 4
+
+
+def test_result_waits_while_another_object_is_edited(fake_backend, head, addon):
+    job = start(addon)
+    other = bpy.data.objects.new("Other", head.data.copy())
+    bpy.context.collection.objects.link(other)
+    bpy.context.view_layer.objects.active = other
+    bpy.ops.object.mode_set(mode='EDIT')
+    poll_until_stage(job, "Done. Leave Edit Mode")
+    bpy.ops.object.mode_set(mode='OBJECT')
+    job.poll()
+    assert addon.job_runner._finish().kind == 'DONE'
+
+
+def test_result_that_waits_can_be_cancelled_and_keeps_the_backend(
+    fake_backend, head, addon, snapshot
+):
+    before = snapshot()
+    job = start(addon)
+    bpy.ops.object.mode_set(mode='EDIT')
+    poll_until_stage(job, "Done. Leave ")
+    backend = addon.backend_job._Warm.process
+    job.cancel()
+    assert addon.job_runner._finish().kind == 'CANCELLED'
+    assert addon.backend_job._Warm.process is backend
+    assert backend.is_running
+    bpy.ops.object.mode_set(mode='OBJECT')
+    assert snapshot() == before
+
+
+def poll_until_stage(job, text, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not job.stage.startswith(text):
+        job.poll()
+        time.sleep(0.01)
+        assert job.outcome is None
+        assert time.monotonic() < deadline
+
+
 def test_head_changed_during_the_job(fake_backend, head, addon):
     job = start(addon)
     head.data.vertices.add(1)
@@ -370,3 +440,45 @@ def test_saved_style_is_gone(fake_backend, head, snapshot):
 def test_existing_keys_are_wanted_but_there_are_none(fake_backend, head, snapshot):
     head.ptalker.key_target = 'EXISTING'
     expect_failure(snapshot, "no ARKit, viseme or FLAME shape keys", "Set Shape Keys to New")
+
+
+def test_leftovers_that_cannot_be_looked_at_do_not_hinder(fake_backend, head, addon):
+    jobs = addon.paths.jobs_dir()
+    jobs.mkdir(parents=True, exist_ok=True)
+    (jobs / "dangling").symlink_to(jobs / "nowhere")
+    old = jobs / "old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    assert bpy.ops.ptalker.generate('EXEC_DEFAULT') == {'FINISHED'}
+    assert not old.exists()
+    (jobs / "dangling").unlink(missing_ok=True)
+
+
+def test_texts_that_no_encoding_has_are_shown(addon):
+    outcome = addon.backend_job.Outcome('FAILED', "a\udcff", ("b\ud800",), words="c\udfff")
+    addon.job_runner._show_outcome(outcome)
+    state = bpy.context.window_manager.ptalker
+    assert (state.result_text, state.warnings[0].text, state.words) == ("a?", "b?", "c?")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"code": [1e999]}', '{"code": [1], "format_version": 1e999}',
+             '{"code": [1' + "0" * 400 + "]}", "[]", '{"format": "ptalker-style", "code": []}'],
+)  # fmt: skip
+def test_styles_that_are_none_are_refused(addon, tmp_path, text):
+    path = tmp_path / "odd.json"
+    path.write_text(text)
+    with pytest.raises(addon.protocol.UserError, match=r"odd\.json is not a style of PTalker"):
+        addon.style_library.load(path)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "styles.json").write_text(text)
+    assert isinstance(addon.paths.model_style_names(str(folder)), list)
+
+
+def test_a_mesh_that_was_changed_in_mid_run_is_told(fake_backend, head, addon):
+    job = start(addon)
+    head.data.vertices[0].co.x += 0.5
+    poll_until(lambda: job.outcome is not None, job)
+    outcome = addon.job_runner._finish()
+    assert any("changed in the meantime" in text for text in outcome.warnings)

@@ -252,8 +252,8 @@ def test_program_is_another_one_that_ends(faulty, addon, fresh, monkeypatch, sta
         ("speech_action._replace_keys", MemoryError(), "There is not enough memory"),
         ("speech_action._replace_keys", RuntimeError("a bug"), BUG),
         ("speech_action._replace_keys", RecursionError(), BUG),
-        ("lip_sync_job._write_head", MemoryError(), BUG),
-        ("lip_sync_job._write_head", TypeError("a bug"), BUG),
+        ("numpy.savez", MemoryError(), BUG),
+        ("numpy.savez", TypeError("a bug"), BUG),
         ("scene_inputs.collect", MemoryError(), BUG),
     ],
 )
@@ -261,7 +261,8 @@ def test_bug_or_no_memory_inside_the_add_on(faulty, addon, monkeypatch, place, e
     faulty.mode("ok")
     module, _, name = place.partition(".")
     with monkeypatch.context() as broken:
-        broken.setattr(getattr(addon, module), name, raising(error))
+        target = np if module == "numpy" else getattr(addon, module)
+        broken.setattr(target, name, raising(error))
         expect_failure(faulty, part)
     faulty.check_nothing_is_left()
     faulty.check_next_job()
@@ -506,7 +507,14 @@ def figures():
     return memory, threading.active_count(), open_files(), len(children)
 
 
-def test_many_warm_jobs_leave_everything_flat(faulty, addon, head, record_property):
+def remove_takes_before(head):
+    """The Actions of the jobs before are the artist's to delete."""
+    for action in tuple(bpy.data.actions):
+        if action != head.data.shape_keys.animation_data.action:
+            bpy.data.actions.remove(action)
+
+
+def test_many_warm_jobs_leave_everything_flat(faulty, addon, head):
     """Every tenth job fails, every tenth ends the backend: PTALKER_WARM_JOBS says how many."""
     num_jobs = int(os.environ.get("PTALKER_WARM_JOBS", "60"))
     rows = []
@@ -515,10 +523,10 @@ def test_many_warm_jobs_leave_everything_flat(faulty, addon, head, record_proper
         kind, text, _ = faulty.generate()
         assert kind == ('FAILED' if number % 10 in (3, 7) else 'DONE'), text
         if number % 10 == 9:
-            bpy.data.orphans_purge()
+            remove_takes_before(head)
             rows.append(figures())
-    record_property("figures", [rows[1], rows[-1]])
     first, last = rows[1], rows[-1]
+    sys.stdout.write(f"MB, threads, files, children: {first} after 20 jobs, {last} in the end\n")
     assert last[1:] == first[1:]
     assert last[0] < first[0] * 1.05 + 5
     assert len(head.data.shape_keys.key_blocks) == 4

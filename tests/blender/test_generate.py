@@ -204,3 +204,20 @@ def test_disabling_ends_the_backend(fake_backend, head, addon):
     addon_utils.disable("bl_ext.user_default.ptalker")
     assert not process.is_running
     addon_utils.enable("bl_ext.user_default.ptalker")
+
+
+def test_heard_words_become_the_given_ones(fake_backend, head, addon):
+    generate()
+    assert not bpy.ops.ptalker.use_words.poll()
+    fake_backend("words")
+    generate()
+    state = bpy.context.window_manager.ptalker
+    assert state.words == "my face is maid of formulas"
+    assert bpy.ops.ptalker.use_words() == {'FINISHED'}
+    assert (head.ptalker.listen, head.ptalker.text) == ('TEXT', state.words)
+    state.words = "many words " * 20
+    assert bpy.ops.ptalker.use_words() == {'FINISHED'}
+    assert head.ptalker.text_block.as_string().split() == state.words.split()
+    bpy.data.objects.remove(head)
+    with pytest.raises(RuntimeError, match="deleted"):
+        bpy.ops.ptalker.use_words()

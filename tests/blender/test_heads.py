@@ -126,6 +126,63 @@ def test_unknown_head_speaks_without_a_mark(reference, other_head, evaluated):
     check_that_it_speaks(gap, reference)
 
 
+def test_points_are_found_by_the_button_and_used(other_head, addon, motions):  # noqa: F811
+    head, points = other_head
+    assert addon.face_points.is_unknown(head, addon.paths.backend_root())
+    assert bpy.ops.ptalker.find_face_points('EXEC_DEFAULT') == {'FINISHED'}
+    assert "Found 111 face points" in bpy.context.window_manager.ptalker.result_text
+    found = distances(head, points, addon)
+    assert max(found[name] for name in MARKED) < 5.0
+    assert max(found[name] for name in MARKED if name.startswith("lip_")) < 3.0
+    assert addon.face_points.advice(head, addon.paths.backend_root()) == ""
+    before = addon.face_points.points(head)
+    assert end_to_end.generate() == {'FINISHED'}
+    assert "face_points" not in motions[-1].report  # they were not looked for again
+    assert addon.face_points.points(head) == before
+
+
+def test_generate_keeps_the_points_that_it_found(other_head, addon, motions):  # noqa: F811
+    head, points = other_head
+    moved = points["chin_bottom"]  # a point that the artist has set is left where it is
+    point = addon.face_points.Point(moved, addon.face_points.State.HAND)
+    addon.face_points.store(head, {"chin": point})
+    root = addon.paths.backend_root()
+    assert "Generate finds the others" in addon.face_points.advice(head, root)
+    assert end_to_end.generate() == {'FINISHED'}
+    assert motions[-1].report["face_points"]["chin"] == moved
+    kept = addon.face_points.points(head)
+    assert kept.keys() == FACE_POINTS.keys()
+    assert kept["chin"] == point
+    assert kept["nose_tip"].state.name == 'FOUND'
+    assert addon.face_points.advice(head, root) == ""
+    found = distances(head, points, addon)
+    assert max(found[name] for name in MARKED if name.startswith("lip_")) < 3.0
+
+
+def test_a_mesh_without_a_human_face_is_refused_with_the_remedy(demo, addon):  # noqa: F811
+    bpy.ops.mesh.primitive_monkey_add()
+    suzanne = bpy.context.active_object
+    with pytest.raises(RuntimeError, match=r"No face is seen.*mark its face points"):
+        bpy.ops.ptalker.find_face_points('EXEC_DEFAULT')
+    assert addon.face_points.points(suzanne) == {}
+    assert addon.face_points.asked_for(suzanne, addon.paths.backend_root()) == [*MARKED]
+
+
+def test_the_search_can_be_cancelled_and_the_next_one_works(other_head, addon, snapshot):
+    head, _ = other_head
+    before = snapshot()
+    job = addon.face_point_job.find_job(head, addon.preferences.read(bpy.context))
+    addon.job_runner._begin(job)
+    while job.stage != "Finding the face points" and job.outcome is None:
+        job.poll(wait=0.02)
+    assert bpy.ops.ptalker.cancel() == {'FINISHED'}
+    while job.outcome is None:
+        job.poll(wait=0.05)
+    assert addon.job_runner._finish().kind == 'CANCELLED'
+    assert snapshot() == before
+    assert bpy.ops.ptalker.find_face_points('EXEC_DEFAULT') == {'FINISHED'}
+
+
 def test_head_with_all_points_marked_speaks(reference, other_head, evaluated):
     head, points = other_head
     mark_by_hand(head, points)
@@ -135,11 +192,17 @@ def test_head_with_all_points_marked_speaks(reference, other_head, evaluated):
 
 
 def misses(obj, truth, addon):
-    """Distance of each marked point from its true vertex, in millimetres."""
+    """Distance of each transferred point from its true vertex, in millimetres."""
+    found = addon.face_points.marked(obj)
+    assert all(found[name] == truth[name] for name in MARKED)
+    return distances(obj, truth, addon)
+
+
+def distances(obj, truth, addon):
+    """Distance of each point from its true vertex, in millimetres."""
     found = addon.face_points.marked(obj)
     assert found.keys() == FACE_POINTS.keys()
     assert len(set(found.values())) == len(found)
-    assert all(found[name] == truth[name] for name in MARKED)
     place = np.array([v.co for v in obj.data.vertices])
     unit = np.linalg.norm(place[truth["eye_outer_left"]] - place[truth["eye_outer_right"]])
     return {

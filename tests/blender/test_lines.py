@@ -16,8 +16,9 @@ REST = 5  # 0.2 s
 def say(fake_backend, head, tmp_path, sound_file):
     """Lets the head say a line of a name, from a frame."""
 
-    def generate(name, frame):
-        path = tmp_path / f"{name}.wav"
+    def generate(name, frame, folder="."):
+        path = tmp_path / folder / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(sound_file.read_bytes())
         head.ptalker.sound_file = str(path)
         head.ptalker.sound_frame = frame
@@ -100,6 +101,120 @@ def test_line_that_was_moved_leaves_nothing_where_it_was(say, head, addon):
     action = say("two", 300)
     assert set(keyed(head, addon)) == spoken(10) | spoken(300) | {5, 62, 295, 352}
     assert addon.speech_action.line_names(action) == ["one", "two"]
+
+
+def warnings():
+    return " ".join(w.text for w in bpy.context.window_manager.ptalker.warnings)
+
+
+def test_two_files_of_one_name_are_two_lines(say, head, addon):
+    say("speech", 10, folder="monday")
+    action = say("speech", 100, folder="tuesday")
+    assert addon.speech_action.line_names(action) == ["speech", "speech"]
+    assert set(keyed(head, addon)) >= spoken(10) | spoken(100)
+    assert "beside 1 other line" in bpy.context.window_manager.ptalker.result_text
+    assert warnings() == ""
+    action = say("speech", 300, folder="tuesday")
+    assert set(keyed(head, addon)) >= spoken(10) | spoken(300)
+    assert not set(keyed(head, addon)) & spoken(100)
+
+
+def test_what_a_line_takes_away_is_said(say, head, addon):
+    say("one", 10)
+    say("two", 40)
+    assert 'The line "one" (frames 5 to 62) was cut' in warnings()
+    say("one", 300)
+    assert '"one" no longer speaks at frames 5 to 39' in warnings()
+    say("three", 300)
+    assert 'The line "one", which began at the same time, was replaced' in warnings()
+
+
+def test_lines_of_before_have_no_keys_and_go_by_name(say, head, addon):
+    action = say("one", 10)
+    action[addon.speech_action.LINES] = [{"name": "one", "first": 5, "last": 62}]
+    action = say("one", 100)
+    assert addon.speech_action.line_names(action) == ["one"]
+    assert not set(keyed(head, addon)) & spoken(10)
+
+
+def push_down(keys):
+    """What the editor's button does."""
+    animation = keys.animation_data
+    action, slot = animation.action, getattr(animation, "action_slot", None)
+    track = animation.nla_tracks.new()
+    strip = track.strips.new(action.name, int(action.frame_range[0]), action)
+    if slot is not None:
+        strip.action_slot = slot
+    animation.action = None
+    return strip
+
+
+def test_line_that_was_pushed_down_goes_on_playing(say, head, addon, evaluated):
+    say("one", 10)
+    expected = [evaluated(head, frame) for frame in range(5, 70)]
+    strip = push_down(head.data.shape_keys)
+    say("two", 100)
+    later = [evaluated(head, frame) for frame in range(95, 160)]
+    for number, frame in enumerate(range(5, 70)):
+        np.testing.assert_allclose(evaluated(head, frame), expected[number], atol=1e-6)
+        np.testing.assert_allclose(later[number], expected[number], atol=1e-6)
+    evaluated(head, 30)  # from an open mouth to a gap
+    rest = addon.head_mesh.neutral_vertices(head)
+    assert np.abs(evaluated(head, 80) - rest).max() < 1e-7
+    assert strip.name in head.data.shape_keys.animation_data.nla_tracks[0].strips
+    assert warnings() == ""
+
+
+def test_strip_that_the_lines_cover_is_named(say, head):
+    say("one", 100)
+    strip = push_down(head.data.shape_keys)
+    say("two", 10)
+    assert "NLA strip" not in warnings()
+    say("three", 300)
+    assert f'NLA strip "{strip.name}" (frames 95 to 152) is covered' in warnings()
+
+
+def test_track_that_plays_solo_is_said(say, head):
+    say("one", 10)
+    push_down(head.data.shape_keys)
+    head.data.shape_keys.animation_data.nla_tracks[0].is_solo = True
+    say("two", 100)
+    assert "plays solo" in warnings()
+
+
+def test_action_that_is_blended_is_said(say, head):
+    say("one", 10)
+    push_down(head.data.shape_keys)
+    head.data.shape_keys.animation_data.action_influence = 0.5
+    say("two", 100)
+    assert "(Replace, influence 0.5)" in warnings()
+
+
+def test_strips_of_other_curves_do_not_matter(say, head, addon):
+    say("one", 10)
+    head.shape_key_add(name="frown", from_mix=False)
+    keys = head.data.shape_keys
+    keys.animation_data.action = None
+    keys.key_blocks["frown"].keyframe_insert("value", frame=1)
+    push_down(keys)
+    say("two", 100)
+    assert keys.animation_data.action_extrapolation == 'HOLD'
+
+
+def test_rate_that_was_changed_is_told_before_the_run(say, head, addon):
+    say("one", 10)
+    assert addon.poll_checks.notes(bpy.context) == []
+    bpy.context.scene.render.fps = 30
+    told = " ".join(addon.poll_checks.notes(bpy.context))
+    assert "Lines made at 24 frames a second no longer fit the scene's 30: one." in told
+    say("one", 10)
+    assert addon.poll_checks.notes(bpy.context) == []
+
+
+def test_shared_mesh_is_told_before_the_run(fake_backend, head, addon):
+    other = bpy.data.objects.new("Twin", head.data)
+    bpy.context.collection.objects.link(other)
+    assert 'shared with "Twin"' in " ".join(addon.poll_checks.notes(bpy.context))
 
 
 def test_line_over_a_part_of_another_cuts_it(say, head, addon):

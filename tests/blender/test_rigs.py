@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.blender import test_end_to_end as end_to_end
+from tests.blender.test_faults import store_points, subdivide
 
 VOWELS = [f"Fcl_MTH_{vowel}" for vowel in "AIUEO"]
 
@@ -102,16 +103,16 @@ def test_new_keys_are_made_on_the_head_itself(fake_backend, head, addon, arkit_n
 
 
 def mark_all(obj, addon):
+    subdivide(obj)
     names = addon.face_points.names(addon.paths.backend_root())
-    for number, name in enumerate(names):
-        addon.face_points.mark(obj, name, number % len(obj.data.vertices))
+    store_points(addon, obj, {name: number for number, name in enumerate(names)})
 
 
 def test_visemes_of_a_head_whose_points_are_marked_are_fitted_on_it(
     fake_backend, head, addon, motions
 ):
-    give_keys(head, VOWELS)
     mark_all(head, addon)
+    give_keys(head, VOWELS)
     assert generate() == {'FINISHED'}
     assert motions[0].shapes.shape[1] == len(head.data.vertices)
 
@@ -119,8 +120,8 @@ def test_visemes_of_a_head_whose_points_are_marked_are_fitted_on_it(
 def test_marked_points_that_the_backend_would_refuse_do_not_hinder_arkit_keys(
     fake_backend, head, addon, arkit_names, motions
 ):
-    give_keys(head, arkit_names)
     mark_all(head, addon)  # this head has no mouth
+    give_keys(head, arkit_names)
     assert generate() == {'FINISHED'}
     assert motions[0].shapes.shape[1] == num_demo_vertices(addon)
 
@@ -158,12 +159,12 @@ def test_a_model_with_shapes_of_its_own_needs_its_own_head(addon, cube, arkit_na
 
 
 def test_panel_says_which_keys_are_driven(fake_backend, cube, addon, arkit_names):
-    assert "mark its face points" in addon.poll_checks.advice(bpy.context)
+    assert "looks for its face" in addon.poll_checks.advice(bpy.context)
     give_keys(cube, [n for n in arkit_names if n not in ("tongueOut", "cheekPuff")])
     text = addon.poll_checks.advice(bpy.context)
     assert text == "50 of 52 ARKit shape keys are driven; not found: cheekPuff, tongueOut."
     cube.ptalker.key_target = 'NEW'
-    assert "mark its face points" in addon.poll_checks.advice(bpy.context)
+    assert "looks for its face" in addon.poll_checks.advice(bpy.context)
 
 
 def test_existing_keys_that_are_not_there_are_missed_before_the_run(fake_backend, cube, addon):
@@ -271,9 +272,50 @@ def test_an_override_without_keys_is_refused(overridden, addon):
     assert "has no shape keys for speech" in addon.scene_inputs.head_problem(obj)
 
 
-def test_a_linked_mesh_is_refused(overridden, addon, arkit_names):
+def test_keys_of_a_linked_mesh_are_animated_and_saved(
+    fake_backend, overridden, addon, arkit_names, tmp_path
+):
     obj = overridden(arkit_names, with_mesh=False)
-    assert "Library Override" in addon.scene_inputs.head_problem(obj)
+    assert obj.data.library is not None
+    assert "will be overridden" in " ".join(addon.poll_checks.notes(bpy.context))
+    assert generate() == {'FINISHED'}
+    assert obj.data.override_library is not None
+    before = curves_of(obj, addon)["jawOpen"]
+    path = tmp_path / "scene.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), check_existing=False)
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    obj = bpy.context.view_layer.objects.active
+    np.testing.assert_array_equal(curves_of(obj, addon)["jawOpen"], before)
+    bpy.context.scene.frame_set(10 + int(before.argmax()))
+    shown = obj.evaluated_get(bpy.context.evaluated_depsgraph_get()).data.shape_keys
+    assert shown.key_blocks["jawOpen"].value == pytest.approx(before.max())
+
+
+def test_new_keys_of_a_linked_mesh_are_refused_with_the_remedy(overridden, addon, arkit_names):
+    obj = overridden(arkit_names, with_mesh=False)
+    obj.ptalker.key_target = 'NEW'
+    assert "Set Shape Keys to Existing" in addon.scene_inputs.head_problem(obj)
+
+
+def test_a_linked_mesh_without_keys_is_refused(overridden, addon):
+    obj = overridden(["Fat"], with_mesh=False)
+    assert "Make it local" in addon.scene_inputs.head_problem(obj)
+
+
+def test_failure_after_the_override_takes_it_back(
+    fake_backend, overridden, addon, arkit_names, monkeypatch, snapshot
+):
+    obj = overridden(arkit_names, with_mesh=False)
+    before = snapshot()
+
+    def fail(*_args, **_options):
+        raise addon.protocol.UserError("The disk is full.")
+
+    monkeypatch.setattr(addon.speech_action, "_store_lines", fail)
+    with pytest.raises(RuntimeError, match="The disk is full"):
+        generate()
+    assert obj.data.library is not None
+    assert snapshot() == before
 
 
 @pytest.mark.slow

@@ -214,17 +214,6 @@ def test_odd_names_of_styles_are_refused(addon, name):
         addon.style_library.path_of(name)
 
 
-def test_demo_head_is_whole_and_at_the_cursor(addon):
-    bpy.context.scene.cursor.location = (1, 2, 3)
-    assert bpy.ops.ptalker.add_demo_head() == {'FINISHED'}
-    obj = bpy.context.active_object
-    assert tuple(obj.location) == (1, 2, 3)
-    assert len(obj.data.vertices) > 3000
-    assert all(polygon.use_smooth for polygon in obj.data.polygons)
-    assert len(obj.data.materials) == len({p.material_index for p in obj.data.polygons})
-    assert obj.ptalker.strip_name or obj.ptalker.sound_file
-
-
 def test_nothing_of_the_wheels_is_imported_inside_blender(addon):
     foreign = {"torch", "transformers", "scipy", "onnxruntime", "soxr", "soundfile", "inflect"}
     assert not foreign & sys.modules.keys()

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is read of a sound strip: trim, offset, volume, metas, packing, rate."""
 
+import dataclasses
 import wave
 from fractions import Fraction
 
 import bpy
+import numpy as np
 import pytest
 
 needs_sound = pytest.mark.skipif(
@@ -179,3 +181,87 @@ def test_picker_lists_sound_strips_only(addon, strip):
                                             {"frame_end": 20}))  # fmt: skip
     labels = [label for label, _, _ in addon.sound_strips.labelled_strips(bpy.context)]
     assert labels == ["Speech"]
+
+
+def fade(strip, *keys):
+    for frame, volume in keys:
+        strip.volume = volume
+        strip.keyframe_insert("volume", frame=frame)
+
+
+def test_a_fade_is_read_over_time_wherever_the_playhead_stands(addon, head, strip):
+    fade(strip, (10, 0.0), (22, 1.0))
+    bpy.context.scene.frame_set(10)
+    strip.volume = 0.0
+    head.ptalker.sound_source = 'STRIP'
+    assert addon.poll_checks.missing(bpy.context) == ""
+    sound = inputs_of(addon, head).sound
+    assert sound.gain == 1.0
+    seconds, volumes = zip(*sound.fade, strict=True)
+    assert seconds[0] == 0.0
+    assert volumes[0] == 0.0
+    assert volumes[-1] == pytest.approx(1.0)
+    curve = addon.compat.animation_curve(bpy.context.scene, strip.path_from_id("volume"))
+    for frame in (13, 16, 20, 40):
+        read = np.interp((frame - 10) / 24, seconds, volumes)
+        assert read == pytest.approx(curve.evaluate(frame), abs=0.005)
+    assert len(sound.fade) < 20
+
+
+def test_a_volume_keyed_to_nothing_is_refused(addon, head, strip):
+    fade(strip, (10, 0.0), (22, 0.0))
+    with pytest.raises(addon.protocol.UserError, match="volume"):
+        inputs_of(addon, head)
+
+
+def test_a_constant_keyed_volume_is_the_gain(addon, head, strip):
+    fade(strip, (10, 0.5), (22, 0.5))
+    strip.volume = 0.0
+    sound = inputs_of(addon, head).sound
+    assert (sound.gain, sound.fade) == (0.5, ())
+
+
+def test_muted_strips_are_heard_and_it_is_said(addon, head, strip):
+    assert inputs_of(addon, head).sound.notes == ()
+    strip.mute = True
+    assert "muted" in inputs_of(addon, head).sound.notes[0]
+    strip.mute = False
+    bpy.context.scene.sequence_editor.channels[strip.channel].mute = True
+    assert "muted" in inputs_of(addon, head).sound.notes[0]
+
+
+def test_a_scene_strip_says_when_its_sound_is_heard(addon, head, sound_file):
+    edit = bpy.data.scenes.new("Edit")
+    edit.render.fps, edit.frame_start = 24, 1
+    strips(edit).new_sound("Speech", str(sound_file), 1, 13)
+    shown = strips(bpy.context.scene).new_scene("Cut", edit, 1, 101)
+    inputs = inputs_of(addon, head, strip="Speech [Edit]")
+    assert inputs.first_frame == 113
+    assert inputs.start_seconds == 0
+    shown.volume = 0.5
+    set_value(shown, "left_handle_offset", "frame_offset_start", 24)
+    inputs = inputs_of(addon, head, strip="Speech [Edit]")
+    assert inputs.first_frame == 125
+    assert inputs.start_seconds == pytest.approx(0.5)
+    assert inputs.sound.gain == pytest.approx(0.5)
+    set_value(shown, "left_handle_offset", "frame_offset_start", 200)
+    with pytest.raises(addon.protocol.UserError, match="hides it"):
+        inputs_of(addon, head, strip="Speech [Edit]")
+
+
+def test_a_temporary_file_goes_when_the_job_does_not_come_about(
+    addon, head, strip, tmp_path, monkeypatch
+):
+    path = tmp_path / "mix.wav"
+    path.write_bytes(b"RIFF")
+    inputs = inputs_of(addon, head)
+    sound = dataclasses.replace(inputs.sound, path=path, is_temporary=True)
+    settings = addon.preferences.read(bpy.context)
+
+    def refuse(_python):
+        raise addon.protocol.UserError("There is no backend.")
+
+    monkeypatch.setattr(addon.paths, "backend_command", refuse)
+    with pytest.raises(addon.protocol.UserError):
+        addon.lip_sync_job.generate_job(dataclasses.replace(inputs, sound=sound), settings)
+    assert not path.exists()

@@ -152,7 +152,7 @@ def test_sound_of_a_movie_strip_is_placed_by_its_offset(folder, addon):
     """Blender delays the sound of a movie strip by as much as it starts late in the file."""
     strip = add_strip(folder / "late.mp4")
     strip.sound_offset = 0.5
-    span = addon.sound_strips.read_strip(bpy.context.scene, strip)
+    span = addon.sound_strips.read_strip(bpy.context.scene, strip, shown_in=bpy.context.scene)
     backend = np.load(folder / "late.mp4.0.npy")
     begin = float(span.begin - Fraction(1, FPS))  # after the strip's first frame
     assert begin == pytest.approx(0.5)

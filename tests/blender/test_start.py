@@ -19,7 +19,8 @@ sys.stdout.flush()
 os._exit(0)
 """
 AT_START = {
-    "compat", "face_point_operators", "job_runner", "key_map_ui", "operators", "panels",
+    "compat", "face_point_click", "face_point_operators", "face_point_panel",
+    "job_runner", "key_map_ui", "operators", "panels",
     "preferences", "properties", "setup_operators", "style_operators", "typed",
 }  # fmt: skip
 SLOW = {

@@ -16,7 +16,7 @@ declare -A python=([trixie]=3.13 [sid]=3.14)
 for suite in "${@:-trixie}"; do
   (cd "$root" && python3.11 build.py zip --python "${python[$suite]}")
   zip=$(ls -t "$root"/dist/ptalker-*-py"${python[$suite]/./}".zip | head -1)
-  for script in ${SCRIPTS:-first_minute generate exemplar command}; do
+  for script in ${SCRIPTS:-first_minute generate exemplar face_points command}; do
     options=(--timeout 600)
     [ "$script" != command ] || options+=(--background)
     "$program" --suite "$suite" --zip "$zip" --script "$here/$script.py" \

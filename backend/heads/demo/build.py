@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from backend import bundled
 from backend.heads.demo import layout as layout
-from backend.heads.demo.parts import add_eyeball, add_teeth, add_tongue
+from backend.heads.demo.parts import add_eyeball, add_lashes, add_teeth, add_tongue
 from backend.heads.demo.skin import ROW_GUIDES, place_skin
 from backend.heads.topology import FACE_POINT_NAMES, fingerprint
 
@@ -25,11 +25,14 @@ TOPOLOGY_PATH = bundled.TOPOLOGIES_DIR / "demo.json"
 # Linear RGB.
 MATERIALS: dict[str, tuple[float, float, float]] = {
     "skin": (0.80, 0.56, 0.45),
-    "lips": (0.66, 0.30, 0.28),
+    "lips": (0.64, 0.31, 0.28),
+    "eye corner": (0.55, 0.26, 0.23),
     "eye white": (0.90, 0.90, 0.88),
-    "iris": (0.18, 0.32, 0.42),
+    "iris": (0.16, 0.30, 0.40),
+    "iris edge": (0.05, 0.10, 0.14),
     "pupil": (0.01, 0.01, 0.01),
     "brows": (0.16, 0.09, 0.06),
+    "lashes": (0.03, 0.018, 0.014),
     "teeth": (0.74, 0.70, 0.62),
     "tongue": (0.36, 0.11, 0.11),
     "mouth inside": (0.07, 0.016, 0.016),
@@ -100,7 +103,9 @@ def build() -> DemoHead:
     """The demo head from its formulas; takes about a second."""
     mesh = layout.HalfMesh()
     skin = layout.lay_out_skin(mesh)
-    points = [place_skin(skin, mesh)]
+    placed = place_skin(skin, mesh)
+    margin = placed[skin.eye[layout.MARGIN_RING]]
+    points = [placed]
     eye, placed = add_eyeball(mesh)
     points.append(placed)
     loose = {}
@@ -110,6 +115,7 @@ def build() -> DemoHead:
     loose["tongue"], placed = add_tongue(mesh)
     points.append(placed)
     whole = mesh.mirrored(np.concatenate(points))
+    whole, lashes = _with_lashes(whole, margin)
 
     vertices = whole.vertices - (0.0, 0.0, ROW_GUIDES[0, 2])
     names = list(MATERIALS)
@@ -118,7 +124,7 @@ def build() -> DemoHead:
         corners=np.concatenate([np.array(face, dtype=np.int32) for face in whole.faces]),
         sizes=np.array([len(face) for face in whole.faces], dtype=np.int32),
         face_points=_face_points(skin, whole.mirror),
-        parts=_parts(skin, eye, loose, whole.mirror),
+        parts=_parts(skin, eye, loose, whole.mirror) | lashes,
         mirror=whole.mirror,
         face_materials=np.array([names.index(name) for name in whole.materials], dtype=np.int32),
     )
@@ -158,6 +164,28 @@ def topology_data(head: DemoHead) -> dict[str, object]:
         "parts": parts,
         "mirror": head.mirror.tolist(),
     }
+
+
+def _with_lashes(
+    whole: layout.Mirrored, margin: NDArray[np.float64]
+) -> tuple[layout.Mirrored, dict[str, list[int]]]:
+    """Add the lashes behind all other vertices, whose numbers stay those of ``demo-1``."""
+    half = layout.HalfMesh()
+    outer, inner = EYE_CORNER_COLUMNS["outer"], EYE_CORNER_COLUMNS["inner"]
+    lower = np.roll(margin, 3, axis=0)[outer + 3 :: -1]
+    rows = {"upper": margin[outer : inner + 1], "lower": lower}
+    seeds, points = {}, []
+    for lid, row in rows.items():
+        numbers, placed = add_lashes(half, row, is_upper=lid == "upper")
+        seeds[lid] = int(numbers[0])
+        points.append(placed)
+    lashes = half.mirrored(np.concatenate(points))
+    first = len(whole.vertices)
+    parts = {}
+    for lid, seed in seeds.items():
+        parts[f"lashes_{lid}_left"] = [first + seed]
+        parts[f"lashes_{lid}_right"] = [first + int(lashes.mirror[seed])]
+    return whole.joined(lashes), parts
 
 
 def _face_points(skin: layout.SkinLayout, mirror: layout.Ints) -> dict[str, int]:

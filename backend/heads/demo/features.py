@@ -7,8 +7,11 @@ Millimetres, axes as in ``demo_head_surface``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 
 from backend.heads.demo import layout as layout
 from backend.heads.demo.surface import EYE_CENTER, EYE_RADIUS, project
@@ -35,6 +38,7 @@ NOSE_GUIDES = {
     23: ((4.6, -38.5), (8.4, -38.6), (12.2, -38.0), (15.8, -37.6), (19.4, -37.2)),
     24: ((3.9, -32.2), (7.4, -32.2), (10.6, -32.2), (13.8, -32.2), (18.2, -32.2)),
     25: ((3.5, -23.8), (6.7, -24.0), (9.6, -24.4), (12.8, -25.0), (17.2, -25.8)),
+    26: ((3.3, -16.0), (6.3, -16.2), (9.4, -16.8), (12.9, -18.2), (17.2, -20.2)),
 }
 
 
@@ -55,14 +59,14 @@ def _lip_lines(columns: NDArray[np.int_]) -> tuple[Floats, Floats, Floats]:
     is_upper = columns > corner
     t = np.where(is_upper, 2 * corner - columns, columns) / corner
     s = 0.6 * t + 0.4 * np.sin(np.pi / 2 * t)  # 0 in the middle, 1 at the corner
-    line_z = MOUTH_Z - 0.9 * np.exp(-((s / 0.17) ** 2)) + 0.8 * s**4
+    line_z = MOUTH_Z - 0.9 * np.exp(-((s / 0.17) ** 2)) + 1.3 * s**4
     gap = 0.5 * CONTACT_GAP * np.sign(columns - corner)
     contact = np.stack([MOUTH_HALF_WIDTH * s, line_z + gap], axis=1)
     taper = np.sqrt(np.clip(1.0 - s**2, 0.0, 1.0))
     bow = 1.0 + 0.12 * np.exp(-(((s - 0.26) / 0.13) ** 2)) - 0.14 * np.exp(-((s / 0.11) ** 2))
-    height = np.where(is_upper, 7.6 * taper**1.3 * bow, -9.2 * taper**1.6)
-    border_x = MOUTH_HALF_WIDTH * s * (1.0 + 0.06 * s**6)
-    border_z = np.where(is_upper, MOUTH_Z, MOUTH_Z - 0.4) + 0.8 * s**4 + height
+    height = np.where(is_upper, 7.2 * taper**1.3 * bow, -8.8 * taper**1.6)
+    border_x = MOUTH_HALF_WIDTH * s * (1.0 + 0.1 * s**6)
+    border_z = np.where(is_upper, MOUTH_Z, MOUTH_Z - 0.4) + 1.3 * s**4 + height
     border_z = np.where(columns == corner, line_z, border_z)
     return contact, np.stack([border_x, border_z], axis=1), taper
 
@@ -155,7 +159,7 @@ def _lid_margin(columns: NDArray[np.int_]) -> tuple[Floats, NDArray[np.bool_]]:
     arch_upper = np.sin(np.pi * t**0.9) ** 0.8
     arch_lower = np.sin(np.pi * t**1.15) ** 0.85
     x = -14.2 + 28.2 * along
-    z = -1.2 + 1.8 * along + np.where(is_upper, 5.9 * arch_upper, -5.2 * arch_lower)
+    z = -1.3 + 2.2 * along + np.where(is_upper, 5.6 * arch_upper, -5.2 * arch_lower)
     return np.stack([x, z], axis=1), is_upper
 
 
@@ -189,7 +193,7 @@ def _place_eye(skin: layout.SkinLayout, points: Floats) -> None:
     fold = np.exp(-(((columns - 18.5) / 5.5) ** 2)) * is_upper
     points[skin.eye[LID_FOLD_RING], 1] += 1.3 * fold
     points[skin.eye[LID_FOLD_RING - 1], 1] -= 0.5 * fold
-    pulled = 0.96 - 0.1 * np.exp(-(((columns - 27) / 1.2) ** 2))  # the inner corner's flesh
+    pulled = 0.96 - 0.13 * np.exp(-(((columns - 27) / 1.4) ** 2))  # the inner corner's flesh
     inner_edge = _on_eye_sphere(margin * pulled[:, None], EYE_RADIUS + 0.55)
     points[skin.eye[layout.NUM_LID_RINGS]] = inner_edge
     _place_socket(skin, points)
@@ -232,10 +236,10 @@ def _place_nostril(skin: layout.SkinLayout, points: Floats) -> None:
     """Rings on the underside of the nose, the last one drawn up into it."""
     angle = np.radians(np.array([-135.0, -90.0, -45.0, 0.0, 45.0, 90.0, 135.0, 180.0]))
     backward, inward = np.array([0.0, 0.92, -0.39]), np.array([0.0, 0.39, 0.92])
-    rings = ((4.0, 5.2, 0.0), (2.5, 3.6, 0.2), (2.0, 3.0, 3.0))
+    rings = ((4.3, 5.3, 0.0), (2.7, 3.5, 0.3), (2.0, 2.8, 2.8))
     for ring, (half_width, half_length, rise) in enumerate(rings):
         back = -half_length * np.sin(angle)
-        x = 7.2 + half_width * np.cos(angle) + 0.2 * back
+        x = 7.3 + half_width * np.cos(angle) + 0.3 * back
         placed = back[:, None] * backward + (0.0, -103.0, -47.0) - 4.0 * inward
         placed[:, 0] = x
         points[skin.nostril[ring]] = project(placed, direction=inward) + rise * inward
@@ -247,54 +251,77 @@ def _place_brow(skin: layout.SkinLayout, points: Floats) -> None:
     """The brow, three rows of vertices from its head to its tail."""
     share = np.linspace(0.0, 1.0, layout.BROW_COLUMNS[1] - layout.BROW_COLUMNS[0] + 1)
     x = 11.5 + 42.5 * share
-    arch = 17.5 + 8.0 * np.sin(np.pi * np.clip(0.05 + 0.72 * share, 0, 1)) - 1.5 * share
-    thickness = 5.4 * (1.0 - share**2.2) + 2.0
-    thickness[0] *= 0.8
-    for row, (level, relief) in enumerate(((-0.5, 0.0), (0.0, 0.9), (0.5, 0.0))):
+    arch = 18.6 + 5.6 * np.sin(np.pi * np.clip(0.05 + 0.7 * share, 0, 1)) - 2.5 * share
+    thickness = 5.0 * (1.0 - share**2) * np.minimum(0.5 + 3.2 * share, 1.0) + 0.9
+    rounding = np.exp(-share / 0.08) + 1.2 * np.exp((share - 1.0) / 0.05)
+    for row, (level, relief) in enumerate(((-0.5, 0.2), (0.0, 1.1), (0.5, 0.2))):
         flat = np.stack(
-            [x + 0.12 * level * thickness, np.zeros_like(x), arch + level * thickness], axis=1
+            [x + 0.3 * level * thickness, np.zeros_like(x), arch + level * thickness], axis=1
         )
+        flat[:, 0] += np.where(level == 0.0, (share > 0.5) * 2.0 - 1.0, 0.0) * rounding
         flat[:, 1] = -92.0 + 0.012 * x**2
         placed = project(flat, direction=FORWARD)
         placed[:, 1] -= relief * (1.0 - share**2)
         points[skin.grid[BROW][row]] = placed
 
 
-# Rings of the ear from the head to its hollow: reach to the front, back, top and bottom, and how
-# far it stands out in front, behind and, where it differs there from behind, at the lobe.
-EAR_RINGS = (
-    (17.0, 18.0, 33.0, 33.0, 0.0, 0.0, 0.0),
-    (14.5, 10.0, 26.0, 25.0, 0.6, 1.0, 1.0),
-    (13.5, 13.0, 29.0, 28.5, 1.2, 6.0, 2.5),
-    (12.8, 18.5, 32.5, 31.0, 2.2, 13.0, 4.0),
-    (11.8, 18.0, 32.0, 30.5, 3.4, 15.5, 6.0),
-    (10.6, 14.0, 27.5, 26.0, 3.0, 12.0, 6.8),
-    (9.2, 10.5, 21.0, 19.0, 3.0, 13.0, 6.5),
-    (6.6, 7.5, 12.0, 14.0, 1.0, 6.5, 4.5),
-    (4.0, 4.5, 6.0, 9.0, -3.5, -1.0, -1.0),
-)
 EAR_CENTER = np.array([70.0, 13.0, -18.0])
+EAR_HOLLOW = np.array([-1.5, -4.5])  # what the ear's inner rings draw in to
+# Columns at which the ear is drawn: lobe's end, lobe, behind it, lower back, back, upper back, back
+# of the top, top, front of the top, root of the helix, above the tragus, tragus, below it.
+_EAR_COLUMNS = (0, 2, 3.5, 6, 9.5, 12, 14, 16, 18, 20.5, 22.5, 24.5, 26.5)
+_EAR_RIM = (  # backwards and up from the centre
+    (-7.5, -27.0), (-1.5, -31.5), (4.5, -29.0), (11.5, -17.5), (18.0, 0.5), (20.0, 14.0),
+    (16.5, 24.5), (6.5, 31.0), (-5.0, 29.5), (-12.0, 17.0), (-13.0, 3.0), (-13.0, -7.5),
+    (-11.5, -18.5),
+)  # fmt: skip
+# For each ring from the head to the hollow: how far it is drawn in from the rim (0) to the hollow
+# (1), and how far it stands out from where the ear grows, by the columns above.
+_EAR_DRAWN_IN = (
+    (-0.35, -0.22, -0.1, 0.1, 0.06, 0.02, -0.05, -0.12, -0.24, -0.31, -0.33, -0.34, -0.35),
+    (-0.14, 0.04, 0.26, 0.36, 0.34, 0.3, 0.22, 0.12, -0.04, -0.14, -0.18, -0.2, -0.18),
+    (-0.08, 0.04, 0.2, 0.3, 0.3, 0.26, 0.18, 0.1, -0.02, -0.08, -0.1, -0.11, -0.1),
+    (-0.03, 0.03, 0.09, 0.11, 0.1, 0.09, 0.07, 0.05, 0.0, -0.03, -0.04, -0.05, -0.05),
+    (0.0,) * 13,
+    (0.06, 0.1, 0.11, 0.13, 0.15, 0.15, 0.15, 0.15, 0.14, 0.16, 0.12, 0.04, 0.06),
+    (0.16, 0.25, 0.26, 0.25, 0.28, 0.29, 0.29, 0.28, 0.28, 0.34, 0.28, 0.22, 0.18),
+    (0.34, 0.46, 0.45, 0.44, 0.46, 0.5, 0.52, 0.5, 0.46, 0.5, 0.46, 0.38, 0.36),
+    (0.58, 0.66, 0.62, 0.6, 0.62, 0.66, 0.68, 0.68, 0.64, 0.66, 0.62, 0.46, 0.52),
+)
+_EAR_OUT = (
+    (0.0,) * 13,
+    (0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 0.8, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1),
+    (0.4, 1.0, 2.6, 4.5, 5.0, 4.5, 3.2, 2.0, 1.0, 0.5, 0.2, 0.2, 0.2),
+    (0.8, 2.4, 5.5, 9.0, 12.0, 11.5, 9.0, 6.0, 3.0, 1.2, 0.4, 0.5, 0.4),
+    (1.4, 4.0, 7.2, 12.0, 16.0, 16.5, 14.0, 10.0, 6.0, 2.6, 0.8, 1.0, 0.8),
+    (2.0, 5.2, 8.4, 13.2, 17.2, 17.8, 15.4, 11.4, 7.4, 3.8, 1.2, 2.8, 1.4),
+    (2.6, 5.8, 8.2, 10.4, 12.6, 13.0, 11.2, 8.0, 5.0, 3.6, 1.0, 4.8, 1.8),
+    (2.4, 5.4, 8.8, 13.2, 15.6, 15.0, 12.6, 9.4, 5.4, 3.0, 0.2, 4.2, 1.0),
+    (0.0, 2.4, 4.2, 4.8, 4.8, 5.6, 6.2, 5.0, 2.2, 0.4, -2.0, 0.6, -1.0),
+)
 
 
 def _place_ear(skin: layout.SkinLayout, points: Floats) -> None:
-    """The ear as rings that leave the head, turn over at the rim and sink into the hollow."""
-    columns = np.arange(28)
-    angle = np.radians(np.interp(columns, (0, 5, 14, 19, 28), (-122, -55, 55, 122, 238)))
-    behind, up = np.cos(angle), np.sin(angle)
-    lobe = np.clip(-up, 0.0, 1.0) ** 2
+    """The ear as rings that leave the head, roll over at the rim and sink into the hollow."""
     tilt = np.radians(9.0)
+    turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
     sideways = np.array([1.0, 0.0, 0.0])
-    for ring, (front, back, top, bottom, out_front, out_back, out_lobe) in enumerate(EAR_RINGS):
-        a = behind * np.where(behind > 0, back * (1.0 + 0.12 * up), front)
-        b = up * np.where(up > 0, top, bottom)
-        y = a * np.cos(tilt) + b * np.sin(tilt)
-        z = b * np.cos(tilt) - a * np.sin(tilt)
-        start = np.stack([np.zeros(28), y, z], axis=1) + EAR_CENTER
+    rim = _around_ear(_EAR_RIM)
+    for ring, (drawn_in, out) in enumerate(zip(_EAR_DRAWN_IN, _EAR_OUT, strict=True)):
+        flat = (rim + _around_ear(drawn_in)[:, None] * (EAR_HOLLOW - rim)) @ turn.T
+        start = np.concatenate([np.zeros((28, 1)), flat], axis=1) + EAR_CENTER
         placed = project(start, direction=sideways)
         if ring >= 2:  # the ear is flatter than the head: it goes on from where it grows in front
             in_front = start * (1.0, 0.0, 1.0)
             placed[:, 0] = project(in_front, direction=sideways)[:, 0]
-        out = out_front + (out_back - out_front) * (0.5 + 0.5 * behind)
-        placed[:, 0] += out + lobe * (out_lobe - out)
+        placed[:, 0] += _around_ear(out)
         points[skin.ear[ring]] = placed
     _fill_cap(points, skin.ear_floor, 0.0)
+    points[skin.ear_floor[1:-1, 1:-1], 0] -= 4.0
+
+
+def _around_ear(values: Sequence[float] | Sequence[tuple[float, float]]) -> Floats:
+    """Values at the drawn columns of the ear, smoothly at all 28 of them."""
+    known = np.array([*values, values[0]])
+    spline = CubicSpline((*_EAR_COLUMNS, 28.0), known, bc_type="periodic")
+    return np.asarray(spline(np.arange(28.0)))

@@ -107,6 +107,17 @@ class Mirrored:
     materials: list[str]
     roles: list[str]
 
+    def joined(self, other: Mirrored) -> Mirrored:
+        """Both meshes as one, the other's vertices last."""
+        first = len(self.vertices)
+        return Mirrored(
+            np.concatenate([self.vertices, other.vertices]),
+            np.concatenate([self.mirror, other.mirror + np.int32(first)]),
+            self.faces + [tuple(first + corner for corner in face) for face in other.faces],
+            self.materials + other.materials,
+            self.roles + other.roles,
+        )
+
 
 @dataclass(frozen=True)
 class SkinLayout:
@@ -158,7 +169,8 @@ def lay_out_skin(mesh: HalfMesh) -> SkinLayout:
     eye = np.vstack([eye_edge[None], mesh.add_vertices(NUM_LID_RINGS + NUM_SOCKET_RINGS, 30)])
     mesh.add_grid(eye[: NUM_LID_RINGS + 2], "skin", "skin", closed=True)
     mesh.add_grid(eye[NUM_LID_RINGS + 1 :], "mouth inside", "skin", closed=True)
-    mesh.paint(eye[MARGIN_RING : NUM_LID_RINGS + 1, 12:28], "brows")  # the upper lashes
+    mesh.paint(eye[MARGIN_RING : NUM_LID_RINGS + 1, 13:25], "lashes")  # the line they grow from
+    mesh.paint(eye[MARGIN_RING : NUM_LID_RINGS + 3, 25:30], "eye corner")
     socket_back = _cap(mesh, eye[-1], 9, 6, "mouth inside")
 
     ear_edge = hole_edge(grid, EAR_COLUMNS, EAR_ROWS)
@@ -168,7 +180,8 @@ def lay_out_skin(mesh: HalfMesh) -> SkinLayout:
 
     nostril_edge = hole_edge(grid, NOSTRIL_COLUMNS, NOSTRIL_ROWS)
     nostril = np.vstack([nostril_edge[None], mesh.add_vertices(NUM_NOSTRIL_RINGS, 8)])
-    mesh.add_grid(nostril, "skin", "skin", closed=True)
+    mesh.add_grid(nostril[:2], "skin", "skin", closed=True)
+    mesh.add_grid(nostril[1:], "mouth inside", "skin", closed=True)
     nostril_top = _cap(mesh, nostril[-1], 2, 2, "mouth inside")
     return SkinLayout(
         grid, crown, mouth, mouth_back, eye, socket_back, ear, ear_floor, nostril, nostril_top

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 
 from backend.heads.demo.layout import HalfMesh, Ints
 from backend.heads.demo.surface import EYE_CENTER, EYE_RADIUS
 
 Floats = NDArray[np.float64]
 
-PUPIL_RADIUS, IRIS_RADIUS = 2.6, 6.2
+PUPIL_RADIUS, IRIS_RADIUS = 2.4, 6.0
 TEETH_PER_SIDE = 6
 _GUM, _LOWER_SAG = 13.0, 4.0  # mm
+# Length of the lashes in mm at the outer corner, a fifth and half of the way, the inner corner.
+_LASH_UPPER, _LASH_LOWER = (4.6, 6.0, 5.6, 3.2), (1.8, 2.3, 2.1, 1.4)
 
 
 def add_eyeball(mesh: HalfMesh) -> tuple[Ints, Floats]:
     """A sphere with its pole in front, its rings cut at the edges of pupil and iris."""
     segments = 20
     pupil, iris = np.arcsin(PUPIL_RADIUS / EYE_RADIUS), np.arcsin(IRIS_RADIUS / EYE_RADIUS)
-    polar = [pupil, (pupil + iris) / 2, iris, *np.radians([44, 62, 84, 108, 134, 160])]
-    materials = ["iris", "iris"] + ["eye white"] * 6
+    polar = [pupil, pupil + 0.76 * (iris - pupil), iris, *np.radians([44, 62, 84, 108, 134, 160])]
+    materials = ["iris", "iris edge"] + ["eye white"] * 6
     numbers = mesh.add_vertices(len(polar) * segments + 2)
     rings = numbers[2:].reshape(len(polar), segments)
     way = np.arange(segments) * (2 * np.pi / segments)
@@ -42,13 +45,52 @@ def add_eyeball(mesh: HalfMesh) -> tuple[Ints, Floats]:
     return numbers, EYE_CENTER + EYE_RADIUS * np.concatenate(ball)
 
 
+def add_lashes(mesh: HalfMesh, margin: Floats, *, is_upper: bool) -> tuple[Ints, Floats]:
+    """A row of lashes, each a blade of two faces that grows from the lid's edge.
+
+    Args:
+        mesh: Takes the faces.
+        margin: The lid's edge from the outer corner to the inner one, ``(N, 3)``.
+        is_upper: Whether they are those of the upper lid, which are longer.
+
+    Returns:
+        Numbers of the new vertices, and where they lie.
+    """
+    count, first, last = (20, 0.06, 0.82) if is_upper else (13, 0.12, 0.72)
+    place = CubicSpline(np.linspace(0.0, 1.0, len(margin)), margin)
+    ends = np.linspace(first, last, count + 1)
+    share = (ends[1:] + ends[:-1]) / 2
+    grown = _LASH_UPPER if is_upper else _LASH_LOWER
+    length = np.interp(share, (0.0, 0.2, 0.5, 1.0), grown)
+    base, side = place(ends), 1.0 - 1.6 * share
+    away = place(share) - EYE_CENTER
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    lift = np.array([0.0, 0.0, 1.0 if is_upper else -1.0])
+    sideways = np.stack([0.55 * side, np.zeros(count), np.zeros(count)], axis=1)
+    along = place(share, 1)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    middle = place(share) + 0.5 * length[:, None] * (away + 0.3 * sideways)
+    tip = place(share) + length[:, None] * (0.85 * away + 0.4 * lift + 0.8 * sideways)
+    pairs = np.stack([middle - 0.22 * along, middle + 0.22 * along], axis=1)
+    lash = mesh.add_vertices(count + 1)
+    bent, ending = mesh.add_vertices(count, 2), mesh.add_vertices(count)
+    for k in range(count):
+        faces = [(lash[k], lash[k + 1], bent[k, 1], bent[k, 0]), (*bent[k], ending[k])]
+        for face in faces:
+            mesh.add_face(face[::-1] if is_upper else face, "lashes", "lashes")
+    return (
+        np.concatenate([lash, bent.ravel(), ending]),
+        np.concatenate([base, pairs.reshape(-1, 3), tip]),
+    )
+
+
 def add_teeth(mesh: HalfMesh, *, is_upper: bool) -> tuple[Ints, Floats]:
     """One row of teeth with its gum, a bent band with a bulge for each tooth."""
     columns_per_tooth = 3
     columns = TEETH_PER_SIDE * columns_per_tooth + 1
     role = "teeth_upper" if is_upper else "teeth_lower"
     sign = 1.0 if is_upper else -1.0
-    front_y, half_width, tip_z = (-89.0, 25.0, -72.5) if is_upper else (-86.4, 23.0, -71.6)
+    front_y, half_width, tip_z = (-89.0, 25.0, -73.0) if is_upper else (-86.4, 23.0, -71.6)
     share = np.linspace(0.0, 1.0, columns)
     bend = np.radians(82.0) * share
     depth = 33.0

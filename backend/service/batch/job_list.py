@@ -485,7 +485,7 @@ def _any_spelling(path: str) -> str:
     return path
 
 
-def _model(job: ListJob) -> tuple[str, str]:
+def _model(job: ListJob) -> tuple[str, ...]:
     options = job.request.options
     return options.checkpoint, options.engine, options.device, options.decoder
 

@@ -19,7 +19,7 @@ from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.data.captures.batches import EncodeSpeech
 from backend.errors import UserError
 from backend.model import checkpoint
-from backend.model.checkpoint_files import CONFIG_NAME, read_config
+from backend.model.checkpoint_files import CONFIG_NAME, FORMAT, read_config
 from backend.model.config import SpeechEncoderConfig
 from backend.model.pretrained_encoder import load_published_weights
 from backend.model.ptalker import PTalker
@@ -166,7 +166,7 @@ def speech_encoder_fingerprint(model: PTalker) -> str:
 
 def _is_checkpoint(folder: Path) -> bool:
     path = folder / CONFIG_NAME
-    return path.is_file() and f'"{checkpoint.FORMAT}"' in path.read_text(encoding="utf-8")
+    return path.is_file() and f'"{FORMAT}"' in path.read_text(encoding="utf-8")
 
 
 def _hubert_sizes(place: str, revision: str) -> SpeechEncoderConfig:

@@ -14,7 +14,7 @@ pytest.importorskip("soxr")
 import soundfile
 
 from backend.audio import load
-from backend.audio.load import read_sound
+from backend.audio.load import file_seconds, read_sound
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.errors import Cancelled, UserError
 
@@ -169,3 +169,44 @@ def test_memory_is_that_of_the_result(tmp_path):
     tracemalloc.stop()
     assert sound.seconds == pytest.approx(300)
     assert peak < 2 * sound.samples.nbytes + 30e6  # all of it at once would be 115 MB
+
+
+def test_a_margin_is_read_beside_the_stretch_where_the_file_has_it(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.arange(4 * RATE) / (4 * RATE), RATE, subtype="FLOAT")
+    plain = read_sound(path, start_seconds=1.5, duration_seconds=1.0)
+    wide = read_sound(path, start_seconds=1.5, duration_seconds=1.0, margin_seconds=1.0)
+    assert (wide.lead_seconds, wide.seconds) == (1.0, 1.0)
+    assert len(wide.samples) == 3 * RATE
+    np.testing.assert_array_equal(wide.stretch, plain.samples)
+    early = read_sound(path, start_seconds=0.25, duration_seconds=1.0, margin_seconds=1.0)
+    assert (early.lead_seconds, early.seconds, len(early.samples)) == (0.25, 1.0, 2.25 * RATE)
+    late = read_sound(path, start_seconds=3.5, margin_seconds=1.0)
+    assert (late.lead_seconds, late.seconds, len(late.samples)) == (1.0, 0.5, 1.5 * RATE)
+    with pytest.raises(UserError, match=r"no sound from 4.5 s on"):
+        read_sound(path, start_seconds=4.5, margin_seconds=1.0)
+
+
+def test_what_is_loud_beside_a_silent_stretch_does_not_count(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.r_[tone(1.0), np.zeros(RATE), tone(1.0)], RATE)
+    sound = read_sound(path, start_seconds=1.1, duration_seconds=0.8, margin_seconds=1.0)
+    assert sound.is_silent
+    assert np.abs(sound.samples).max() > 0.01
+
+
+def test_a_fade_is_the_volume_over_the_files_time(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(3 * RATE, 0.5), RATE, subtype="FLOAT")
+    sound = read_sound(path, start_seconds=1.0, gain=2.0, fade=[[0.0, 0.0], [2.0, 1.0]])
+    np.testing.assert_allclose(sound.samples[[0, RATE // 2, RATE, -1]], [0.5, 0.75, 1.0, 1.0])
+    for fade in ([[1.0]], [[0.0, 1.0], [1.0]], [[1.0, 1.0], [0.0, 1.0]], [[0.0, -1.0]]):
+        with pytest.raises(UserError, match="pairs of seconds and volume"):
+            read_sound(path, fade=fade)
+
+
+def test_a_files_length_is_that_of_its_samples(tmp_path):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, tone(2.5), RATE)
+    path.write_bytes(path.read_bytes() * 2)
+    assert file_seconds(path) == pytest.approx(5.0, abs=0.25)

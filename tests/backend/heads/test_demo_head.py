@@ -14,7 +14,7 @@ from backend import bundled
 from backend.heads.demo import build
 from backend.heads.demo.build import MATERIALS, DemoHead
 from backend.heads.mesh import connected_components
-from backend.heads.topology import FACE_POINT_NAMES, Head, identify, read_head
+from backend.heads.topology import FACE_POINT_NAMES, Head, identify, load_topology, read_head
 
 MM = 1000.0
 EYE_RADIUS_MM = 13.0
@@ -81,6 +81,35 @@ def test_loose_part_is_closed_and_faces_outwards(built: DemoHead, role: str) -> 
         for a, b in pairwise(points[1:]):
             volume += float(np.dot(points[0], np.cross(a, b))) / 6.0
     assert volume > 500.0
+
+
+@pytest.mark.parametrize("lid", ["upper", "lower"])
+def test_lashes_grow_from_the_edge_of_their_lid(built: DemoHead, head: Head, lid: str) -> None:
+    row = head.part(f"lashes_{lid}_left")
+    lashes = head.vertices[row] * MM
+    names = ["eye_inner_left", *(f"lid_{lid}_left_{i}" for i in range(1, 6)), "eye_outer_left"]
+    margin = np.array([head.point(name) for name in names]) * MM
+    steps = np.linspace(0.0, 1.0, 50)[:, None]
+    line = np.concatenate([a + steps * (b - a) for a, b in pairwise(margin)])
+    away = np.linalg.norm(lashes[:, None] - line, axis=2).min(axis=1)
+    longest = 7.5 if lid == "upper" else 3.2
+    assert (away < 1.0).sum() >= 12  # they are rooted along the lid
+    assert away.max() < longest
+    tips = lashes[away > 0.7 * away.max()]
+    upwards = tips[:, 2].mean() - margin[:, 2].mean()
+    assert upwards > 1.0 if lid == "upper" else upwards < -0.3
+    image = head.part(f"lashes_{lid}_right")
+    assert np.array_equal(np.sort(built.mirror[row]), image)
+
+
+def test_a_head_of_the_topology_before_the_lashes_is_still_known(built: DemoHead) -> None:
+    former = load_topology("demo-1")
+    is_former = np.array([max(face) < former.num_vertices for face in faces_of(built)])
+    faces = [face for face, keep in zip(faces_of(built), is_former, strict=True) if keep]
+    corners = np.concatenate([np.array(face, dtype=np.int32) for face in faces])
+    known = identify(built.vertices[: former.num_vertices], corners, built.sizes[is_former])
+    assert known.topology.name == "demo-1"
+    assert known.topology.face_points == built.face_points
 
 
 def test_faces_are_mostly_quads_and_none_is_degenerate(built: DemoHead) -> None:

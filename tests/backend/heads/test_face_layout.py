@@ -23,7 +23,7 @@ def test_a_mouth_that_is_sewn_up_is_refused(demo):
     upper, lower = (demo.face.mouth.rows[lip] for lip in ("upper", "lower"))
     middle = len(upper) // 2
     sewn = np.array([[upper[middle], lower[middle], upper[middle + 1]]])
-    with pytest.raises(UserError, match="not a slit"):
+    with pytest.raises(UserError, match="lips are joined"):
         examine(with_faces(demo.head, sewn))
 
 

@@ -15,7 +15,7 @@ def test_shapes_move_what_their_names_say(solved):
     assert pose("mouthSmileLeft")[corner, 1] > 4
     assert pose("mouthFrownLeft")[corner, 1] < -4
     assert pose("mouthStretchLeft")[corner, 0] > 5
-    assert pose("mouthPucker")[corner, 0] < -5
+    assert pose("mouthPucker")[corner, 0] < -3.5
     assert pose("mouthPucker")[solved.at("lip_upper_outer_center"), 2] > 3
     assert pose("mouthLeft")[solved.at("lip_upper_inner_center"), 0] > 5
     assert pose("jawLeft")[solved.at("chin"), 0] > 5
@@ -91,4 +91,4 @@ def test_loose_parts_follow_the_skin_beneath_them(demo):
         face_points=head.topology.face_points,
     )
     offsets = solve_shapes(with_hair).offsets[ARKIT_NAMES.index("browOuterUpLeft")]
-    np.testing.assert_allclose(offsets[-len(numbers) :], offsets[numbers], atol=1e-7)
+    np.testing.assert_allclose(offsets[-len(numbers) :], offsets[numbers], atol=1e-5)  # 0.01 mm

@@ -97,6 +97,16 @@ def test_shapes_of_an_exact_copy_are_the_templates_own(trained):
     assert np.abs(found - expected).max() / face_frame(copy).unit_mm < 0.05
 
 
+def test_vertices_after_the_topologys_do_not_move_with_learned_shapes(trained):
+    head, _, folder, _ = trained
+    shapes = shapes_for_head.HeadShapes(checkpoint.load(folder))
+    more = identify(np.concatenate([head.vertices, head.vertices[:3]]), head.corners, head.sizes)
+    found = shapes.on(more)[1]
+    assert found.shape[1] == len(head.vertices) + 3
+    assert np.abs(found[:, -3:]).max() == 0.0
+    np.testing.assert_array_equal(found[:, :-3], shapes.on(head)[1])
+
+
 def test_generate_takes_it_and_trims_its_keys(trained, tmp_path, capsys):
     head, _, folder, sound = trained
     out = tmp_path / "motion.npz"

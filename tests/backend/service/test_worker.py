@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,10 @@ import soundfile
 
 from backend import motion as motions
 from backend.audio.load import QUIET
-from backend.errors import UserError
+from backend.errors import Cancelled, UserError
+from backend.heads.arkit import ARKIT_NAMES
 from backend.service.options import GenerateOptions
-from backend.service.protocol import GenerateRequest, StyleSource
+from backend.service.protocol import FacePointsRequest, GenerateRequest, StyleSource
 from backend.service.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -122,3 +124,58 @@ def test_each_model_gets_the_threads_that_suit_it(tiny_checkpoint, tmp_path):
         [sys.executable, "-c", THREADS, str(tiny_checkpoint), str(other)],
         cwd=ROOT, env={"OMP_NUM_THREADS": "2", "PATH": ""}, check=True,
     )  # fmt: skip
+
+
+def test_a_cut_stretch_moves_as_it_does_within_the_whole(worker, request_of, tmp_path):
+    rng = np.random.default_rng(1)
+    soundfile.write(tmp_path / "long.wav", rng.normal(0, 0.1, 4 * 16000), 16000)
+    whole = replace(request_of, audio=str(tmp_path / "long.wav"))
+    expected = weights(worker, whole)[50:75]
+    cut = weights(worker, replace(whole, start_seconds=2.0, num_frames=25))
+    assert len(cut) == 25
+    blinks = [k for k, name in enumerate(ARKIT_NAMES) if name.startswith("eyeBlink")]
+    near = np.abs(np.delete(cut - expected, blinks, axis=1)).mean()
+    soundfile.write(tmp_path / "part.wav", soundfile.read(whole.audio)[0][32000:48000], 16000)
+    alone = weights(worker, replace(request_of, audio=str(tmp_path / "part.wav")))
+    assert near < 0.5 * np.abs(np.delete(alone - expected, blinks, axis=1)).mean()
+    report = motions.read(Path(request_of.out)).report
+    assert report["audio_seconds"] == 1.0
+
+
+def test_a_strip_of_another_length_than_its_file_is_refused(worker, request_of):
+    worker.run(replace(request_of, file_seconds=1.1), Reporter())
+    for seconds in (0.7, 2.0):
+        with pytest.raises(UserError, match="speed of the strip"):
+            worker.run(replace(request_of, file_seconds=seconds), Reporter())
+
+
+class CancelAfterAStep(Reporter):
+    steps = 0
+
+    def progress(self, stage, done, total, unit, seconds_left):
+        self.steps += 1
+
+    def is_cancelled(self):
+        return self.steps > 0
+
+
+def test_face_points_are_found_without_a_model(worker, demo_head_file, tmp_path):
+    head, out = tmp_path / "marked.npz", tmp_path / "points.json"
+    with np.load(demo_head_file) as data:
+        arrays = dict(data)
+    arrays |= {"face_point_names": np.array(["chin"]), "face_point_indices": np.array([17])}
+    np.savez(head, **arrays)
+    request = FacePointsRequest(job="1", head=str(head), out=str(out))
+    with pytest.raises(Cancelled):
+        worker.run(request, CancelAfterAStep())
+    assert not out.exists()
+    report = worker.run(request, Reporter())
+    written = json.loads(out.read_text("utf-8"))
+    assert report["face_points"] == written["face_points"]
+    assert report["face_points"]["chin"] == 17  # marked points stay
+    assert len(report["face_points"]) == 111
+    assert set(report["doubtful_face_points"]) <= set(written["doubtful"])
+    own = ROOT / "backend" / "topologies" / "demo.json"
+    for wrong in (str(head), str(own)):
+        with pytest.raises(UserError):
+            worker.run(replace(request, out=wrong), Reporter())
