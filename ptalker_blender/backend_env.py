@@ -66,8 +66,8 @@ def requirements_hash(requirements: Path) -> str:
 def read_status(user_dir: Path, requirements: Path) -> Status:
     """Whether PyTorch is ready; it reads a few small files."""
     try:
-        record = json.loads(record_path(user_dir).read_text("utf-8"))
-    except (OSError, ValueError):
+        record = _read_record(record_path(user_dir))
+    except (OSError, ValueError, RecursionError):
         if venv_dir(user_dir).exists():
             text = f"PyTorch's setup was not finished. Press {BUTTON} to go on with it."
             return Status('BROKEN', text)
@@ -75,21 +75,44 @@ def read_status(user_dir: Path, requirements: Path) -> Status:
     if not python_of(user_dir).exists():
         # also when Blender's own Python, from which it was made, is gone
         return Status('BROKEN', "PyTorch's Python is gone. Press Repair in the preferences.")
-    devices = tuple(map(str, record.get("devices", [])))
+    devices = tuple(map(str, record["devices"]))
     details = _details(record, devices)
-    if record.get("requirements") != requirements_hash(requirements):
+    if record["requirements"] != requirements_hash(requirements):
         text = "PyTorch is from another version of PTalker. Press Repair in the preferences."
         return Status('OUTDATED', text, details, devices)
     return Status('READY', "PyTorch is ready.", details, devices)
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    """What a setup wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Values by name, with those of the right kind that are needed.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is not what a setup writes.
+    """
+    record = json.loads(path.read_text("utf-8"))
+    if not isinstance(record, dict):
+        raise ValueError(f"{path.name} holds no object")  # noqa: TRY004 - as JSON's own
+    known = {"devices": [], "packages": {}, "requirements": "", "python": "?", **record}
+    kinds = {"devices": list, "packages": dict, "requirements": str, "python": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(known[name], kind)]:
+        raise ValueError(f"{path.name} has wrong values for {', '.join(wrong)}")
+    return known
+
+
 def _details(record: dict[str, Any], devices: tuple[str, ...]) -> tuple[str, ...]:
     """What was found in the environment, in words."""
-    packages = record.get("packages", {})
+    packages = record["packages"]
     hears_words = "onnxruntime" in packages
     words = () if hears_words else ("No words are recognised here: Words > Sound Only",)
     return (
-        f"Python {record.get('python', '?')}",
+        f"Python {record['python']}",
         *(f"{name} {version}" for name, version in sorted(packages.items())),
         *words,
         f"Devices: {', '.join(devices) or '?'}",

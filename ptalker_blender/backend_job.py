@@ -8,16 +8,14 @@ Blender, or after a failure, and the next job starts a new one.
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from . import paths, private_files
+from . import job_folders, paths, private_files
 from .backend_process import BackendProcess
 from .protocol import (
     Cancelled,
@@ -35,6 +33,17 @@ _log = logging.getLogger(__name__)
 
 CANCEL_SECONDS: Final = 3.0
 """A backend that does not answer a cancel is killed after this time."""
+SILENT_SECONDS: Final = 60.0
+"""After this time without a message the panel says so."""
+MAX_WARNINGS: Final = 20
+_MAX_STAGE: Final = 100
+_MAX_SENTENCE: Final = 1000
+_LONGEST_SECONDS: Final = 1e6
+"""An estimate beyond this is none."""
+_NO_MEMORY: Final = (
+    "There is not enough memory to read the result. Close other programs, or animate a shorter "
+    "stretch."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,7 @@ def obtain_backend(command: list[str]) -> BackendProcess:
         if _Warm.process.is_running and _Warm.process.command == tuple(command):
             return _Warm.process
         release_backend()
+    private_files.remove_old_logs(paths.user_dir(), "backend*.log")
     # Not the extension's folder: Windows lets nobody delete the folder that a process works in.
     folder = Path(tempfile.gettempdir())
     _Warm.process = BackendProcess(command, cwd=folder, log_path=paths.backend_log())
@@ -140,10 +150,26 @@ def release_backend(*, grace_seconds: float = 2.0) -> None:
 
 
 def new_job_folder() -> Path:
-    """An empty folder for one job's files; its name is the job's id."""
-    paths.remove_stale_jobs()
-    private_files.make_folder(paths.user_dir())  # what is said may be private
-    return private_files.make_folder(paths.jobs_dir() / uuid.uuid4().hex[:12])
+    """An empty folder for one job's files; its name is the job's id.
+
+    Returns:
+        The folder, which the job that is given it deletes.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    job_folders.remove_unclaimed()  # of a job before that could not be built
+    try:
+        private_files.make_folder(paths.user_dir())  # what is said may be private
+        private_files.make_folder(paths.jobs_dir())
+        job_folders.remove_left(paths.jobs_dir())
+        return job_folders.make(paths.jobs_dir())
+    except OSError as error:
+        raise UserError(
+            f"PTalker cannot make a folder for the job's files in {paths.jobs_dir()}: "
+            f"{error.strerror or error}. Remove what is in its place, or free some space, then "
+            "try again."
+        ) from error
 
 
 class BackendJob:
@@ -195,8 +221,11 @@ class BackendJob:
         self._hold = hold
         self._held: Result | None = None
         self._warnings: list[str] = []
+        self._num_warnings = 0
+        self._heard_at = 0.0
         self._kill_at: float | None = None
         self._backend: BackendProcess | None = None
+        job_folders.claim(folder)
 
     @property
     def is_busy(self) -> bool:
@@ -205,7 +234,7 @@ class BackendJob:
     def start(self) -> None:
         self._backend = obtain_backend(self._command)  # it starts while the job is prepared
         if self._preparation is None:
-            self._backend.send(self._request)
+            self._send(self._backend)
 
     def poll(self, *, wait: float = 0.0) -> None:
         if self.outcome is not None or self._backend is None:
@@ -217,7 +246,9 @@ class BackendJob:
             self._finish(self._held, is_waited_for=wait > 0)
             return
         try:
-            for message in self._backend.poll(wait=wait):
+            messages = self._backend.poll(wait=wait)
+            self._notice_silence(is_silent=not messages)
+            for message in messages:
                 self._take(message, is_waited_for=wait > 0)
                 if self.outcome is not None or self._held is not None:
                     return
@@ -247,8 +278,24 @@ class BackendJob:
             if self._backend is not None and not is_idle:  # it works on this job
                 release_backend(grace_seconds=0)
             self._end('CANCELLED', "")
-        if not self._keep_folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._keep_folder:
+            job_folders.keep(self._folder)
+        else:
+            job_folders.remove(self._folder)
+
+    def _send(self, backend: BackendProcess) -> None:
+        self._heard_at = time.monotonic()
+        backend.send(self._request)
+
+    def _notice_silence(self, *, is_silent: bool) -> None:
+        """Say in the panel that nothing comes; the next message takes it back."""
+        now = time.monotonic()
+        if not is_silent:
+            self._heard_at = now
+        elif now - self._heard_at > SILENT_SECONDS and self._kill_at is None:
+            minutes = max(1, int((now - self._heard_at) / 60))
+            self.stage = f"No sign of the backend for {minutes} min. Wait or cancel"
+            self.fraction = self.seconds_left = None
 
     def _prepare(self, preparation: Generator[Progress, None, None],
                  backend: BackendProcess) -> None:  # fmt: skip
@@ -257,24 +304,28 @@ class BackendJob:
         except StopIteration:
             self._preparation = None
             self.stage, self.fraction = "Starting", None
-            backend.send(self._request)
+            self._send(backend)
         except UserError as error:
             self._end('FAILED', str(error))
 
     def _take(self, message: Message, *, is_waited_for: bool = False) -> None:
-        if getattr(message, "job", self._request.job) != self._request.job:
+        about = getattr(message, "job", self._request.job)
+        # An error without a job is about a request that could not be read: this one.
+        if about != self._request.job and not (isinstance(message, Error) and not about):
             return  # left over from a job before
         if isinstance(message, Status) and self._kill_at is None:
-            self.stage, self.fraction = message.text, None
+            self.stage, self.fraction = _one_line(message.text, _MAX_STAGE), None
         elif isinstance(message, Progress) and self._kill_at is None:
-            self.stage = message.stage
+            self.stage = _one_line(message.stage, _MAX_STAGE)
             self.fraction = min(1.0, max(0.0, message.done / max(message.total, 1e-9)))
-            self.seconds_left = message.seconds_left
+            left = message.seconds_left
+            self.seconds_left = left if left is not None and 0 <= left < _LONGEST_SECONDS else None
         elif isinstance(message, JobWarning):
-            self._warnings.append(message.text)
+            self._warn(message.text)
         elif isinstance(message, Error):
             _log.error("%s\n%s", message.message, message.detail)
-            self._end('FAILED', message.message)
+            text = _one_line(message.message, _MAX_SENTENCE)
+            self._end('FAILED', text or "The backend failed without a word; its log tells more.")
         elif isinstance(message, Cancelled):
             self._end('CANCELLED', "")
         elif isinstance(message, Result):
@@ -283,6 +334,10 @@ class BackendJob:
     def _finish(self, result: Result, *, is_waited_for: bool) -> None:
         if self._kill_at is not None:  # it came after the artist had cancelled
             self._end('CANCELLED', "")
+            return
+        if result.path != self._request.out:
+            self._end('FAILED', "The backend's result is in another place than it was asked for. "
+                      "Install the PTalker extension again.")  # fmt: skip
             return
         if self._hold is not None and not is_waited_for and (reason := self._hold()):
             self._held = result
@@ -293,10 +348,33 @@ class BackendJob:
         except UserError as error:
             self._end('FAILED', str(error))
             return
-        warnings = tuple(dict.fromkeys((*self._warnings, *outcome.warnings)))
-        self.outcome = replace(outcome, warnings=warnings)
+        except MemoryError:
+            _log.exception("The result is too large")
+            self._end('FAILED', _NO_MEMORY)
+            return
+        for text in outcome.warnings:
+            self._warn(text)
+        self.outcome = replace(outcome, warnings=self._shown_warnings())
+
+    def _warn(self, text: str) -> None:
+        text = _one_line(text, _MAX_SENTENCE)
+        if text and text not in self._warnings:
+            self._num_warnings += 1
+            if len(self._warnings) < MAX_WARNINGS:
+                self._warnings.append(text)
+
+    def _shown_warnings(self) -> tuple[str, ...]:
+        more = self._num_warnings - len(self._warnings)
+        return (*self._warnings, f"And {more:,} more warnings.") if more else tuple(self._warnings)
 
     def _end(self, kind: Literal['CANCELLED', 'FAILED'], text: str) -> None:
         if kind == 'CANCELLED':
             text = f"{self.title} was cancelled. The scene is as it was."
-        self.outcome = Outcome(kind, text, tuple(self._warnings))
+        self.outcome = Outcome(kind, text, self._shown_warnings())
+
+
+def _one_line(text: str, limit: int) -> str:
+    """What another program wrote, as Blender can hold it and the panel can show it."""
+    line = " ".join(text[: 4 * limit].replace("\0", " ").split())
+    line = line.encode("utf-8", "replace").decode("utf-8")  # lone surrogates
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."

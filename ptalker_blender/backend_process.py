@@ -12,16 +12,19 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import IO, Final
 
 from .private_files import Log, copy_to_log
 from .protocol import (
+    MAX_LINE_BYTES,
     PROTOCOL_VERSION,
     CancelRequest,
     Hello,
@@ -43,17 +46,26 @@ STOP_SECONDS: Final = 2.0
 LINGER_SECONDS: Final = 2.0
 """A backend that closed its output and does not end is killed after this time."""
 MAX_FOREIGN_LINES: Final = 100
-"""A program that prints more lines that are no messages is not the backend."""
+"""A program that prints more lines that are no messages, for one request, is not the backend."""
+MAX_UNREAD_BYTES: Final = 1 << 24
+"""What a backend writes beyond this waits in its pipe until some of it was read."""
+_BYTES_PER_LINE: Final = 200
+"""Memory that a short line takes besides its letters."""
+_TOO_LONG: Final = b"(a line without an end)"
 LOG_TAIL_BYTES: Final = 20_000
 _LAST_LINES: Final = 3
 """Lines at the end of the log in which a lack of memory counts as the reason of the end."""
 _KILLED: Final = (-9, 137)
 """Exit status of a process killed by SIGKILL, directly and through a shell."""
-_WANT_OF_MEMORY: Final = ("MemoryError", "out of memory")
+_WANT_OF_MEMORY: Final = ("MemoryError", "out of memory", "bad_alloc", "Cannot allocate memory")
+_NOT_THE_BACKEND: Final = (
+    "What was started as the backend is another program. "
+    "Check the Python that is set in the preferences."
+)
 
 _DROPPED: Final = (
     "PYTHON", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT",
-    "DYLD_",
+    "DYLD_", "GCONV_PATH", "OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES",
 )  # fmt: skip
 """Beginnings of the names of variables that would bring code into a child."""
 
@@ -94,6 +106,8 @@ def find_backend_root(package_dir: Path) -> Path:
 class BackendProcess:
     """A running ``python -m backend serve``.
 
+    It leads a process group of its own, so that what it starts ends with it.
+
     Attributes:
         command: Command line that the process was started with.
         hello: First message of the process; None until it came.
@@ -111,7 +125,7 @@ class BackendProcess:
             log_path: File that takes its standard error.
 
         Raises:
-            UserError: The program cannot be started.
+            UserError: The program cannot be started, or the log cannot be written.
         """
         self.command = tuple(command)
         self.hello = None
@@ -119,8 +133,15 @@ class BackendProcess:
         self._started = time.monotonic()
         self._foreign_lines = 0
         self._ended = False
+        self._gone_since: float | None = None
         self._output_closed_at: float | None = None
-        log = Log(log_path)
+        try:
+            log = Log(log_path)
+        except OSError as error:
+            raise UserError(
+                f"The backend's log {log_path} cannot be written: {error.strerror or error}. "
+                "Remove what is in its place, or free some space, then try again."
+            ) from error
         try:
             self._process = subprocess.Popen(
                 self.command,
@@ -130,30 +151,34 @@ class BackendProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 creationflags=creation_flags(),
+                start_new_session=True,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that no program can have
+            reason = getattr(error, "strerror", None) or error
             log.close()
             raise UserError(
-                f"The backend's Python cannot be started: {error.strerror or error} "
-                f"({self.command[0]}). {REMEDY}"
+                f"The backend's Python cannot be started: {reason} ({self.command[0]}). {REMEDY}"
             ) from error
         stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
         if stdin is None or stdout is None or stderr is None:
             raise RuntimeError("the process has no pipes")
         self._log_copy = copy_to_log(stderr, log)
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._lines = _UnreadLines()
+        self._taken: deque[bytes | None] = deque()
         self._requests: SimpleQueue[str | None] = SimpleQueue()
         self._reader = _start_thread(_read_lines, stdout, self._lines)
-        _start_thread(_write_lines, stdin, self._requests)
+        self._writer = _start_thread(_write_lines, stdin, self._requests)
 
     @property
     def is_running(self) -> bool:
         """Whether the process lives and can answer."""
-        return not self._ended and self._reader.is_alive() and self._process.poll() is None
+        threads_live = self._reader.is_alive() and self._writer.is_alive()
+        return not self._ended and threads_live and self._process.poll() is None
 
     def send(self, request: Request) -> None:
         """Hand a request to the process; returns at once."""
         self._requests.put(encode(request))
+        self._foreign_lines = 0
 
     def cancel(self, job: str) -> None:
         """Ask the process to end a job."""
@@ -170,7 +195,8 @@ class BackendProcess:
             The messages in order; hello is not among them.
 
         Raises:
-            UserError: The process ended, said no hello in time, or speaks another protocol.
+            UserError: The process ended, said no hello first or in time, closed its connection,
+                or speaks another protocol.
         """
         if self._output_closed_at is not None:
             self._check_end(wait=wait)
@@ -178,10 +204,12 @@ class BackendProcess:
         messages: list[Message] = []
         deadline = time.monotonic() + seconds
         while not messages or time.monotonic() < deadline:
-            try:
-                line = self._lines.get(timeout=wait) if wait > 0 else self._lines.get_nowait()
-            except Empty:
+            if not self._taken:
+                self._taken.extend(self._lines.take(wait))
+            if not self._taken:
+                self._notice_end()
                 break
+            line = self._taken.popleft()
             wait = 0.0
             if line is None:
                 self._output_closed_at = time.monotonic()
@@ -189,6 +217,9 @@ class BackendProcess:
             message = self._parse(line)
             if isinstance(message, Hello):
                 self._check_hello(message)
+            elif message is not None and self.hello is None:
+                self._kill()
+                raise UserError(_NOT_THE_BACKEND)
             elif message is not None:
                 messages.append(message)
         if self.hello is None and time.monotonic() - self._started > HELLO_SECONDS:
@@ -203,18 +234,32 @@ class BackendProcess:
         """End the process: politely by closing its stdin, after the grace period by force."""
         self._ended = True
         self._requests.put(None)
-        try:
+        self._lines.close()
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # it may hang in a driver
-                self._process.wait(STOP_SECONDS)
+        _kill_with_children(self._process)
+        with suppress(subprocess.TimeoutExpired):  # it may hang in a driver
+            self._process.wait(STOP_SECONDS)
 
     def _kill(self) -> None:
         """End the process by force, without waiting for it."""
         self._ended = True
         self._requests.put(None)
-        self._process.kill()
+        self._lines.close()
+        _kill_with_children(self._process)
+
+    def _notice_end(self) -> None:
+        """Notice what its output does not tell, since a child may hold that open: it has ended.
+
+        Or it takes no requests any more. What it wrote before is waited for.
+        """
+        if self._process.poll() is None and self._writer.is_alive():
+            return
+        now = time.monotonic()
+        if self._gone_since is None:
+            self._gone_since = now
+        elif now - self._gone_since > _LAST_WORDS_SECONDS:
+            self._output_closed_at = now
 
     def _parse(self, line: bytes) -> Message | None:
         try:
@@ -224,10 +269,7 @@ class BackendProcess:
             self._foreign_lines += 1
             if self._foreign_lines > MAX_FOREIGN_LINES:
                 self._kill()
-                raise UserError(
-                    "What was started as the backend is another program. "
-                    "Check the Python that is set in the preferences."
-                ) from error
+                raise UserError(_NOT_THE_BACKEND) from error
             return None
 
     def _check_hello(self, hello: Hello) -> None:
@@ -260,8 +302,9 @@ class BackendProcess:
                 "The backend closed its connection but did not end, so PTalker ended it. "
                 "Try again; its log tells more."
             )
-        self._ended = True
-        raise UserError(self._death_notice(code))
+        notice = self._death_notice(code)
+        self._kill()  # what it started and left behind
+        raise UserError(notice)
 
     def _death_notice(self, code: int) -> str:
         """Why the process is gone, for the user; the log has the rest.
@@ -310,11 +353,66 @@ def _start_thread(work: Callable[..., None], *args: object) -> threading.Thread:
     return thread
 
 
-def _read_lines(stream: IO[bytes], lines: SimpleQueue[bytes | None]) -> None:
+def _kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started, by force; they may have ended already."""
+    if sys.platform != "win32":
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
+class _UnreadLines:
+    """Lines on their way from the reading thread; it waits where nobody takes them."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes | None] = []
+        self._num_bytes = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def put(self, line: bytes | None) -> None:
+        """Append a line, or None for the end, once there is room; drop it where closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._num_bytes < MAX_UNREAD_BYTES)
+            if not self._is_closed:
+                self._lines.append(line)
+                self._num_bytes += len(line or b"") + _BYTES_PER_LINE
+                self._changed.notify_all()
+
+    def take(self, seconds: float) -> list[bytes | None]:
+        """All lines, the oldest first; where there is none, one is waited for, at most so long."""
+        with self._changed:
+            if seconds > 0:
+                self._changed.wait_for(lambda: bool(self._lines), seconds)
+            lines, self._lines, self._num_bytes = self._lines, [], 0
+            self._changed.notify_all()
+            return lines
+
+    def close(self) -> None:
+        """Drop what is there and what comes, so that the reading thread can end."""
+        with self._changed:
+            self._is_closed = True
+            self._lines, self._num_bytes = [], 0
+            self._changed.notify_all()
+
+
+def _read_lines(stream: IO[bytes], lines: _UnreadLines) -> None:
     with stream:
-        for line in stream:
+        for line in _split(stream):
             lines.put(line)
     lines.put(None)
+
+
+def _split(stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a stream, in bounded memory; a line without an end becomes lines of no sense."""
+    is_rest = False
+    while piece := stream.readline(MAX_LINE_BYTES + 1):
+        has_end = piece.endswith(b"\n")
+        if len(piece) > MAX_LINE_BYTES:
+            yield _TOO_LONG
+        elif not is_rest:
+            yield piece
+        is_rest = not has_end
 
 
 def _write_lines(stream: IO[bytes], requests: SimpleQueue[str | None]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import bpy
 
-from . import backend_job, backend_status, compat, protocol
+from . import backend_job, backend_status, compat, job_folders, protocol
 from .typed import Results, persistent, settings_of
 
 POLL_SECONDS: Final = 0.2
@@ -22,6 +22,7 @@ BUSY_POLL_SECONDS: Final = 0.01
 IDLE_SECONDS: Final = 900.0
 """A backend without a job is ended after this time, to free its memory."""
 _WAIT_SECONDS: Final = 0.2
+_BUG: Final = "Something went wrong inside the add-on. The system console has more."
 
 
 class _Running:
@@ -65,6 +66,9 @@ def run(job: backend_job.Job) -> backend_job.Outcome:
     try:
         while job.outcome is None:
             job.poll(wait=_WAIT_SECONDS)
+    except Exception:  # as in :func:`_tick`
+        logger = _logger()
+        logger.exception("A job of PTalker failed")
     finally:
         outcome = _finish()
     return outcome
@@ -88,7 +92,14 @@ def carry_out(operator: bpy.types.Operator, build: Callable[[], backend_job.Job]
             return {'FINISHED'}
         outcome = run(build())
     except protocol.UserError as error:
+        job_folders.remove_unclaimed()  # where the job could not be built
         operator.report({'ERROR'}, str(error))
+        return {'CANCELLED'}
+    except Exception:  # a bug: it must not leave files behind
+        logger = _logger()
+        logger.exception("A job of PTalker failed")
+        job_folders.remove_unclaimed()
+        operator.report({'ERROR'}, _BUG)
         return {'CANCELLED'}
     for warning in outcome.warnings:
         operator.report({'WARNING'}, warning)
@@ -109,7 +120,7 @@ def _begin(job: backend_job.Job) -> None:
         raise protocol.UserError("Another job of PTalker is running. Wait for it or cancel it.")
     try:
         job.start()
-    except protocol.UserError:
+    except BaseException:
         job.close()
         raise
     _Running.job = job
@@ -123,9 +134,8 @@ def _tick() -> float | None:
     try:
         job.poll()
     except Exception:  # a bug: it must not leave a job behind
-        import logging  # here, since it costs a tenth of Blender's start with the add-on
-
-        logging.getLogger(__name__).exception("A job of PTalker failed")
+        logger = _logger()
+        logger.exception("A job of PTalker failed")
         _finish()
         return None
     if job.outcome is not None:
@@ -135,15 +145,19 @@ def _tick() -> float | None:
     return BUSY_POLL_SECONDS if job.is_busy else POLL_SECONDS
 
 
+def _logger() -> Any:
+    """The logger; what it writes comes to the system console."""
+    import logging  # here, since it costs a tenth of Blender's start with the add-on
+
+    return logging.getLogger(__name__)
+
+
 def _finish() -> backend_job.Outcome:
     """Release the running job, push its undo step, and show how it ended."""
     job, _Running.job = _Running.job, None
     if job is None:
         raise RuntimeError("no job is running")
-    bug = backend_job.Outcome(
-        'FAILED', "Something went wrong inside the add-on. The system console has more."
-    )
-    outcome = job.outcome or bug
+    outcome = job.outcome or backend_job.Outcome('FAILED', _BUG)
     job.close()
     backend_status.refresh()  # the job may have been a setup, or have found the backend gone
     _show_outcome(outcome)
@@ -233,6 +247,8 @@ def _abandon(*_: object) -> None:
     job, _Running.job = _Running.job, None
     if job is not None:
         job.close()
+        if job.outcome is not None:  # it stays in view where the file cannot be loaded
+            _show_outcome(job.outcome)
     _forget_timer(_tick)
 
 
@@ -280,4 +296,5 @@ def _stop_at_exit() -> None:
     job, _Running.job = _Running.job, None
     if job is not None:
         job.close()
+    job_folders.remove_unclaimed()
     backend_job.release_backend()

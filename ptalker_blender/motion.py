@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 MAX_BYTES: Final = 4 << 30
 """A motion file that unpacks to more than this is refused before memory is taken."""
 MAX_SHAPES: Final = 1000
+MAX_VALUE: Final = 1e9
+"""Weights and positions beyond this are damage, and Blender could not draw them."""
 MAX_NAME_BYTES: Final = 63
 """Blender cuts longer names, after which two may be alike."""
 _UNREADABLE: Final = (
@@ -111,7 +113,7 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_BYTES:
             raise UserError(f"The backend's result is {size / 1e9:.1f} GB large. {advice}")
-        with np.load(path, allow_pickle=False) as data:
+        with np.load(path, allow_pickle=False) as data, np.errstate(over="ignore"):
             motion = Motion(
                 weights=np.ascontiguousarray(data["weights"], np.float32),
                 shapes=np.ascontiguousarray(data["shapes"], np.float32),
@@ -150,8 +152,11 @@ def _problem(motion: Motion, *, num_vertices: int, fps: Fraction) -> str:
     if problem := _names_problem(motion.names):
         return problem
     for name in ("weights", "shapes", "template"):
-        if not np.isfinite(getattr(motion, name)).all():
+        values = getattr(motion, name)
+        if not np.isfinite(values).all():
             return f"{name} holds values that are not finite"
+        if (largest := float(np.abs(values).max(initial=0.0))) > MAX_VALUE:
+            return f"{name} holds values up to {largest:.3g}"
     if motion.fps != fps:
         return f"its frame rate is {float(motion.fps):.3f}, expected {float(fps):.3f}"
     return ""

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
-import shutil
 import sys
-import time
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,7 +17,6 @@ from . import backend_env, backend_process, own_engine, protocol
 
 PYTHON_VARIABLE: Final = "PTALKER_BACKEND_PYTHON"
 """Environment variable with the Python of a ready environment, for tests and developers."""
-_STALE_SECONDS: Final = 86_400
 
 
 class EngineSettings(Protocol):
@@ -109,8 +105,8 @@ def model_style_names(checkpoint: str) -> list[str]:
 
 
 def backend_log() -> Path:
-    """The log of the backend: its standard error since it was started."""
-    return user_dir() / "backend.log"
+    """The log of this Blender's backend: its standard error since it was started."""
+    return user_dir() / f"backend-{os.getpid()}.log"
 
 
 def setup_log() -> Path:
@@ -201,13 +197,3 @@ def backend_command(settings: EngineSettings) -> list[str]:
     if engine == 'TORCH':
         return own_engine.torch_command(backend_env.python_of(user_dir()), backend_root(), *serve)
     return own_engine.command(own_engine_parts(), backend_root(), *serve)
-
-
-def remove_stale_jobs() -> None:
-    """Delete the files of jobs that a crash of Blender left."""
-    if not jobs_dir().is_dir():
-        return
-    for folder in jobs_dir().iterdir():
-        with contextlib.suppress(OSError):  # another Blender may have removed it
-            if time.time() - folder.lstat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)

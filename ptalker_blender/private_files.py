@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
 MAX_LOG_BYTES: Final = 1_000_000
 """A log that is longer is put aside, in place of the one put aside before."""
+_OLD_SECONDS: Final = 7 * 86_400
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 _BLOCK_BYTES: Final = 1 << 16
@@ -33,6 +35,19 @@ def make_folder(folder: Path) -> Path:
     with suppress(OSError):  # a folder of another user, or a file system without permissions
         folder.chmod(_FOLDER_MODE)
     return folder
+
+
+def remove_old_logs(folder: Path, pattern: str) -> None:
+    """Delete the logs that nothing was written to for a week: each process has its own.
+
+    Args:
+        folder: Folder of the logs; it may be missing.
+        pattern: Pattern of their names.
+    """
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another Blender may remove it just then
+            if abs(time.time() - path.lstat().st_mtime) > _OLD_SECONDS:
+                path.unlink()
 
 
 def old_log(path: Path) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from .options import Device, Engine, GenerateOptions, fits
@@ -310,7 +311,7 @@ def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
         ValueError: A field is missing, unknown or of the wrong type.
     """
     entries: Any = fields(kind)  # type: ignore[arg-type] # a dataclass, which a TypeVar cannot say
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type] # as above
     if unknown := sorted(values.keys() - hints.keys()):
         names = ", ".join(repr(name[:40]) for name in unknown[:5])
         raise ValueError(f"{kind.__name__} has {len(unknown)} unknown fields: {names}")
@@ -327,6 +328,12 @@ def _build(kind: type[_Message], values: dict[str, Any]) -> _Message:
         elif entry.default is MISSING and entry.default_factory is MISSING:
             raise ValueError(f"{kind.__name__} lacks the field {entry.name!r}")
     return kind(**built)
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """The types of a message's fields; to find them takes longer than to read the message."""
+    return get_type_hints(kind)
 
 
 def _refuse_constant(name: str) -> float:

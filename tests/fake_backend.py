@@ -28,6 +28,20 @@ MODE (or the environment variable PTALKER_FAKE_BACKEND) is one of
     nan         the motion's weights hold NaN
     wrongsize   the motion is for another number of vertices
     twice       two final messages
+
+or one out of tests/hostile.py, by the name of a case in one of its tables
+
+    start:CASE    before hello, and nothing follows
+    late:CASE     before hello, then as ok
+    line:CASE     a line that is no message in the middle of a job, then as ok
+    message:CASE  messages that make no sense in the middle of a job, then as ok
+    final:CASE    messages in place of the result
+    end:CASE      an end, or what the add-on has to end, in the middle of a job
+    stuck:CASE    no end in the middle of a job: the user cancels
+    motion:CASE   a damaged result, or none
+    good:CASE     an odd but good result
+
+With --control FILE the mode is read from that file, at the start and again for every job.
 """
 
 from __future__ import annotations
@@ -45,7 +59,7 @@ PROTOCOL_VERSION = 3
 
 
 def send(**message):
-    os.write(1, json.dumps(message).encode() + b"\n")
+    write_all(json.dumps(message).encode() + b"\n")
 
 
 def write_motion(request, *, mode):
@@ -90,6 +104,40 @@ def write_motion(request, *, mode):
     return report
 
 
+def misbehave(request, *, mode):
+    """What a case of tests/hostile.py does in the middle of a job; returns whether it ends it."""
+    import hostile
+
+    kind, _, case = mode.partition(":")
+    if kind == "line":
+        write_all(hostile.filled(hostile.LINES[case], request))
+    elif kind in ("message", "final"):
+        table = hostile.MESSAGES if kind == "message" else hostile.FINALS
+        for message in hostile.filled(table[case], request):
+            if message["type"] == "hello":
+                message["protocol_version"] = PROTOCOL_VERSION
+            send(**message)
+    elif kind in ("end", "stuck"):
+        (hostile.ENDS if kind == "end" else hostile.STUCK)[case]()
+        time.sleep(600)
+    return kind == "final"
+
+
+def spoil_motion(path, *, mode):
+    import hostile
+    import numpy as np
+
+    kind, _, case = mode.partition(":")
+    with np.load(path) as file:
+        arrays = dict(file)
+    (hostile.MOTIONS if kind == "motion" else hostile.GOOD_MOTIONS)[case](path, arrays)
+
+
+def write_all(data):
+    while data:
+        data = data[os.write(1, data) :]
+
+
 def break_stream(job, *, mode):
     if mode == "hang":
         send(type="progress", job=job, stage="Animating", done=1, total=10, unit="s")
@@ -113,6 +161,8 @@ def run_job(request, *, mode, seconds, cancelled):
     job = request["job"]
     send(type="status", job=job, text="Starting")
     break_stream(job, mode=mode)
+    if misbehave(request, mode=mode):
+        return None
     if mode == "error":
         text = "The sound file is broken. Choose another one."
         return send(type="error", job=job, message=text, detail="Traceback: a fake one\n")
@@ -153,17 +203,30 @@ def finish(request, *, mode):
         Path(request["out"]).write_text(json.dumps({"face_points": points}))
         return {"face_points": points, "doubtful_face_points": ["chin"], "warnings": []}
     report = write_motion(request, mode=mode)
+    if mode.startswith(("motion:", "good:")):
+        spoil_motion(Path(request["out"]), mode=mode)
     if mode == "twice":
         send(type="result", job=request["job"], path=request["out"], report=report)
     return report
+
+
+def mode_of(arguments):
+    """What is to be done now: a test may have written another mode since."""
+    return arguments.control.read_text() if arguments.control else arguments.mode
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", default=os.environ.get("PTALKER_FAKE_BACKEND", "ok"))
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--control", type=Path)
     arguments, _ = parser.parse_known_args()
-    mode = arguments.mode
+    mode = mode_of(arguments)
+    if mode.startswith(("start:", "late:")):
+        import hostile
+
+        kind, _, case = mode.partition(":")
+        (hostile.STARTS if kind == "start" else hostile.LATE)[case]()
     if mode == "nohello":
         raise RuntimeError("a fake failure at start")
     if mode == "silent":
@@ -191,6 +254,7 @@ def main():
     while True:
         request = jobs.get()
         cancelled.clear()
+        mode = mode_of(arguments)
         run_job(request, mode=mode, seconds=arguments.seconds, cancelled=cancelled)
 
 

@@ -63,7 +63,17 @@ def names(package):
 
 
 def test_manifest_and_package_are_at_the_root(names):
-    assert {"blender_manifest.toml", "__init__.py", "LICENSE", "operators.py"} <= names
+    files = {"blender_manifest.toml", "__init__.py", "LICENSE", "NOTICES.md", "operators.py"}
+    assert files <= names
+
+
+def test_notices_name_every_part_of_others(names):
+    notices = (ROOT / "NOTICES.md").read_text("utf-8")
+    checkpoints = {"/".join(name.split("/")[:3]) for name in names if "/checkpoints/" in name}
+    for part in (*checkpoints, "backend/moonshine", "backend/demo/speech.ogg", "wheels/"):
+        assert f"`{part}" in notices, part
+    assert "speechocean762" in notices
+    assert "CC BY 4.0" in notices
 
 
 def test_backend_is_inside_with_its_checkpoint_and_demo_head(names):

@@ -68,7 +68,7 @@ def version() -> str:
 
 def extension_files() -> dict[str, Path]:
     """Every file of the extension that lies in the repository: name in the zip -> file."""
-    files = {name: ROOT / name for name in ("LICENSE",)}
+    files = {name: ROOT / name for name in ("LICENSE", "NOTICES.md")}
     for folder, prefix in (("ptalker_blender", ""), ("backend", "backend/")):
         for path in sorted((ROOT / folder).rglob("*")):
             inside = path.relative_to(ROOT / folder)

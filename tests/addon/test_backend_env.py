@@ -328,3 +328,19 @@ def test_other_lines_of_the_check_are_passed_over(line):
 
 def test_packages_that_are_missing_are_not_named():
     assert torch_setup_plan.read_check(json.dumps(SAID))["packages"] == {"torch": "1"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "17", "null", '"x"', "{", "[" * 50_000, '{"packages": null}', '{"packages": []}',
+     '{"devices": "cpu"}', '{"devices": 5}', '{"requirements": 5}', '{"python": null}', "\0"],
+)  # fmt: skip
+def test_record_that_a_setup_never_wrote_is_a_setup_that_did_not_finish(tmp_path, text):
+    from ptalker_blender import backend_env
+
+    backend_env.record_path(tmp_path).write_text(text)
+    backend_env.venv_dir(tmp_path).mkdir()
+    requirements = tmp_path / "requirements.txt"
+    status = backend_env.read_status(tmp_path, requirements)
+    assert status.state == 'BROKEN'
+    assert "was not finished" in status.text

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process: hello, messages, cancel, and every way in which it can go wrong."""
 
+import io
 import os
 import sys
 import time
@@ -208,6 +209,72 @@ def test_missing_module_asks_for_a_repair(tmp_path):
 def test_program_that_does_not_exist(tmp_path):
     with pytest.raises(UserError, match="cannot be started"):
         BackendProcess([str(tmp_path / "python")], cwd=tmp_path, log_path=tmp_path / "log")
+
+
+@pytest.mark.parametrize("text", ["", "x" * 10, "x" * (5 << 20)])
+def test_line_without_an_end_ends_with_the_process(tmp_path, text):
+    code = f"import sys; sys.stdout.write('x' * {len(text)}); sys.stdout.flush(); sys.exit(3)"
+    process = BackendProcess([sys.executable, "-c", code], cwd=tmp_path, log_path=tmp_path / "log")
+    text, _ = how_it_ended(process)
+    assert "status 3" in text
+
+
+def test_lines_over_the_limit_are_dropped_and_the_next_one_is_read():
+    stream = io.BytesIO(b"a\n" + b"x" * (9 << 20) + b"\nb\n" + b"y" * (4 << 20) + b"\n" + b"c")
+    too_long = backend_process._TOO_LONG
+    found = list(backend_process._split(stream))
+    assert [line for line in found if line != too_long] == [b"a\n", b"b\n", b"c"]
+    assert found.count(too_long) == 3
+
+
+def test_backend_speaks_its_hello_first(start):
+    process = start("start:a result first")
+    text, _ = how_it_ended(process)
+    assert "another program" in text
+    assert not process.is_running
+
+
+def test_foreign_lines_are_counted_for_each_request(start, request_of):
+    process = start("line:99 lines")
+    for job in ("a", "b", "c"):
+        process.send(request_of(job))
+        assert collect(process, Result)[-1].job == job
+
+
+def test_what_a_backend_started_ends_with_it(start, request_of):
+    process = start("end:child holds the output, status 3")
+    process.send(request_of())
+    text, _ = how_it_ended(process)
+    assert "status 3" in text
+    process._reader.join(5)
+    assert not process._reader.is_alive()  # nobody holds the pipe any more
+
+
+def test_unread_lines_wait_in_the_pipe(monkeypatch):
+    monkeypatch.setattr(backend_process, "MAX_UNREAD_BYTES", 1000)
+    lines = backend_process._UnreadLines()
+    stream = io.BytesIO((b"x" * 99 + b"\n") * 1000)
+    reader = backend_process._start_thread(backend_process._read_lines, stream, lines)
+    taken = []
+    while None not in taken:
+        found = lines.take(5.0)
+        assert 0 < len(found) <= 5
+        taken += found
+    assert len(taken) == 1001
+    reader.join(5)
+
+
+def test_reader_of_what_nobody_takes_ends_when_it_is_closed(monkeypatch):
+    monkeypatch.setattr(backend_process, "MAX_UNREAD_BYTES", 1000)
+    lines = backend_process._UnreadLines()
+    stream = io.BytesIO((b"x" * 99 + b"\n") * 1000)
+    reader = backend_process._start_thread(backend_process._read_lines, stream, lines)
+    reader.join(0.1)
+    assert reader.is_alive()
+    lines.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert lines.take(0.0) == []
 
 
 def test_no_hello_in_time(start, monkeypatch):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.blender.faulty import Faulty
+
 _given_home = os.environ.get("BLENDER_USER_RESOURCES")
 _home = _given_home or tempfile.mkdtemp(prefix="ptalker-blender-")
 os.environ["BLENDER_USER_RESOURCES"] = _home  # before the first import of bpy
@@ -78,11 +80,31 @@ def addon():
 
 
 @pytest.fixture(autouse=True)
-def fresh_file(addon):
+def fresh_file(addon, request):
     # not read_factory_settings: that would unload the extension
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     yield
-    addon.backend_job.release_backend(grace_seconds=0)
+    if "faulty" not in request.fixturenames:  # its backend goes on to the next case
+        addon.backend_job.release_backend(grace_seconds=0)
+
+
+@pytest.fixture(scope="session")
+def control_file(tmp_path_factory):
+    """The file that tells a fake backend what to do, also while it runs."""
+    return tmp_path_factory.mktemp("control") / "mode"
+
+
+@pytest.fixture
+def faulty(addon, control_file, head, snapshot, monkeypatch):
+    """A fake backend that can be told to misbehave, and the checks of the fault matrix."""
+    command = [sys.executable, str(ROOT / "tests" / "fake_backend.py"),
+               "--control", str(control_file)]  # fmt: skip
+    monkeypatch.setattr(addon.paths, "backend_command", lambda _settings: command)
+    monkeypatch.setenv("PTALKER_BACKEND_PYTHON", sys.executable)
+    yield Faulty(addon, control_file, snapshot, monkeypatch)
+    process = addon.backend_job._Warm.process
+    if process is not None and not process.is_running:
+        addon.backend_job.release_backend(grace_seconds=0)
 
 
 @pytest.fixture

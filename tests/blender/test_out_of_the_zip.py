@@ -75,7 +75,7 @@ try:
         said["pid"] = process._process.pid
         user_dir = module("paths").user_dir()
         said["environment"] = module("backend_env").venv_dir(user_dir).exists()
-        said["log"] = (user_dir / "backend.log").exists()
+        said["log"] = any(user_dir.glob("backend-*.log"))
     package, wheels = module("paths").package_dir(), module("paths").own_engine_parts().wheels
     said["in_package"] = sorted(str(p.relative_to(package)) for p in package.rglob("__pycache__"))
     if os.environ.get("REMOVE"):
