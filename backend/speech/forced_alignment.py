@@ -9,7 +9,7 @@ there is one, and each word in the pronunciation that fits best.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -59,6 +59,7 @@ def align_words(
     words: Sequence[str],
     log_posteriors: NDArray[np.floating] | None,
     head_log_posteriors: NDArray[np.floating] | None,
+    certainties: Sequence[float] | None = None,
 ) -> Piece:
     """Finds when words are spoken, and whether they are.
 
@@ -67,6 +68,7 @@ def align_words(
         log_posteriors: Logarithms of phone posteriors of the sound by the model's speech encoder,
             shape ``(T, 1 + len(PHONES))`` at ``FEATURE_RATE_HZ``; None without such a model.
         head_log_posteriors: The same by the head on Moonshine's encoder; None without it.
+        certainties: How certain the recogniser is of each word; None of given words.
 
     Returns:
         Words and phones; ``is_confirmed`` says whether the posteriors agree with them. Empty
@@ -81,9 +83,16 @@ def align_words(
         return Piece(guessed=guessed, is_confirmed=False)
     piece = _as_piece(chain, path, guessed)
     goodness = goodness_of_pronunciation(piece.phones, known)
+    spoken_words = piece.words
+    if certainties is not None:
+        heard = head_log_posteriors if head_log_posteriors is not None else known
+        spoken_words = tuple(
+            replace(word, certainty=certainties[number] * _goodness_of_word(word, piece, heard))
+            for word, number in zip(piece.words, chain.numbers, strict=True)
+        )
     return Piece(
         phones=piece.phones,
-        words=piece.words,
+        words=spoken_words,
         is_confirmed=goodness >= _MIN_GOODNESS,
         spoken_seconds=piece.spoken_seconds,
         guessed=guessed,
@@ -113,6 +122,18 @@ def goodness_of_pronunciation(
     return float(np.exp(-deficit.mean()))
 
 
+def _goodness_of_word(word: Word, piece: Piece, log_posteriors: NDArray[np.floating]) -> float:
+    """Root of the goodness of a word's own phones."""
+    middle = 0.5 / FEATURE_RATE_HZ
+    own = [
+        phone
+        for phone in piece.phones
+        if word.start_seconds <= phone.start_seconds + middle
+        and phone.end_seconds - middle <= word.end_seconds
+    ]
+    return float(np.sqrt(goodness_of_pronunciation(own, log_posteriors)))
+
+
 @dataclass(slots=True)
 class _Chain:
     """States of the words' phones in order; each phone has ``_MIN_FRAMES`` of them.
@@ -123,6 +144,7 @@ class _Chain:
         costs: Log score of each of these entries.
         stays: Whether a state may follow itself.
         words: Words that are aligned.
+        numbers: Which of the words that were asked for each of them is.
         word_of: Number of each state's word; -1 in pauses.
         first_of: First state of the phone that each state is a part of.
         ends: States in which the chain may end.
@@ -133,6 +155,7 @@ class _Chain:
     costs: list[float] = field(default_factory=list)
     stays: list[bool] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     word_of: list[int] = field(default_factory=list)
     first_of: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -161,7 +184,7 @@ def _chain(words: Sequence[str]) -> tuple[_Chain, tuple[str, ...]]:
     """The chain of words, and those of them that were pronounced by rule."""
     chain, guessed = _Chain(), []
     ends = [_START]
-    for word in words:
+    for number, word in enumerate(words):
         ways = pronunciations(word)
         if not ways:
             by_rule = pronounce(word)
@@ -173,6 +196,7 @@ def _chain(words: Sequence[str]) -> tuple[_Chain, tuple[str, ...]]:
         entries = [*ends, pause]
         ends = [chain.add(way, entries, 0.0, len(chain.words)) for way in ways]
         chain.words.append(word)
+        chain.numbers.append(number)
     chain.ends = [*ends, chain.add([SILENCE], ends, _PAUSE, -1)]
     return chain, tuple(dict.fromkeys(guessed))
 

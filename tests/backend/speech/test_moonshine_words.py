@@ -14,6 +14,7 @@ from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import UserError
 from backend.speech import moonshine_encoder, moonshine_words, recognition
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
+from backend.speech.speech_presence import NOBODY
 from backend.speech.written_text import words_of
 from tests.backend.speech.samples import SENTENCE
 
@@ -67,7 +68,8 @@ def test_music_and_laughter_hold_no_words(kind, posteriors_of, recogniser):
     transcript = recogniser.recognise(
         sound.astype(np.float32), posteriors_of(sound.astype(np.float32))
     )
-    assert (transcript.phones, transcript.mode) == ((), "sound")
+    assert (transcript.words, transcript.mode) == ((), "sound")
+    assert (transcript.warnings == (NOBODY,)) == (kind == "music")
 
 
 @needs_moonshine
@@ -119,7 +121,9 @@ def test_given_text_is_timed_in_noise(spoken, posteriors_of, recogniser):
 
 def test_part_of_a_text_that_is_not_spoken_is_named(spoken, posteriors_of, monkeypatch, recogniser):
     """The same sentence four times; the posteriors of the last one are of something else."""
-    monkeypatch.setattr(moonshine_words, "words_of_vectors", lambda *_: words_of(SENTENCE))
+    words = words_of(SENTENCE)
+    reading = moonshine_words.Reading(words, [1.0] * len(words))
+    monkeypatch.setattr(moonshine_words, "read_vectors", lambda *_: reading)
     pause = np.zeros(7 * 16000, np.float32)  # so long that each sentence is a piece of its own
     sound = np.concatenate([spoken.samples, pause] * 4)
     log_posteriors = posteriors_of(sound).copy()
@@ -135,7 +139,8 @@ def test_part_of_a_text_that_is_not_spoken_is_named(spoken, posteriors_of, monke
 
 
 def test_text_fits_also_where_no_words_are_recognised(spoken, monkeypatch, recogniser):
-    monkeypatch.setattr(moonshine_words, "words_of_vectors", lambda *_: [])
+    nothing = moonshine_words.Reading([], [])
+    monkeypatch.setattr(moonshine_words, "read_vectors", lambda *_: nothing)
     transcript = recogniser.align(spoken.samples, SENTENCE)
     assert transcript.mode == "text"
     assert [word.text for word in transcript.words] == words_of(SENTENCE)
