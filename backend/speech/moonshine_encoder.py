@@ -33,7 +33,7 @@ SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
 
 _EDGE_DB: Final = -40.0
 """Level, below the loudest sample, at which a segment's sound begins."""
-_EDGE_SAMPLES: Final = SAMPLE_RATE_HZ * 3 // 10
+_EDGE_SAMPLES: Final = SAMPLE_RATE_HZ // 4
 """Quiet before the first sound and after the last one: speech that breaks off at the last sample
 makes Moonshine go on with words of its own, and of half a second of nothing it makes some too."""
 
@@ -63,7 +63,7 @@ class Encoded:
 def encode(sound: NDArray[np.int16]) -> Encoded:
     """The encoder's output for a segment, whatever silence stands at its ends.
 
-    The encoder hears the segment from its first sound to its last, with 0.3 s before and after:
+    The encoder hears the segment from its first sound to its last, with 0.25 s before and after:
     what is recognised must not depend on where a recording was cut.
 
     Args:

@@ -9,12 +9,14 @@ import pytest
 
 from backend import bundled
 from backend.audio import degradations
+from backend.audio.segmentation import prepare_sound
 from backend.data.speech.sentences import FOREIGN
 from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import UserError
 from backend.speech import moonshine_encoder, moonshine_words, recognition
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
 from backend.speech.speech_presence import NOBODY
+from backend.speech.transcript import Piece, Word, doubtful_words, join_pieces
 from backend.speech.written_text import words_of
 from tests.backend.speech.samples import SENTENCE
 
@@ -144,6 +146,33 @@ def test_text_fits_also_where_no_words_are_recognised(spoken, monkeypatch, recog
     transcript = recogniser.align(spoken.samples, SENTENCE)
     assert transcript.mode == "text"
     assert [word.text for word in transcript.words] == words_of(SENTENCE)
+
+
+@needs_moonshine
+def test_words_do_not_depend_on_the_silence_before_them(spoken):
+    readings = {
+        tuple(
+            moonshine_words.transcribe(
+                prepare_sound(np.pad(spoken.samples.astype(np.float32), (lead, 0)))
+            )
+        )
+        for lead in (0, 1600, 3333, 8000, 16000)
+    }
+    assert len(readings) == 1
+
+
+def test_a_word_is_as_certain_as_its_least_likely_token():
+    tokens = [b"", b"", b"", " hel".replace(" ", "\u2581").encode(), b"lo", "\u2581you".encode()]
+    found = moonshine_words._reading(tokens, [3, 4, 5, 2], [0.9, 0.4, 0.8, 1.0])
+    assert found == moonshine_words.Reading(["hello", "you"], [0.4, 0.8])
+
+
+def test_doubtful_words_are_named():
+    words = (Word("sure", 0.0, 0.5, 0.9), Word("foolish", 0.5, 1.0, 0.1), Word("given", 1.0, 1.5))
+    piece = Piece((), words, True, 1.5)
+    found = join_pieces([(0, 24000)], [piece], [True], "words")
+    assert doubtful_words(found) == ["foolish"]
+    assert [text for text in found.warnings if "Not sure of these words: foolish." in text]
 
 
 @pytest.fixture
