@@ -37,7 +37,8 @@ from backend.speech.held_sounds import extend_held_sounds
 from backend.speech.languages import ENGLISH, LANGUAGES, spoken_language
 from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
 from backend.speech.phones import phone_frames
-from backend.speech.transcript import Transcript
+from backend.speech.speech_presence import NOBODY
+from backend.speech.transcript import Transcript, doubtful_words
 from backend.stages import Stage
 
 NEUTRAL: Final = "neutral"
@@ -243,6 +244,9 @@ class Predictor:
                 raise
         for warning in (*self._shapes.warnings(head), *transcript.warnings):
             warn(warning)
+        speaks = NOBODY not in transcript.warnings
+        if not speaks:  # the phones say so too, but of the sound itself a trace would be left
+            speech = self._speech_input(np.zeros_like(samples))
 
         def report(done: int, total: int) -> None:
             progress(Stage.ANIMATING, done / config.motion_fps, total / config.motion_fps, "s")
@@ -263,7 +267,7 @@ class Predictor:
             small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
             weights, shapes, error_mm = small.weights, small.shapes, small.largest_error / unit_mm
             names = tuple(map(motion.LEARNED_SHAPE_NAME.format, range(1, len(shapes) + 1)))
-        if float(np.ptp(gap_mm)) < 1.0 and np.abs(samples).max() > 0.01:
+        if speaks and float(np.ptp(gap_mm)) < 1.0 and np.abs(samples).max() > 0.01:
             warn("The lips hardly move: is there speech in this sound?")
         return motion.Motion(
             weights=weights,
@@ -280,6 +284,8 @@ class Predictor:
                 "decoder": decoder,
                 "listen": transcript.mode,
                 "language": _told_language(spoken_language(text, language), transcript),
+                "nobody_speaks": not speaks,
+                "doubtful_words": doubtful_words(shown)[:200],
                 "words": " ".join(word.text for word in shown.words)[:10_000],
                 "style_strength": style_strength,
                 "topology": head.topology.name,

@@ -59,6 +59,7 @@ def align_words(
     words: Sequence[str],
     log_posteriors: NDArray[np.floating] | None,
     head_log_posteriors: NDArray[np.floating] | None,
+    certainties: Sequence[float] | None = None,
 ) -> Piece:
     """Finds when words are spoken, and whether they are.
 
@@ -67,6 +68,7 @@ def align_words(
         log_posteriors: Logarithms of phone posteriors of the sound by the model's speech encoder,
             shape ``(T, 1 + len(PHONES))`` at ``FEATURE_RATE_HZ``; None without such a model.
         head_log_posteriors: The same by the head on Moonshine's encoder; None without it.
+        certainties: How certain the recogniser is of each word; None of given words.
 
     Returns:
         Words and phones; ``is_confirmed`` says whether the posteriors agree with them. Empty
@@ -74,16 +76,25 @@ def align_words(
     """
     pronounced: list[tuple[str, list[tuple[str, ...]]]] = []
     guessed: list[str] = []
-    for word in words:
+    numbers: list[int] = []
+    for number, word in enumerate(words):
         ways = pronunciations(word)
         if not ways and (by_rule := pronounce(word)):
             ways = [by_rule]
             guessed.append(word)
         if ways:
             pronounced.append((word, ways))
+            numbers.append(number)
     piece = align_pronounced(
         pronounced, log_posteriors, head_log_posteriors, min_goodness=_MIN_GOODNESS
     )
+    heard = head_log_posteriors if head_log_posteriors is not None else log_posteriors
+    if certainties is not None and heard is not None and piece.words:
+        sure = tuple(
+            replace(word, certainty=certainties[number] * _goodness_of_word(word, piece, heard))
+            for word, number in zip(piece.words, numbers, strict=True)
+        )
+        piece = replace(piece, words=sure)
     return replace(piece, guessed=tuple(dict.fromkeys(guessed)))
 
 
@@ -138,6 +149,18 @@ def goodness_of_pronunciation(
         return 0.0
     deficit = log_posteriors[spoken].max(axis=1) - log_posteriors[spoken, ids[spoken]]
     return float(np.exp(-deficit.mean()))
+
+
+def _goodness_of_word(word: Word, piece: Piece, log_posteriors: NDArray[np.floating]) -> float:
+    """Root of the goodness of a word's own phones."""
+    middle = 0.5 / FEATURE_RATE_HZ
+    own = [
+        phone
+        for phone in piece.phones
+        if word.start_seconds <= phone.start_seconds + middle
+        and phone.end_seconds - middle <= word.end_seconds
+    ]
+    return float(np.sqrt(goodness_of_pronunciation(own, log_posteriors)))
 
 
 @dataclass(slots=True)

@@ -63,8 +63,8 @@ def align_text(
     for start, end in cuts:
         if is_cancelled():
             raise Cancelled
-        vectors = moonshine_encoder.vectors(sound[start:end])
-        heads.append(moonshine_phones.head_log_posteriors(vectors, end - start))
+        encoded = moonshine_encoder.encode(sound[start:end])
+        heads.append(moonshine_phones.head_log_posteriors(encoded, end - start))
         progress(end / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ)
     head = np.concatenate(heads)
     first = cuts[0][0]

@@ -8,6 +8,7 @@ encoder is used here: 41.7 feature vectors a second, and no words.
 
 import logging
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -30,6 +31,12 @@ _MIN_SAMPLES: Final = 895
 strides of 64, 3 and 2."""
 SAMPLES_PER_VECTOR: Final = 64 * 3 * 2
 
+_EDGE_DB: Final = -40.0
+"""Level, below the loudest sample, at which a segment's sound begins."""
+_EDGE_SAMPLES: Final = SAMPLE_RATE_HZ // 4
+"""Quiet before the first sound and after the last one: speech that breaks off at the last sample
+makes Moonshine go on with words of its own, and of half a second of nothing it makes some too."""
+
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
 
@@ -38,6 +45,42 @@ def is_installed() -> bool:
     """Whether the encoder can be used here; the first call loads it (0.3 s)."""
     with _loading:
         return _session() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A segment of sound as the encoder has it.
+
+    Attributes:
+        vectors: Feature vectors, shape ``(N, WIDTH)``.
+        first_sample: Sample of the segment at which the encoded sound begins; may be negative.
+    """
+
+    vectors: NDArray[np.float32]
+    first_sample: int
+
+
+def encode(sound: NDArray[np.int16]) -> Encoded:
+    """The encoder's output for a segment, whatever silence stands at its ends.
+
+    The encoder hears the segment from its first sound to its last, with 0.25 s before and after:
+    what is recognised must not depend on where a recording was cut.
+
+    Args:
+        sound: Sound as for ``vectors``.
+
+    Returns:
+        Vectors and their place in the segment.
+
+    Raises:
+        UserError: The encoder is not there.
+    """
+    level = np.abs(sound.astype(np.int32))
+    loud = np.flatnonzero(level >= max(1, level.max(initial=0) * 10.0 ** (_EDGE_DB / 20.0)))
+    first, last = (int(loud[0]), int(loud[-1])) if len(loud) else (0, len(sound) - 1)
+    first, end = first - _EDGE_SAMPLES, last + 1 + _EDGE_SAMPLES
+    part = np.pad(sound[max(0, first) : end], (max(0, -first), max(0, end - len(sound))))
+    return Encoded(vectors(part), first)
 
 
 def vectors(sound: NDArray[np.int16]) -> NDArray[np.float32]:
@@ -63,7 +106,9 @@ def vectors(sound: NDArray[np.int16]) -> NDArray[np.float32]:
     return found[0]
 
 
-def on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
+def on_clock(
+    vectors: NDArray[np.float32], num_samples: int, first_sample: int = 0
+) -> NDArray[np.float32]:
     """Features at ``FEATURE_RATE_HZ``, the rate of the model's phones.
 
     Interpolated at the middle of each frame, between the middles of the vectors' receptive fields.
@@ -71,13 +116,15 @@ def on_clock(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float
     Args:
         vectors: Output of ``vectors``.
         num_samples: Length of the sound.
+        first_sample: Sample of the sound at which the vectors begin.
 
     Returns:
         Features of shape ``(T, WIDTH)``; the last of the ``T`` frames may be incomplete.
     """
     per_frame = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
     middles = (np.arange(-(-num_samples // per_frame)) + 0.5) * per_frame
-    positions = np.clip((middles - _MIN_SAMPLES / 2) / SAMPLES_PER_VECTOR, 0.0, len(vectors) - 1.0)
+    positions = (middles - first_sample - _MIN_SAMPLES / 2) / SAMPLES_PER_VECTOR
+    positions = np.clip(positions, 0.0, len(vectors) - 1.0)
     before = positions.astype(np.int64)
     after = np.minimum(before + 1, len(vectors) - 1)
     share = (positions - before).astype(np.float32)[:, None]

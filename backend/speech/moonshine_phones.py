@@ -20,8 +20,9 @@ from backend.audio.segmentation import cut_at_pauses, prepare_sound
 from backend.errors import Cancelled, UserError
 from backend.onnx_sessions import Session
 from backend.speech import moonshine_encoder
-from backend.speech.phones import Phone
-from backend.speech.transcript import Transcript
+from backend.speech.phones import SILENCE, Phone
+from backend.speech.speech_presence import NOBODY, rest_elsewhere, spoken_frames
+from backend.speech.transcript import NO_WORDS, Transcript
 from backend.speech.viterbi import most_likely_phones
 
 _MODEL_WEIGHT: Final = 0.5
@@ -66,7 +67,8 @@ def fill_gaps(
         is_cancelled: Called before each gap.
 
     Returns:
-        The transcript with phones in its gaps; unchanged if phones cannot be recognised here.
+        The transcript with phones in its gaps, silence where nobody speaks; a warning says so if
+        that is all of the sound. Unchanged if phones cannot be recognised here.
 
     Raises:
         Cancelled: ``is_cancelled`` returned true.
@@ -91,6 +93,9 @@ def fill_gaps(
         ]
         progress(end / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ, "s")
     in_order = sorted(phones, key=lambda phone: phone.start_seconds)
+    if not transcript.words and all(phone.symbol == SILENCE for phone in in_order):
+        others = (text for text in transcript.warnings if not text.startswith(NO_WORDS))
+        transcript = replace(transcript, warnings=(*others, NOBODY))
     # Phones without words are trusted before the model's own; beside words that may be wrong, not.
     source = transcript.source if transcript.phones else "given"
     return replace(transcript, phones=tuple(in_order), source=source)
@@ -109,18 +114,23 @@ def recognise_phones(
     Returns:
         Phones in order of time, silences included, without gaps.
     """
-    scores = head_log_posteriors(moonshine_encoder.vectors(sound), len(sound))
+    scores = head_log_posteriors(moonshine_encoder.encode(sound), len(sound))
+    spoken = None
     if log_posteriors is not None:
+        spoken = spoken_frames(log_posteriors, scores, sound)
         shared = log_posteriors[: len(scores)]
         scores[: len(shared)] += _MODEL_WEIGHT * shared
-    return most_likely_phones(scores[:, 1:])
+    phones = most_likely_phones(scores[:, 1:])
+    return phones if spoken is None else rest_elsewhere(phones, spoken)
 
 
-def head_log_posteriors(vectors: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
+def head_log_posteriors(
+    encoded: moonshine_encoder.Encoded, num_samples: int
+) -> NDArray[np.float32]:
     """What the phone head makes of a segment of sound.
 
     Args:
-        vectors: Output of ``moonshine_encoder.vectors``.
+        encoded: Output of ``moonshine_encoder.encode``.
         num_samples: Length of the segment.
 
     Returns:
@@ -129,7 +139,7 @@ def head_log_posteriors(vectors: NDArray[np.float32], num_samples: int) -> NDArr
     Raises:
         UserError: The head's file is damaged.
     """
-    features = moonshine_encoder.on_clock(vectors, num_samples)[None]
+    features = moonshine_encoder.on_clock(encoded.vectors, num_samples, encoded.first_sample)[None]
     (found,) = _phone_head().run(None, {"features": features})
     return found[0]
 

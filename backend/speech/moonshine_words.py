@@ -9,6 +9,7 @@ sound agrees, since of music, noise or another language Moonshine makes fluent E
 import logging
 import math
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,19 @@ def is_installed() -> bool:
         return moonshine_encoder.is_installed() and _decoder() is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What Moonshine reads in a segment.
+
+    Attributes:
+        words: Words as ``written_text.words_of`` makes them.
+        certainties: Probability of the least likely token of each word, 0 to 1.
+    """
+
+    words: list[str]
+    certainties: list[float]
+
+
 def transcribe(sound: NDArray[np.int16]) -> list[str]:
     """Recognises English words.
 
@@ -49,18 +63,18 @@ def transcribe(sound: NDArray[np.int16]) -> list[str]:
     Raises:
         UserError: There is not enough memory.
     """
-    return words_of_vectors(moonshine_encoder.vectors(sound), len(sound))
+    return read_vectors(moonshine_encoder.encode(sound).vectors, len(sound)).words
 
 
-def words_of_vectors(vectors: NDArray[np.float32], num_samples: int) -> list[str]:
+def read_vectors(vectors: NDArray[np.float32], num_samples: int) -> Reading:
     """Recognises English words in sound that was encoded already.
 
     Args:
-        vectors: Output of ``moonshine_encoder.vectors``.
+        vectors: Vectors by ``moonshine_encoder.encode``.
         num_samples: Length of the sound.
 
     Returns:
-        Words as of ``transcribe``.
+        Words as of ``transcribe``, and how certain each is.
 
     Raises:
         UserError: Moonshine is not there, or there is not enough memory.
@@ -69,11 +83,17 @@ def words_of_vectors(vectors: NDArray[np.float32], num_samples: int) -> list[str
     if loaded is None:
         raise UserError(moonshine_encoder.MISSING)
     decoder, tokens = loaded
-    return words_of(_text(tokens, _decode(decoder, vectors, num_samples / SAMPLE_RATE_HZ)))
+    found, certainties = _decode(decoder, vectors, num_samples / SAMPLE_RATE_HZ)
+    return _reading(tokens, found, certainties)
 
 
-def _decode(decoder: Session, vectors: NDArray[np.float32], seconds: float) -> list[int]:
-    """The likeliest token after each other; the encoder's keys and values stay from the first."""
+def _decode(
+    decoder: Session, vectors: NDArray[np.float32], seconds: float
+) -> tuple[list[int], list[float]]:
+    """The likeliest token after each other, and its probability.
+
+    The encoder's keys and values stay from the first step.
+    """
     heads, size = 8, 36
     known: dict[str, NDArray[Any]] = {
         f"past_key_values.{layer}.{side}.{kind}": np.zeros((1, heads, 0, size), np.float32)
@@ -82,7 +102,7 @@ def _decode(decoder: Session, vectors: NDArray[np.float32], seconds: float) -> l
         for kind in ("key", "value")
     }
     mask = np.ones((1, len(vectors) * moonshine_encoder.SAMPLES_PER_VECTOR), np.int64)
-    found = [_START]
+    found, certainties = [_START], []
     for step in range(math.ceil(seconds * _TOKENS_PER_SECOND)):
         logits, *present = decoder.run(
             None,
@@ -94,18 +114,37 @@ def _decode(decoder: Session, vectors: NDArray[np.float32], seconds: float) -> l
                 **known,
             },
         )
-        found.append(int(logits[0, -1].argmax()))
+        scores = logits[0, -1].astype(np.float64)
+        found.append(int(scores.argmax()))
+        certainties.append(1.0 / float(np.exp(scores - scores.max()).sum()))
         if found[-1] == _END:
             break
         for name, value in zip(decoder.outputs[1:], present, strict=True):
             if step == 0 or ".decoder." in name:
                 known[name.replace("present", "past_key_values")] = value
-    return found[1:]
+    return found[1:], certainties
 
 
-def _text(tokens: list[bytes], found: list[int]) -> str:
-    said = b"".join(tokens[token] for token in found if token > _END)
-    return said.decode("utf-8", errors="ignore").replace("\u2581", " ")
+def _reading(tokens: list[bytes], found: list[int], certainties: list[float]) -> Reading:
+    """Words of a row of tokens; a token that begins with a space begins a written word."""
+    space = "\u2581".encode()
+    written: list[tuple[bytes, float]] = []
+    for token, certainty in zip(found, certainties, strict=True):
+        if token <= _END:
+            continue
+        if written and not tokens[token].startswith(space):
+            text, least = written[-1]
+            written[-1] = (text + tokens[token], min(least, certainty))
+        else:
+            written.append((tokens[token], certainty))
+    texts = [text.decode("utf-8", errors="ignore").replace("\u2581", " ") for text, _ in written]
+    words = words_of("".join(texts))
+    parts = [words_of(text) for text in texts]
+    if [word for part in parts for word in part] == words:
+        each = zip(parts, written, strict=True)
+        return Reading(words, [least for part, (_, least) in each for _ in part])
+    # A number or an abbreviation of several written words: all are as certain as the least is.
+    return Reading(words, [min((least for _, least in written), default=1.0)] * len(words))
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,15 @@ from backend.errors import Cancelled, UserError
 from backend.processes import num_cores
 from backend.speech import moonshine_encoder, moonshine_phones, moonshine_words, written_text
 from backend.speech.forced_alignment import align_words
-from backend.speech.transcript import Piece, Transcript, join_pieces, plausible_transcript
+from backend.speech.phones import SILENCE, Phone
+from backend.speech.speech_presence import NOBODY, spoken_frames
+from backend.speech.transcript import (
+    Piece,
+    Transcript,
+    join_pieces,
+    plausible_transcript,
+    without_unspoken,
+)
 
 _POLL_SECONDS = 0.1
 _MIN_TEXT_COVERAGE = 0.7
@@ -31,6 +40,8 @@ _SILENT = "The sound is silent: the face stays at rest."
 
 Progress = Callable[[float, float], None]
 Floats = NDArray[np.float32]
+_HeardPiece = tuple[Piece, Floats | None, NDArray[np.bool_] | None]
+"""A piece, the head's log posteriors, and when somebody may be speaking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +53,14 @@ class _Heard:
         pieces: Recognised words of each piece.
         model: Log posteriors of the whole sound by the model, ``(T, C)``; None without them.
         head: The same by the phone head; None without it.
+        spoken: When somebody may be speaking, ``(T,)``; None where that cannot be told.
     """
 
     cuts: list[tuple[int, int]]
     pieces: list[Piece]
     model: Floats | None
     head: Floats | None
+    spoken: NDArray[np.bool_] | None
 
 
 def recognise(
@@ -163,34 +176,44 @@ def _listen(
     parts = [sound[start:end] for start, end in cuts]
     has_head = moonshine_phones.can_recognise()
 
-    def hear(number: int) -> tuple[Piece, Floats | None]:
+    def hear(number: int) -> _HeardPiece:
         _raise_if(is_cancelled)
-        vectors = moonshine_encoder.vectors(parts[number])
-        words = moonshine_words.words_of_vectors(vectors, len(parts[number]))
-        head = None
+        part, model = parts[number], _part_of(log_posteriors, *cuts[number])
+        encoded = moonshine_encoder.encode(part)
+        head = spoken = None
         if has_head:
-            head = moonshine_phones.head_log_posteriors(vectors, len(parts[number]))
-        return align_words(words, _part_of(log_posteriors, *cuts[number]), head), head
+            head = moonshine_phones.head_log_posteriors(encoded, len(part))
+            if model is not None:
+                spoken = spoken_frames(model, head, part)
+        if spoken is not None and not spoken.any():
+            return Piece(), head, spoken
+        read = moonshine_words.read_vectors(encoded.vectors, len(part))
+        piece = align_words(read.words, model, head, read.certainties)
+        return piece if spoken is None else without_unspoken(piece, spoken), head, spoken
 
     seconds = [len(part) / SAMPLE_RATE_HZ for part in parts]
     found = _in_threads(hear, seconds, progress, is_cancelled)
-    heads = [head for _, head in found if head is not None]
-    head = np.concatenate(heads) if has_head else None
-    return _Heard(cuts, [piece for piece, _ in found], log_posteriors, head)
+    pieces, heads, spoken = zip(*found, strict=True)
+    return _Heard(cuts, list(pieces), log_posteriors, _joined(heads), _joined(spoken))
+
+
+def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if len(present) == len(parts) else None
 
 
 def _in_threads(
-    hear: Callable[[int], tuple[Piece, Floats | None]],
+    hear: Callable[[int], _HeardPiece],
     seconds: Sequence[float],
     progress: Progress | None,
     is_cancelled: Callable[[], bool] | None,
-) -> list[tuple[Piece, Floats | None]]:
+) -> list[_HeardPiece]:
     """Hears the pieces, whose lengths in seconds are given, on all cores."""
     done = 0.0
     with ThreadPoolExecutor(max_workers=min(num_cores(), len(seconds))) as pool:
         futures = [pool.submit(hear, number) for number in range(len(seconds))]
         lengths = dict(zip(futures, seconds, strict=True))
-        waiting: set[Future[tuple[Piece, Floats | None]]] = set(futures)
+        waiting: set[Future[_HeardPiece]] = set(futures)
         try:
             while waiting:
                 _raise_if(is_cancelled)
@@ -232,7 +255,11 @@ def _raise_if(is_cancelled: Callable[[], bool] | None) -> None:
 
 def _recognised(sound: NDArray[np.int16], heard: _Heard) -> Transcript:
     """The trusted pieces; Moonshine's words are as good as given ones."""
-    return replace(plausible_transcript(sound, heard.cuts, heard.pieces), source="given")
+    found = plausible_transcript(sound, heard.cuts, heard.pieces, heard.spoken)
+    if heard.spoken is not None and not found.words and not found.gaps:
+        silence = Phone(SILENCE, 0.0, len(sound) / SAMPLE_RATE_HZ)
+        return Transcript((silence,), (), (NOBODY,), "sound", source="given")
+    return replace(found, source="given")
 
 
 def _placed(

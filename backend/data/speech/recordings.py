@@ -145,7 +145,7 @@ def _align(samples: NDArray[np.float32], text: str) -> list[Phone]:
     sound = prepare_sound(samples)
     if sound is None:
         return []
-    heard = moonshine_encoder.vectors(sound)
+    heard = moonshine_encoder.encode(sound)
     posteriors = moonshine_phones.head_log_posteriors(heard, len(sound))
     piece = align_words(words_of(text), None, posteriors)
     return list(piece.phones) if piece.is_confirmed else []

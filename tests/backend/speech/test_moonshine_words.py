@@ -9,11 +9,14 @@ import pytest
 
 from backend import bundled
 from backend.audio import degradations
+from backend.audio.segmentation import prepare_sound
 from backend.data.speech.sentences import FOREIGN
 from backend.data.speech.synthesis import Voice, available_engines, speak
 from backend.errors import UserError
 from backend.speech import moonshine_encoder, moonshine_words, recognition
 from backend.speech.phones import NUM_PHONE_IDS, PHONE_IDS, phone_frames
+from backend.speech.speech_presence import NOBODY
+from backend.speech.transcript import Piece, Word, doubtful_words, join_pieces
 from backend.speech.written_text import words_of
 from tests.backend.speech.samples import SENTENCE
 
@@ -67,7 +70,8 @@ def test_music_and_laughter_hold_no_words(kind, posteriors_of, recogniser):
     transcript = recogniser.recognise(
         sound.astype(np.float32), posteriors_of(sound.astype(np.float32))
     )
-    assert (transcript.phones, transcript.mode) == ((), "sound")
+    assert (transcript.words, transcript.mode) == ((), "sound")
+    assert (transcript.warnings == (NOBODY,)) == (kind == "music")
 
 
 @needs_moonshine
@@ -119,7 +123,9 @@ def test_given_text_is_timed_in_noise(spoken, posteriors_of, recogniser):
 
 def test_part_of_a_text_that_is_not_spoken_is_named(spoken, posteriors_of, monkeypatch, recogniser):
     """The same sentence four times; the posteriors of the last one are of something else."""
-    monkeypatch.setattr(moonshine_words, "words_of_vectors", lambda *_: words_of(SENTENCE))
+    words = words_of(SENTENCE)
+    reading = moonshine_words.Reading(words, [1.0] * len(words))
+    monkeypatch.setattr(moonshine_words, "read_vectors", lambda *_: reading)
     pause = np.zeros(7 * 16000, np.float32)  # so long that each sentence is a piece of its own
     sound = np.concatenate([spoken.samples, pause] * 4)
     log_posteriors = posteriors_of(sound).copy()
@@ -135,10 +141,38 @@ def test_part_of_a_text_that_is_not_spoken_is_named(spoken, posteriors_of, monke
 
 
 def test_text_fits_also_where_no_words_are_recognised(spoken, monkeypatch, recogniser):
-    monkeypatch.setattr(moonshine_words, "words_of_vectors", lambda *_: [])
+    nothing = moonshine_words.Reading([], [])
+    monkeypatch.setattr(moonshine_words, "read_vectors", lambda *_: nothing)
     transcript = recogniser.align(spoken.samples, SENTENCE)
     assert transcript.mode == "text"
     assert [word.text for word in transcript.words] == words_of(SENTENCE)
+
+
+@needs_moonshine
+def test_words_do_not_depend_on_the_silence_before_them(spoken):
+    readings = {
+        tuple(
+            moonshine_words.transcribe(
+                prepare_sound(np.pad(spoken.samples.astype(np.float32), (lead, 0)))
+            )
+        )
+        for lead in (0, 1600, 3333, 8000, 16000)
+    }
+    assert len(readings) == 1
+
+
+def test_a_word_is_as_certain_as_its_least_likely_token():
+    tokens = [b"", b"", b"", " hel".replace(" ", "\u2581").encode(), b"lo", "\u2581you".encode()]
+    found = moonshine_words._reading(tokens, [3, 4, 5, 2], [0.9, 0.4, 0.8, 1.0])
+    assert found == moonshine_words.Reading(["hello", "you"], [0.4, 0.8])
+
+
+def test_doubtful_words_are_named():
+    words = (Word("sure", 0.0, 0.5, 0.9), Word("foolish", 0.5, 1.0, 0.1), Word("given", 1.0, 1.5))
+    piece = Piece((), words, True, 1.5)
+    found = join_pieces([(0, 24000)], [piece], [True], "words")
+    assert doubtful_words(found) == ["foolish"]
+    assert [text for text in found.warnings if "Not sure of these words: foolish." in text]
 
 
 @pytest.fixture
