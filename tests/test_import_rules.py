@@ -202,7 +202,7 @@ FLOORS = (
     {"io", "bundled"},
     {"motion"},
     {"heads", "audio"},
-    {"model", "articulation"},
+    {"model", "articulation", "life"},
     {"speech"},
     {"inference", "data"},
     {"evaluation", "service"},

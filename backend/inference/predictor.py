@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from backend import motion
-from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
@@ -33,6 +32,7 @@ from backend.inference.devices import memory_errors, pick_device
 from backend.inference.dynamic_batching import SIZES, DynamicBatcher
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
+from backend.life.layers import LifeAmounts, add_life
 from backend.model import checkpoint
 from backend.model.generate import generate
 from backend.model.style_inversion import style_of_motion
@@ -209,6 +209,7 @@ class Predictor:
         decoder: str = "parallel",
         start_seconds: float = 0.0,
         lead_seconds: float = 0.0,
+        life: LifeAmounts | None = None,
         progress: ProgressCall,
         warn: Callable[[str], None],
         is_cancelled: Callable[[], bool],
@@ -228,6 +229,7 @@ class Predictor:
             decoder: ``parallel`` or ``autoregressive``.
             start_seconds: Time of frame 0 in its file, for the result.
             lead_seconds: Length of what is heard, and not shown, before frame 0.
+            life: Blinks, gaze, brows, head and breath; None is a usual amount of each.
             progress: Called with stage, done, total and unit.
             warn: Called with warnings for the user.
             is_cancelled: Asked several times a second whether to give up.
@@ -279,13 +281,20 @@ class Predictor:
             times = lead_seconds + motion.frame_seconds(num_frames, fps)
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
-            weights = add_blinks(weights, config.shape_names, shown.phones, float(fps))
+            are_phones_known = config.num_phone_ids > 1 and (transcript.phones or can_recognise())
+            layers = add_life(
+                weights, config.shape_names, samples[round(lead_seconds * SAMPLE_RATE_HZ) :],
+                phones=shown.phones if are_phones_known else None, fps=fps,
+                amounts=life or LifeAmounts(), face_axes=face_frame(head).axes,
+            )  # fmt: skip
+            weights = layers.total()
         error_mm = 0.0
         if config.shape_kind == "learned":
             unit_mm = face_frame(head).unit_mm
             small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
             weights, shapes, error_mm = small.weights, small.shapes, small.largest_error / unit_mm
             names = tuple(map(motion.LEARNED_SHAPE_NAME.format, range(1, len(shapes) + 1)))
+            layers = layers.of_speech_alone(weights)
         if float(np.ptp(gap_mm)) < 1.0 and np.abs(samples).max() > 0.01:
             warn("The lips hardly move: is there speech in this sound?")
         return motion.Motion(
@@ -310,6 +319,7 @@ class Predictor:
                 "largest_vertex_error_mm": round(error_mm, 5),
                 "seconds_by_stage": {name: round(value, 3) for name, value in taken.items()},
             },
+            layers=layers,
         )
 
     def _recognise(
