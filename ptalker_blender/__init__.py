@@ -34,6 +34,7 @@ def _modules() -> tuple[ModuleType, ...]:
         face_point_panel,
         job_runner,
         key_map_ui,
+        life_panel,
         operators,
         panels,
         preferences,
@@ -52,6 +53,7 @@ def _modules() -> tuple[ModuleType, ...]:
         face_point_operators,
         face_point_click,
         panels,
+        life_panel,
         face_point_panel,
         key_map_ui,
     )

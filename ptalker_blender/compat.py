@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import bpy
-from bpy.types import Context, Key, Scene
+from bpy.types import Context, Key, Object, Scene
 
 from .typed import scene_of
 
@@ -152,23 +152,23 @@ def top_level_strips(scene: Scene) -> list[Any]:
     return list(editor.strips if hasattr(editor, "strips") else editor.sequences)
 
 
-def new_fcurves(id_block: Key, name: str) -> tuple[bpy.types.Action, Any]:
-    """A new action on a shape-key data-block; returns it and its empty F-curve collection."""
+def new_fcurves(id_block: Key | Object, name: str) -> tuple[bpy.types.Action, Any]:
+    """A new action on a data-block; returns it and its empty F-curve collection."""
     animation = id_block.animation_data or id_block.animation_data_create()
     action: Any = bpy.data.actions.new(name)
     animation.action = action
     slot = None
     if hasattr(action, "slots"):  # 4.4 and later
-        slot = action.slots.new(id_type='KEY', name=id_block.name)
+        slot = action.slots.new(id_type=id_block.id_type, name=id_block.name)
         animation.action_slot = slot
     return action, _fcurves_of(action, slot)
 
 
-def copy_assigned_action(id_block: Key, name: str) -> tuple[bpy.types.Action, Any] | None:
+def copy_assigned_action(id_block: Key | Object, name: str) -> tuple[bpy.types.Action, Any] | None:
     """Replace the action that animates a data-block by a copy of it.
 
     Args:
-        id_block: Shape-key data-block.
+        id_block: Data-block.
         name: Name for the copy.
 
     Returns:
@@ -195,7 +195,18 @@ def _fcurves_of(action: Any, slot: Any) -> Any:
     return strip.channelbag(slot, ensure=True).fcurves
 
 
-def assigned_action(id_block: Key) -> tuple[Any, Any]:
+def fcurve_paths(id_block: Key | Object) -> set[str]:
+    """Data paths that the assigned action animates; the action is left as it is."""
+    action, slot = assigned_action(id_block)
+    if action is None or (hasattr(action, "slots") and slot is None):
+        return set()
+    if slot is None:
+        return {curve.data_path for curve in action.fcurves}
+    bags = (strip.channelbag(slot) for layer in action.layers for strip in layer.strips)
+    return {curve.data_path for bag in bags if bag is not None for curve in bag.fcurves}
+
+
+def assigned_action(id_block: Key | Object) -> tuple[Any, Any]:
     """The action and slot that animate a data-block; None where there is none."""
     animation = id_block.animation_data
     if animation is None or animation.action is None:
@@ -203,7 +214,7 @@ def assigned_action(id_block: Key) -> tuple[Any, Any]:
     return animation.action, getattr(animation, "action_slot", None)
 
 
-def assign_action(id_block: Key, action: Any, slot: Any) -> None:
+def assign_action(id_block: Key | Object, action: Any, slot: Any) -> None:
     """Have an action animate a data-block; None removes the present action."""
     animation = id_block.animation_data
     if animation is None:

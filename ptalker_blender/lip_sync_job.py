@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from . import (
     backend_job,
     face_point_results,
     head_mesh,
+    head_motion,
     motion,
     options,
     paths,
@@ -29,9 +31,10 @@ from . import (
 from .backend_job import BackendJob, Outcome
 from .exemplar_reader import Exemplar, ExemplarReader
 from .motion import KeyedMotion, Motion
+from .options import GenerateOptions
 from .preferences import Settings
 from .protocol import GenerateRequest, Progress, Result, StyleRequest, StyleSource, UserError
-from .scene_inputs import ExemplarRange, Head, SceneInputs
+from .scene_inputs import Choices, ExemplarRange, Head, SceneInputs
 
 TITLE = "Generate Lip Sync"
 
@@ -91,7 +94,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         fade=[list(pair) for pair in inputs.sound.fade],
         file_seconds=inputs.sound.file_seconds,
         style=style,
-        options=choices.options,
+        options=_options(choices),
     )
 
     def apply(result: Result) -> Outcome:
@@ -185,6 +188,13 @@ def _read_exemplar(wanted: ExemplarRange, path: Path) -> Generator[Progress, Non
         ) from error
 
 
+def _options(choices: Choices) -> GenerateOptions:
+    """The options of a job; the eyes do not make up for a head that nothing turns."""
+    if choices.head_target is not None:
+        return choices.options
+    return replace(choices.options, head_motion=0.0)
+
+
 def _goes_by_name(inputs: SceneInputs) -> bool:
     """Whether the head's own keys suffice, so that the backend need not know the head."""
     obj, choices = _object(inputs), inputs.choices
@@ -227,13 +237,14 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         raise UserError(f"{problem} Then generate again.")
     keyed = _keyed(obj, found, inputs.choices.key_target, by_name=by_name)
     line = speech_action.Line(line_name(inputs), inputs.first_frame, float(inputs.fps))
-    written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name)
+    written, turned, notes = _write(obj, keyed, found, inputs, line=line, by_name=by_name)
     num_frames = len(keyed.weights)
     last_frame = inputs.first_frame + num_frames - 1
     text = (
         f"Keyed {written.num_keys} shape keys of {obj.name} from frame "
         f"{inputs.first_frame} to {last_frame}"
     )
+    text += turned
     if source := motion.RECOGNITION_MODES.get(str(found.report.get("listen"))):
         text += f", by {source}"
     if written.other_lines:
@@ -255,6 +266,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         *inputs.sound.notes,
         *_report_warnings(found.report),
         *written.warnings,
+        *notes,
     ]
     scene = bpy.data.scenes.get(inputs.scene_name)
     if scene is not None and last_frame > scene.frame_end:
@@ -265,6 +277,34 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         'DONE', f"{text}.", tuple(warnings), undo_text=TITLE, action=written.action,
         words=_recognised_words(found.report), head=inputs.head.uid,
     )  # fmt: skip
+
+
+def _write(
+    obj: Object,
+    keyed: KeyedMotion,
+    found: Motion,
+    inputs: SceneInputs,
+    *,
+    line: speech_action.Line,
+    by_name: bool,
+) -> tuple[shape_keys.Written, str, tuple[str, ...]]:
+    """Write the shape keys, and the head's rotation where it goes somewhere; all or nothing.
+
+    Returns:
+        What was written of the shape keys, how to say what turns, and warnings about it.
+    """
+    target, name = inputs.choices.head_target, inputs.sound.name
+    turned, problem = "", ""
+    with ExitStack() as undo:
+        if target is not None and found.layers is not None:
+            problem = head_motion.write(
+                target, obj, found.layers, line=line, action_name=f"{name} head",
+                are_axes_known=not by_name, undo=undo,
+            )  # fmt: skip
+            turned = "" if problem else f", and the rotation of {target.title}"
+        written = shape_keys.write(obj, keyed, line=line, action_name=name)
+        undo.pop_all()
+    return written, turned, (problem,) if problem else ()
 
 
 def _changes(obj: Object, inputs: SceneInputs) -> Iterator[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import (
     face_points,
     head_mesh,
+    head_motion,
     motion,
     options,
     preferences,
@@ -23,6 +24,7 @@ from . import (
     sound_strips,
     style_library,
 )
+from .head_motion import HeadTarget
 from .motion import Floats
 from .options import GenerateOptions
 from .protocol import StyleSource, UserError
@@ -48,6 +50,7 @@ class Choices:
         exemplar: Object whose animation shows the style; None for ``style``.
         exemplar_frames: First and last frame of the exemplar to read; None: the scene's range.
         key_target: ``AUTO``, ``NEW`` or ``EXISTING`` shape keys.
+        head_target: What the head's rotation goes to; None: nowhere.
         options: How the head is animated.
     """
 
@@ -61,6 +64,7 @@ class Choices:
     exemplar: str | None = None
     exemplar_frames: tuple[int, int] | None = None
     key_target: str = 'AUTO'
+    head_target: HeadTarget | None = None
     options: GenerateOptions = field(default=GenerateOptions())
 
 
@@ -193,11 +197,11 @@ def missing(context: Context) -> str:
             return problem
     if settings.listen == 'TEXT' and not spoken_text(settings):
         return "Type the spoken words, choose a Text data-block, or listen another way."
-    if settings.style_source == 'EXEMPLAR':
-        return exemplar_problem(settings.exemplar)
+    if settings.style_source == 'EXEMPLAR' and (problem := exemplar_problem(settings.exemplar)):
+        return problem
     if settings.style_source == 'SAVED' and not settings.saved_style:
         return "Choose a style, or speak neutrally."
-    return ""
+    return head_motion.target_problem(settings)
 
 
 def exemplar_problem(obj: Object | None) -> str:
@@ -254,6 +258,7 @@ def choices_of(context: Context, obj: Object) -> Choices:
         exemplar=exemplar,
         exemplar_frames=frames,
         key_target=settings.key_target,
+        head_target=head_motion.target_of(settings),
         options=_options_of(settings, prefs),
     )
 

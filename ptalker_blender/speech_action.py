@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import bpy
 import numpy as np
-from bpy.types import Key
+from bpy.types import Key, Object
 from numpy.typing import NDArray
 
 from . import compat
@@ -55,6 +55,23 @@ class Line:
     fps: float
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What a line says of one F-curve.
+
+    Attributes:
+        path: Data path from the animated data-block.
+        index: Index in an array property; 0 for a number.
+        values: ``(T,)`` one value per frame.
+        rest: Value before the first line and after the last.
+    """
+
+    path: str
+    index: int
+    values: Floats
+    rest: float = 0.0
+
+
 def line_names(action: Any) -> list[str]:
     """Names of the lines in an Action, in the order in which they are spoken."""
     return list(dict.fromkeys(name for name, _, _ in sorted(_lines(action), key=lambda x: x[1])))
@@ -76,16 +93,45 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
     Returns:
         The new Action.
     """
-    had_animation = keys.animation_data is not None
-    old, old_slot = compat.assigned_action(keys)
-    undo.callback(_restore, keys, old, old_slot, had_animation)
+    return write_curves(
+        keys,
+        [Curve(value_path(key_name), 0, column) for key_name, column in values.items()],
+        line,
+        name=name,
+        resting=map(value_path, resting),
+        keep=keep,
+        undo=undo,
+    )
+
+
+def write_curves(owner: Key | Object, values: Iterable[Curve], line: Line, *, name: str,
+                 resting: Iterable[str], keep: bool,
+                 undo: ExitStack) -> bpy.types.Action:  # fmt: skip
+    """Give a data-block a new Action with a line in it; the present one is kept.
+
+    Args:
+        owner: Data-block that is animated.
+        values: The curves of the line, at least one.
+        line: The line of dialogue and its place.
+        name: Name for the Action.
+        resting: Data paths that are at rest, at 0, during the line.
+        keep: Whether the present Action's keyframes outside of the line go into the new one.
+        undo: Stack that takes the callbacks by which everything is undone.
+
+    Returns:
+        The new Action.
+    """
+    had_animation = owner.animation_data is not None
+    old, old_slot = compat.assigned_action(owner)
+    undo.callback(_restore, owner, old, old_slot, had_animation)
     if old is not None:
         undo.callback(setattr, old, "use_fake_user", old.use_fake_user)
         old.use_fake_user = True  # without a user it would not be saved
     undo.callback(_remove_new, set(bpy.data.actions))
-    kept = compat.copy_assigned_action(keys, name) if keep else None
-    action, curves = kept or compat.new_fcurves(keys, name)
-    num_frames = len(next(iter(values.values())))
+    kept = compat.copy_assigned_action(owner, name) if keep else None
+    action, curves = kept or compat.new_fcurves(owner, name)
+    values = list(values)
+    num_frames = len(values[0].values)
     frames = np.arange(line.first_frame, line.first_frame + num_frames, dtype=np.float32)
     spoken = (line.first_frame, line.first_frame + num_frames - 1)
     margin = max(1, round(REST_SECONDS * line.fps))
@@ -97,12 +143,12 @@ def write(keys: Key, values: Mapping[str, Floats], line: Line, *, name: str, res
         if entry[0] == line.name or abs(entry[1] - (spoken[0] - margin)) <= margin
     ]
     cleared = [spoken, *((first, last) for _, first, last in replaced)]
-    for key_name, column in values.items():
-        path = value_path(key_name)
-        curve = curves.find(path) or curves.new(path)
-        _replace_keys(curve, cleared, frames, column, margin=margin)
-    for key_name in resting:
-        curve = curves.find(value_path(key_name))
+    for made in values:
+        curve = curves.find(made.path, index=made.index)
+        curve = curve or curves.new(made.path, index=made.index)
+        _replace_keys(curve, cleared, frames, made.values, margin=margin, rest=made.rest)
+    for path in resting:
+        curve = curves.find(path)
         if curve is not None:
             ends = np.array(sorted(set(spoken)), np.float32)
             _replace_keys(curve, cleared, ends, np.zeros_like(ends), margin=margin)
@@ -119,7 +165,7 @@ def value_path(key_name: str) -> str:
 
 
 def _replace_keys(curve: Any, cleared: Iterable[FrameRange], frames: Floats, values: Floats, *,
-                  margin: int) -> None:  # fmt: skip
+                  margin: int, rest: float = 0.0) -> None:  # fmt: skip
     """Write linear keyframes in place of those within some frames; the others stay.
 
     ``margin`` frames before and after, the curve is keyed with the value that it had there, which
@@ -135,9 +181,9 @@ def _replace_keys(curve: Any, cleared: Iterable[FrameRange], frames: Floats, val
     before, after = frames[0] - margin, frames[-1] + margin
     new = np.stack([frames, values], axis=1)
     if not ((stays >= before) & (stays < frames[0])).any():
-        new = np.concatenate([[(before, _value_at(curve, before, cleared))], new])
+        new = np.concatenate([[(before, _value_at(curve, before, cleared, rest))], new])
     if not ((stays > frames[-1]) & (stays <= after)).any():
-        new = np.concatenate([new, [(after, _value_at(curve, after, cleared))]])
+        new = np.concatenate([new, [(after, _value_at(curve, after, cleared, rest))]])
     order = np.argsort(np.concatenate([stays, new[:, 0]]), kind="stable")
     points.clear()
     points.add(len(order))
@@ -154,10 +200,10 @@ def _read(points: Any, name: str, kind: type, width: int) -> NDArray[Any]:
     return flat.reshape(-1, width)
 
 
-def _value_at(curve: Any, frame: float, cleared: Iterable[FrameRange]) -> float:
+def _value_at(curve: Any, frame: float, cleared: Iterable[FrameRange], rest: float) -> float:
     """A curve's value at a frame; rest where its keyframes there are about to be replaced."""
     is_cleared = any(first <= frame <= last for first, last in cleared)
-    return 0.0 if is_cleared or curve.is_empty else float(curve.evaluate(frame))
+    return rest if is_cleared or curve.is_empty else float(curve.evaluate(frame))
 
 
 def _outside(
@@ -182,11 +228,11 @@ def _store_lines(action: Any, lines: Iterable[tuple[str, int, int]]) -> None:
     action[LINES] = [{"name": name, "first": a, "last": b} for name, a, b in lines]
 
 
-def _restore(keys: Key, action: Any, slot: Any, had_animation: bool) -> None:
+def _restore(owner: Key | Object, action: Any, slot: Any, had_animation: bool) -> None:
     if had_animation:
-        compat.assign_action(keys, action, slot)
+        compat.assign_action(owner, action, slot)
     else:
-        keys.animation_data_clear()
+        owner.animation_data_clear()
 
 
 def _remove_new(before: set[bpy.types.Action]) -> None:

@@ -35,7 +35,7 @@ WITHOUT_BPY = {
     "key_map", "face_point_fit", "face_point_picture",
 }  # fmt: skip
 # What the user sees draws and names operators; it computes nothing.
-DRAWING = {"panels", "properties"}
+DRAWING = {"panels", "life_panel", "properties"}
 WORKING = {
     "scene_inputs", "shape_keys", "backend_env", "backend_process", "rig_mapping",
     "style_library",

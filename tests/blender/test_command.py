@@ -116,7 +116,8 @@ def test_properties_have_the_defaults_and_limits_of_the_options(addon, head):
                 assert limits == (field.default, option.minimum, option.maximum)
             else:
                 assert prop.default == field.default
-    assert found == {"style_strength", "listen", "text", "device", "decoder"}
+    life = {"life", "blinks", "gaze", "brows", "head_motion", "breath", "seed"}
+    assert found == {"style_strength", "listen", "text", "device", "decoder", *life}
 
 
 def preferences_of(addon):
