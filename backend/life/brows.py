@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 _LEAD_SECONDS: Final = 0.06
 _LARGEST: Final = 0.8
+_UNSTEADY: Final = 0.16
+"""Share by which the height of a held raise or frown varies: muscles do not hold still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,16 @@ def brow_motion(times: Floats, cues: SpeechCues, rng: np.random.Generator) -> Br
     tension = drift(times, rng, seconds=cues.seconds, spacing=2.5)
     slow = 0.06 * cues.liveliness * np.maximum(mood, 0.0)
     share = 0.5 + 0.5 * rng.random()  # of the outer ends, a habit of the person
-    raised = add_pulses(times, held) + add_pulses(times, asked)
+    lively, firm = (
+        1.0 + _UNSTEADY * drift(times, rng, seconds=cues.seconds, spacing=0.8) for _ in range(2)
+    )
+    raised = lively * (add_pulses(times, held) + add_pulses(times, asked))
     beat = add_pulses(times, beats)
-    down = add_pulses(times, frowns) + 0.03 * np.maximum(tension, 0.0)
+    down = firm * add_pulses(times, frowns) + 0.04 * np.maximum(tension, 0.0)
     worried = np.clip(1.0 - 1.6 * down, 0.25, 1.0)
     inner = (raised + 0.85 * beat) * worried + slow
     outer = (share * raised + beat) * worried + 0.5 * slow
-    return Brows(*(_limited(x) * gate for x in (inner, outer, down)))
+    return Brows(*(_limited(np.maximum(x, 0.0)) * gate for x in (inner, outer, down)))
 
 
 def _limited(values: Floats) -> Floats:

@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 WARM_UP_SECONDS: Final = 8.0
 """Processes begin this long before the first frame, so that it is like any other."""
 _GATE_RISE_SECONDS: Final = 0.5
-_GATE_FALL_SECONDS: Final = 1.1
+_GATE_HOLD_SECONDS: Final = 0.7
+_GATE_FALL_SECONDS: Final = 1.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,10 @@ def speaking_gate(times: Floats, cues: SpeechCues) -> Floats:
     gate = np.zeros(len(times))
     for phrase in cues.phrases:
         start = phrase.start_seconds - _GATE_RISE_SECONDS
-        end = phrase.end_seconds + _GATE_FALL_SECONDS
+        close = phrase.end_seconds + _GATE_HOLD_SECONDS
+        end = close + _GATE_FALL_SECONDS
         part = slice(*np.searchsorted(times, [start, end]))
         up = ease((times[part] - start) / (2.0 * _GATE_RISE_SECONDS))
-        down = ease((times[part] - phrase.end_seconds) / _GATE_FALL_SECONDS)
+        down = ease((times[part] - close) / _GATE_FALL_SECONDS)
         gate[part] = np.maximum(gate[part], np.minimum(up, 1.0 - down))
     return gate

@@ -20,7 +20,7 @@ os._exit(0)
 """
 AT_START = {
     "compat", "face_point_click", "face_point_operators", "face_point_panel",
-    "job_runner", "key_map_ui", "operators", "panels",
+    "job_runner", "key_map_ui", "life_panel", "operators", "panels",
     "preferences", "properties", "setup_operators", "style_operators", "typed",
 }  # fmt: skip
 SLOW = {

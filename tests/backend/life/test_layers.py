@@ -114,7 +114,7 @@ def test_brows_and_head_come_to_rest_in_a_long_pause():
     phrases = (Phrase(1.0, 6.0), Phrase(16.0, 21.0))
     accents = tuple(Accent(t, 0.9) for t in (2.0, 3.5, 5.0, 17.0, 18.5, 20.0))
     life = made(SpeechCues(22.0, phrases, accents, 1.0, 5))
-    pause = slice(50 * 8, 50 * 15)
+    pause = slice(50 * 9, 50 * 15)
     assert not life.head_rotation[pause].any()
     assert not life.weights["browInnerUp"][pause].any()
     assert np.abs(life.head_rotation[50 * 2 : 50 * 5]).max() > 0.5
