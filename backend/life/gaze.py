@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 _LISTENER: Final = ((-2.4, 0.9), (2.4, 0.9), (0.0, -2.6))
 """A listener's eyes and mouth at some 75 cm: yaw and pitch in degrees."""
-_SHORTEST_FIXATION: Final = 0.2
+_SHORTEST_FIXATION, _LONGEST_FIXATION = 0.2, 2.4
 _BACK_BEFORE_END: Final = 0.5
 _ATTENTIVE_AFTER_END: Final = 1.8
 _LONG_PAUSE: Final = 0.35
@@ -97,13 +97,14 @@ def fixations(cues: SpeechCues, away: list[Span], rng: np.random.Generator) -> l
             centre = np.array([side * rng.uniform(4.5, 9.5), _away_pitch(rng)])
             target = centre
         elif is_away:
-            target = centre + rng.normal(0.0, (1.9, 1.5))
+            target = centre + np.clip(rng.normal(0.0, (1.9, 1.5)), -3.0, 3.0)
         else:
             target = _on_the_face(place, rng)
         size = float(np.hypot(*(target - place)))
         steps.append(Step(now, 0.021 + 0.0022 * size, (float(target[0]), float(target[1]))))
         place, was_away = target, is_away
-        stay = max(_SHORTEST_FIXATION, float(rng.gamma(2.4, 0.31 if is_away else 0.42)))
+        stay = float(rng.gamma(2.4, 0.31 if is_away else 0.42))
+        stay = min(max(stay, _SHORTEST_FIXATION), _LONGEST_FIXATION)
         change = coming[0][1 if is_away else 0] if coming else np.inf
         now = change if now + _SHORTEST_FIXATION < change < now + stay + 0.2 else now + stay
     return steps

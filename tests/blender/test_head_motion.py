@@ -173,6 +173,27 @@ def test_without_a_target_nothing_turns_and_the_eyes_need_not_make_up_for_it(
     assert head.animation_data is None
 
 
+def test_one_undo_takes_the_rotation_back_too(fake_backend, head, empty):
+    name = head.name
+    bpy.ops.ed.undo_push(message="before")
+    generate()
+    assert empty.animation_data is not None
+    bpy.ops.ed.undo()
+    assert bpy.data.objects["Neck"].animation_data is None
+    assert bpy.data.objects[name].data.shape_keys is None
+
+
+@pytest.mark.parametrize("heading", [0.0, 1.2])
+def test_a_head_that_goes_by_name_is_taken_to_look_along_minus_y(head, empty, addon, heading):
+    # As an importer leaves it: lying on its back in its own space, and turned in the world.
+    head.rotation_euler = (math.pi / 2, 0.0, heading)
+    bpy.context.view_layer.update()
+    axes = addon.head_motion._world_axes(head, None)
+    ahead = Vector((math.sin(heading), -math.cos(heading), 0.0))
+    assert (axes @ Vector((0.0, 0.0, 1.0)) - ahead).length < 1e-5
+    assert (axes @ Vector((0.0, 1.0, 0.0)) - Vector((0.0, 0.0, 1.0))).length < 1e-5
+
+
 def test_motion_without_layers_is_taken_as_before(fake_backend, head, empty):
     fake_backend("nolayers")
     generate()
