@@ -22,6 +22,8 @@ _BLOCK_SECONDS: Final = 60.0
 _ACCENT_SPACING_SECONDS: Final = 0.3
 _QUESTION_SEMITONES: Final = 2.5
 _SPOKEN_DB: Final = 30.0
+_TALK_SECONDS: Final = 8.0
+"""Speech of this length is talk; people who read commands of two seconds keep their brows still."""
 _LEAST_SPREAD: Final = (1.0, 2.0, 0.2)
 """Semitones, dB and log of seconds that differ by less do not make an accent."""
 
@@ -65,7 +67,8 @@ class SpeechCues:
         seconds: Length of the stretch.
         phrases: Phrases in order of time.
         accents: Accents in order of time.
-        liveliness: From the range of the pitch: 0.4 for a monotonous voice, 1.2 for a lively one.
+        liveliness: From the range of the pitch: 0.4 for a monotonous voice, 1.2 for a lively one;
+            down to a third of it for a few words, such as a command, since brows move in talk.
         salt: Number that differs between sounds, so that two lines with one seed do not begin
             alike; it does not depend on the sound's volume or sample rate.
     """
@@ -107,13 +110,14 @@ def read_cues(
         vowels = _runs(prosody.f0 > 0.0, shortest=0.06)
     else:
         vowels = [(p.start_seconds, p.end_seconds) for p in phones if p.symbol in VOWELS]
+    spoken = sum(end - start for start, end in spans)
     voiced = tones[np.isfinite(tones)]
     reach = float(np.subtract(*np.percentile(voiced, [90, 10]))) if len(voiced) > 20 else 6.0
     return SpeechCues(
         seconds=seconds,
         phrases=tuple(Phrase(a, b, _rises(tones, a, b)) for a, b in spans),
         accents=_accents(vowels, tones, prosody.energy) if spans else (),
-        liveliness=float(np.clip(reach / 7.0, 0.4, 1.2)),
+        liveliness=float(np.clip(reach / 7.0, 0.4, 1.2) * np.clip(spoken / _TALK_SECONDS, 0.3, 1)),
         salt=_salt(samples),
     )
 

@@ -227,6 +227,15 @@ def test_cues_tell_phrases_accents_and_questions():
     assert louder.salt != read_cues(samples[8000:], vowels, seconds=3.5).salt
 
 
+def test_a_few_words_are_less_lively_than_a_talk():
+    def lively(seconds):
+        samples = voice(seconds, lambda times: 120.0 * 2 ** (0.3 * np.sin(9.0 * times)))
+        return read_cues(samples, [Phone("AA", 0.2, seconds)], seconds=seconds).liveliness
+
+    assert lively(2.0) < 0.4 * lively(10.0)
+    assert lively(20.0) == pytest.approx(lively(10.0), rel=0.05)
+
+
 def test_without_phones_the_level_tells_speech():
     samples = voice(3.0, lambda times: np.full(len(times), 120.0))
     samples[16000:32000] = 0.0
