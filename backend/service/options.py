@@ -121,9 +121,7 @@ class GenerateOptions:
     )
     breath: float = field(
         default=1.0,
-        metadata=about(
-            "how far the mouth opens to breathe", metavar="X", minimum=0.0, maximum=2.0
-        ),
+        metadata=about("how far the mouth opens to breathe", metavar="X", minimum=0.0, maximum=2.0),
     )
     seed: int = field(
         default=0,
