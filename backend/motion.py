@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Final
@@ -25,6 +25,43 @@ _MAX_RATE_LETTERS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
+class Layers:
+    """What a motion's weights are the sum of, and the rotation of the head, which is in none.
+
+    Attributes:
+        speech: Weights of jaw, lips, tongue, cheeks and nose, ``(T, K)``.
+        upper_face: Weights of brows, lids and eyes as predicted, ``(T, K)``.
+        life: Weights of blinks, gaze, brows and breath from a seed, ``(T, K)``.
+        head_rotation: Degrees about the face's axes, ``(T, 3)``: Euler angles XYZ, x first.
+            Positive x nods, y turns to the subject's left, z leans to the subject's right.
+        face_axes: Rows are the face's x (subject's left), y (up) and z (out of the face) in the
+            head's own space, ``(3, 3)``.
+    """
+
+    speech: NDArray[np.float32]
+    upper_face: NDArray[np.float32]
+    life: NDArray[np.float32]
+    head_rotation: NDArray[np.float32]
+    face_axes: NDArray[np.float32]
+
+    def total(self) -> NDArray[np.float32]:
+        """The motion's weights, ``(T, K)``."""
+        return np.asarray(self.speech + self.upper_face + self.life, np.float32)
+
+    def of_speech_alone(self, weights: NDArray[np.float32]) -> Layers:
+        """The same head under other shapes, without names, that carry speech alone."""
+        none = np.zeros_like(weights)
+        return replace(self, speech=weights, upper_face=none, life=none)
+
+
+LAYER_KEYS: Final = {
+    "speech": "weights_speech", "upper_face": "weights_upper_face", "life": "weights_life",
+    "head_rotation": "head_rotation", "face_axes": "face_axes",
+}  # fmt: skip
+"""Names of the layers' arrays in ``motion.npz``; a file has all of them or none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Motion:
     """An animation: ``vertices[t] = template + sum over k of weights[t, k] * shapes[k]``.
 
@@ -36,6 +73,7 @@ class Motion:
         fps: Exact number of frames per second.
         start_seconds: Time of frame 0 in the sound file; frame ``i`` is ``i / fps`` later.
         report: Settings and results of the job, as JSON values.
+        layers: What the weights are the sum of; None where that is not known.
     """
 
     weights: NDArray[np.float32]
@@ -45,6 +83,7 @@ class Motion:
     fps: Fraction
     start_seconds: float = 0.0
     report: dict[str, object] = field(default_factory=dict)
+    layers: Layers | None = None
 
     def __post_init__(self) -> None:
         num_shapes, num_vertices = len(self.names), len(self.template)
@@ -56,6 +95,17 @@ class Motion:
                 f"shapes has shape {self.shapes.shape} and template {self.template.shape}, "
                 f"expected {expected} = (shapes, vertices, 3) and ({num_vertices}, 3)"
             )
+        if self.layers is not None:
+            _check_layers(self.layers, self.weights.shape)
+
+
+def _check_layers(layers: Layers, shape: tuple[int, ...]) -> None:
+    """Raise a ValueError where a layer has another shape than the weights need."""
+    expected = dict.fromkeys(("speech", "upper_face", "life"), shape)
+    for name, wanted in {**expected, "head_rotation": (shape[0], 3), "face_axes": (3, 3)}.items():
+        found = getattr(layers, name).shape
+        if found != wanted:
+            raise ValueError(f"{LAYER_KEYS[name]} has shape {found}, expected {wanted}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +302,12 @@ def write(path: Path, motion: Motion) -> None:
     Raises:
         UserError: The file cannot be written, or the motion holds values that are not finite.
     """
-    if not (np.isfinite(motion.weights).all() and np.isfinite(motion.shapes).all()):
+    layers = {
+        key: np.asarray(getattr(motion.layers, name), np.float32)
+        for name, key in LAYER_KEYS.items()
+        if motion.layers is not None
+    }
+    if not all(np.isfinite(x).all() for x in (motion.weights, motion.shapes, *layers.values())):
         raise UserError(
             "The model gave values that are not numbers (NaN). Its checkpoint is damaged; set the "
             "backend up again or choose another checkpoint."
@@ -266,6 +321,7 @@ def write(path: Path, motion: Motion) -> None:
         "fps_denominator": np.int64(motion.fps.denominator),
         "start_seconds": np.float64(motion.start_seconds),
         "report": np.array(json.dumps(motion.report, allow_nan=False)),
+        **layers,
     }
 
     def save(file: IO[bytes]) -> None:
@@ -289,9 +345,11 @@ def read(path: Path) -> Motion:
     arrays = read_arrays(
         path, ["weights", "shapes", "names", "template", "fps_numerator", "fps_denominator",
                "start_seconds", "report"],
+        optional=LAYER_KEYS.values(),
     )  # fmt: skip
     name = excerpt(path.name)
-    if any(arrays[key].dtype.kind not in "fiu" for key in ("weights", "shapes", "template")):
+    numbers = ["weights", "shapes", "template", *(k for k in LAYER_KEYS.values() if k in arrays)]
+    if any(arrays[key].dtype.kind not in "fiu" for key in numbers):
         raise UserError(f'"{name}" is not a motion (its values are no numbers). Generate it again.')
     if arrays["names"].ndim != 1 or arrays["names"].dtype.kind != "U":
         raise UserError(f'"{name}" is not a motion (it names no shapes). Generate it again.')
@@ -304,11 +362,19 @@ def read(path: Path) -> Motion:
             fps=Fraction(int(arrays["fps_numerator"]), int(arrays["fps_denominator"])),
             start_seconds=float(arrays["start_seconds"]),
             report=dict(parse_json(str(arrays["report"]))),
+            layers=_layers_of(arrays),
         )
     except (ValueError, TypeError, ArithmeticError) as error:
         raise UserError(
             f'"{name}" is not a motion ({excerpt(error)}). Generate it again.'
         ) from error
+
+
+def _layers_of(arrays: Mapping[str, NDArray[np.generic]]) -> Layers | None:
+    """The layers of a file; None for a file of before, or one that was written without."""
+    if not arrays.keys() >= set(LAYER_KEYS.values()):
+        return None
+    return Layers(**{name: arrays[key].astype(np.float32) for name, key in LAYER_KEYS.items()})
 
 
 def frame_rate(text: str) -> Fraction:

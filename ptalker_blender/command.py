@@ -18,6 +18,7 @@ import bpy
 
 from . import (
     backend_job,
+    head_motion,
     job_runner,
     lip_sync_job,
     options,
@@ -27,6 +28,7 @@ from . import (
     speech_action,
     style_library,
 )
+from .head_motion import HeadTarget
 from .options import about
 from .protocol import StyleSource, UserError
 from .scene_inputs import Choices, SceneInputs
@@ -73,6 +75,13 @@ class JobFlags:
     )
     text_file: str = field(
         default="", metadata=about("a UTF-8 file with the words", metavar="FILE", path="name")
+    )
+    head_target: str = field(
+        default="",
+        metadata=about(
+            "what the head turns with: an object, or ARMATURE:BONE (default: it does not turn)",
+            metavar="OBJECT",
+        ),
     )
     keys: Literal["auto", "new", "existing"] = field(
         default="auto", metadata=about("which shape keys are animated")
@@ -403,8 +412,31 @@ def _choices(job: dict[str, Any], settings: preferences.Settings) -> Choices:
         style=StyleSource() if is_object else _style(flags.style, values["checkpoint"]),
         exemplar=flags.style if is_object else None,
         key_target=flags.keys.upper(),
+        head_target=_head_target(flags.head_target),
         options=options.GenerateOptions(**values),
     )
+
+
+def _head_target(text: str) -> HeadTarget | None:
+    """What the flag ``--head-target`` means.
+
+    Args:
+        text: Name of an object, or of an armature and a bone of it; empty for nothing.
+
+    Returns:
+        The target; None where the head does not turn.
+
+    Raises:
+        UserError: The file has nothing of this name.
+    """
+    if not text:
+        return None
+    armature, _, bone = text.partition(":")
+    is_object = bpy.data.objects.get(text) is not None
+    target = HeadTarget(text) if is_object else HeadTarget(armature, bone)
+    if problem := head_motion.problem(target):
+        raise UserError(problem)
+    return target
 
 
 def _is_exemplar(style: str) -> bool:

@@ -228,6 +228,14 @@ def new_fcurve(curves: Any, path: str, *, index: int, group: str) -> Any:
     return curves.new(path, index=index)
 
 
+def fcurve_paths(id_block: ID) -> set[str]:
+    """Data paths that the assigned action animates; the action is left as it is."""
+    action, slot = assigned_action(id_block)
+    if action is None or (hasattr(action, "slots") and slot is None):
+        return set()
+    return {curve.data_path for curve in read_fcurves(action, slot)}
+
+
 def assigned_action(id_block: ID) -> tuple[Any, Any]:
     """The action and slot that animate a data-block; None where there is none."""
     owner: Any = id_block

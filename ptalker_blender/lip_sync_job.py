@@ -21,6 +21,7 @@ from . import (
     character,
     face_point_results,
     head_mesh,
+    head_motion,
     motion,
     options,
     paths,
@@ -35,9 +36,10 @@ from .backend_job import BackendJob, Outcome
 from .character import Companion
 from .exemplar_reader import Exemplar, ExemplarReader
 from .motion import KeyedMotion, Motion
+from .options import GenerateOptions
 from .preferences import Settings
 from .protocol import GenerateRequest, Progress, Result, StyleRequest, StyleSource, UserError
-from .scene_inputs import ExemplarRange, Head, SceneInputs
+from .scene_inputs import Choices, ExemplarRange, Head, SceneInputs
 from .typed import mesh_of
 
 TITLE = "Generate Lip Sync"
@@ -98,7 +100,7 @@ def generate_job(inputs: SceneInputs, settings: Settings) -> BackendJob:
         fade=[list(pair) for pair in inputs.sound.fade],
         file_seconds=inputs.sound.file_seconds,
         style=style,
-        options=choices.options,
+        options=_options(choices),
     )
 
     def apply(result: Result) -> Outcome:
@@ -212,6 +214,13 @@ def _read_exemplar(wanted: ExemplarRange, path: Path) -> Generator[Progress, Non
         ) from error
 
 
+def _options(choices: Choices) -> GenerateOptions:
+    """The options of a job; the eyes do not make up for a head that nothing turns."""
+    if choices.head_target is not None:
+        return choices.options
+    return replace(choices.options, head_motion=0.0)
+
+
 def _goes_by_name(inputs: SceneInputs) -> bool:
     """Whether the head's own keys suffice, so that the backend need not know the head."""
     obj, choices = _object(inputs.head), inputs.choices
@@ -257,6 +266,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
     keyed = _keyed(obj, of_head, inputs.choices.key_target, by_name=by_name)
     line = line_of(inputs)
     with ExitStack() as undo:
+        turned, problem = _turn_head(obj, inputs, found, line=line, undo=undo, by_name=by_name)
         written = shape_keys.write(obj, keyed, line=line, action_name=inputs.sound.name, undo=undo)
         others, left = _write_companions(inputs, found, keyed, undo=undo, by_name=by_name)
         undo.pop_all()
@@ -267,6 +277,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         f"{f', with {character.listed(others)},' if others else ''} from frame "
         f"{inputs.first_frame} to {last_frame}"
     )
+    text += turned
     if source := motion.RECOGNITION_MODES.get(str(found.report.get("listen"))):
         text += f", by {source}"
     if written.other_lines:
@@ -287,7 +298,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         *_changes(obj, inputs),
         *inputs.sound.notes,
         *_report_warnings(found.report),
-        *dict.fromkeys([*written.warnings, *left]),
+        *dict.fromkeys([*written.warnings, *left, *([problem] if problem else [])]),
     ]
     scene = bpy.data.scenes.get(inputs.scene_name)
     if scene is not None and last_frame > scene.frame_end:
@@ -305,6 +316,31 @@ def _changes(obj: Object, inputs: SceneInputs) -> Iterator[str]:
     now = head_mesh.seen(obj)[0]
     if now.shape == inputs.head.vertices.shape and not np.array_equal(now, inputs.head.vertices):
         yield f'The mesh of "{obj.name}" was changed in the meantime; generate again for its shape.'
+
+
+def _turn_head(obj: Object, inputs: SceneInputs, found: Motion, *, line: speech_action.Line,
+               undo: ExitStack, by_name: bool) -> tuple[str, str]:  # fmt: skip
+    """Key the head's rotation, where it goes somewhere.
+
+    Args:
+        obj: The head.
+        inputs: What the job took from the scene.
+        found: The motion.
+        line: The line of dialogue and its place.
+        undo: Stack that takes the callbacks by which everything is undone.
+        by_name: Whether the motion was made on the demo head.
+
+    Returns:
+        How to say what turns, and why nothing does; empty where there is nothing to say.
+    """
+    target = inputs.choices.head_target
+    if target is None or found.layers is None:
+        return "", ""
+    problem = head_motion.write(
+        target, obj, found.layers, line=line, action_name=f"{inputs.sound.name} head",
+        are_axes_known=not by_name, undo=undo,
+    )  # fmt: skip
+    return ("", problem) if problem else (f", and the rotation of {target.title}", "")
 
 
 def _write_companions(inputs: SceneInputs, found: Motion, on_head: KeyedMotion, *,

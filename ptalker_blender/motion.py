@@ -9,7 +9,7 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -48,6 +48,34 @@ FRAME_TOLERANCE: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
+class Layers:
+    """What a motion's weights are the sum of, and the rotation of the head, which is in none.
+
+    Attributes:
+        speech: Weights of jaw, lips, tongue, cheeks and nose, ``(T, K)``.
+        upper_face: Weights of brows, lids and eyes as predicted, ``(T, K)``.
+        life: Weights of blinks, gaze, brows and breath from a seed, ``(T, K)``.
+        head_rotation: Degrees about the face's axes, ``(T, 3)``: Euler angles XYZ, x first.
+            Positive x nods, y turns to the subject's left, z leans to the subject's right.
+        face_axes: Rows are the face's x (subject's left), y (up) and z (out of the face) in the
+            head's own space, ``(3, 3)``.
+    """
+
+    speech: Floats
+    upper_face: Floats
+    life: Floats
+    head_rotation: Floats
+    face_axes: Floats
+
+
+LAYER_KEYS: Final = {
+    "speech": "weights_speech", "upper_face": "weights_upper_face", "life": "weights_life",
+    "head_rotation": "head_rotation", "face_axes": "face_axes",
+}  # fmt: skip
+"""Names of the layers' arrays in ``motion.npz``; a file has all of them or none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Motion:
     """``vertices(t) = template + weights[t] @ shapes``, as the backend computed it.
 
@@ -59,6 +87,7 @@ class Motion:
         fps: Frames per second, exact.
         start_seconds: Time in the sound file of frame 0.
         report: What the backend says about the run: model, style, time taken, warnings.
+        layers: What the weights are the sum of; None where the file does not tell.
     """
 
     weights: Floats
@@ -68,6 +97,7 @@ class Motion:
     fps: Fraction
     start_seconds: float
     report: dict[str, object]
+    layers: Layers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +152,7 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
                 fps=Fraction(int(data["fps_numerator"]), int(data["fps_denominator"])),
                 start_seconds=float(data["start_seconds"]),
                 report=_report(str(data["report"])),
+                layers=_layers(data),
             )
     except _UNREADABLE as error:
         reason = f"{error!s:.200}" or type(error).__name__
@@ -129,6 +160,14 @@ def load(path: Path, *, num_vertices: int, fps: Fraction) -> Motion:
     if problem := _problem(motion, num_vertices=num_vertices, fps=fps):
         raise UserError(f"The backend's result is wrong: {problem}. {advice}")
     return motion
+
+
+def _layers(data: Mapping[str, NDArray[np.generic]]) -> Layers | None:
+    if not set(data) >= set(LAYER_KEYS.values()):
+        return None
+    return Layers(
+        **{name: np.ascontiguousarray(data[key], np.float32) for name, key in LAYER_KEYS.items()}
+    )
 
 
 def _report(text: str) -> dict[str, object]:
@@ -151,14 +190,36 @@ def _problem(motion: Motion, *, num_vertices: int, fps: Fraction) -> str:
         return "it has no frames or no shapes"
     if problem := _names_problem(motion.names):
         return problem
+    if problem := _values_problem(motion):
+        return problem
+    if motion.layers is not None and (problem := _layers_problem(motion.layers, motion.weights)):
+        return problem
+    if motion.fps != fps:
+        return f"its frame rate is {float(motion.fps):.3f}, expected {float(fps):.3f}"
+    return ""
+
+
+def _layers_problem(layers: Layers, weights: Floats) -> str:
+    """Why layers cannot be those of some weights; empty where they can."""
+    shapes = {"head_rotation": (len(weights), 3), "face_axes": (3, 3)}
+    for name, key in LAYER_KEYS.items():
+        values = getattr(layers, name)
+        expected = shapes.get(name, weights.shape)
+        if values.shape != expected:
+            return f"{key} has shape {values.shape}, expected {expected}"
+        if not np.isfinite(values).all():
+            return f"{key} holds values that are not finite"
+    return ""
+
+
+def _values_problem(motion: Motion) -> str:
+    """Why the numbers of a motion cannot be used; empty where they can."""
     for name in ("weights", "shapes", "template"):
         values = getattr(motion, name)
         if not np.isfinite(values).all():
             return f"{name} holds values that are not finite"
         if (largest := float(np.abs(values).max(initial=0.0))) > MAX_VALUE:
             return f"{name} holds values up to {largest:.3g}"
-    if motion.fps != fps:
-        return f"its frame rate is {float(motion.fps):.3f}, expected {float(fps):.3f}"
     return ""
 
 

@@ -113,6 +113,41 @@ class GenerateOptions:
     device: Device = field(
         default="auto", metadata=about("where the model runs; auto is the fastest there is")
     )
+    life: float = field(
+        default=1.0,
+        metadata=about(
+            "blinks, gaze, brows, head and breath together: 0 none, 1 as people have them",
+            metavar="X",
+            minimum=0.0,
+            maximum=2.0,
+        ),
+    )
+    blinks: float = field(
+        default=1.0, metadata=about("how many blinks", metavar="X", minimum=0.0, maximum=2.0)
+    )
+    gaze: float = field(
+        default=1.0, metadata=about("how far the eyes go", metavar="X", minimum=0.0, maximum=2.0)
+    )
+    brows: float = field(
+        default=1.0,
+        metadata=about("how far the brows go by themselves", metavar="X", minimum=0.0, maximum=2.0),
+    )
+    head_motion: float = field(
+        default=1.0, metadata=about("how far the head turns", metavar="X", minimum=0.0, maximum=2.0)
+    )
+    breath: float = field(
+        default=1.0,
+        metadata=about("how far the mouth opens to breathe", metavar="X", minimum=0.0, maximum=2.0),
+    )
+    seed: int = field(
+        default=0,
+        metadata=about(
+            "chooses when and where: another number, another life",
+            metavar="N",
+            minimum=0,
+            maximum=2_147_483_647,
+        ),
+    )
 
 
 def names(table: type) -> tuple[str, ...]:

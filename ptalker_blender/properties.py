@@ -32,6 +32,10 @@ def _is_mesh(_owner: bpy.types.ID, obj: Object) -> bool:
     return bool(obj.type == 'MESH')
 
 
+def _may_turn(owner: Any, obj: Object) -> bool:
+    return bool(owner.head_target != 'BONE' or obj.type == 'ARMATURE')
+
+
 def _search_strips(_owner: Any, context: Context,
                    text: str) -> Iterator[str]:  # fmt: skip
     for label, _, _ in sound_strips.labelled_strips(context):
@@ -194,6 +198,90 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
         name="Goes Along",
         description="Key this mesh together with the head",
         default=True,
+        override=_OVERRIDABLE,
+    )
+    life: FloatProperty(
+        name="Life",
+        description="Blinks, gaze, brows, head and breath together: 1 is what people do",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    blinks: FloatProperty(
+        name="Blinks",
+        description="How many blinks: 1 is some 20 a minute",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    gaze: FloatProperty(
+        name="Gaze",
+        description="How far the eyes go; at 0 they stay where they are",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    brows: FloatProperty(
+        name="Brows",
+        description="How far the brows rise and frown by themselves, beside those of the style",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    head_motion: FloatProperty(
+        name="Head",
+        description="How far the head nods and turns",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    breath: FloatProperty(
+        name="Breath",
+        description="How far the lips part to breathe before a phrase",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    seed: IntProperty(
+        name="Seed",
+        description="Chooses when and where: another number gives another life",
+        default=0,
+        min=0,
+        override=_OVERRIDABLE,
+    )
+    head_target: EnumProperty(
+        name="Head Target",
+        description="What turns with the head's motion",
+        items=(
+            ('NONE', "None", "The head does not turn"),
+            ('OBJECT', "Object", "An object, such as an empty that the head hangs on"),
+            ('BONE', "Bone", "A bone of an armature"),
+        ),
+        default='NONE',
+        override=_OVERRIDABLE,
+    )
+    head_object: PointerProperty(
+        name="Object",
+        description="Object, or armature, that the head turns with",
+        type=bpy.types.Object,
+        poll=_may_turn,
+        override=_OVERRIDABLE,
+    )
+    head_bone: StringProperty(
+        name="Bone",
+        description="Bone that the head turns with, usually that of the head or the neck",
         override=_OVERRIDABLE,
     )
     face_point: IntProperty(

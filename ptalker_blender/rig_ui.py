@@ -10,7 +10,6 @@ from bpy.props import IntProperty, StringProperty
 from bpy.types import Context, Event, Object
 
 from . import bone_poses, key_map, key_map_ui, rig_drivers, rig_names, rig_target, scene_inputs
-from .key_map import Row
 from .typed import Results, classes_factory, mesh_of
 
 
@@ -19,7 +18,7 @@ def _armature(context: Context) -> Object | None:
     return bone_poses.armature_of(obj) if obj is not None and obj.type == 'MESH' else None
 
 
-def pose_rows(armature: Object) -> list[Row]:
+def pose_rows(armature: Object) -> list[key_map.Row]:
     """A row for each pose of the file for an armature, driven by what its name says."""
     poses = dict(bone_poses.listed(armature))
     names = list(poses.values())
@@ -28,9 +27,9 @@ def pose_rows(armature: Object) -> list[Row]:
     rows = []
     for pose, name in poses.items():
         if name in gains:
-            rows += [Row(pose, source, gain) for source, gain in gains[name].items()]
+            rows += [key_map.Row(pose, source, gain) for source, gain in gains[name].items()]
         else:
-            rows.append(Row(pose, key_map.viseme_source(visemes.get(name, "rest"))))
+            rows.append(key_map.Row(pose, key_map.viseme_source(visemes.get(name, "rest"))))
     return rows
 
 
@@ -41,7 +40,7 @@ class _PoseOperator:
     def poll(cls, context: Context) -> bool:
         return _armature(context) is not None
 
-    def add(self, context: Context, rows: list[Row]) -> None:
+    def add(self, context: Context, rows: list[key_map.Row]) -> None:
         """Add rows to the table, which holds the shape keys too once there is one."""
         obj: Any = scene_inputs.find_head(context)
         if not obj.ptalker_key_rows:
@@ -109,7 +108,7 @@ class PTALKER_OT_add_pose_row(_PoseOperator, bpy.types.Operator):
                 f'"{self.action}" moves no bone of "{armature.name}" at frame {self.frame}.',
             )
             return {'CANCELLED'}
-        self.add(context, [Row(pose, "")])
+        self.add(context, [key_map.Row(pose, "")])
         return {'FINISHED'}
 
 

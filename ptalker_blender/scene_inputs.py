@@ -17,6 +17,7 @@ from . import (
     character,
     face_points,
     head_mesh,
+    head_motion,
     motion,
     options,
     preferences,
@@ -25,6 +26,7 @@ from . import (
     style_library,
 )
 from .character import Character, Companion
+from .head_motion import HeadTarget
 from .motion import Floats
 from .options import GenerateOptions
 from .protocol import StyleSource, UserError
@@ -50,6 +52,7 @@ class Choices:
         exemplar: Object whose animation shows the style; None for ``style``.
         exemplar_frames: First and last frame of the exemplar to read; None: the scene's range.
         key_target: ``AUTO``, ``NEW`` or ``EXISTING`` shape keys.
+        head_target: What the head's rotation goes to; None: nowhere.
         options: How the head is animated.
         with_character: Whether the other meshes of the character are keyed too.
     """
@@ -64,6 +67,7 @@ class Choices:
     exemplar: str | None = None
     exemplar_frames: tuple[int, int] | None = None
     key_target: str = 'AUTO'
+    head_target: HeadTarget | None = None
     options: GenerateOptions = field(default=GenerateOptions())
     with_character: bool = True
 
@@ -220,11 +224,11 @@ def missing(context: Context) -> str:
             return problem
     if settings.listen == 'TEXT' and not spoken_text(settings):
         return "Type the spoken words, choose a Text data-block, or listen another way."
-    if settings.style_source == 'EXEMPLAR':
-        return exemplar_problem(settings.exemplar)
+    if settings.style_source == 'EXEMPLAR' and (problem := exemplar_problem(settings.exemplar)):
+        return problem
     if settings.style_source == 'SAVED' and not settings.saved_style:
         return "Choose a style, or speak neutrally."
-    return ""
+    return head_motion.target_problem(settings)
 
 
 def exemplar_problem(obj: Object | None) -> str:
@@ -281,6 +285,7 @@ def choices_of(context: Context, obj: Object) -> Choices:
         exemplar=exemplar,
         exemplar_frames=frames,
         key_target=settings.key_target,
+        head_target=head_motion.target_of(settings),
         options=_options_of(settings, prefs),
         with_character=settings.with_character,
     )

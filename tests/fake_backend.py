@@ -9,6 +9,7 @@ MODE (or the environment variable PTALKER_FAKE_BACKEND) is one of
     slow        as ok, but a job takes --seconds (30) with progress every 0.05 s; cancel ends it
     stubborn    as slow, but cancel is ignored
     words       as ok, with recognised words in the report
+    nolayers    as ok, with a motion as backends of before wrote it
     warning     as ok, with two warnings in messages and report
     error       every job ends in an error
     cancelled   every job ends as cancelled though nobody asked
@@ -82,6 +83,14 @@ def write_motion(request, *, mode):
     shapes[1, :, up] = 0.05 * size[up] * low
     shapes[2, :, (up + 1) % 3] = -0.03 * size[up] * low
     weights = np.stack([0.5 - 0.5 * np.cos(2 * np.pi * rate * times) for rate in (4, 3, 2)], 1)
+    nod = np.stack([5.0 * np.sin(3.0 * times), 0.0 * times, 0.0 * times], 1)
+    layers = {
+        "weights_speech": weights, "weights_upper_face": 0.0 * weights,
+        "weights_life": 0.0 * weights, "head_rotation": nod * request["options"]["head_motion"],
+        "face_axes": [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]],
+    }  # fmt: skip
+    if mode == "nolayers":
+        layers = {}
     if mode == "nan":
         weights[0] = np.nan
     report = {"model": "fake", "warnings": ["The sound is quiet."] if mode == "warning" else []}
@@ -99,6 +108,7 @@ def write_motion(request, *, mode):
             fps_denominator=request["fps_denominator"],
             start_seconds=request.get("start_seconds", 0.0),
             report=json.dumps(report),
+            **layers,
         )
     partial.replace(request["out"])
     return report

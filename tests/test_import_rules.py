@@ -36,7 +36,7 @@ WITHOUT_BPY = {
     "own_engine", "private_files", "torch_setup_plan", "job_folders",
 }  # fmt: skip
 # What the user sees draws and names operators; it computes nothing.
-DRAWING = {"panels", "properties"}
+DRAWING = {"panels", "life_panel", "properties"}
 WORKING = {
     "scene_inputs", "shape_keys", "backend_env", "backend_process", "rig_mapping",
     "style_library",
@@ -204,7 +204,7 @@ FLOORS = (
     {"onnx_sessions"},
     {"motion"},
     {"heads", "audio"},
-    {"model", "articulation"},
+    {"model", "articulation", "life"},
     {"speech"},
     {"inference", "data"},
     {"evaluation", "service"},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brows, eyes and blinks of a speaker.
+"""Brows, eyes and blinks of a speaker, for training; what a result gets beside is in life/.
 
 Brow raises go with pitch accents (Cave et al. 1996; Flecha-Garcia 2010: a raise leads its accent by
 some 60 ms). Speakers blink at the ends of phrases (Condon and Ogston 1967; Cummins 2012), about 17
@@ -18,7 +18,6 @@ from backend.heads.arkit import ARKIT_NAMES
 from backend.speech.phones import SILENCE, VOWELS, Phone
 
 _WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
-_LIDS = ("eyeBlinkLeft", "eyeBlinkRight")
 _BROW_LEAD_SECONDS = 0.06
 _CLOSING_SECONDS, _SHUT_SECONDS, _OPENING_SECONDS = 0.06, 0.03, 0.11
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.4, 4.6  # between blinks at the usual rate
@@ -136,29 +135,3 @@ def blink_weights(
         wave = 0.5 - 0.5 * np.cos(math.pi * closing)
         np.maximum(lids, np.minimum(wave, 0.5 + 0.5 * np.cos(math.pi * opening)), out=lids)
     return lids
-
-
-def add_blinks(
-    weights: NDArray[np.float32], names: Sequence[str], phones: Sequence[Phone], fps: float
-) -> NDArray[np.float32]:
-    """Adds blinks to predicted motion, which has none, if the head has lids.
-
-    Nobody can hear when a speaker blinks, so the model is not trained on it; the mean over all that
-    is possible would leave the eyes half closed.
-
-    Args:
-        weights: Weights of the shapes, ``(T, K)``.
-        names: Names of the ``K`` shapes.
-        phones: Phones in order of time.
-        fps: Frames per second.
-
-    Returns:
-        Weights of the same shape.
-    """
-    lids = [k for k, name in enumerate(names) if name in _LIDS]
-    if not lids:
-        return weights
-    blinks = blink_weights(phones, num_frames=len(weights), fps=fps, blink_rate=0.0, seed=0)
-    blinking = weights.copy()
-    blinking[:, lids] = np.maximum(weights[:, lids], blinks[:, None])
-    return blinking

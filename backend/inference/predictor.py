@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import motion
-from backend.articulation.brows_and_blinks import add_blinks
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
@@ -32,6 +31,7 @@ from backend.inference.engine import Engine
 from backend.inference.engine_choice import EngineChoice, open_engine
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
+from backend.life.layers import LifeAmounts, add_life
 from backend.speech import foreign_text, recognition
 from backend.speech.held_sounds import extend_held_sounds
 from backend.speech.languages import ENGLISH, LANGUAGES, spoken_language
@@ -185,6 +185,7 @@ class Predictor:
         decoder: str = "parallel",
         start_seconds: float = 0.0,
         lead_seconds: float = 0.0,
+        life: LifeAmounts | None = None,
         progress: ProgressCall,
         warn: Callable[[str], None],
         is_cancelled: Callable[[], bool],
@@ -206,6 +207,7 @@ class Predictor:
             decoder: ``parallel`` or ``autoregressive``.
             start_seconds: Time of frame 0 in its file, for the result.
             lead_seconds: Length of what is heard, and not shown, before frame 0.
+            life: Blinks, gaze, brows, head and breath; None is a usual amount of each.
             progress: Called with stage, done, total and unit.
             warn: Called with warnings for the user.
             is_cancelled: Asked several times a second whether to give up.
@@ -260,13 +262,20 @@ class Predictor:
             times = lead_seconds + motion.frame_seconds(num_frames, fps)
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
-            weights = add_blinks(weights, config.shape_names, shown.phones, float(fps))
+            are_phones_known = config.num_phone_ids > 1 and (transcript.phones or can_recognise())
+            layers = add_life(
+                weights, config.shape_names, samples[round(lead_seconds * SAMPLE_RATE_HZ) :],
+                phones=shown.phones if are_phones_known else None, fps=fps,
+                amounts=life or LifeAmounts(), face_axes=face_frame(head).axes,
+            )  # fmt: skip
+            weights = layers.total()
         error_mm = 0.0
         if config.shape_kind == "learned":
             unit_mm = face_frame(head).unit_mm
             small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
             weights, shapes, error_mm = small.weights, small.shapes, small.largest_error / unit_mm
             names = tuple(map(motion.LEARNED_SHAPE_NAME.format, range(1, len(shapes) + 1)))
+            layers = layers.of_speech_alone(weights)
         if speaks and float(np.ptp(gap_mm)) < 1.0 and np.abs(samples).max() > 0.01:
             warn("The lips hardly move: is there speech in this sound?")
         return motion.Motion(
@@ -295,6 +304,7 @@ class Predictor:
                 "largest_vertex_error_mm": round(error_mm, 5),
                 "seconds_by_stage": {name: round(value, 3) for name, value in taken.items()},
             },
+            layers=layers,
         )
 
     def _recognise(

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Protocol
@@ -23,6 +23,8 @@ from backend.heads.topology import Head
 from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
+from backend.life.layers import LifeAmounts
+from backend.service.options import GenerateOptions
 from backend.service.progress import ProgressEstimate
 from backend.service.protocol import (
     FacePointsRequest,
@@ -228,6 +230,7 @@ class Worker:
             decoder=options.decoder,
             start_seconds=request.start_seconds,
             lead_seconds=sound.lead_seconds,
+            life=_life(options),
             progress=progress,
             warn=warn,
             is_cancelled=reporter.is_cancelled,
@@ -352,6 +355,12 @@ def _check_speed(request: GenerateRequest, is_cancelled: Callable[[], bool]) -> 
             "The speed of the strip was changed, and this Blender does not tell how. Mix it down "
             "to a file (Render > Render Audio) and use that."
         )
+
+
+def _life(options: GenerateOptions) -> LifeAmounts:
+    """What the options say of blinks, gaze, brows, head and breath."""
+    names = (entry.name for entry in fields(LifeAmounts))
+    return LifeAmounts(**{name: getattr(options, name) for name in names})
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:

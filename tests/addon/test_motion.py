@@ -159,3 +159,35 @@ def test_refuses_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "motion.npz")
     with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path / "motion.npz")
+
+
+def layers(**changes):
+    values = {
+        "weights_speech": np.full((3, 2), 0.75, np.float32),
+        "weights_upper_face": np.zeros((3, 2), np.float32),
+        "weights_life": np.full((3, 2), 0.25, np.float32),
+        "head_rotation": np.ones((3, 3), np.float32),
+        "face_axes": np.eye(3, dtype=np.float32),
+    }
+    return values | changes
+
+
+def test_reads_the_layers_where_there_are_some(save):
+    assert load(save()).layers is None
+    found = load(save(**layers())).layers
+    np.testing.assert_array_equal(found.speech + found.upper_face + found.life, np.ones((3, 2)))
+    assert found.head_rotation.shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"weights_life": np.ones((2, 2), np.float32)}, "weights_life has shape"),
+        ({"head_rotation": np.full((3, 3), np.nan, np.float32)}, "head_rotation holds values"),
+        ({"face_axes": np.ones(3, np.float32)}, "face_axes has shape"),
+        ({"weights_speech": np.array(["a"])}, "cannot be read"),
+    ],
+)
+def test_refuses_layers_that_do_not_fit(save, changes, part):
+    with pytest.raises(UserError, match=part):
+        load(save(**layers(**changes)))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from fractions import Fraction
@@ -220,3 +221,31 @@ def test_only_the_rows_asked_for_are_read(tmp_path):
     np.testing.assert_array_equal(read, rows[:4])
     read = io.read_arrays(tmp_path / "a.npz", ["fortran"])["fortran"]
     np.testing.assert_array_equal(read, rows)
+
+
+def layered(motion):
+    parts = np.stack([0.5 * motion.weights, 0.25 * motion.weights, 0.25 * motion.weights])
+    frames = len(motion.weights)
+    layers = motions.Layers(*parts, np.ones((frames, 3), np.float32), np.eye(3, dtype=np.float32))
+    return dataclasses.replace(motion, layers=layers)
+
+
+def test_layers_survive_the_file_and_may_be_missing(tmp_path):
+    path = tmp_path / "motion.npz"
+    motions.write(path, layered(some_motion()))
+    found = motions.read(path)
+    np.testing.assert_allclose(found.layers.total(), found.weights, atol=1e-6)
+    np.testing.assert_array_equal(found.layers.head_rotation, np.ones((20, 3)))
+    assert set(np.load(path)) >= set(motions.LAYER_KEYS.values())
+    motions.write(path, some_motion())
+    assert motions.read(path).layers is None
+
+
+def test_layers_of_another_length_are_refused(tmp_path):
+    path = tmp_path / "motion.npz"
+    motions.write(path, layered(some_motion()))
+    arrays = dict(np.load(path))
+    arrays["head_rotation"] = arrays["head_rotation"][:-1]
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match="head_rotation has shape"):
+        motions.read(path)

@@ -116,7 +116,33 @@ def test_properties_have_the_defaults_and_limits_of_the_options(addon, head):
                 assert limits == (field.default, option.minimum, option.maximum)
             else:
                 assert prop.default == field.default
-    assert found == {"style_strength", "listen", "text", "device", "decoder"}
+    life = {"life", "blinks", "gaze", "brows", "head_motion", "breath", "seed"}
+    others = {"style_strength", "listen", "text", "language", "device", "decoder", "engine"}
+    assert found == others | life
+
+
+def test_head_target_turns(run, sound_file, addon):
+    data = bpy.data.armatures.new("Rig")
+    rig = bpy.data.objects.new("Rig", data)
+    neck = bpy.data.objects.new("Neck", None)
+    head = bpy.context.view_layer.objects.active
+    for obj in (rig, neck):
+        bpy.context.scene.collection.objects.link(obj)
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode='EDIT')
+    data.edit_bones.new("head").tail = (0.0, 0.0, 0.2)
+    bpy.ops.object.mode_set(mode='OBJECT')
+    bpy.context.view_layer.objects.active = head
+    bone = 'pose.bones["head"].rotation_quaternion'
+    for name, turned, path in (("Neck", neck, "rotation_euler"), ("Rig:head", rig, bone)):
+        assert run("--audio", sound_file, "--head-target", name) == (DONE, [])
+        assert {curve.data_path for curve in addon.fcurves_of(turned)} == {path}
+
+
+def test_unknown_head_target_is_named(run, sound_file):
+    status, errors = run("--audio", sound_file, "--head-target", "Nobody")
+    assert status == FAILED
+    assert 'no object "Nobody"' in errors[0]
 
 
 def preferences_of(addon):

@@ -62,7 +62,8 @@ def draw_everything(addon):
         selected_objects=[],
     )
     panels = addon.panels
-    for panel in (*panels._classes, addon.face_point_panel.PTALKER_PT_face_points):
+    others = (addon.face_point_panel.PTALKER_PT_face_points, addon.life_panel.PTALKER_PT_life)
+    for panel in (*panels._classes, *others):
         if getattr(panel, "poll", lambda _: True)(context):
             methods = {name: getattr(panel, name) for name in dir(panel)
                        if name.startswith("_draw_")}  # fmt: skip
@@ -105,6 +106,7 @@ def test_redraws_read_no_files(addon, own_environment, head, sound_file, file_ac
     if source == 'STRIP' and bpy.app.build_options.audaspace:
         addon.compat.new_sound_strip(bpy.context.scene, sound_file, frame=1)
     head.ptalker.sound_source = source
+    head.ptalker.head_target = 'OBJECT' if with_points else 'NONE'
     assert addon.backend_status.torch().state == state
     if with_points:
         point = addon.face_points.Point(3, addon.face_points.State.DOUBTFUL)

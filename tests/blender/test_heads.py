@@ -241,7 +241,7 @@ def test_points_with_sides_mixed_up_are_refused(other_head):
         stem, _, side = name.rpartition("_")
         mixed[name] = points[f"{stem}_{other_side[side]}" if side in other_side else name]
     mark_by_hand(head, mixed)
-    with pytest.raises(RuntimeError, match="Left and right"):
+    with pytest.raises(RuntimeError, match="left and right are mixed up"):
         bpy.ops.ptalker.transfer_face_points()
 
 

@@ -20,8 +20,8 @@ os._exit(0)
 """
 AT_START = {
     "compat", "face_point_click", "face_point_operators", "face_point_panel",
-    "job_runner", "key_map_ui", "operators", "panels",
-    "preferences", "properties", "setup_operators", "style_operators", "typed",
+    "job_runner", "key_map_ui", "languages", "life_panel", "operators", "panels",
+    "preferences", "properties", "rig_ui", "setup_operators", "style_operators", "typed",
 }  # fmt: skip
 SLOW = {
     "argparse", "asyncio", "hashlib", "logging", "numpy", "subprocess", "tempfile", "zipfile",

@@ -25,6 +25,7 @@ from backend.inference import shapes_for_head
 from backend.inference.devices import memory_errors, pick_device
 from backend.inference.predictor import open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
+from backend.life.layers import LifeAmounts
 from backend.model import checkpoint, content_encoders
 from backend.model.graph_encoder import coarse_mesh_graph
 from backend.model.presets import PRESETS
@@ -80,6 +81,18 @@ def test_result_fits_the_request(predictor, head):
     assert all(0 <= done <= total for _, done, total, _ in seen["progress"])
 
 
+def test_layers_add_up_and_life_is_off_at_zero(predictor, head):
+    found, _ = predict(predictor, head, voice(3.0))
+    still, _ = predict(predictor, head, voice(3.0), life=LifeAmounts(life=0.0))
+    np.testing.assert_array_equal(found.layers.total(), found.weights)
+    assert np.abs(found.layers.life).max() > 0.1
+    assert not still.layers.life.any()
+    assert not still.layers.head_rotation.any()
+    np.testing.assert_array_equal(still.weights, still.layers.speech + still.layers.upper_face)
+    np.testing.assert_array_equal(still.layers.speech, found.layers.speech)
+    np.testing.assert_allclose(found.layers.face_axes, face_frame(head).axes, atol=1e-6)
+
+
 def test_the_same_job_twice_gives_the_same(predictor, head):
     first, _ = predict(predictor, head, voice(1.0))
     second, _ = predict(predictor, head, voice(1.0))
@@ -114,9 +127,9 @@ def test_long_sound_has_no_seams(predictor, head):
     samples = voice(64.0)
     whole, _ = predict(predictor, head, samples, Fraction(50))
     part, _ = predict(predictor, head, samples[: 16000 * 40], Fraction(50))
-    np.testing.assert_allclose(part.weights[: 50 * 18], whole.weights[: 50 * 18], atol=2e-3)
-    predicted = [k for k, name in enumerate(whole.names) if not name.startswith("eyeBlink")]
-    jerk = np.abs(np.diff(whole.weights[:, predicted], 3, axis=0)).max(axis=1)
+    whole, part = (found.layers.speech + found.layers.upper_face for found in (whole, part))
+    np.testing.assert_allclose(part[: 50 * 18], whole[: 50 * 18], atol=2e-3)
+    jerk = np.abs(np.diff(whole, 3, axis=0)).max(axis=1)
     assert jerk.max() < 12 * np.median(jerk)
 
 
@@ -160,8 +173,8 @@ def test_given_phones_count_also_against_the_phone_classifier(predictor, head, m
         monkeypatch.setattr(
             predictor_module.recognition, "recognise", lambda *_, made=transcript, **__: made
         )
-        made[source] = predict(predictor, head, voice(1.0), listen="words")[0].weights
-    sound = predict(predictor, head, voice(1.0))[0].weights
+        made[source] = predict(predictor, head, voice(1.0), listen="words")[0].layers.speech
+    sound = predict(predictor, head, voice(1.0))[0].layers.speech
     np.testing.assert_allclose(made["recognised"], sound, atol=1e-6)
     assert np.abs(made["given"] - sound).max() > 1e-4
 
@@ -313,7 +326,7 @@ def test_shapes_are_solved_once_per_head(predictor, head, monkeypatch):
 def test_a_long_line_blinks_with_both_lids_and_opens_them_again(predictor, head):
     found, _ = predict(predictor, head, voice(20.0), fps=Fraction(24))
     lids = [found.names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
-    shut = found.weights[:, lids] >= 0.99
+    shut = found.weights[:, lids] >= 0.75
     assert np.array_equal(shut[:, 0], shut[:, 1])
     starts = np.flatnonzero(shut[1:, 0] & ~shut[:-1, 0])
     assert 2 <= len(starts) <= 14

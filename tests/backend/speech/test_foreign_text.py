@@ -31,7 +31,9 @@ def hear(monkeypatch):
     def prepare(text, language):
         posteriors, spoken = posteriors_of(text, language)
         monkeypatch.setattr(moonshine_encoder, "encode", lambda sound: sound)
-        monkeypatch.setattr(moonshine_phones, "head_log_posteriors", lambda _encoded, _count: posteriors)
+        monkeypatch.setattr(
+            moonshine_phones, "head_log_posteriors", lambda _encoded, _count: posteriors
+        )
         rng = np.random.default_rng(0)
         sound = rng.normal(0, 0.1, len(posteriors) * 320).astype(np.float32)
         return sound, spoken
