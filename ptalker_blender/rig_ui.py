@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import bpy
 from bpy.props import IntProperty, StringProperty
@@ -11,6 +11,9 @@ from bpy.types import Context, Event, Object
 
 from . import bone_poses, key_map, key_map_ui, rig_drivers, rig_names, rig_target, scene_inputs
 from .typed import Results, classes_factory, mesh_of
+
+MUTED: Final = "ptalker_muted_drivers"
+"""`rig_drivers.MUTED`, said again so that Blender starts without that module."""
 
 
 def _armature(context: Context) -> Object | None:
@@ -172,10 +175,10 @@ def register() -> None:
     """Register the classes, and the note of muted drivers on objects; after ``key_map_ui``."""
     _register_classes()
     text: Any = StringProperty
-    setattr(bpy.types.Object, rig_drivers.MUTED, text(override={'LIBRARY_OVERRIDABLE'}))
+    setattr(bpy.types.Object, MUTED, text(override={'LIBRARY_OVERRIDABLE'}))
 
 
 def unregister() -> None:
     """Take them away again."""
-    delattr(bpy.types.Object, rig_drivers.MUTED)
+    delattr(bpy.types.Object, MUTED)
     _unregister_classes()

@@ -503,3 +503,7 @@ def test_demo_head_speaks_by_a_board_as_by_its_keys(addon, monkeypatch, evaluate
     for frame, vertices in zip(frames, expected, strict=True):
         assert np.abs(evaluated(demo, frame) - vertices).max() < 2e-5
     assert max(np.ptp(np.array(expected)[:, :, 2], axis=0)) > 0.004
+
+
+def test_the_note_of_muted_drivers_has_one_name(addon):
+    assert addon.rig_ui.MUTED == addon.rig_drivers.MUTED
