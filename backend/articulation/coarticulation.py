@@ -45,7 +45,7 @@ _LEAD_SECONDS = 0.040
 _CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves that least
 _CLOSED_JAW = 0.04  # the jaw rises with the lips for p, b, m and gives its share of the closure
 _JAW_RAMP_SECONDS = (0.105, 0.105)  # it is heavier than the lips, so it begins earlier
-_BITING_JAW = 0.08  # where the lower lip meets the upper teeth
+_BITING_JAW = 0.105  # where the lower lip meets the upper teeth
 _CHUNK_FRAMES = 256
 _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 

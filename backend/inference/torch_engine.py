@@ -136,11 +136,12 @@ class TorchShapes:
         """
         config = self._model.config
         wanted = config.topology
-        if head.topology.num_vertices != config.num_vertices:
+        is_whole = len(head.vertices) >= config.num_vertices
+        if head.topology.num_vertices != config.num_vertices or not is_whole:
             raise UserError(
                 f"This model animates heads of the topology {config.topology} "
                 f"({config.num_vertices} vertices); this one is {head.topology.name} "
-                f"({head.topology.num_vertices}). Choose such a head, or the bundled model."
+                f"({len(head.vertices)}). Choose such a head, or the bundled model."
             )
         graph = self._model.graph_encoder
         own = torch.from_numpy(head.vertices[: config.num_vertices])

@@ -99,7 +99,7 @@ def test_shapes_of_an_exact_copy_are_the_templates_own(trained):
 
 def test_vertices_after_the_topologys_do_not_move_with_learned_shapes(trained):
     head, _, folder, _ = trained
-    shapes = shapes_for_head.HeadShapes(checkpoint.load(folder))
+    shapes = shapes_of(checkpoint.load(folder))
     more = identify(np.concatenate([head.vertices, head.vertices[:3]]), head.corners, head.sizes)
     found = shapes.on(more)[1]
     assert found.shape[1] == len(head.vertices) + 3
