@@ -20,7 +20,9 @@ PARTS = (
     "format", "lint", "docstrings", "types-backend", "types-addon", "addon", "backend",
     *BLENDER_TESTS,
 )  # fmt: skip
-BPY_SCRIPTS = ("demo_scene.py", "turntable.py", "demo_render.py", "bench_blender.py")
+BPY_SCRIPTS = (
+    "demo_scene.py", "turntable.py", "demo_render.py", "bench_blender.py", "bench_engines.py",
+)  # fmt: skip
 # The long ones first, so that two at a time end together.
 ORDER = (
     "backend", *BLENDER_TESTS, "types-backend", "types-addon", "addon", "docstrings", "format",
