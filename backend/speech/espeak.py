@@ -28,7 +28,7 @@ _VOICES: Final = {ENGLISH: "en-us", "zh": "cmn"}
 """Names of espeak-ng's voices, where they are not the language's code."""
 # Numbers of espeak-ng's speak_lib.h (1.52).
 _RETRIEVAL, _UTF8, _IPA = 1, 1, 2
-_NO_EXIT: Final = 0x8000
+NO_EXIT: Final = 0x8000
 _SEPARATOR: Final = "_"
 _MODE: Final = _IPA | ord(_SEPARATOR) << 8
 _SWITCH: Final = re.compile(r"\([a-z][a-z-]*\)")
@@ -54,7 +54,7 @@ class PronouncedWord:
 
 def is_installed() -> bool:
     """Whether text of other languages can be pronounced."""
-    return _library_file() is not None
+    return library_file() is not None
 
 
 def pronounce_text(text: str, language: str) -> list[PronouncedWord]:
@@ -117,7 +117,7 @@ class _Espeak:
     """The library, which has one voice per process."""
 
     def __init__(self) -> None:
-        file = _library_file()
+        file = library_file()
         if file is None:
             raise UserError(
                 "Text of other languages than English needs espeak-ng, which is missing. Install "
@@ -130,7 +130,7 @@ class _Espeak:
             ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int,
         )  # fmt: skip
         folder = str(file.parent).encode(sys.getfilesystemencoding())
-        if self._library.espeak_Initialize(_RETRIEVAL, 0, folder, _NO_EXIT) <= 0:
+        if self._library.espeak_Initialize(_RETRIEVAL, 0, folder, NO_EXIT) <= 0:
             raise UserError("espeak-ng did not start. Install the extension again.")
 
     def ipa(self, text: str, voice: str) -> str:
@@ -153,7 +153,8 @@ def _espeak() -> _Espeak:
 
 
 @cache
-def _library_file() -> Path | None:
+def library_file() -> Path | None:
+    """The library in its package; None where that is not installed."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None

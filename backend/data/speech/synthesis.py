@@ -4,6 +4,7 @@
 
 import ctypes
 import ctypes.util
+import os
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
+from backend.speech import espeak
 from backend.speech.phones import SILENCE, Phone, from_arpabet, from_ipa, merge_silences
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
@@ -241,7 +243,9 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 @lru_cache(maxsize=1)
 def _espeak_path() -> str | None:
-    return ctypes.util.find_library("espeak-ng")
+    """The package's library, so that one process never holds two of them; else the system's."""
+    file = espeak.library_file()
+    return str(file) if file is not None else ctypes.util.find_library("espeak-ng")
 
 
 class _Espeak:
@@ -252,8 +256,10 @@ class _Espeak:
         if path is None:
             raise SynthesisError("the library of espeak-ng is not installed")
         self._library: Any = ctypes.CDLL(path)
+        file = espeak.library_file()
+        data = None if file is None else os.fsencode(file.parent)
         self._rate: int = self._library.espeak_Initialize(
-            _SYNCHRONOUS, 0, None, _PHONEME_EVENTS_IPA
+            _SYNCHRONOUS, 0, data, _PHONEME_EVENTS_IPA | espeak.NO_EXIT
         )
         if self._rate <= 0:
             raise SynthesisError("espeak-ng did not start; are its data installed?")

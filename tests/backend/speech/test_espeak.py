@@ -106,7 +106,7 @@ def test_text_that_cannot_be_read_is_told():
 
 
 def test_a_missing_library_is_told(monkeypatch):
-    monkeypatch.setattr(espeak, "_library_file", lambda: None)
+    monkeypatch.setattr(espeak, "library_file", lambda: None)
     with pytest.raises(UserError, match="Sound Only"):
         espeak._Espeak()
 
