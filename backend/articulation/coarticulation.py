@@ -45,7 +45,8 @@ _LEAD_SECONDS = 0.040
 _CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves that least
 _CLOSED_JAW = 0.04  # the jaw rises with the lips for p, b, m and gives its share of the closure
 _JAW_RAMP_SECONDS = (0.105, 0.105)  # it is heavier than the lips, so it begins earlier
-_BITING_JAW = 0.105  # where the lower lip meets the upper teeth
+_BITING_JAW = 0.0885  # where the lower lip meets the upper teeth
+_SMILING_BITE = 0.2  # and how much lower for a smile, which lifts the lower lip
 _CHUNK_FRAMES = 256
 _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 
@@ -53,6 +54,8 @@ _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
 _BIAS = {"mouthSmile": 0.07, "mouthStretch": -0.06, "mouthLowerDown": 0.05, "mouthUpperUp": 0.05,
          "noseSneer": 0.05, "mouthFrown": -0.1, "mouthDimple": 0.12}  # fmt: skip
 _JAW_SIDE, _MOUTH_SIDE = -0.08, 0.03
+# Of the targets, so that the lips part as far as people's on shapes that are measured on scans.
+_JAW_SIZE, _PARTING_SIZE = 0.88, 0.75
 
 # Time constants in seconds of each group's dominance before and after the phone, and its inertia.
 _BEFORE = {"jaw": 0.045, "rounding": 0.095, "spread": 0.07, "parting": 0.045, "tongue": 0.04}
@@ -65,6 +68,8 @@ _GLIDE_SECONDS = 0.22  # at most, of a diphthong's second target: a held one gli
 _WEIGHT = {name: index for index, name in enumerate(ARKIT_NAMES)}
 _CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 _CHEEKS = [_WEIGHT["cheekSquintLeft"], _WEIGHT["cheekSquintRight"]]
+_SMILES = [_WEIGHT["mouthSmileLeft"], _WEIGHT["mouthSmileRight"]]
+_JAW_AND_CLOSE = [_WEIGHT["jawOpen"], _WEIGHT["mouthClose"]]
 _OPENING = [_CHANNEL[name] for name in ("jaw", "lower_down", "upper_up")]
 
 
@@ -294,7 +299,7 @@ def _mouth(
     lips = free * (1.0 - bitten)
     rounding = _gain(style.rounding, 0.45, style)
     pushed = 0.14 * style.protrusion * active
-    jaw = value["jaw"] * _gain(style.jaw, 0.45, style)
+    jaw = _JAW_SIZE * value["jaw"] * _gain(style.jaw, 0.45, style)
     jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.08 * timing.breath
     jaw += bitten * (_BITING_JAW - jaw)
     jaw -= timing.jaw_closure * np.maximum(jaw - _CLOSED_JAW, 0.0)
@@ -329,6 +334,9 @@ def _mouth(
     for name, curve in columns.items():
         weights[:, _WEIGHT[name]] = curve
     _lip_sides(weights, value, timing, slow, style=style)
+    smile = weights[:, _SMILES].mean(axis=1)
+    lowered = 1.0 + bitten * _SMILING_BITE * smile / np.maximum(jaw, 0.01)
+    weights[:, _JAW_AND_CLOSE] *= lowered[:, None]
 
 
 def _lip_sides(
@@ -344,8 +352,16 @@ def _lip_sides(
     held = 0.6 + 0.4 * active  # a smile or frown stays while silent
     parted = 0.08 * style.lip_part * active
     spread = _gain(style.spread, 0.5, style)
-    lower = value["lower_down"] * _gain(style.lower_lip, 0.5, style) + parted + 0.09 * timing.breath
-    upper = value["upper_up"] * _gain(style.upper_lip, 0.5, style) + parted + 0.06 * timing.breath
+    lower = (
+        _PARTING_SIZE * value["lower_down"] * _gain(style.lower_lip, 0.5, style)
+        + parted
+        + 0.09 * timing.breath
+    )
+    upper = (
+        _PARTING_SIZE * value["upper_up"] * _gain(style.upper_lip, 0.5, style)
+        + parted
+        + 0.06 * timing.breath
+    )
     upper = free * (np.maximum(upper, 0.0) + 0.1 * bitten)
     stretch = value["stretch"] * spread + 0.14 * max(-style.protrusion, 0.0) * active
     friendly = np.maximum(0.07 * slow.presence + 0.1 * slow.pitch - 0.03 * slow.ending, 0.0)

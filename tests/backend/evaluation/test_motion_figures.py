@@ -121,7 +121,4 @@ def test_the_rules_move_a_face_as_captured_people_do(mouth):
         for name, value in found.items()
         if name not in LIFE and not CAPTURED[name].low <= value <= CAPTURED[name].high
     }
-    # The shapes of scans open the mouth a third farther than those the rules were set with.
-    gap = outside.pop("gap 95 %, mm")
-    assert gap < 17.5
     assert not outside
