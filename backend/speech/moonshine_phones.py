@@ -151,6 +151,6 @@ def _phone_head() -> Session:
         return Session(bundled.PHONE_HEAD_GRAPH, threads=1)
     except UserError as error:
         raise UserError(
-            f"The phone classifier that came with PTalker is damaged ({error}), so parts without "
-            "words are animated without it. Install PTalker again."
+            "The phone classifier that came with PTalker is damaged, so parts without words are "
+            "animated without it. Install PTalker again."
         ) from error

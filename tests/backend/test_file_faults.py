@@ -892,4 +892,4 @@ def test_a_damaged_phone_head_leaves_the_job_to_the_speech_encoder(damage, tmp_p
     after = moonshine_phones.fill_gaps(sound, before, None, lambda *_: None, lambda: False)
     moonshine_phones._phone_head.cache_clear()
     assert after == replace(before, warnings=after.warnings)
-    check_sentence(after.warnings[0], "phone classifier .* is damaged .* Install PTalker again")
+    check_sentence(after.warnings[0], "phone classifier .* is damaged.* Install PTalker again")

@@ -30,7 +30,7 @@ from backend.errors import Cancelled, UserError
 from backend.service import server
 
 class Worker:
-    def predictor(self, checkpoint, device):
+    def predictor(self, checkpoint, engine, device):
         raise UserError("no such checkpoint")
 
     def run(self, request, reporter):
