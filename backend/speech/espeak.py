@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import re
 import sys
 import threading
@@ -27,8 +28,8 @@ _PACKAGE: Final = "espeakng_loader"
 _VOICES: Final = {ENGLISH: "en-us", "zh": "cmn"}
 """Names of espeak-ng's voices, where they are not the language's code."""
 # Numbers of espeak-ng's speak_lib.h (1.52).
-_RETRIEVAL, _UTF8, _IPA = 1, 1, 2
-NO_EXIT: Final = 0x8000
+_SYNCHRONOUS, _UTF8, _IPA = 2, 1, 2
+_PHONEME_EVENTS, _PHONEME_IPA, _NO_EXIT = 1, 2, 0x8000
 _SEPARATOR: Final = "_"
 _MODE: Final = _IPA | ord(_SEPARATOR) << 8
 _SWITCH: Final = re.compile(r"\([a-z][a-z-]*\)")
@@ -129,8 +130,7 @@ class _Espeak:
         self._library.espeak_TextToPhonemes.argtypes = (
             ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int,
         )  # fmt: skip
-        folder = str(file.parent).encode(sys.getfilesystemencoding())
-        if self._library.espeak_Initialize(_RETRIEVAL, 0, folder, NO_EXIT) <= 0:
+        if start(self._library, file.parent) <= 0:
             raise UserError("espeak-ng did not start. Install the extension again.")
 
     def ipa(self, text: str, voice: str) -> str:
@@ -145,6 +145,23 @@ class _Espeak:
                 found = self._library.espeak_TextToPhonemes(ctypes.byref(place), _UTF8, _MODE)
                 parts.append((found or b"").decode("utf-8", "ignore"))
             return " ".join(parts)
+
+
+def start(library: Any, data: Path | None) -> int:
+    """Starts the library for all that this process asks of it: phones of text, sound with events.
+
+    Its settings hold for the whole process, and the last call's replace those of the one before.
+
+    Args:
+        library: espeak-ng, loaded by ``ctypes``.
+        data: Folder that holds its data; None takes its own.
+
+    Returns:
+        The rate of its sound in hertz; 0 or less where it did not start.
+    """
+    folder = None if data is None else os.fsencode(data)
+    options = _PHONEME_EVENTS | _PHONEME_IPA | _NO_EXIT
+    return int(library.espeak_Initialize(_SYNCHRONOUS, 0, folder, options))
 
 
 @cache

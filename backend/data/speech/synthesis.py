@@ -4,7 +4,6 @@
 
 import ctypes
 import ctypes.util
-import os
 import shutil
 import subprocess
 import tempfile
@@ -215,7 +214,7 @@ def _speak_festival(voice: Voice, texts: Sequence[str]) -> list[Spoken]:
 
 # espeak-ng through its library: the command line does not tell when phonemes are spoken.
 # Structures and numbers from espeak-ng's speak_lib.h (1.51).
-_SYNCHRONOUS, _PHONEME_EVENTS_IPA, _UTF8, _EVENT_PHONEME = 2, 1 | 2, 1, 7
+_UTF8, _EVENT_PHONEME = 1, 7
 _PARAMETER_RATE, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 3, 4
 
 
@@ -257,10 +256,7 @@ class _Espeak:
             raise SynthesisError("the library of espeak-ng is not installed")
         self._library: Any = ctypes.CDLL(path)
         file = espeak.library_file()
-        data = None if file is None else os.fsencode(file.parent)
-        self._rate: int = self._library.espeak_Initialize(
-            _SYNCHRONOUS, 0, data, _PHONEME_EVENTS_IPA | espeak.NO_EXIT
-        )
+        self._rate = espeak.start(self._library, None if file is None else file.parent)
         if self._rate <= 0:
             raise SynthesisError("espeak-ng did not start; are its data installed?")
         self._sound: list[NDArray[np.int16]] = []

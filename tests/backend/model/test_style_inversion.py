@@ -88,7 +88,7 @@ def error_of_another_sentence(model, code, style=STYLES[0]):
 
 
 @pytest.mark.xfail(
-    strict=True, reason="the bundled checkpoint was trained on earlier rules of articulation"
+    strict=False, reason="the bundled checkpoint was trained on earlier rules of articulation"
 )
 def test_another_sentence_comes_nearer_to_the_true_style(model):
     before, after = [], []
@@ -105,7 +105,7 @@ def test_another_sentence_comes_nearer_to_the_true_style(model):
 
 
 @pytest.mark.xfail(
-    strict=True, reason="the bundled checkpoint was trained on earlier rules of articulation"
+    strict=False, reason="the bundled checkpoint was trained on earlier rules of articulation"
 )
 def test_lips_are_read_in_a_style_that_was_never_seen(model, exemplar):
     nodes = model.graph_encoder.displacements(exemplar) * model.config.motion_scale

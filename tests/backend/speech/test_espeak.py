@@ -154,3 +154,16 @@ def test_a_script_gives_its_language_away(text, code):
 )
 def test_the_language_of_a_text_is_guessed(text, code):
     assert language_of_text(text) == code
+
+
+@needs_espeak
+def test_the_synthesiser_still_tells_phones_after_text_was_pronounced():
+    synthesis = pytest.importorskip("backend.data.speech.synthesis")
+    if "espeak" not in synthesis.available_engines():
+        pytest.skip("espeak-ng is not installed")
+    voice = synthesis.Voice("espeak", "de")
+    before = synthesis.speak(voice, ["Guten Tag"])[0]
+    words = espeak.pronounce_text("Guten Tag", "de")
+    after = synthesis.speak(voice, ["Guten Tag"])[0]
+    assert [phone.symbol for phone in after.phones] == [phone.symbol for phone in before.phones]
+    assert espeak.pronounce_text("Guten Tag", "de") == words
