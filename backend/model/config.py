@@ -240,6 +240,8 @@ class LossWeights:
     reconstruction: float
     displacement: float
     velocity: float
+    spread: float
+    speed: float
     lip_distance: float
     closure: float
     motion_branch: float

@@ -54,6 +54,38 @@ def velocity(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     )
 
 
+def spread(predicted: Tensor, true: Tensor, mask: Tensor, point_weights: Tensor) -> Tensor:
+    """Weighted mean of the squared errors of how far points ``(B, T, P, 3)`` move over time.
+
+    Squared errors of places are least at the mean of all that may be true, which moves less than
+    any of it; this term asks for the standard deviation itself. It is not the paper's.
+    """
+    error = _deviation(predicted, mask) - _deviation(true, mask)
+    return masked_mean(error.square() * point_weights, mask.any(1))
+
+
+def speed(predicted: Tensor, true: Tensor, mask: Tensor, point_weights: Tensor) -> Tensor:
+    """The same of the speed: squared errors of the root mean square of the first differences."""
+    both = mask[:, 1:] & mask[:, :-1]
+    moved, should = predicted.diff(dim=1), true.diff(dim=1)
+    error = _root_mean_square(moved, both) - _root_mean_square(should, both)
+    return masked_mean(error.square() * point_weights, both.any(1))
+
+
+def _deviation(points: Tensor, mask: Tensor) -> Tensor:
+    """Root of the variance over time of points ``(B, T, P, 3)``, shape ``(B, P)``."""
+    weight = mask[..., None, None].to(points.dtype)
+    mean = (points * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1.0)
+    return _root_mean_square(points - mean, mask)
+
+
+def _root_mean_square(points: Tensor, mask: Tensor) -> Tensor:
+    """Over time, of the lengths of vectors ``(B, T, P, 3)``, shape ``(B, P)``."""
+    weight = mask[..., None].to(points.dtype)
+    total = (points.square().sum(-1) * weight).sum(1)
+    return (total / weight.sum(1).clamp(min=1.0) + _EPSILON**2).sqrt()
+
+
 def lip_distance(predicted_gaps: Tensor, true_gaps: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute error of the distances of lip pairs; gaps ``(B, T, L, 3)``."""
     return masked_mean((_length(predicted_gaps) - _length(true_gaps)).abs(), mask)
@@ -324,6 +356,8 @@ def motion_terms(
         "reconstruction": reconstruction(predicted, true, mask),
         "displacement": displacement(moved, should, mask, geometry.point_weights),
         "velocity": velocity(predicted, true, mask),
+        "spread": spread(moved, should, mask, geometry.point_weights),
+        "speed": speed(moved, should, mask, geometry.point_weights),
         "lip_distance": lip_distance(gaps, true_gaps, mask),
         "closure": closure(gaps, true_gaps, mask, config.closed_lips),
     }

@@ -143,6 +143,7 @@ class MotionRecipe:
         masked_share: Share of the sequences whose features are masked as in the phone stages.
         scaled_share: Share of the sequences with more or less of the style than is shown.
         slow_share: Share of the sequences that are spoken slower, down to less than half the pace.
+        held_share: Share of the sequences in which one vowel is held.
         styles_per_clip: Number of neighbouring sequences with the same speech, each in its own
             style.
     """
@@ -159,6 +160,7 @@ class MotionRecipe:
     masked_share: float = 0.5
     scaled_share: float = 0.0
     slow_share: float = 0.0
+    held_share: float = 0.0
     styles_per_clip: int = 1
 
 
@@ -231,7 +233,11 @@ def _motion_rows(
 ) -> list[dict[str, NDArray[np.generic]]]:
     """Sequences of one crop: unpadded arrays, named as the fields of ``TrainingBatch``."""
     clip, start, labels = draw_crop(
-        data, rng, num_frames=recipe.num_frames, slow_share=recipe.slow_share
+        data,
+        rng,
+        num_frames=recipe.num_frames,
+        slow_share=recipe.slow_share,
+        held_share=recipe.held_share,
     )
     span = slice(start, start + len(labels))
     phone_input = _phone_input(clip, recipe, rng)[span]

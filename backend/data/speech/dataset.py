@@ -4,7 +4,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +35,30 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A vowel that is held.
+
+    Attributes:
+        first_frame: Where its steady part begins, in the clip's frames without the hold.
+        num_frames: Length of the steady part there.
+        extra_frames: Frames by which it lasts longer.
+    """
+
+    first_frame: int
+    num_frames: int
+    extra_frames: int
+
+    def places(self, count: int) -> NDArray[np.float64]:
+        """Where each of ``count`` frames lies without the hold, to and fro in the steady part."""
+        frames = np.arange(count, dtype=np.float64)
+        inside = frames - self.first_frame
+        turn = max(self.num_frames - 1, 1)
+        swung = self.first_frame + turn - np.abs(inside % (2 * turn) - turn)
+        held = np.where(inside < self.extra_frames, swung, frames - self.extra_frames)
+        return np.asarray(np.where(inside < 0, frames, held))
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One utterance.
 
@@ -47,7 +71,8 @@ class Clip:
         first_frame: First frame of the utterance in the arrays of ``SpeechData``, at
             ``FEATURE_RATE_HZ``.
         stored_frames: Number of frames in these arrays; it differs from ``num_frames`` where the
-            utterance is at another pace.
+            utterance is at another pace, or a vowel of it is held.
+        hold: The vowel that is held, if one is.
     """
 
     key: str
@@ -57,6 +82,7 @@ class Clip:
     num_frames: int
     first_frame: int
     stored_frames: int
+    hold: Hold | None = field(default=None, repr=False)
 
     def at_pace(self, pace: float) -> "Clip":
         """The same utterance spoken faster (above 1) or slower, its pitch unchanged."""
@@ -67,6 +93,44 @@ class Clip:
             for phone in self.phones
         )
         return replace(self, phones=phones, num_frames=num_frames)
+
+    def with_held(self, index: int, seconds: float) -> "Clip":
+        """The same utterance with one phone held; at its own pace or another, held once only.
+
+        Args:
+            index: Number of the phone in ``phones``.
+            seconds: Time by which it lasts longer.
+
+        Returns:
+            The clip; its sound goes to and fro in the middle half of the phone.
+        """
+        phone = self.phones[index]
+        quarter = 0.25 * (phone.end_seconds - phone.start_seconds)
+        first = round((phone.start_seconds + quarter) * FEATURE_RATE_HZ)
+        steady = max(1, round((phone.end_seconds - quarter) * FEATURE_RATE_HZ) - first)
+        extra = round(seconds * FEATURE_RATE_HZ)
+        longer = extra / FEATURE_RATE_HZ
+        phones = tuple(
+            replace(
+                phone,
+                start_seconds=phone.start_seconds + longer * (number > index),
+                end_seconds=phone.end_seconds + longer * (number >= index),
+            )
+            for number, phone in enumerate(self.phones)
+        )
+        hold = Hold(first, steady, extra)
+        return replace(self, phones=phones, num_frames=self.num_frames + extra, hold=hold)
+
+    def stored_places(self, per_frame: int = 1) -> NDArray[np.float64]:
+        """Where each frame lies in the stored arrays, of ``per_frame`` rows a frame."""
+        frames = (np.arange(per_frame * self.num_frames) + 0.5) / per_frame - 0.5
+        unheld = self.num_frames
+        if self.hold is not None:
+            unheld -= self.hold.extra_frames
+            own = np.arange(self.num_frames)
+            frames = frames + np.interp(frames, own, self.hold.places(self.num_frames) - own)
+        share = self.stored_frames / unheld
+        return np.asarray(per_frame * (frames + 0.5) * share - 0.5)
 
 
 @dataclass(frozen=True)
@@ -106,7 +170,7 @@ class SpeechData:
         """Log-mel power of a clip before normalisation, shape ``(2 * num_frames, 80)``."""
         start = 2 * clip.first_frame
         stored = self.log_power[start : start + 2 * clip.stored_frames]
-        return _stretched(np.asarray(stored, np.float32), 2 * clip.num_frames)
+        return _stretched(np.asarray(stored, np.float32), clip.stored_places(2))
 
     def features(self, clip: Clip) -> NDArray[np.float32]:
         """Stacked features as the backend computes them, shape ``(num_frames, 160)``."""
@@ -115,20 +179,17 @@ class SpeechData:
     def energy(self, clip: Clip) -> NDArray[np.float32]:
         """Root mean square of the sound around each frame, shape ``(num_frames,)``."""
         stored = self.prosody[clip.first_frame : clip.first_frame + clip.stored_frames, 0]
-        return _stretched(stored, clip.num_frames)
+        return _stretched(stored, clip.stored_places())
 
     def pitch(self, clip: Clip) -> NDArray[np.float32]:
         """Fundamental frequency in hertz, 0 where there is none, shape ``(num_frames,)``."""
         stored = self.prosody[clip.first_frame : clip.first_frame + clip.stored_frames, 1]
-        nearest = (np.arange(clip.num_frames) + 0.5) * clip.stored_frames / clip.num_frames
+        nearest = np.clip(np.round(clip.stored_places()), 0, len(stored) - 1)
         return stored[nearest.astype(np.int64)]  # a mean of voiced and unvoiced has no meaning
 
 
-def _stretched(frames: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
-    """Linear interpolation along time, shape ``(n, ...)`` to ``(num_frames, ...)``."""
-    if len(frames) == num_frames:
-        return frames
-    places = (np.arange(num_frames) + 0.5) * len(frames) / num_frames - 0.5
+def _stretched(frames: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Linear interpolation along time, ``(n, ...)`` at places ``(m,)`` to ``(m, ...)``."""
     places = np.clip(places, 0.0, len(frames) - 1.0)
     low = places.astype(np.int64)
     high = np.minimum(low + 1, len(frames) - 1)

@@ -36,6 +36,8 @@ WEIGHTS: Final = LossWeights(
     reconstruction=10.0,
     displacement=300.0,
     velocity=20.0,
+    spread=300.0,
+    speed=3000.0,
     lip_distance=3.0,
     closure=2.0,
     motion_branch=0.3,
@@ -240,6 +242,7 @@ def motion_stage(
             given_phones_probability=0.45,
             recognised_phones_probability=0.3,
             slow_share=0.15,
+            held_share=0.1,
         )
     speech_only = replace(
         whole,

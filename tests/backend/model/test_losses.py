@@ -42,6 +42,12 @@ CONTENT_TERMS = {
     "displacement": lambda a, b, mask: losses.displacement(
         a.unflatten(2, (-1, 3)), b.unflatten(2, (-1, 3)), mask, torch.ones(a.shape[2] // 3)
     ),
+    "spread": lambda a, b, mask: losses.spread(
+        a.unflatten(2, (-1, 3)), b.unflatten(2, (-1, 3)), mask, torch.ones(a.shape[2] // 3)
+    ),
+    "speed": lambda a, b, mask: losses.speed(
+        a.unflatten(2, (-1, 3)), b.unflatten(2, (-1, 3)), mask, torch.ones(a.shape[2] // 3)
+    ),
     "lip_distance": lambda a, b, mask: losses.lip_distance(
         a.unflatten(2, (-1, 3)), b.unflatten(2, (-1, 3)), mask
     ),
@@ -213,6 +219,20 @@ def test_reconstruction_and_velocity_worked_by_hand():
     mask = torch.tensor([[True, True, False]])
     assert losses.reconstruction(predicted, true, mask) == pytest.approx(2.0)
     assert losses.velocity(predicted, true, mask) == pytest.approx(4.0)
+
+
+def test_spread_and_speed_ask_for_how_much_moves_and_not_for_where():
+    true = torch.zeros(1, 4, 1, 3)
+    true[0, :, 0, 1] = torch.tensor([0.0, 2.0, 0.0, 2.0])  # deviation 1, steps of 2
+    weights, mask = torch.ones(1), torch.ones(1, 4, dtype=torch.bool)
+    moved = 5.0 + true
+    assert losses.spread(moved, true, mask, weights) == pytest.approx(0.0)
+    assert losses.speed(moved, true, mask, weights) == pytest.approx(0.0)
+    half = 0.5 * true
+    assert losses.spread(half, true, mask, weights) == pytest.approx(0.5**2)
+    assert losses.speed(half, true, mask, weights) == pytest.approx(1.0)
+    still = torch.ones_like(true)
+    assert losses.spread(still, true, mask, weights) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_displacement_weighs_points():

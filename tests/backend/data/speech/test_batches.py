@@ -54,6 +54,20 @@ def test_a_share_of_the_crops_is_slow(data):
     assert 0.3 < share_of_slow(0.5) < 0.7
 
 
+def test_in_a_share_of_the_crops_a_vowel_is_held(data):
+    def longest_vowels(held_share: float) -> list[int]:
+        rng = np.random.default_rng(0)
+        drawn = [
+            crops.draw_crop(data, rng, num_frames=150, held_share=held_share) for _ in range(80)
+        ]
+        return [int((labels == PHONE_IDS["AE"]).sum()) for _, _, labels in drawn]
+
+    longest = 0.5 * 50 / crops.PACES[0] + 1  # frames of the vowel at the slowest pace
+    assert max(longest_vowels(0.0)) <= longest
+    share = np.mean(np.array(longest_vowels(0.5)) > longest)
+    assert 0.3 < share < 0.7
+
+
 def test_a_motion_batch_shows_styles_by_other_clips_and_hides_the_neutral(data):
     recipe = batches.MotionRecipe(batch_size=32, num_frames=60, num_styles=3)
     batch, vectors = batches.motion_batch(data, recipe, seed=0, number=0)

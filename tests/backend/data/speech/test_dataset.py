@@ -64,3 +64,19 @@ def test_another_pace_moves_phones_and_sound_alike(data):
     onset = int(np.argmax(np.diff(mel))) / 100  # the silent first half second ends
     assert onset == pytest.approx(0.5 / 1.5, abs=0.04)
     assert np.array_equal(data.mel(clip.at_pace(1.0)), data.mel(clip))
+
+
+def test_a_held_vowel_lasts_longer_in_phones_and_sound(data):
+    clip = data.train[0]  # silence to 0.5 s, M to 0.7, AE to 1.2, P to 1.5
+    held = clip.with_held(2, 1.0)
+    assert held.num_frames == clip.num_frames + 50
+    spans = [(phone.start_seconds, phone.end_seconds) for phone in held.phones]
+    assert np.allclose(spans, [(0.0, 0.5), (0.5, 0.7), (0.7, 2.2), (2.2, 2.5)])
+    assert len(data.mel(held)) == 2 * held.num_frames
+    assert len(data.pitch(held)) == len(data.energy(held)) == held.num_frames
+    mel, held_mel = data.mel(clip), data.mel(held)
+    assert np.abs(held_mel[:80] - mel[:80]).max() < 1e-4  # before the vowel nothing changes
+    assert np.abs(held_mel[-40:] - mel[-40:]).max() < 1e-4  # nor after it
+    steady = held.stored_places()[40:105]
+    assert steady.min() >= 0.7 * 50
+    assert steady.max() <= 1.2 * 50
