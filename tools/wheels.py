@@ -39,7 +39,7 @@ TAGS = {
     "linux-x64": _LINUX,
     "windows-x64": ["win_amd64"],
     "macos-arm64": ["macosx_13_0_arm64"],
-    "macos-x64": ["macosx_13_0_x86_64"],
+    "macos-x64": ["macosx_14_0_x86_64"],
 }
 _MARKERS = {
     "linux-x64": {"sys_platform": "linux", "platform_machine": "x86_64"},

@@ -15,11 +15,9 @@ from backend.evaluation.shape_agreement import (
     shape_agreement,
     table,
 )
-from backend.heads.arkit import ARKIT_NAMES
 
 HEADS = Path(__file__).resolve().parents[4] / "shared" / "heads"
 FACE = slice(9409)
-EYES = tuple(n for n in ARKIT_NAMES if n.startswith("eye"))
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +37,10 @@ def test_shapes_agree_with_scans_of_people(scans, marks, person):
     agreement = shape_agreement(scanned_head(scans, marks, person), scans, FACE)
     assert len(agreement) == 51
     assert np.mean([agreement[name].cosine for name in MOUTH_AND_JAW]) >= 0.93
-    skin = {n: a for n, a in agreement.items() if n not in EYES}
-    assert np.mean([a.cosine for a in skin.values()]) >= 0.93
-    assert min(a.cosine for a in skin.values()) >= 0.8
-    assert all(0.7 <= a.size <= 1.3 for a in skin.values())
+    assert np.mean([a.cosine for a in agreement.values()]) >= 0.93
+    assert min(a.cosine for a in agreement.values()) >= 0.85
+    skin = [a for name, a in agreement.items() if not name.startswith("eye")]
+    assert all(0.7 <= a.size <= 1.3 for a in skin)
 
 
 def test_agreement_is_printed_with_its_means(scans, marks):
