@@ -13,7 +13,7 @@ from backend.service.options import GenerateOptions, add_flags
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command; exactly one of ``--speech`` and ``--data`` is given."""
+    """Add the options of the command; ``--speech``, ``--data`` or ``--captured`` is given."""
     add = parser.add_argument
     add(
         "--checkpoint",
@@ -26,6 +26,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--speech", type=Path, metavar="DIR", help="recordings with phone times")
     what.add_argument("--data", type=Path, metavar="DIR", help="captured faces, as prepare made it")
+    text = "sounds and what mouths did while they were said: NAME.flac beside NAME.npz"
+    what.add_argument("--captured", type=Path, metavar="DIR", help=text)
     add("--out", type=Path, metavar="PATH", help="report: a .json file; with --data a folder")
     _add_speech_options(parser)
     _add_capture_options(parser)
@@ -88,7 +90,12 @@ def _add_capture_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and print the report; the exit status."""
-    from backend.evaluation import motion_figures, robustness, speech  # brings torch
+    from backend.evaluation import (
+        captured_clips,
+        motion_figures,
+        robustness,
+        speech,
+    )  # brings torch
 
     if options.data is not None:
         return _evaluate_captures(options)
@@ -96,6 +103,14 @@ def run(options: argparse.Namespace) -> int:
         print("error: several checkpoints are compared on --data only", file=sys.stderr)
         return WRONG_USAGE
     checkpoint = bundled.checkpoint_folder(options.checkpoint[0])
+    if options.captured is not None:
+        captured = captured_clips.CapturedArguments(
+            checkpoint=checkpoint, folder=options.captured,
+            modes=tuple(options.listen or speech.RECOGNITION_MODES), out=options.out,
+            engine=options.engine, device=options.device,
+        )  # fmt: skip
+        print(captured_clips.table(captured_clips.main(captured)))
+        return DONE
     if options.conditions:
         conditions = robustness.ConditionsArguments(
             checkpoint=checkpoint, speech=options.speech, alignment=options.alignment,
