@@ -32,6 +32,7 @@ class Layers:
         speech: Weights of jaw, lips, tongue, cheeks and nose, ``(T, K)``.
         upper_face: Weights of brows, lids and eyes as predicted, ``(T, K)``.
         life: Weights of blinks, gaze, brows and breath from a seed, ``(T, K)``.
+        emotion: What an emotion adds and, where it is negative, takes from the others, ``(T, K)``.
         head_rotation: Degrees about the face's axes, ``(T, 3)``: Euler angles XYZ, x first.
             Positive x nods, y turns to the subject's left, z leans to the subject's right.
         face_axes: Rows are the face's x (subject's left), y (up) and z (out of the face) in the
@@ -41,22 +42,23 @@ class Layers:
     speech: NDArray[np.float32]
     upper_face: NDArray[np.float32]
     life: NDArray[np.float32]
+    emotion: NDArray[np.float32]
     head_rotation: NDArray[np.float32]
     face_axes: NDArray[np.float32]
 
     def total(self) -> NDArray[np.float32]:
         """The motion's weights, ``(T, K)``."""
-        return np.asarray(self.speech + self.upper_face + self.life, np.float32)
+        return np.asarray(self.speech + self.upper_face + self.life + self.emotion, np.float32)
 
     def of_speech_alone(self, weights: NDArray[np.float32]) -> Layers:
         """The same head under other shapes, without names, that carry speech alone."""
         none = np.zeros_like(weights)
-        return replace(self, speech=weights, upper_face=none, life=none)
+        return replace(self, speech=weights, upper_face=none, life=none, emotion=none)
 
 
 LAYER_KEYS: Final = {
     "speech": "weights_speech", "upper_face": "weights_upper_face", "life": "weights_life",
-    "head_rotation": "head_rotation", "face_axes": "face_axes",
+    "emotion": "weights_emotion", "head_rotation": "head_rotation", "face_axes": "face_axes",
 }  # fmt: skip
 """Names of the layers' arrays in ``motion.npz``; a file has all of them or none."""
 
@@ -101,7 +103,7 @@ class Motion:
 
 def _check_layers(layers: Layers, shape: tuple[int, ...]) -> None:
     """Raise a ValueError where a layer has another shape than the weights need."""
-    expected = dict.fromkeys(("speech", "upper_face", "life"), shape)
+    expected = dict.fromkeys(("speech", "upper_face", "life", "emotion"), shape)
     for name, wanted in {**expected, "head_rotation": (shape[0], 3), "face_axes": (3, 3)}.items():
         found = getattr(layers, name).shape
         if found != wanted:

@@ -55,6 +55,7 @@ class Layers:
         speech: Weights of jaw, lips, tongue, cheeks and nose, ``(T, K)``.
         upper_face: Weights of brows, lids and eyes as predicted, ``(T, K)``.
         life: Weights of blinks, gaze, brows and breath from a seed, ``(T, K)``.
+        emotion: What an emotion adds and, where it is negative, takes from the others, ``(T, K)``.
         head_rotation: Degrees about the face's axes, ``(T, 3)``: Euler angles XYZ, x first.
             Positive x nods, y turns to the subject's left, z leans to the subject's right.
         face_axes: Rows are the face's x (subject's left), y (up) and z (out of the face) in the
@@ -64,13 +65,14 @@ class Layers:
     speech: Floats
     upper_face: Floats
     life: Floats
+    emotion: Floats
     head_rotation: Floats
     face_axes: Floats
 
 
 LAYER_KEYS: Final = {
     "speech": "weights_speech", "upper_face": "weights_upper_face", "life": "weights_life",
-    "head_rotation": "head_rotation", "face_axes": "face_axes",
+    "emotion": "weights_emotion", "head_rotation": "head_rotation", "face_axes": "face_axes",
 }  # fmt: skip
 """Names of the layers' arrays in ``motion.npz``; a file has all of them or none."""
 

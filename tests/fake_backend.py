@@ -86,7 +86,8 @@ def write_motion(request, *, mode):
     nod = np.stack([5.0 * np.sin(3.0 * times), 0.0 * times, 0.0 * times], 1)
     layers = {
         "weights_speech": weights, "weights_upper_face": 0.0 * weights,
-        "weights_life": 0.0 * weights, "head_rotation": nod * request["options"]["head_motion"],
+        "weights_life": 0.0 * weights, "weights_emotion": 0.0 * weights,
+        "head_rotation": nod * request["options"]["head_motion"],
         "face_axes": [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]],
     }  # fmt: skip
     if mode == "nolayers":

@@ -27,6 +27,7 @@ from backend.errors import UserError, excerpt
 from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
+from backend.inference.emotion_layer import Emotion, add_emotion
 from backend.inference.engine import Engine
 from backend.inference.engine_choice import EngineChoice, open_engine
 from backend.inference.shapes_for_head import HeadShapes
@@ -186,6 +187,7 @@ class Predictor:
         start_seconds: float = 0.0,
         lead_seconds: float = 0.0,
         life: LifeAmounts | None = None,
+        emotion: Emotion | None = None,
         progress: ProgressCall,
         warn: Callable[[str], None],
         is_cancelled: Callable[[], bool],
@@ -208,6 +210,7 @@ class Predictor:
             start_seconds: Time of frame 0 in its file, for the result.
             lead_seconds: Length of what is heard, and not shown, before frame 0.
             life: Blinks, gaze, brows, head and breath; None is a usual amount of each.
+            emotion: What the face shows besides; None is nothing.
             progress: Called with stage, done, total and unit.
             warn: Called with warnings for the user.
             is_cancelled: Asked several times a second whether to give up.
@@ -263,10 +266,15 @@ class Predictor:
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
             are_phones_known = config.num_phone_ids > 1 and (transcript.phones or can_recognise())
+            seen = samples[round(lead_seconds * SAMPLE_RATE_HZ) :]
+            phones = shown.phones if are_phones_known else None
             layers = add_life(
-                weights, config.shape_names, samples[round(lead_seconds * SAMPLE_RATE_HZ) :],
-                phones=shown.phones if are_phones_known else None, fps=fps,
+                weights, config.shape_names, seen, phones=phones, fps=fps,
                 amounts=life or LifeAmounts(), face_axes=face_frame(head).axes,
+            )  # fmt: skip
+            layers = add_emotion(
+                layers, config.shape_names, shapes, head, emotion or Emotion(),
+                samples=seen, phones=phones, fps=fps, warn=warn,
             )  # fmt: skip
             weights = layers.total()
         error_mm = 0.0

@@ -181,6 +181,7 @@ def add_life(
         speech=np.where(is_upper, np.float32(0.0), weights),
         upper_face=np.where(is_upper, weights, np.float32(0.0)),
         life=life,
+        emotion=np.zeros_like(life),
         head_rotation=made.head_rotation.astype(np.float32),
         face_axes=np.asarray(face_axes, np.float32),
     )

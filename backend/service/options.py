@@ -113,6 +113,24 @@ class GenerateOptions:
     device: Device = field(
         default="auto", metadata=about("where the model runs; auto is the fastest there is")
     )
+    emotion: str = field(
+        default="",
+        metadata=about(
+            "joy:0.7, a blend joy:0.5+surprise:0.3, or a JSON list of [seconds, emotion, amount]; "
+            "joy, anger, sadness, fear, disgust, surprise, calm and aroused, 0 to 1.5",
+            metavar="NAME:X|LIST",
+            max_letters=500_000,
+        ),
+    )
+    emotion_from_voice: float = field(
+        default=0.0,
+        metadata=about(
+            "how far the voice sets the emotion's strength: 0 not at all",
+            metavar="X",
+            minimum=0.0,
+            maximum=1.0,
+        ),
+    )
     life: float = field(
         default=1.0,
         metadata=about(

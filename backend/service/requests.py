@@ -16,6 +16,7 @@ from typing import Any, Final
 from backend import bundled
 from backend.audio.load import MAX_SECONDS
 from backend.errors import UserError, excerpt
+from backend.inference.emotion_layer import parse_emotion
 from backend.io import check_output, check_path, read_text
 from backend.motion import frame_rate, num_frames
 from backend.service import options
@@ -44,6 +45,7 @@ def check(request: GenerateRequest, protected: Collection[str] = ()) -> None:
     given = {name: getattr(request.options, name) for name in options.names(type(request.options))}
     if problem := options.problem(type(request.options), given):
         raise UserError(problem)
+    parse_emotion(request.options.emotion)
     if request.options.text and not request.options.text.strip():
         raise UserError("The text is empty: give the words that are spoken, or no text.")
     rate = (request.fps_numerator, request.fps_denominator)

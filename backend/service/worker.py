@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from backend import io, motion, version
+from backend.articulation.emotion import STYLE_EXPRESSIONS
 from backend.audio.load import SILENT, Sound, file_seconds, read_sound
 from backend.bundled import checkpoint_folder
 from backend.errors import Cancelled, UserError
@@ -20,6 +21,7 @@ from backend.heads.find_face_points import FoundPoints, find_face_points, identi
 from backend.heads.mesh_files import read_face_points, read_head, read_object_sizes
 from backend.heads.shape_checks import check_before
 from backend.heads.topology import Head
+from backend.inference.emotion_layer import Emotion, parse_emotion
 from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode, read_exemplar, read_style, write_style
@@ -231,6 +233,7 @@ class Worker:
             start_seconds=request.start_seconds,
             lead_seconds=sound.lead_seconds,
             life=_life(options),
+            emotion=_emotion(request),
             progress=progress,
             warn=warn,
             is_cancelled=reporter.is_cancelled,
@@ -361,6 +364,15 @@ def _life(options: GenerateOptions) -> LifeAmounts:
     """What the options say of blinks, gaze, brows, head and breath."""
     names = (entry.name for entry in fields(LifeAmounts))
     return LifeAmounts(**{name: getattr(options, name) for name in names})
+
+
+def _emotion(request: GenerateRequest) -> Emotion:
+    """What the options ask for, and what the named style shows beside its way of speaking."""
+    options, always = request.options, {}
+    if request.style.kind == "named":
+        posture = STYLE_EXPRESSIONS.get(request.style.value, {})
+        always = {name: options.style_strength * amount for name, amount in posture.items()}
+    return Emotion(parse_emotion(options.emotion), always, options.emotion_from_voice)
 
 
 def _frame_rate(request: GenerateRequest) -> Fraction:

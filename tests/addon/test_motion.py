@@ -165,7 +165,8 @@ def layers(**changes):
     values = {
         "weights_speech": np.full((3, 2), 0.75, np.float32),
         "weights_upper_face": np.zeros((3, 2), np.float32),
-        "weights_life": np.full((3, 2), 0.25, np.float32),
+        "weights_life": np.full((3, 2), 0.5, np.float32),
+        "weights_emotion": np.full((3, 2), -0.25, np.float32),
         "head_rotation": np.ones((3, 3), np.float32),
         "face_axes": np.eye(3, dtype=np.float32),
     }
@@ -175,7 +176,8 @@ def layers(**changes):
 def test_reads_the_layers_where_there_are_some(save):
     assert load(save()).layers is None
     found = load(save(**layers())).layers
-    np.testing.assert_array_equal(found.speech + found.upper_face + found.life, np.ones((3, 2)))
+    total = found.speech + found.upper_face + found.life + found.emotion
+    np.testing.assert_array_equal(total, np.ones((3, 2)))
     assert found.head_rotation.shape == (3, 3)
 
 

@@ -224,7 +224,7 @@ def test_only_the_rows_asked_for_are_read(tmp_path):
 
 
 def layered(motion):
-    parts = np.stack([0.5 * motion.weights, 0.25 * motion.weights, 0.25 * motion.weights])
+    parts = np.stack([share * motion.weights for share in (0.75, 0.25, 0.25, -0.25)])
     frames = len(motion.weights)
     layers = motions.Layers(*parts, np.ones((frames, 3), np.float32), np.eye(3, dtype=np.float32))
     return dataclasses.replace(motion, layers=layers)
@@ -236,6 +236,7 @@ def test_layers_survive_the_file_and_may_be_missing(tmp_path):
     found = motions.read(path)
     np.testing.assert_allclose(found.layers.total(), found.weights, atol=1e-6)
     np.testing.assert_array_equal(found.layers.head_rotation, np.ones((20, 3)))
+    np.testing.assert_allclose(found.layers.emotion, -0.25 * found.weights, atol=1e-6)
     assert set(np.load(path)) >= set(motions.LAYER_KEYS.values())
     motions.write(path, some_motion())
     assert motions.read(path).layers is None

@@ -19,7 +19,9 @@ import soundfile
 from backend import motion as motions
 from backend.audio.load import QUIET
 from backend.errors import Cancelled, UserError
+from backend.heads.arkit import ARKIT_NAMES
 from backend.inference import predictor
+from backend.service import worker as worker_module
 from backend.service.options import GenerateOptions
 from backend.service.protocol import FacePointsRequest, GenerateRequest, StyleSource
 from backend.service.worker import Worker
@@ -79,6 +81,26 @@ def test_style_and_options_of_a_job_do_not_reach_the_next(worker, request_of, ex
     named = replace(request_of, style=StyleSource(kind="named", value="two"))
     assert np.abs(weights(worker, named) - plain).max() > 1e-4
     np.testing.assert_array_equal(weights(worker, request_of), plain)
+
+
+def test_emotions_come_from_the_options_and_from_what_a_named_style_shows(
+    worker, request_of, monkeypatch
+):
+    def emotion_layer(request):
+        worker.run(request, Reporter())
+        return motions.read(Path(request.out)).layers.emotion
+
+    frown = ARKIT_NAMES.index("browDownLeft")
+    angry = replace(request_of, options=replace(request_of.options, emotion="anger:0.8"))
+    assert emotion_layer(angry)[-1, frown] > 0.3
+    assert not emotion_layer(request_of).any()
+    monkeypatch.setattr(worker_module, "STYLE_EXPRESSIONS", {"two": {"anger": 0.4}})
+    named = replace(request_of, style=StyleSource(kind="named", value="two"))
+    one = emotion_layer(named)[-1, frown]
+    strong = replace(named, options=replace(named.options, style_strength=2.0))
+    assert emotion_layer(strong)[-1, frown] > 1.5 * one > 0.2
+    with pytest.raises(UserError, match='"love" is no emotion'):
+        emotion_layer(replace(request_of, options=replace(request_of.options, emotion="love")))
 
 
 def test_frames_that_are_asked_for_are_made_at_any_rate(worker, request_of):
