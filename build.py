@@ -150,7 +150,7 @@ def command_pictures(arguments: argparse.Namespace) -> int:
 
 
 def command_gallery(arguments: argparse.Namespace) -> int:
-    """Recordings on heads in four styles, as films and strips of frames: dist/gallery/."""
+    """Recordings on heads in styles, emotions and an exemplar's: films and strips of frames."""
     environments.ensure("backend", for_tests=True)  # which brings Pillow
     out = DIST / "gallery"
     options = ["--speech", str(arguments.speech.resolve()), "--out", str(out)]

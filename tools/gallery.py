@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the gallery: real recordings on heads in several styles, to be looked at frame by frame.
+"""Makes the gallery: real recordings on heads, performed in several ways, to be looked at.
 
-For each recording and head a film with sound in which the styles speak side by side, and for each
-style a strip of moments: closures, teeth on lips, wide and rounded vowels, from the front and as a
-close-up, with the phone beneath. Runs in the backend's Python; draws without Blender.
+For each recording and head a film with sound in which the performances stand side by side: neutral,
+named styles, emotions, and the style of an exemplar, with eyes, brows and head. For each a strip of
+moments: closures, teeth on lips, wide and rounded vowels, from the front and as a close-up, with
+the phone beneath. Runs in the backend's Python; draws without Blender.
 """
 
 import argparse
@@ -17,30 +18,42 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.spatial.transform import Rotation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
+from backend.articulation.speaking_style import SpeakingStyle
 from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.bundled import checkpoint_folder
 from backend.errors import UserError
 from backend.evaluation.clips import SpokenClip, read_clips
 from backend.evaluation.speech import predicted
+from backend.heads.lip_measures import measure_head
 from backend.heads.mesh_files import read_face_points, read_head
 from backend.heads.render import part_colours, render, sheet
 from backend.heads.topology import Head, face_frame, identify
-from backend.inference.predictor import open_predictor
+from backend.inference.emotion_layer import Emotion, parse_emotion
+from backend.inference.predictor import Predictor, open_predictor
+from backend.inference.style_files import Exemplar, StyleCode
 from backend.motion import Motion
 from backend.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_HEAD = ROOT / "backend" / "demo" / "head.npz"
-STYLES: Final = ("neutral", "broad", "smile", "pout")
+PERFORMANCES: Final = ("neutral", "broad", "pout", "joy", "anger", "exemplar")
+EXEMPLAR_STYLE: Final = SpeakingStyle(
+    articulation=0.6, jaw=0.8, asymmetry=0.9, mouth_side=0.6, rounding=0.7, brow_raise=0.6
+)
+"""Speaking style of the made-up exemplar: the recording after the one that is shown, by the rules,
+not by the model."""
 FILM_FPS: Final = 25
 _FILM_PIXELS: Final = 320
 _STRIP_PIXELS: Final = 230
 _STRIP_COLUMNS: Final = 6
 _LABEL_PIXELS: Final = 22
+_NECK_MM: Final = np.array([0.0, -75.0, -85.0])
+"""About where a head turns, in the face's axes."""
 _MOMENTS: Final[tuple[tuple[frozenset[str], int], ...]] = (
     (BILABIALS, 4),
     (LABIODENTALS, 1),
@@ -97,9 +110,9 @@ def read_portrait(path: Path) -> Portrait:
     head = identify(*read_head(path), face_points=read_face_points(path))
     frame = face_frame(head)
     mouth = frame.to_face_mm(head.point("lip_lower_inner_center"))
-    face = (0.0, float(mouth[1]) * 0.65, float(mouth[2]))
+    face = (0.0, float(mouth[1]) * 0.8, float(mouth[2]))
     close_up = (0.0, float(mouth[1]) - 6.0, float(mouth[2]))
-    aims = ((face, 190.0), (close_up, 85.0))
+    aims = ((face, 235.0), (close_up, 85.0))
     name = "demo" if path == DEMO_HEAD else path.stem
     return Portrait(name, head, part_colours(head), aims)
 
@@ -118,7 +131,11 @@ def moments(phones: Sequence[Phone]) -> list[tuple[str, float]]:
 def posed(motion: Motion, portrait: Portrait, frame: int) -> NDArray[np.float64]:
     """Vertices of a frame in the face's axes, in mm."""
     offsets = np.tensordot(motion.weights[frame], motion.shapes, axes=1)
-    return np.asarray(face_frame(portrait.head).to_face_mm(portrait.head.vertices + offsets))
+    points = face_frame(portrait.head).to_face_mm(portrait.head.vertices + offsets)
+    if motion.layers is None:
+        return np.asarray(points)
+    turned = Rotation.from_euler("xyz", motion.layers.head_rotation[frame], degrees=True)
+    return np.asarray(turned.apply(points - _NECK_MM) + _NECK_MM)
 
 
 def strip(motion: Motion, portrait: Portrait, clip: SpokenClip) -> Picture:
@@ -142,8 +159,43 @@ def label(text: str, width: int) -> Picture:
     return np.asarray(image)
 
 
+def performed(
+    predictor: Predictor, clip: SpokenClip, head: Head, name: str, listen: str, shown: SpokenClip
+) -> Motion:
+    """A recording in a way to perform.
+
+    Args:
+        predictor: The model.
+        clip: The recording.
+        head: Head that speaks.
+        name: ``neutral``, a named style, ``exemplar``, or an emotion as ``--emotion`` takes it.
+        listen: Recognition mode.
+        shown: Recording that the exemplar speaks.
+
+    Returns:
+        The motion on the head, at ``FEATURE_RATE_HZ``.
+
+    Raises:
+        UserError: There is no such style or emotion.
+    """
+    style: StyleCode | None = None
+    emotion = Emotion()
+    if name == "exemplar":
+        offsets = np.tensordot(
+            shown.articulated(shown.phones, EXEMPLAR_STYLE), measure_head(head).shapes, axes=1
+        )
+        style = predictor.exemplar_style(
+            Exemplar(offsets.astype(np.float32), head, FEATURE_RATE_HZ), warn=lambda _: None
+        )
+    elif name == "neutral" or name in predictor.style_names:
+        style = predictor.named_style(name)
+    else:
+        emotion = Emotion(parse_emotion(name))
+    return predicted(predictor, clip, head, listen, style=style, emotion=emotion)
+
+
 def film(path: Path, motions: dict[str, Motion], portrait: Portrait, clip: SpokenClip) -> None:
-    """All styles side by side with the sound, H.264 and AAC; appears when it is whole."""
+    """All performances side by side with the sound, H.264 and AAC; appears when it is whole."""
     partial = path.with_suffix(".part.mp4")
     names = np.concatenate([label(name, _FILM_PIXELS) for name in motions], axis=1)
     step = FEATURE_RATE_HZ // FILM_FPS
@@ -174,28 +226,28 @@ def film(path: Path, motions: dict[str, Motion], portrait: Portrait, clip: Spoke
 
 
 def make(arguments: argparse.Namespace) -> None:
-    """Writes films and strips of all recordings, heads and styles.
+    """Writes films and strips of all recordings, heads and performances.
 
     Args:
         arguments: Options of the command line.
 
     Raises:
-        UserError: A head, a style, the checkpoint or the recordings cannot be used.
+        UserError: A head, a performance, the checkpoint or the recordings cannot be used.
     """
-    clips = read_clips(arguments.speech, arguments.alignment)[: arguments.clips]
+    recordings = read_clips(arguments.speech, arguments.alignment)
     heads = [read_portrait(path) for path in (DEMO_HEAD, *arguments.head)]
     predictor = open_predictor(checkpoint_folder(arguments.checkpoint))
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
-        for clip in clips:
+        for number, clip in enumerate(recordings[: arguments.clips]):
+            shown = recordings[(number + 1) % len(recordings)]
             for portrait in heads:
                 stem = f"{clip.name}-{portrait.name}"
                 motions = {
-                    name: predicted(
-                        predictor, clip, portrait.head, arguments.listen,
-                        style=predictor.named_style(name),
+                    name: performed(
+                        predictor, clip, portrait.head, name, arguments.listen, shown
                     )
-                    for name in arguments.styles
+                    for name in arguments.performances
                 }  # fmt: skip
                 for name, motion in motions.items():
                     picture = Image.fromarray(strip(motion, portrait, clip))
@@ -216,7 +268,7 @@ def main() -> int:
     parser.add_argument("--checkpoint", default="base")
     parser.add_argument("--clips", type=int, default=2)
     parser.add_argument("--listen", choices=["sound", "words", "text"], default="words")
-    parser.add_argument("--styles", nargs="+", default=list(STYLES))
+    parser.add_argument("--performances", nargs="+", default=list(PERFORMANCES))
     parser.add_argument("--strips", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     try:

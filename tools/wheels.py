@@ -33,8 +33,8 @@ MODEL_FILES = {
 }
 
 # Tags that pip may take for a platform of Blender's, best first. Blender 4.2 to 5.2 run on macOS
-# 11.2 and later; the oldest that ONNX Runtime is made for is 13. On Intel, SciPy's wheel for 14 uses
-# Apple's own linear algebra and is 14 MB smaller, without which that zip would be over its limit.
+# 11.2 and later; the oldest that ONNX Runtime is made for is 13. On Intel, SciPy's wheel for 14
+# uses Apple's own linear algebra and is 14 MB smaller, or that zip would be over its limit.
 _LINUX = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 16, -1)] + ["manylinux2014_x86_64"]
 TAGS = {
     "linux-x64": _LINUX,

@@ -24,6 +24,7 @@ from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import FACE_POINT_NAMES, INTEROCULAR_MM, Head, identify
+from backend.inference.emotion_layer import Emotion
 from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode
@@ -142,6 +143,7 @@ def predicted(
     mode: str,
     *,
     style: StyleCode | None = None,
+    emotion: Emotion | None = None,
 ) -> Motion:
     """Animates a clip at 50 Hz in a recognition mode, by default in the neutral style."""
     return predictor.predict(
@@ -151,6 +153,7 @@ def predicted(
         fps=Fraction(FEATURE_RATE_HZ),
         num_frames=clip.num_frames,
         style=style,
+        emotion=emotion,
         listen="sound" if mode == "sound" else "words",
         text=clip.text if mode == "text" else "",
         progress=lambda *_: None,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The gallery: which moments are shown, the strips' layout, films that play with their sound."""
 
+import dataclasses
 from fractions import Fraction
 
 import av
@@ -12,6 +13,7 @@ from backend.audio.rates import FEATURE_RATE_HZ
 from backend.evaluation.clips import SpokenClip
 from backend.heads.arkit import ARKIT_NAMES
 from backend.heads.solve import solve_shapes
+from backend.life.layers import LifeAmounts, add_life
 from backend.motion import Motion
 from backend.speech.phones import Phone
 from tools import gallery
@@ -88,3 +90,52 @@ def test_a_film_has_every_second_frame_and_the_sound(motion, portrait, clip, tmp
     assert pictures[0].shape[1] == 2 * gallery._FILM_PIXELS
     assert np.abs(pictures[0].astype(int) - pictures[10]).mean() > 0.5
     assert np.abs(loud).max() == pytest.approx(0.1, abs=0.05)
+
+
+class Recorder:
+    """Stands for a predictor: keeps what it is asked for."""
+
+    style_names = ("neutral", "broad")
+
+    def named_style(self, name):
+        return f"code of {name}"
+
+    def exemplar_style(self, exemplar, warn):
+        assert np.abs(exemplar.offsets).max() > 0
+        return "code of an exemplar"
+
+    def predict(self, *_, style, emotion, **__):
+        return style, emotion
+
+
+@pytest.mark.parametrize(
+    ("name", "style", "amounts"),
+    [
+        ("broad", "code of broad", None),
+        ("exemplar", "code of an exemplar", None),
+        ("joy:0.5", None, {"joy": 0.5}),
+    ],
+)
+def test_a_performance_is_a_style_an_emotion_or_an_exemplar(portrait, clip, name, style, amounts):
+    found, emotion = gallery.performed(Recorder(), clip, portrait.head, name, "words", clip)
+    assert found == style
+    assert [dict(step.amounts) for step in emotion.steps] == ([amounts] if amounts else [])
+
+
+def test_the_head_turns_with_the_motion(portrait, motion):
+    layers = add_life(
+        motion.weights, ARKIT_NAMES, np.zeros(12800, np.float32), phones=PHONES,
+        fps=motion.fps, amounts=LifeAmounts(), face_axes=np.eye(3),
+    )  # fmt: skip
+    nod = np.zeros_like(layers.head_rotation)
+    nod[:, 0] = 20.0
+    still = gallery.posed(motion, portrait, 3)
+    turned = gallery.posed(
+        dataclasses.replace(motion, layers=dataclasses.replace(layers, head_rotation=nod)),
+        portrait,
+        3,
+    )
+    top = still[:, 1].argmax()
+    assert turned[top, 2] > still[top, 2] + 20.0  # a nod brings the crown forward
+    distances = [np.linalg.norm(points[top] - points[0]) for points in (still, turned)]
+    assert distances[0] == pytest.approx(distances[1])
