@@ -195,12 +195,30 @@ class PTALKER_PT_style(HeadPanel, bpy.types.Panel):
             layout.prop(settings, "saved_style")
         if settings.style_source != 'NEUTRAL':
             layout.prop(settings, "style_strength", slider=True)
+        self._draw_style_buttons(layout, settings)
+        self._draw_emotion(layout, settings)
+
+    @staticmethod
+    def _draw_style_buttons(layout: UILayout, settings: Any) -> None:
         if settings.style_source == 'EXEMPLAR':
             layout.operator("ptalker.save_style", icon='FILE_TICK')
         elif settings.style_source == 'SAVED':
             row = layout.row(align=True)
             row.operator("ptalker.blend_styles")
             row.operator("ptalker.delete_style", text="", icon='TRASH')
+
+    @staticmethod
+    def _draw_emotion(layout: UILayout, settings: Any) -> None:
+        column = layout.column()
+        column.prop(settings, "first_emotion")
+        if settings.first_emotion != 'NONE':
+            row = column.row()
+            row.use_property_decorate = True  # the dot that sets keys
+            row.prop(settings, "emotion_amount", slider=True)
+            column.prop(settings, "second_emotion", text="Second")
+            if settings.second_emotion != 'NONE':
+                column.prop(settings, "emotion_mix", slider=True)
+        column.prop(settings, "emotion_from_voice", slider=True)
 
 
 class PTALKER_PT_character(HeadPanel, bpy.types.Panel):

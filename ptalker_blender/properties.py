@@ -19,6 +19,7 @@ from bpy.props import (
 from bpy.types import Context, Object
 
 from . import paths, preferences, sound_strips
+from .emotions import EMOTIONS, LARGEST_AMOUNT
 from .languages import LANGUAGES
 from .typed import classes_factory
 
@@ -26,6 +27,8 @@ ATTRIBUTE: Final = "ptalker"
 """Where the groups hang on their owners."""
 _OVERRIDABLE: Final[Any] = {'LIBRARY_OVERRIDABLE'}
 """A character of a library keeps its choices where it is overridden."""
+
+_EMOTION_ITEMS: Final = tuple((name.upper(), label, text) for name, label, text in EMOTIONS)
 
 
 def _is_mesh(_owner: bpy.types.ID, obj: Object) -> bool:
@@ -174,6 +177,48 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
         min=0.0,
         soft_max=1.5,
         max=3.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    first_emotion: EnumProperty(
+        name="Emotion",
+        description="What the face shows while it speaks",
+        items=(('NONE', "None", "Nothing besides the style"), *_EMOTION_ITEMS),
+        default='NONE',
+        override=_OVERRIDABLE,
+    )
+    emotion_amount: FloatProperty(
+        name="Amount",
+        description="How much of the emotion; can be animated, Generate reads its keys",
+        default=0.7,
+        min=0.0,
+        soft_max=1.0,
+        max=LARGEST_AMOUNT,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    second_emotion: EnumProperty(
+        name="Second Emotion",
+        description="Emotion that the first is blended with",
+        items=(('NONE', "None", "The first alone"), *_EMOTION_ITEMS),
+        default='NONE',
+        override=_OVERRIDABLE,
+    )
+    emotion_mix: FloatProperty(
+        name="Mix",
+        description="0 is the first emotion alone, 1 the second",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    emotion_from_voice: FloatProperty(
+        name="From Voice",
+        description="How far the voice sets the strength: louder, higher and livelier is more",
+        default=0.0,
+        min=0.0,
+        max=1.0,
         subtype='FACTOR',
         override=_OVERRIDABLE,
     )

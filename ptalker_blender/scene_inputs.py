@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from . import (
     character,
+    compat,
+    emotions,
     face_points,
     head_mesh,
     head_motion,
@@ -26,6 +28,7 @@ from . import (
     style_library,
 )
 from .character import Character, Companion
+from .emotions import EmotionChoice
 from .head_motion import HeadTarget
 from .motion import Floats
 from .options import GenerateOptions
@@ -35,6 +38,8 @@ from .typed import scene_of, settings_of
 
 MAX_EXEMPLAR_SECONDS: Final = 40
 MIN_EXEMPLAR_FRAMES: Final = 12
+AMOUNT_PATH: Final = "ptalker.emotion_amount"
+"""Data path of the emotion's amount on its head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,7 @@ class Choices:
         key_target: ``AUTO``, ``NEW`` or ``EXISTING`` shape keys.
         head_target: What the head's rotation goes to; None: nowhere.
         options: How the head is animated.
+        emotion: What the face shows, where the options do not say it; None: nothing.
         with_character: Whether the other meshes of the character are keyed too.
     """
 
@@ -69,6 +75,7 @@ class Choices:
     key_target: str = 'AUTO'
     head_target: HeadTarget | None = None
     options: GenerateOptions = field(default=GenerateOptions())
+    emotion: EmotionChoice | None = None
     with_character: bool = True
 
 
@@ -287,6 +294,12 @@ def choices_of(context: Context, obj: Object) -> Choices:
         key_target=settings.key_target,
         head_target=head_motion.target_of(settings),
         options=_options_of(settings, prefs),
+        emotion=emotions.choose(
+            settings.first_emotion,
+            settings.second_emotion,
+            settings.emotion_mix,
+            settings.emotion_amount,
+        ),
         with_character=settings.with_character,
     )
 
@@ -333,6 +346,7 @@ def collect(context: Context, obj: Object | None,
         if num_frames < 1:
             sound.discard()
             raise UserError(f'"{sound.name}" is shorter than one frame. Use a longer sound.')
+    choices = _with_emotion(obj, choices, first_frame, num_frames, fps=fps)
     along = find_character(context, obj).along if choices.with_character else ()
     return SceneInputs(
         head=read_head(obj),
@@ -346,6 +360,21 @@ def collect(context: Context, obj: Object | None,
         choices=choices,
         scene_name=scene.name,
     )
+
+
+def _with_emotion(obj: Object, choices: Choices, first_frame: int, num_frames: int | None, *,
+                  fps: Fraction) -> Choices:  # fmt: skip
+    """The choices with the emotion among their options, frame by frame where it has keys."""
+    if choices.emotion is None:
+        return choices
+    amounts = None
+    curve = compat.animation_curve(obj, AMOUNT_PATH)
+    if curve is not None and not curve.mute:
+        if num_frames is None:  # up to the file's end: what comes after the last key is as there
+            num_frames = max(1, int(curve.range()[1]) - first_frame + 2)
+        amounts = [curve.evaluate(first_frame + index) for index in range(num_frames)]
+    text = emotions.as_option(choices.emotion, amounts, fps=float(fps))
+    return replace(choices, options=replace(choices.options, emotion=text))
 
 
 def _sound(context: Context, choices: Choices, *, fps: Fraction) -> SoundSpan:

@@ -32,7 +32,7 @@ THIRD_PARTY = {
 # The add-on's modules that run without Blender.
 WITHOUT_BPY = {
     "options", "protocol", "motion", "backend_env", "backend_process", "rig_mapping", "rig_names",
-    "key_map", "languages", "face_point_fit", "face_point_picture", "driver_expression",
+    "emotions", "key_map", "languages", "face_point_fit", "face_point_picture", "driver_expression",
     "own_engine", "private_files", "torch_setup_plan", "job_folders",
 }  # fmt: skip
 # What the user sees draws and names operators; it computes nothing.

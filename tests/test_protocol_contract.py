@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.articulation import emotion as backend_emotion
 from backend.service import options as backend_options
 from backend.service import protocol as backend
 from backend.speech import languages as backend_languages
+from ptalker_blender import emotions as addon_emotions
 from ptalker_blender import languages as addon_languages
 from ptalker_blender import options as addon_options
 from ptalker_blender import protocol as addon
@@ -394,6 +396,11 @@ def test_fake_backend_fails_as_told(tmp_path):
         _fake(tmp_path, "garbage")
     with pytest.raises(addon.ProtocolError):
         _fake(tmp_path, "midline")
+
+
+def test_both_halves_name_the_same_emotions():
+    assert [name for name, _, _ in addon_emotions.EMOTIONS] == list(backend_emotion.EMOTIONS)
+    assert addon_emotions.LARGEST_AMOUNT == backend_emotion.LARGEST_AMOUNT
 
 
 def test_both_halves_name_the_same_languages():
