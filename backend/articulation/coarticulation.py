@@ -25,7 +25,8 @@ classes of phones, as near as sound and picture were in step.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,17 @@ from scipy.ndimage import gaussian_filter1d
 from backend.articulation.brows_and_blinks import blink_weights, upper_face_weights
 from backend.articulation.emphasis import openings
 from backend.articulation.gestures import PAUSE_SECONDS, activity, breath, gesture
-from backend.articulation.phone_targets import CHANNELS, GROUPS, PHONE_TARGETS
+from backend.articulation.phone_targets import (
+    CHANNELS,
+    GROUPS,
+    LIGHT_BITES,
+    PHONE_TARGETS,
+    SLITS,
+)
 from backend.articulation.postures import Postures, postures
 from backend.articulation.speaking_style import SpeakingStyle
 from backend.heads.arkit import ARKIT_NAMES
-from backend.speech.phones import BILABIALS, LABIODENTALS, PHONE_IDS, SILENCE, Phone
+from backend.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
 
 MAX_ARTICULATED_WEIGHT = 1.3
 _LEAD_SECONDS = 0.040
@@ -46,6 +53,9 @@ _CLOSURE_LEAD = 0.25  # the sound fixes when lips close; a style's lead moves th
 _CLOSED_JAW = 0.04  # the jaw rises with the lips for p, b, m and gives its share of the closure
 _JAW_RAMP_SECONDS = (0.105, 0.105)  # it is heavier than the lips, so it begins earlier
 _BITING_JAW = 0.0885  # where the lower lip meets the upper teeth
+_LIGHT_BITE = 0.6  # of a bite, for an approximant
+_SLIT_JAW, _SLIT_CLOSE = 0.06, 0.5  # about a millimetre between the lips
+_SLIT_PUCKER = 0.4  # what it leaves of a pout; a funnel would open it
 _SMILING_BITE = 0.2  # and how much lower for a smile, which lifts the lower lip
 _CHUNK_FRAMES = 256
 _REACH_SECONDS = 0.8  # dominance beyond this is below 0.3 %
@@ -93,6 +103,7 @@ class _Timing:
     closure: NDArray[np.float64]
     jaw_closure: NDArray[np.float64]
     labiodental: NDArray[np.float64]
+    slit: NDArray[np.float64]
 
 
 def articulate(
@@ -137,15 +148,14 @@ def articulate(
     channels = _coarticulate(segments, times + lead, fps=fps, style=style)  # (T, C)
     spoken = activity(phones, times + lead)
     channels *= spoken[:, None]
-    moments = times + _CLOSURE_LEAD * lead
+    held = partial(gesture, phones, times=closure_moments(times, style), fps=fps, style=style)
     timing = _Timing(
         activity=spoken,
         breath=breath(phones, times),
-        closure=gesture(phones, BILABIALS, moments, fps=fps, style=style),
-        jaw_closure=gesture(
-            phones, BILABIALS, moments, fps=fps, style=style, ramps=_JAW_RAMP_SECONDS
-        ),
-        labiodental=gesture(phones, LABIODENTALS, moments, fps=fps, style=style),
+        closure=held(closes_lips),
+        jaw_closure=held(closes_lips, ramps=_JAW_RAMP_SECONDS),
+        labiodental=np.maximum(held(_bites), _LIGHT_BITE * held(_bites_lightly)),
+        slit=held(leaves_slit),
     )
     slow = postures(phones, times, timing.closure, fps=fps, f0=f0)
     _mouth(weights, channels, timing, slow, style=style)
@@ -158,6 +168,29 @@ def articulate(
             phones, num_frames=num_frames, fps=fps, blink_rate=style.blink_rate, seed=seed
         )[:, None]
     return np.clip(weights, 0.0, MAX_ARTICULATED_WEIGHT, out=weights)
+
+
+def closure_moments(times: NDArray[np.float64], style: SpeakingStyle) -> NDArray[np.float64]:
+    """Times whose constrictions show in frames at given times, which lie a little earlier."""
+    return times + _CLOSURE_LEAD * (_LEAD_SECONDS * style.lead)
+
+
+def closes_lips(phone: Phone) -> bool:
+    """Whether the lips close for a phone."""
+    return phone.symbol in BILABIALS
+
+
+def leaves_slit(phone: Phone) -> bool:
+    """Whether the lips come near each other for a phone and do not close."""
+    return phone.variant in SLITS
+
+
+def _bites(phone: Phone) -> bool:
+    return phone.symbol in LABIODENTALS and phone.variant not in SLITS | LIGHT_BITES
+
+
+def _bites_lightly(phone: Phone) -> bool:
+    return phone.variant in LIGHT_BITES
 
 
 def _check(
@@ -174,8 +207,7 @@ def _check(
             raise ValueError(f"energy or f0 has shape {curve.shape}, expected ({num_frames},)")
     before = -math.inf
     for phone in phones:
-        if phone.symbol not in PHONE_IDS:
-            raise ValueError(f"{phone.symbol!r} is not in the phone table")
+        PHONE_TARGETS.kind_of(phone)
         if not before - 1e-6 <= phone.start_seconds <= phone.end_seconds:
             raise ValueError(f"{phone} overlaps its predecessor, which ends at {before} s")
         before = phone.end_seconds
@@ -188,7 +220,7 @@ def _with_silences(phones: Sequence[Phone], seconds: float) -> list[Phone]:
     def silence_until(moment: float) -> None:
         start = filled[-1].end_seconds if filled else min(0.0, moment) - 1.0
         if filled and filled[-1].symbol == SILENCE:
-            filled[-1] = Phone(SILENCE, filled[-1].start_seconds, moment)
+            filled[-1] = replace(filled[-1], end_seconds=moment)
         elif moment > start + 1e-6:
             filled.append(Phone(SILENCE, start, moment))
 
@@ -210,7 +242,7 @@ def _segments(
     energy: NDArray[np.float32] | None,
     f0: NDArray[np.float32] | None,
 ) -> _Segments:
-    index = np.array([PHONE_IDS[phone.symbol] - 1 for phone in phones])
+    index = np.array([PHONE_TARGETS.kind_of(phone) for phone in phones])
     starts = np.array([phone.start_seconds for phone in phones])
     ends = np.array([phone.end_seconds for phone in phones])
     scales = openings(phones, style=style, fps=fps, energy=energy, f0=f0)
@@ -295,18 +327,22 @@ def _mouth(
     """Turns channels, gestures and postures into the weights of mouth and jaw, in place."""
     value = {name: channels[:, index] for name, index in _CHANNEL.items()}
     closed, bitten, active = timing.closure, timing.labiodental, timing.activity
+    slit = timing.slit
     free = 1.0 - closed
-    lips = free * (1.0 - bitten)
+    lips = free * (1.0 - bitten) * (1.0 - slit)
     rounding = _gain(style.rounding, 0.45, style)
     pushed = 0.14 * style.protrusion * active
     jaw = _JAW_SIZE * value["jaw"] * _gain(style.jaw, 0.45, style)
     jaw = np.maximum(jaw + 0.05 * style.lip_part * active, 0.0) + 0.08 * timing.breath
     jaw += bitten * (_BITING_JAW - jaw)
+    jaw += slit * (_SLIT_JAW - jaw)
     jaw -= timing.jaw_closure * np.maximum(jaw - _CLOSED_JAW, 0.0)
     close = np.clip(value["close"] * rounding - 0.12 * style.lip_part * active, 0.0, 0.8)
     close += bitten * (0.45 - close)
-    funnel = np.maximum(value["funnel"] * rounding + 0.5 * pushed, 0.0)
+    close += slit * (_SLIT_CLOSE - close)
+    funnel = np.maximum(value["funnel"] * rounding + 0.5 * pushed, 0.0) * (1.0 - slit)
     pucker = np.maximum(value["pucker"] * rounding + pushed, 0.0)
+    pucker *= 1.0 - (1.0 - _SLIT_PUCKER) * slit
     firm = math.exp(0.5 * style.press) * slow.firmness
     tucked = 0.15 * max(-style.jaw_forward, 0.0) * active * lips
     jaw_side = 0.45 * style.jaw_side * jaw + _JAW_SIDE * jaw + 0.015 * slow.pitch
@@ -348,7 +384,8 @@ def _lip_sides(
     style: SpeakingStyle,
 ) -> None:
     """The weights that have a left and a right, in place."""
-    active, bitten, free = timing.activity, timing.labiodental, 1.0 - timing.closure
+    active, bitten, slit = timing.activity, timing.labiodental, timing.slit
+    free = 1.0 - timing.closure
     held = 0.6 + 0.4 * active  # a smile or frown stays while silent
     parted = 0.08 * style.lip_part * active
     spread = _gain(style.spread, 0.5, style)
@@ -362,7 +399,7 @@ def _lip_sides(
         + parted
         + 0.06 * timing.breath
     )
-    upper = free * (np.maximum(upper, 0.0) + 0.1 * bitten)
+    upper = free * (np.maximum(upper, 0.0) * (1.0 - slit) + 0.1 * bitten)
     stretch = value["stretch"] * spread + 0.14 * max(-style.protrusion, 0.0) * active
     friendly = np.maximum(0.07 * slow.presence + 0.1 * slow.pitch - 0.03 * slow.ending, 0.0)
     low = np.maximum(-slow.pitch, 0.0)
@@ -372,7 +409,7 @@ def _lip_sides(
         + 0.14 * low + 0.05 * slow.ending,
         "mouthStretch": stretch * (1.0 - 0.3 * timing.closure),
         "mouthDimple": 0.055 * slow.ending + 0.04 * slow.firmness + 0.05 * low,
-        "mouthLowerDown": np.maximum(lower, 0.0) * free * (1.0 - bitten),
+        "mouthLowerDown": np.maximum(lower, 0.0) * free * (1.0 - bitten) * (1.0 - slit),
         "mouthUpperUp": upper,
         "noseSneer": 0.28 * upper + np.maximum(0.03 * slow.presence + 0.1 * slow.pitch, 0.0),
         "cheekSquint": 0.16 * upper + 0.04 * slow.hesitation,

@@ -6,6 +6,7 @@ onset, a plateau on which it is reached, and a release.
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -70,7 +71,7 @@ def breath(phones: list[Phone], times: NDArray[np.float64]) -> NDArray[np.float6
 
 def gesture(
     phones: list[Phone],
-    symbols: frozenset[str],
+    has_it: Callable[[Phone], bool],
     times: NDArray[np.float64],
     *,
     fps: float,
@@ -82,7 +83,7 @@ def gesture(
     The plateau is never shorter than a frame, so that a frame lies on it at any frame rate. Ramps
     shrink where two constrictions are close, so that the mouth opens for the vowel in between.
     """
-    holds = plateaus(phones, symbols, shortest=max(0.042, 1.02 / fps))
+    holds = plateaus(phones, has_it, shortest=max(0.042, 1.02 / fps))
     activation = np.zeros(len(times))
     if not len(holds):
         return activation
@@ -99,16 +100,16 @@ def gesture(
 
 
 def plateaus(
-    phones: list[Phone], symbols: frozenset[str], *, shortest: float
+    phones: list[Phone], has_it: Callable[[Phone], bool], *, shortest: float
 ) -> NDArray[np.float64]:
-    """Times at which runs of these phones hold their constriction; shape ``(n, 2)``, seconds.
+    """Times at which runs of phones with a constriction hold it; shape ``(n, 2)``, seconds.
 
     A stop's label includes its burst and aspiration, during which the lips are already apart.
     """
     holds: list[list[float]] = []
-    previous = SILENCE
+    goes_on = False
     for phone in phones:
-        if phone.symbol in symbols:
+        if has_it(phone):
             length = phone.end_seconds - phone.start_seconds
             early = {"P": min(0.4 * length, 0.05), "B": min(0.2 * length, 0.025)}.get(
                 phone.symbol, 0.08 * length
@@ -116,9 +117,9 @@ def plateaus(
             start, end = phone.start_seconds + min(0.1 * length, 0.01), phone.end_seconds - early
             missing = max(shortest - (end - start), 0.0)
             start, end = start - 0.4 * missing, end + 0.6 * missing
-            if previous in symbols:
+            if goes_on:
                 holds[-1][1] = max(end, holds[-1][1])
             else:
                 holds.append([start, end])
-        previous = phone.symbol
+        goes_on = has_it(phone)
     return np.array(holds).reshape(-1, 2)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import motion
+from backend.articulation.variant_offsets import add_variants
 from backend.audio.features import stacked_log_mel
 from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
@@ -261,6 +262,10 @@ class Predictor:
                 speech, transcript, num_rows, code=self._code(style, style_strength),
                 decoder=decoder, report=report, is_cancelled=is_cancelled,
             )  # fmt: skip
+            if config.shape_kind != "learned":
+                weights = add_variants(
+                    weights, config.shape_names, transcript.phones, fps=config.motion_fps
+                )
             gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = lead_seconds + motion.frame_seconds(num_frames, fps)
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from backend.errors import UserError
 from backend.speech.languages import ENGLISH
-from backend.speech.phones import SILENCE, from_ipa
+from backend.speech.phones import SILENCE, PhoneKind, from_ipa
 
 _PACKAGE: Final = "espeakng_loader"
 _VOICES: Final = {ENGLISH: "en-us", "zh": "cmn"}
@@ -36,6 +36,22 @@ _SWITCH: Final = re.compile(r"\([a-z][a-z-]*\)")
 """espeak-ng's mark of a word that it reads in another language."""
 _CLAUSE_END: Final = re.compile(r"(?<=[.!?;:…])\s+|(?<=[。！？；：؟])|\n")
 _HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+# What espeak-ng writes otherwise than in IPA, by the language; "" is for all that follow.
+_SPELLINGS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "ru": (("y", "ɨ"),),
+    "ro": (("y", "ɨ"),),
+    "vi": (("y", "ɯ"), ("ɜ", "")),
+    "th": (("ɜ", ""),),
+    "zh": (("ɜ", ""), ("(?<=[ptkɕsʂ.])h", "ʰ"), ("nɡ", "ŋ"), (r"i\.", "ɨ")),
+    "yue": (("ɜ", ""), ("oe", "œ"), ("eo", "ɵ"), ("yu", "y"), ("aa", "a"), ("nɡ", "ŋ")),
+    "ko": (("(?<=[ptk])h", "ʰ"),),
+    "ga": (("A", "ɑ"),),
+    "uz": (("S", "ʃ"), ("y", "i")),
+    "sv": (("sx", "ɧ"),),
+    "": ((r"ts\.", "ʈʂ"), (r"s\.", "ʂ"), (r"r\.", "ɽ")),
+}
+_UNREADABLE: Final = {"my": re.compile("[\u1050-\u109f]")}
+"""Letters of other languages, which espeak-ng spells out at such length that it can end by it."""
 _MAX_LETTERS: Final = 2000
 """Longest text that is given to the library at once."""
 
@@ -46,11 +62,16 @@ class PronouncedWord:
 
     Attributes:
         text: The word as it is written; empty where the script does not part words.
-        phones: Symbols of ``PHONES`` without silence.
+        kinds: Its phones without silence.
     """
 
     text: str
-    phones: tuple[str, ...]
+    kinds: tuple[PhoneKind, ...]
+
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """Symbols of ``PHONES``."""
+        return tuple(kind.symbol for kind in self.kinds)
 
 
 def is_installed() -> bool:
@@ -75,8 +96,11 @@ def pronounce_text(text: str, language: str) -> list[PronouncedWord]:
         raise UserError(
             "Japanese text is read in kana alone. Write its kanji in hiragana or katakana."
         )
+    text = unicodedata.normalize("NFC", text)
+    if unreadable := _UNREADABLE.get(language):
+        text = unreadable.sub(" ", text)
     words: list[PronouncedWord] = []
-    for clause in _CLAUSE_END.split(unicodedata.normalize("NFC", text)):
+    for clause in _CLAUSE_END.split(text):
         for start in range(0, len(clause), _MAX_LETTERS):
             words += _pronounce_clause(clause[start : start + _MAX_LETTERS], language)
     return words
@@ -87,14 +111,14 @@ def _pronounce_clause(clause: str, language: str) -> list[PronouncedWord]:
     tokens = [token for token in clause.split() if any(map(str.isalnum, token))]
     if not tokens:
         return []
-    spoken = [phones for phones in _phones(clause, language) if phones]
+    spoken = [kinds for kinds in _kinds(clause, language) if kinds]
     if len(spoken) == len(tokens):
         return [PronouncedWord(_bare(t), p) for t, p in zip(tokens, spoken, strict=True)]
     if len(spoken) < len(tokens):  # "of the" is spoken as one
-        return [PronouncedWord("", phones) for phones in spoken]
-    alone = [tuple(s for part in _phones(t, language) for s in part) for t in tokens]
+        return [PronouncedWord("", kinds) for kinds in spoken]
+    alone = [tuple(kind for part in _kinds(t, language) for kind in part) for t in tokens]
     if sum(map(len, alone)) != sum(map(len, spoken)):
-        return [PronouncedWord("", phones) for phones in spoken]
+        return [PronouncedWord("", kinds) for kinds in spoken]
     return [PronouncedWord(_bare(t), p) for t, p in zip(tokens, alone, strict=True) if p]
 
 
@@ -104,13 +128,15 @@ def _bare(token: str) -> str:
     return token[inside[0] : inside[-1] + 1].lower()
 
 
-def _phones(text: str, language: str) -> list[tuple[str, ...]]:
+def _kinds(text: str, language: str) -> list[tuple[PhoneKind, ...]]:
     """Phones of each word as espeak-ng parts them."""
     ipa = _SWITCH.sub(" ", _espeak().ipa(text, _VOICES.get(language, language)))
+    for written, meant in (*_SPELLINGS.get(language, ()), *_SPELLINGS[""]):
+        ipa = re.sub(written, meant, ipa)
     words = []
     for word in ipa.split():
-        symbols = (s for part in word.split(_SEPARATOR) for s in from_ipa(part))
-        words.append(tuple(symbol for symbol in symbols if symbol != SILENCE))
+        kinds = (kind for part in word.split(_SEPARATOR) for kind in from_ipa(part))
+        words.append(tuple(kind for kind in kinds if kind.symbol != SILENCE))
     return words
 
 

@@ -7,7 +7,8 @@ recognised words to check it against, so the goodness of pronunciation alone dec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from backend.speech import moonshine_encoder, moonshine_phones
 from backend.speech.espeak import pronounce_text
 from backend.speech.forced_alignment import align_pronounced
 from backend.speech.languages import LANGUAGES
+from backend.speech.phones import SILENCE, Phone, PhoneKind
 from backend.speech.transcript import Transcript
 
 _MIN_GOODNESS: Final = 0.06
@@ -52,7 +54,8 @@ def align_text(
         UserError: The text holds no words, cannot be read, or espeak-ng is missing.
         Cancelled: ``is_cancelled`` returned true.
     """
-    words = [(word.text, [word.phones]) for word in pronounce_text(text, language) if word.phones]
+    spoken = [word for word in pronounce_text(text, language) if word.kinds]
+    words = [(word.text, [word.phones]) for word in spoken]
     if not words:
         raise UserError("The text holds no words to align: type what is spoken, or leave it empty.")
     sound = prepare_sound(samples)
@@ -78,5 +81,15 @@ def align_text(
             f"The text does not fit what is spoken, read as {LANGUAGES[language]}, so it was not "
             "used: check the text and the language.",
         )
-    moved = Transcript(piece.phones, piece.words, (), "text", source="given")
+    phones = _with_variants(piece.phones, [kind for word in spoken for kind in word.kinds])
+    moved = Transcript(phones, piece.words, (), "text", source="given")
     return moved.between(-first / SAMPLE_RATE_HZ, len(sound) / SAMPLE_RATE_HZ)
+
+
+def _with_variants(phones: Sequence[Phone], kinds: Sequence[PhoneKind]) -> tuple[Phone, ...]:
+    """Aligned phones with their variants; but for pauses they are these kinds in order."""
+    ordered = iter(kinds)
+    return tuple(
+        phone if phone.symbol == SILENCE else replace(phone, variant=next(ordered).variant)
+        for phone in phones
+    )

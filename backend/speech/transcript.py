@@ -116,7 +116,11 @@ class Transcript:
         return replace(
             self,
             phones=tuple(
-                Phone(p.symbol, p.start_seconds - start_seconds, p.end_seconds - start_seconds)
+                replace(
+                    p,
+                    start_seconds=p.start_seconds - start_seconds,
+                    end_seconds=p.end_seconds - start_seconds,
+                )
                 for p in phones
             ),
             words=tuple(
@@ -249,7 +253,7 @@ def join_pieces(
         start = first / SAMPLE_RATE_HZ
         if is_trusted:
             phones += [
-                Phone(p.symbol, p.start_seconds + start, p.end_seconds + start)
+                replace(p, start_seconds=p.start_seconds + start, end_seconds=p.end_seconds + start)
                 for p in piece.phones
             ]
             words += [

@@ -311,7 +311,8 @@ def _speak_espeak(voice: Voice, text: str) -> Spoken:
     is_english = voice.name.startswith("en")
     for (start, name), end in zip(starts, ends, strict=True):
         # In its English voices the plain letter stands for the vowel of "cat".
-        symbols = from_ipa(name.replace("a", "æ") if is_english and name in ("a", "aː") else name)
+        name = name.replace("a", "æ") if is_english and name in ("a", "aː") else name
+        symbols = tuple(kind.symbol for kind in from_ipa(name))  # networks know no variants
         if phones and symbols == (SILENCE,) and end - start < _SHORTEST_PAUSE_SECONDS:
             symbols = (phones.pop().symbol,)
             start = phones[-1].end_seconds if phones else 0.0  # the phone before goes on

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 (the letters of IPA are meant)
 """Sound, head and style in, motion out, with a tiny model of random weights."""
 
 from __future__ import annotations
@@ -178,6 +179,32 @@ def test_given_phones_count_also_against_the_phone_classifier(predictor, head, m
     sound = predict(predictor, head, voice(1.0))[0].layers.speech
     np.testing.assert_allclose(made["recognised"], sound, atol=1e-6)
     assert np.abs(made["given"] - sound).max() > 1e-4
+
+
+def test_variants_of_phones_move_the_lips_and_english_stays_as_it_was(predictor, head, monkeypatch):
+    kinds = [("AH", ""), ("UW", ""), ("AH", "")], [("AH", ""), ("UW", "ɯ"), ("AH", "")]
+    asked, made = [], []
+    add = predictor_module.add_variants
+
+    def spy(weights, *rest, **options):
+        asked.append(add(weights, *rest, **options) is weights)
+        return add(weights, *rest, **options)
+
+    monkeypatch.setattr(predictor_module, "add_variants", spy)
+    for variants in kinds:
+        phones = tuple(
+            Phone(s, 0.2 + 0.25 * k, 0.45 + 0.25 * k, v) for k, (s, v) in enumerate(variants)
+        )
+        transcript = Transcript(phones, (), (), "text", "given")
+        monkeypatch.setattr(
+            predictor_module.foreign_text, "align_text", lambda *_, made=transcript, **__: made
+        )
+        found, _ = predict(predictor, head, voice(1.2), listen="auto", text="ı", language="tr")
+        made.append(found.layers.speech)
+    assert asked == [True, False]
+    funnel = ARKIT_NAMES.index("mouthFunnel")
+    assert (made[1] - made[0])[:, funnel].min() < -0.05 or made[0][:, funnel].max() < 0.05
+    assert np.abs(made[1] - made[0]).max() > 0.05
 
 
 def test_without_phone_recognition_no_posteriors_are_computed(predictor, head, monkeypatch):

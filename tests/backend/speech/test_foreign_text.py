@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Given text of other languages in the sound, by phone posteriors that are made for it."""
 
 from __future__ import annotations
@@ -6,9 +7,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from backend.articulation.coarticulation import articulate
+from backend.articulation.speaking_style import SpeakingStyle
+from backend.articulation.variant_offsets import add_variants
 from backend.errors import UserError
+from backend.heads.arkit import ARKIT_NAMES
 from backend.speech import espeak, foreign_text, moonshine_encoder, moonshine_phones
-from backend.speech.phones import PHONE_IDS, PHONES, SILENCE
+from backend.speech.phones import PHONE_IDS, PHONES, SILENCE, Phone
 
 pytestmark = pytest.mark.skipif(
     not espeak.is_installed(), reason="the package espeakng_loader is not installed"
@@ -73,3 +78,23 @@ def test_a_text_without_words_is_refused(hear):
     sound, _ = hear("Mama", "de")
     with pytest.raises(UserError, match="no words"):
         align(sound, " … ", "de")
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("fr", "Un bon vin blanc, une feuille."), ("ja", "ふゆ は しずか")]
+)
+def test_a_sentence_shows_what_its_phones_have_of_their_own(hear, language, text):
+    sound, _ = hear(text, language)
+    found = align(sound, text, language)
+    kinds = [kind for word in espeak.pronounce_text(text, language) for kind in word.kinds]
+    spoken = [phone for phone in found.phones if phone.symbol != SILENCE]
+    assert [(phone.symbol, phone.variant) for phone in spoken] == kinds
+    assert found.between(0.1, 9.0).phones[-2].variant == kinds[-1].variant
+    plain = [Phone(p.symbol, p.start_seconds, p.end_seconds) for p in found.phones]
+    num_frames = round(found.phones[-1].end_seconds * 50)
+    style = SpeakingStyle()
+    network = articulate(plain, style=style, num_frames=num_frames, fps=50.0, blinks=False)
+    shown = add_variants(network, ARKIT_NAMES, found.phones, fps=50.0)
+    meant = articulate(found.phones, style=style, num_frames=num_frames, fps=50.0, blinks=False)
+    assert np.abs(network - meant).max() > 0.15
+    assert np.abs(shown - meant).max() < 0.05

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 (the letters of IPA are meant)
 """The phone set, other engines' symbols mapped to it, and phones as ids per frame."""
 
 import pytest
@@ -50,7 +51,50 @@ def test_rejects_an_unknown_symbol():
     ],
 )
 def test_maps_ipa_to_the_nearest_lips(ipa, phones):
-    assert from_ipa(ipa) == phones
+    assert tuple(kind.symbol for kind in from_ipa(ipa)) == phones
+
+
+@pytest.mark.parametrize(
+    ("ipa", "kinds"),
+    [
+        ("u", [("UW", "")]),
+        ("yː", [("UW", "y")]),
+        ("ø", [("ER", "ø")]),
+        ("ɔ\u0303ː", [("AO", "ɔ\u0303")]),
+        ("i\u0303", [("IY", "")]),
+        ("\u1ebd", [("EY", "e")]),  # composed, and no nasal vowel of French
+        ("ɯᵝ", [("UH", "ɯᵝ")]),
+        ("ɸ", [("F", "ɸ")]),
+        ("ɱ", [("V", "ɱ")]),
+        ("tɕʰ", [("CH", "ɕ")]),
+        ("t͡ʃ", [("CH", "")]),
+        ("ʈʂ", [("CH", "ʂ")]),
+        ("k͡p", [("P", "")]),
+        ("ɡ͡b", [("B", "")]),
+        ("kʷ", [("K", "ʷ")]),
+        ("aʷ", [("AA", "")]),
+        ("c", [("K", "ʲ")]),
+        ("ç", [("HH", "ç")]),
+        ("ɓ", [("B", "")]),
+        ("ʘ", [("P", "ʘ")]),
+        ("ɾ\u0303", [("N", "")]),
+        ("pɸ", [("P", ""), ("F", "ɸ")]),
+    ],
+)
+def test_ipa_keeps_the_kind_where_lips_show_it(ipa, kinds):
+    assert list(from_ipa(ipa)) == kinds
+
+
+@pytest.mark.parametrize(
+    "ipa",
+    [
+        *("iː", "ɪ", "eɪ", "ɛ", "æ", "ɑː", "ɔː", "oʊ", "ʊ", "uː", "ʌ", "ɜː", "ə", "aɪ", "aʊ", "ɔɪ"),
+        *("p", "b", "t", "d", "k", "ɡ", "tʃ", "dʒ", "f", "v", "θ", "ð", "s", "z", "ʃ", "ʒ", "h"),
+        *("m", "n", "ŋ", "l", "ɹ", "j", "w"),
+    ],
+)
+def test_english_has_no_variants(ipa):
+    assert [kind.variant for kind in from_ipa(ipa)] == [""]
 
 
 def test_phones_on_a_clock():
