@@ -24,14 +24,15 @@ from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.audio.segmentation import soften_bursts
 from backend.errors import UserError, excerpt
-from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
+from backend.inference.curve_files import Curves
 from backend.inference.engine import Engine
 from backend.inference.engine_choice import EngineChoice, open_engine
+from backend.inference.exemplar_style import style_of_exemplar
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
-from backend.life.layers import LifeAmounts, add_life
+from backend.life.layers import UPPER_FACE, LifeAmounts, add_life
 from backend.speech import foreign_text, recognition
 from backend.speech.held_sounds import extend_held_sounds
 from backend.speech.languages import ENGLISH, LANGUAGES, spoken_language
@@ -131,13 +132,18 @@ class Predictor:
             )
         return style
 
-    def exemplar_style(self, exemplar: Exemplar, warn: Callable[[str], None]) -> StyleCode:
-        """The style of an animation.
+    def exemplar_style(
+        self,
+        exemplar: Exemplar | Curves,
+        warn: Callable[[str], None],
+        neutral_frame: int | None = None,
+    ) -> StyleCode:
+        """The style of an animation; see `style_of_exemplar`.
 
         Args:
-            exemplar: Animation of any known head for a model of solved shapes, else of a head of
-                the model's own topology.
+            exemplar: The animation.
             warn: Called with warnings for the user.
+            neutral_frame: Frame of it in which the face is at rest; None to estimate.
 
         Returns:
             The style.
@@ -145,29 +151,9 @@ class Predictor:
         Raises:
             UserError: The animation does not fit the model, or nothing moves in it.
         """
-        seconds = len(exemplar.offsets) / exemplar.fps
-        if seconds < 3.0:
-            warn(f"The exemplar is only {seconds:.1f} s long; 5 s and more show a style better.")
-        unit_mm = face_frame(exemplar.head).unit_mm
-        reach_mm = float(np.ptp(exemplar.offsets, axis=0).max()) / unit_mm
-        if reach_mm < 1.0:
-            raise UserError(
-                f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
-                "animation of a speaking head."
-            )
-        rate = self._config.motion_fps
-        moved = self._in_model_terms(exemplar)
-        flat = moved.reshape(len(moved), -1)
-        times = np.arange(max(1, round(seconds * rate))) / rate
-        on_clock = motion.at_times(flat, times, rate=exemplar.fps).reshape(-1, *moved.shape[1:])
-        return StyleCode(self.engine.read_style(on_clock), self.fingerprint, "exemplar")
-
-    def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
-        """An exemplar as weights (T, K), or for learned shapes as offsets (T, V, 3)."""
-        if self._config.shape_kind == "learned":
-            return np.asarray(exemplar.offsets @ self._shapes.to_model(exemplar.head), np.float32)
-        _, shapes = self._shapes.on(exemplar.head)
-        return fit_weights(exemplar.offsets, shapes)
+        return style_of_exemplar(
+            self.engine, self._shapes, exemplar, neutral_frame=neutral_frame, warn=warn
+        )
 
     def predict(
         self,
@@ -179,6 +165,7 @@ class Predictor:
         num_frames: int,
         style: StyleCode | None = None,
         style_strength: float = 1.0,
+        upper_face_strength: float = 1.0,
         listen: str = "auto",
         text: str = "",
         language: str = "auto",
@@ -200,6 +187,7 @@ class Predictor:
             num_frames: Frames to make; frame ``i`` shows the sound at ``lead_seconds + i / fps``.
             style: Style of the motion; None is neutral.
             style_strength: 0 is neutral, 1 the style, more exaggerates it.
+            upper_face_strength: Part of that strength which brows and lids get.
             listen: Recognition mode: ``auto``, ``words`` or ``sound``.
             text: Words that are spoken, where they are known.
             language: Code of the spoken language, or ``auto``: that of the text, else English where
@@ -253,12 +241,22 @@ class Predictor:
         def report(done: int, total: int) -> None:
             progress(Stage.ANIMATING, done / config.motion_fps, total / config.motion_fps, "s")
 
+        brow_strength = style_strength * upper_face_strength
         with _timed(taken, "animating"):
-            weights = self._generate(
-                speech, transcript, num_rows, code=self._code(style, style_strength),
+            generate = partial(
+                self._generate, speech, transcript, num_rows,
                 decoder=decoder, report=report, is_cancelled=is_cancelled,
             )  # fmt: skip
+            weights = generate(code=self._code(style, style_strength))
+            if style is not None and brow_strength != style_strength:
+                is_upper = [name.startswith(UPPER_FACE) for name in names]
+                browed = generate(code=self._code(style, brow_strength))
+                weights = np.where(is_upper, browed, weights)
             gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
+            if style is not None and style.gains is not None:
+                gains = style.gains.on_recording(weights, names, gap_mm, config.motion_fps)
+                weights = gains.on_speech(weights, names, gap_mm, style_strength)
+                gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = lead_seconds + motion.frame_seconds(num_frames, fps)
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
@@ -268,6 +266,9 @@ class Predictor:
                 phones=shown.phones if are_phones_known else None, fps=fps,
                 amounts=life or LifeAmounts(), face_axes=face_frame(head).axes,
             )  # fmt: skip
+            if style is not None and style.gains is not None:
+                factors = style.gains.known.of_upper_face(names, brow_strength)
+                layers = layers.with_upper_face_times(factors)
             weights = layers.total()
         error_mm = 0.0
         if config.shape_kind == "learned":
@@ -297,6 +298,7 @@ class Predictor:
                 "doubtful_words": doubtful_words(shown)[:200],
                 "words": " ".join(word.text for word in shown.words)[:10_000],
                 "style_strength": style_strength,
+                "upper_face_strength": upper_face_strength,
                 "topology": head.topology.name,
                 "audio_seconds": round(len(samples) / SAMPLE_RATE_HZ, 3),
                 "num_frames": num_frames,
