@@ -62,6 +62,10 @@ class Curves:
     names: frozenset[str]
     fps: float
 
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.weights)
+
 
 def read_curves(path: Path) -> Curves:
     """Read weights over time.
@@ -226,7 +230,9 @@ def _read_arrays(path: Path) -> Curves:
             f'"{name}" has weights {excerpt(weights.shape, 40)} of {len(names)} names, expected '
             "(T, K) numbers and K names. Export it again."
         )
-    found = [float(np.asarray(arrays[key], np.float64).ravel()[0]) for key in rates if key in arrays]
+    found = [
+        float(np.asarray(arrays[key], np.float64).ravel()[0]) for key in rates if key in arrays
+    ]
     fps = found[0] / found[1] if len(found) == 2 and found[1] else found[0] if found else math.nan
     columns = _columns(names)
     if not 1.0 <= fps <= 1000.0:

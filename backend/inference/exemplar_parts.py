@@ -86,9 +86,7 @@ def rest_of(
     return np.minimum(np.median(weights[still], axis=0), floor).astype(np.float32)
 
 
-def without_rest(
-    weights: NDArray[np.floating], rest: NDArray[np.floating]
-) -> NDArray[np.float32]:
+def without_rest(weights: NDArray[np.floating], rest: NDArray[np.floating]) -> NDArray[np.float32]:
     """Weights without those at rest, none below 0.
 
     Args:

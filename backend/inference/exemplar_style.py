@@ -75,8 +75,7 @@ def style_of_exemplar(
     Raises:
         UserError: The animation does not fit the model, or nothing moves in it.
     """
-    moved = exemplar.weights if isinstance(exemplar, Curves) else exemplar.offsets
-    seconds = len(moved) / exemplar.fps
+    seconds = len(exemplar) / exemplar.fps
     if seconds < EXEMPLAR_SECONDS[0]:
         raise UserError(
             f"The exemplar is {seconds:.2g} s long; at least {EXEMPLAR_SECONDS[0]} s is needed. "
@@ -84,10 +83,10 @@ def style_of_exemplar(
         )
     if seconds < _SHORT_SECONDS:
         warn(f"The exemplar is only {seconds:.1f} s long; 5 s and more show a style better.")
-    if neutral_frame is not None and neutral_frame >= len(moved):
+    if neutral_frame is not None and neutral_frame >= len(exemplar):
         raise UserError(
             f"The exemplar's neutral frame is {neutral_frame}, counted from 0, but it has "
-            f"{len(moved)} frames. Name one of these."
+            f"{len(exemplar)} frames. Name one of these."
         )
     if isinstance(exemplar, Exemplar):
         _check_reach(exemplar)
@@ -95,7 +94,10 @@ def style_of_exemplar(
         return _style_of_learned_shapes(engine, shapes, exemplar)
     weights, known = _arkit_weights(shapes, exemplar)
     weights = without_rest(weights, rest_of(weights, exemplar.fps, neutral_frame))
-    if isinstance(exemplar, Curves) and float(np.ptp(weights[:, ~IS_UPPER], 0).max()) < _STILL_WEIGHT:
+    if (
+        isinstance(exemplar, Curves)
+        and float(np.ptp(weights[:, ~IS_UPPER], 0).max()) < _STILL_WEIGHT
+    ):
         raise UserError(
             "No mouth moves in the exemplar: its weights stay within "
             f"{_STILL_WEIGHT}. Choose a capture of a speaking face."

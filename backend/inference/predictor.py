@@ -252,11 +252,12 @@ class Predictor:
                 is_upper = [name.startswith(UPPER_FACE) for name in names]
                 browed = generate(code=self._code(style, brow_strength))
                 weights = np.where(is_upper, browed, weights)
-            gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             if style is not None and style.gains is not None:
-                gains = style.gains.on_recording(weights, names, gap_mm, config.motion_fps)
-                weights = gains.on_speech(weights, names, gap_mm, style_strength)
-                gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
+                weights = style.gains.on_speech(
+                    weights, names, partial(lip_curves, shapes=shapes, head=head),
+                    config.motion_fps, style_strength,
+                )  # fmt: skip
+            gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = lead_seconds + motion.frame_seconds(num_frames, fps)
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)

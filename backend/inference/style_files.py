@@ -83,6 +83,10 @@ class Exemplar:
     head: Head
     fps: float
 
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.offsets)
+
 
 def write_style(path: Path, style: StyleCode) -> None:
     """Write a style code.

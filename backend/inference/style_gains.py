@@ -8,8 +8,9 @@ an offset that bring the model's to them. With ``w`` what the model gives, ``s``
 
     w' = max(0, w + s * (1 - c) * (gain * w + offset - w))
 
-``c`` counts for the weights that part or seal the lips alone, so that closed lips stay closed;
-``mouthClose`` never exceeds ``jawOpen``. Gain and offset are found on a known sentence and kept in
+``c`` counts for the weights that part or seal the lips alone; ``mouthClose`` never exceeds
+``jawOpen``; and a frame that would still open closed lips, or close open ones, is drawn back as far
+as that needs. Gain and offset are found on a known sentence and kept in
 the style's file; from a recording of 6 s of speech on they are found on that recording itself, of a
 shorter one in proportion. A recording in which the model opens the jaw far less than in the known
 sentence, such as a murmur, keeps what is less. Brows and lids have gains without offset, for the
@@ -19,14 +20,14 @@ sum of what is predicted and of life.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.heads.arkit import ARKIT_NAMES, MAX_WEIGHT
+from backend.heads.arkit import ARKIT_NAMES, CLOSED_MM, MAX_WEIGHT
 from backend.inference.exemplar_parts import IS_UPPER, is_speaking
 
 GAIN_LIMITS: Final = (0.2, 5.0)
@@ -38,6 +39,9 @@ _SEALING: Final = (
     "jawOpen", "mouthClose", "mouthFunnel", "mouthLowerDown", "mouthUpperUp", "mouthRoll",
     "mouthShrug", "mouthPress", "tongueOut",
 )  # fmt: skip
+_MOST_SHUT_MM: Final = 0.8
+_LEAST_OPEN_MM: Final = 1.3
+"""Beyond these a frame is drawn back towards the model's where the lips were shut, or were not."""
 _STEPS: Final = 25
 _ENOUGH_SECONDS: Final = 6.0
 _MOST_FRAMES: Final = 3000
@@ -47,6 +51,7 @@ _DEAD: Final = (0.002, 0.004)
 """A weight with a smaller spread and mean was not seen by the tracker, or not moved at all."""
 
 Floats = NDArray[np.float64]
+LipCurves = Callable[[NDArray[np.floating]], Mapping[str, NDArray[np.float64]]]
 _IS_SEALING: Final = np.array([name.startswith(_SEALING) for name in ARKIT_NAMES])
 
 
@@ -164,6 +169,36 @@ class StyleGains:
     figures: Figures
     jaw_spread: float
 
+    def on_speech(
+        self,
+        weights: NDArray[np.floating],
+        names: Sequence[str],
+        lips: LipCurves,
+        fps: float,
+        strength: float,
+    ) -> NDArray[np.float32]:
+        """The weights of mouth, cheeks and nose with the gains of their recording.
+
+        Args:
+            weights: What the model gives in this style, ``(T, K)``.
+            names: Names of the ``K`` weights; those that are not ARKit's stay.
+            lips: Opening and gap of the lips on the head under any such weights, in mm.
+            fps: Frames a second.
+            strength: 0 changes nothing, 1 is the style, more exaggerates it.
+
+        Returns:
+            Weights, ``(T, K)``, under which the lips are shut when they were and at no other time.
+        """
+        before = lips(weights)
+        gains = self.on_recording(weights, names, before["gap_mm"], fps)
+        moved = gains.on_speech(weights, names, before["gap_mm"], strength)
+        was, now = before["opening_mm"], lips(moved)["opening_mm"]
+        nearest = np.minimum(was, np.where(was < CLOSED_MM, np.inf, _LEAST_OPEN_MM))
+        farthest = np.where(was < CLOSED_MM, np.maximum(was, _MOST_SHUT_MM), np.inf)
+        limit = np.clip(now, nearest, farthest)
+        back = np.where(limit == now, 0.0, (limit - now) / np.where(was == now, 1.0, was - now))
+        return (moved + np.clip(back, 0.0, 1.0)[:, None] * (weights - moved)).astype(np.float32)
+
     def on_recording(
         self,
         weights: NDArray[np.floating],
@@ -202,9 +237,7 @@ class StyleGains:
         return Gains(*blended)
 
 
-def fit_speech(
-    wanted: Figures, made: NDArray[np.floating], gap_mm: NDArray[np.floating]
-) -> Gains:
+def fit_speech(wanted: Figures, made: NDArray[np.floating], gap_mm: NDArray[np.floating]) -> Gains:
     """Gains with which what a model gives has the means and spreads of an exemplar.
 
     Gain and offset of each weight are corrected by what is still missing, since clipping at 0 and
