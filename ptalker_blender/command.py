@@ -57,8 +57,8 @@ class JobFlags:
     style: str = field(
         default="neutral",
         metadata=about(
-            "a style's name, a .json style code, an object, or an exemplar: an .npz, a .csv of Live "
-            "Link Face, a .txt of Face Cap, or a folder of them",
+            "a style's name, a .json style code, an object, or an exemplar: an .npz, a .csv of "
+            "Live Link Face, a .txt of Face Cap, or a folder of them",
             metavar="NAME|FILE|OBJECT",
             path="name",
         ),

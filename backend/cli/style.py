@@ -15,8 +15,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--exemplar",
         required=True,
         metavar="FILE|FOLDER",
-        help="an animation: an .npz with vertices (T, V, 3), template (V, 3), fps, topology, or with "
-        "weights (T, K), names, fps; a .csv of Live Link Face; a .txt of Face Cap; or a folder",
+        help="an .npz with vertices (T, V, 3), template (V, 3), fps, topology, or with weights "
+        "(T, K), names, fps; a .csv of Live Link Face; a .txt of Face Cap; or a folder",
     )
     command.add_argument("--out", required=True, metavar="FILE.json", help="style code to write")
     add_flags(command, GenerateOptions, only=("exemplar_neutral", "checkpoint", "engine", "device"))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files of weights over time in ARKit's names: what phones capture, and what other programs read.
 
-*Live Link Face* (Epic) writes CSV: a row a frame with ``Timecode`` (``HH:MM:SS:FF.mmm``, frames and
-thousandths of one), ``BlendShapeCount``, ARKit's names with a capital first letter, and nine angles
-of head and eyes in radians. *Face Cap* (Bannaflak) writes text: a line ``info``, a line ``bs`` with
-the names (``browDown_L``), and a line ``k`` a frame with milliseconds, position and angles of head
-and eyes, and the weights. Beside these, ``.npz`` with ``weights`` (T, K), ``names`` and ``fps``, and
-``motion.npz``. Weights are shares of 1 everywhere.
+*Live Link Face* (Epic) writes CSV: a row a frame with ``Timecode`` (``HH:MM:SS:FF.mmm``, frames
+and thousandths of one), ``BlendShapeCount``, ARKit's names with a capital first letter, and nine
+angles of head and eyes in radians. *Face Cap* (Bannaflak) writes text: a line ``info``, a line
+``bs`` with the names (``browDown_L``), and a line ``k`` a frame with milliseconds, position and
+angles of head and eyes, and the weights. Beside these, ``.npz`` with ``weights`` (T, K), ``names``
+and ``fps``, and ``motion.npz``. Weights are shares of 1 everywhere.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _MAX_FILES: Final = 1000
 _FEWEST_NAMES: Final = 5
 _LONGEST_GAP_SECONDS: Final = 1.0
 """Of frames in which no face was seen, longer than which a take is cut short."""
+_ROUNDED_FRAMES: Final = 0.1
+"""By which the last time may be early: Face Cap rounds to milliseconds."""
 _RATES: Final = (24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 120.0)
 _ANGLES: Final = (
     "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll",
@@ -206,7 +208,7 @@ def _timed(
 
 
 def _at_rate(times: Floats, weights: NDArray[np.floating], fps: float) -> Floats:
-    regular = np.arange(math.floor(times[-1] * fps + 1e-3) + 1) / fps
+    regular = np.arange(math.floor(times[-1] * fps + _ROUNDED_FRAMES) + 1) / fps
     return np.stack([np.interp(regular, times, column) for column in weights.T], axis=1)
 
 
@@ -230,10 +232,7 @@ def _read_arrays(path: Path) -> Curves:
             f'"{name}" has weights {excerpt(weights.shape, 40)} of {len(names)} names, expected '
             "(T, K) numbers and K names. Export it again."
         )
-    found = [
-        float(np.asarray(arrays[key], np.float64).ravel()[0]) for key in rates if key in arrays
-    ]
-    fps = found[0] / found[1] if len(found) == 2 and found[1] else found[0] if found else math.nan
+    fps = _stored_rate([arrays[key] for key in rates if key in arrays])
     columns = _columns(names)
     if not 1.0 <= fps <= 1000.0:
         raise UserError(f'"{name}" has no frame rate of 1 to 1000 frames a second. {_REMEDY}')
@@ -247,6 +246,16 @@ def _read_arrays(path: Path) -> Curves:
         ARKIT_NAMES[number] for column, number in columns if np.isfinite(weights[:, column]).all()
     )
     return _made(name, np.nan_to_num(values), known, fps)
+
+
+def _stored_rate(stored: Sequence[NDArray[np.generic]]) -> float:
+    """A rate that is one number, or numerator and denominator; NaN where it is neither."""
+    if not all(part.size == 1 and part.dtype.kind in "fiu" for part in stored):
+        return math.nan
+    numbers = [float(part.astype(np.float64).item()) for part in stored]
+    if len(numbers) == 1:
+        return numbers[0]
+    return numbers[0] / numbers[1] if len(numbers) == 2 and numbers[1] else math.nan
 
 
 def write_live_link(path: Path, motion: Motion) -> None:

@@ -94,10 +94,8 @@ def style_of_exemplar(
         return _style_of_learned_shapes(engine, shapes, exemplar)
     weights, known = _arkit_weights(shapes, exemplar)
     weights = without_rest(weights, rest_of(weights, exemplar.fps, neutral_frame))
-    if (
-        isinstance(exemplar, Curves)
-        and float(np.ptp(weights[:, ~IS_UPPER], 0).max()) < _STILL_WEIGHT
-    ):
+    reach = float(np.ptp(weights[:, ~IS_UPPER], axis=0).max())
+    if isinstance(exemplar, Curves) and reach < _STILL_WEIGHT:
         raise UserError(
             "No mouth moves in the exemplar: its weights stay within "
             f"{_STILL_WEIGHT}. Choose a capture of a speaking face."

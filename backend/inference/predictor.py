@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from backend.inference.engine_choice import EngineChoice, open_engine
 from backend.inference.exemplar_style import style_of_exemplar
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
+from backend.inference.style_gains import LipCurves
 from backend.life.layers import UPPER_FACE, LifeAmounts, add_life
 from backend.speech import foreign_text, recognition
 from backend.speech.held_sounds import extend_held_sounds
@@ -243,21 +244,13 @@ class Predictor:
 
         brow_strength = style_strength * upper_face_strength
         with _timed(taken, "animating"):
-            generate = partial(
-                self._generate, speech, transcript, num_rows,
-                decoder=decoder, report=report, is_cancelled=is_cancelled,
+            weights, gap_mm = self._in_style(
+                partial(
+                    self._generate, speech, transcript, num_rows,
+                    decoder=decoder, report=report, is_cancelled=is_cancelled,
+                ),
+                style, style_strength, brow_strength, partial(lip_curves, shapes=shapes, head=head),
             )  # fmt: skip
-            weights = generate(code=self._code(style, style_strength))
-            if style is not None and brow_strength != style_strength:
-                is_upper = [name.startswith(UPPER_FACE) for name in names]
-                browed = generate(code=self._code(style, brow_strength))
-                weights = np.where(is_upper, browed, weights)
-            if style is not None and style.gains is not None:
-                weights = style.gains.on_speech(
-                    weights, names, partial(lip_curves, shapes=shapes, head=head),
-                    config.motion_fps, style_strength,
-                )  # fmt: skip
-            gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = lead_seconds + motion.frame_seconds(num_frames, fps)
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
@@ -267,9 +260,7 @@ class Predictor:
                 phones=shown.phones if are_phones_known else None, fps=fps,
                 amounts=life or LifeAmounts(), face_axes=face_frame(head).axes,
             )  # fmt: skip
-            if style is not None and style.gains is not None:
-                factors = style.gains.known.of_upper_face(names, brow_strength)
-                layers = layers.with_upper_face_times(factors)
+            layers = _with_upper_face(layers, names, style, brow_strength)
             weights = layers.total()
         error_mm = 0.0
         if config.shape_kind == "learned":
@@ -354,6 +345,26 @@ class Predictor:
         neutral = self.engine.neutral_code
         return neutral if style is None else neutral + np.float32(strength) * (style.code - neutral)
 
+    def _in_style(
+        self,
+        generate: Callable[..., NDArray[np.float32]],
+        style: StyleCode | None,
+        strength: float,
+        brow_strength: float,
+        lips: LipCurves,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Weights in a style, brows and lids with a strength of their own, and the lips' gap."""
+        names = self._config.shape_names
+        weights = generate(code=self._code(style, strength))
+        if style is not None and brow_strength != strength and names:
+            is_upper = [name.startswith(UPPER_FACE) for name in names]
+            browed = generate(code=self._code(style, brow_strength))
+            weights = np.where(is_upper, browed, weights)
+        if style is not None and style.gains is not None:
+            rate = self._config.motion_fps
+            weights = style.gains.on_speech(weights, names, lips, rate, strength)
+        return weights, lips(weights)["gap_mm"]
+
     def _generate(
         self,
         speech: NDArray[np.float32],
@@ -379,6 +390,15 @@ class Predictor:
             report=report,
             should_stop=is_cancelled,
         )
+
+
+def _with_upper_face(
+    layers: motion.Layers, names: Sequence[str], style: StyleCode | None, strength: float
+) -> motion.Layers:
+    """The layers with what a style says of how far brows and lids go."""
+    if style is None or style.gains is None:
+        return layers
+    return layers.with_upper_face_times(style.gains.known.of_upper_face(names, strength))
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,9 @@ def test_a_text_of_face_cap_is_read(tmp_path):
     lines = ["info,iPhone,2026-12-01", "bs," + ",".join(names)]
     for number, row in enumerate(values[:, ::-1]):
         head = ["0.1"] * 10
-        lines.append(",".join(["k", f"{1000 * number / 60:.0f}", *head, *(f"{x:.5f}" for x in row)]))
+        lines.append(
+            ",".join(["k", f"{1000 * number / 60:.0f}", *head, *(f"{x:.5f}" for x in row)])
+        )
     path = tmp_path / "take.txt"
     path.write_text("\n".join(lines))
     found = read_curves(path)
