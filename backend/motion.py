@@ -57,10 +57,10 @@ class Layers:
         Returns:
             The layers.
         """
-        upper = self.upper_face * factors
+        upper = np.minimum(self.upper_face * factors, np.maximum(self.upper_face, 1.0))
         room = np.maximum(1.0 - self.speech - upper, 0.0)
         life = np.where(factors == 1.0, self.life, np.minimum(self.life * factors, room))
-        return replace(self, upper_face=upper, life=life.astype(np.float32))
+        return replace(self, upper_face=upper.astype(np.float32), life=life.astype(np.float32))
 
     def of_speech_alone(self, weights: NDArray[np.float32]) -> Layers:
         """The same head under other shapes, without names, that carry speech alone."""
