@@ -32,6 +32,7 @@ def rig(addon):
     driver = mesh.shape_keys.key_blocks["Face_mouthPucker"].driver_add("value").driver
     driver.expression = "0.25"
     bpy.context.scene.frame_start, bpy.context.scene.frame_end = 1, FRAMES
+    bpy.context.view_layer.update()
     yield obj
     bpy.data.objects.remove(obj)
 

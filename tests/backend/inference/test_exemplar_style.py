@@ -202,7 +202,7 @@ def test_a_capture_gives_a_style_without_a_head(tiny_checkpoint, lips):
     still = Curves(np.full_like(weights, 0.2), frozenset(ARKIT_NAMES), float(FPS))
     with pytest.raises(UserError, match="No mouth moves"):
         predictor.exemplar_style(still, warnings.append)
-    with pytest.raises(UserError, match="at least 0.5 s"):
+    with pytest.raises(UserError, match=r"at least 0\.5 s"):
         predictor.exemplar_style(replace(capture, weights=weights[:9]), warnings.append)
     from backend.inference.exemplar_style import _demo_head
 
