@@ -24,10 +24,9 @@ def rig(addon):
     for frame, value in ((1, 0.0), (FRAMES, 0.39)):
         jaw.value = value
         jaw.keyframe_insert("value", frame=frame)
-    for layer in [mesh.shape_keys.animation_data.action]:
-        for curve in addon.compat.read_fcurves(layer):
-            for point in curve.keyframe_points:
-                point.interpolation = 'LINEAR'
+    for curve in addon.compat.read_fcurves(mesh.shape_keys.animation_data.action):
+        for point in curve.keyframe_points:
+            point.interpolation = 'LINEAR'
     # A key on a driver says what it shows, not what its slider was left at.
     driver = mesh.shape_keys.key_blocks["Face_mouthPucker"].driver_add("value").driver
     driver.expression = "0.25"
