@@ -19,6 +19,9 @@ TOPOLOGIES_DIR: Final = BACKEND_DIR / "topologies"
 FACE_LANDMARKS: Final = CHECKPOINTS_DIR / "face_landmarks"
 SHAPE_FIGURES: Final = BACKEND_DIR / "heads" / "shape_figures.json"
 DEMO_HEAD: Final = BACKEND_DIR / "demo" / "head.npz"
+DEMO_SPEECH: Final = BACKEND_DIR / "demo" / "speech.ogg"
+DEMO_PHONES: Final = BACKEND_DIR / "demo" / "speech_phones.json"
+"""Phones of the demo's sentence as ``[symbol, start, end]`` in seconds."""
 
 
 def checkpoint_folder(name_or_path: str) -> Path:

@@ -50,6 +50,20 @@ class Layers:
         """The motion's weights, ``(T, K)``."""
         return np.asarray(self.speech + self.upper_face + self.life + self.emotion, np.float32)
 
+    def with_upper_face_times(self, factors: NDArray[np.float32]) -> Layers:
+        """The layers with predicted upper face and life scaled, each weight's sum at most 1.
+
+        Args:
+            factors: Factor of each weight, ``(K,)``; where it is 1 the weight stays as it is.
+
+        Returns:
+            The layers.
+        """
+        upper = np.minimum(self.upper_face * factors, np.maximum(self.upper_face, 1.0))
+        room = np.maximum(1.0 - self.speech - upper, 0.0)
+        life = np.where(factors == 1.0, self.life, np.minimum(self.life * factors, room))
+        return replace(self, upper_face=upper.astype(np.float32), life=life.astype(np.float32))
+
     def of_speech_alone(self, weights: NDArray[np.float32]) -> Layers:
         """The same head under other shapes, without names, that carry speech alone."""
         none = np.zeros_like(weights)

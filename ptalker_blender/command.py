@@ -57,7 +57,8 @@ class JobFlags:
     style: str = field(
         default="neutral",
         metadata=about(
-            "a style's name, a .json style code, an .npz exemplar or an object",
+            "a style's name, a .json style code, an object, or an exemplar: an .npz, a .csv of "
+            "Live Link Face, a .txt of Face Cap, or a folder of them",
             metavar="NAME|FILE|OBJECT",
             path="name",
         ),
@@ -455,7 +456,8 @@ def _style(text: str, checkpoint: str) -> StyleSource:
         return StyleSource()
     if text in (*paths.model_style_names(checkpoint), *paths.saved_style_names()):
         return style_library.find(text, checkpoint=checkpoint)
-    suffix = Path(text).suffix.lower()
-    if suffix == ".json":
+    path = Path(text)
+    if path.suffix.lower() == ".json":
         return StyleSource(kind="file", value=text)
-    return StyleSource(kind="exemplar" if suffix == ".npz" else "named", value=text)
+    is_exemplar = path.suffix.lower() in scene_inputs.EXEMPLAR_SUFFIXES or path.is_dir()
+    return StyleSource(kind="exemplar" if is_exemplar else "named", value=text)

@@ -19,16 +19,20 @@ import bpy
 import numpy as np
 from bpy.types import Object, Scene
 
-from . import head_mesh, scene_inputs
+from . import head_mesh, rig_mapping, rig_target, scene_inputs
 from .motion import Floats
 from .protocol import UserError
+from .rig_mapping import Rig
 from .scene_inputs import ExemplarRange, Head
+from .typed import mesh_of
 
 SLICE_SECONDS: Final = 0.05
 """Blender's window stands still for so long at a time."""
 BACKGROUND_SLICE_SECONDS: Final = 2.0
 _STILL: Final = 1e-5
 """An exemplar that moves less than this part of its size does not move."""
+_MOVED_KEY: Final = 0.02
+"""Keys that stay within this are not what moves the head: its vertices tell."""
 _GENERATING_MODIFIERS: Final = {'SUBSURF', 'MULTIRES'}
 
 
@@ -40,11 +44,16 @@ class Exemplar:
         vertices: ``(T, V, 3)`` positions in the head's own space, one row per scene frame.
         head: The head's neutral shape and faces.
         fps: Frames per second, exact.
+        weights: ``(T, 52)`` weights of ARKit's names that its shape keys stand for; None where
+            these do not tell how the head moves.
+        names: Those of ARKit's names that its keys know.
     """
 
     vertices: Floats
     head: Head
     fps: Fraction
+    weights: Floats | None = None
+    names: tuple[str, ...] = ()
 
 
 class ExemplarReader:
@@ -65,6 +74,8 @@ class ExemplarReader:
         self.num_read = 0
         self._wanted = wanted
         self._vertices = np.empty((wanted.num_frames, len(wanted.head.vertices), 3), np.float32)
+        self._rig: Rig | None = None
+        self._keys = np.empty((wanted.num_frames, 0), np.float32)
 
     @property
     def is_done(self) -> bool:
@@ -82,10 +93,15 @@ class ExemplarReader:
         obj, scene = _look_up(self._wanted)
         seconds = BACKGROUND_SLICE_SECONDS if bpy.app.background else SLICE_SECONDS
         deadline = time.monotonic() + seconds
+        if self.num_read == 0 and (rig := rig_target.shown_by_keys(obj)) is not None:
+            self._rig = rig
+            self._keys = np.zeros((self._wanted.num_frames, len(rig.names)), np.float32)
         with _modifiers_off(obj), _frame_kept(scene):
             while not self.is_done:
                 scene.frame_set(self._wanted.first_frame + self.num_read)
                 _read_frame(obj, scene, self._vertices[self.num_read])
+                if self._rig is not None:
+                    _read_keys(obj, scene, self._rig.names, self._keys[self.num_read])
                 self.num_read += 1
                 if time.monotonic() > deadline:
                     break
@@ -108,7 +124,10 @@ class ExemplarReader:
             )
         if wanted.head.is_mirrored:
             vertices = head_mesh.mirrored(vertices)
-        return Exemplar(vertices=vertices, head=wanted.head, fps=wanted.fps)
+        weights, names = None, ()
+        if self._rig is not None and float(np.ptp(self._keys, axis=0).max()) > _MOVED_KEY:
+            weights, names = rig_mapping.weights_of_keys(self._rig, self._keys)
+        return Exemplar(vertices, wanted.head, wanted.fps, weights, names)
 
 
 def _look_up(wanted: ExemplarRange) -> tuple[Object, Scene]:
@@ -180,6 +199,23 @@ def _read_frame(obj: Object, scene: Scene, row: Floats) -> None:
             f"instead of {len(row)}. Switch those off in the viewport that add some."
         )
     positions.foreach_get("vector", row.ravel())
+
+
+def _read_keys(obj: Object, scene: Scene, names: tuple[str, ...], row: Floats) -> None:
+    """Read the values of shape keys at a scene's present frame, drivers and Actions evaluated.
+
+    Args:
+        obj: The exemplar.
+        scene: Where it is evaluated.
+        names: Names of the keys.
+        row: ``(len(names),)``, filled; 0 where a key is muted or gone.
+    """
+    with bpy.context.temp_override(scene=scene, view_layer=_layer_of(scene)):
+        evaluated = mesh_of(obj).shape_keys.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    blocks = evaluated.key_blocks
+    for column, name in enumerate(names):
+        block = blocks.get(name)
+        row[column] = 0.0 if block is None or block.mute else block.value
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from . import (
     paths,
     rig_channels,
     rig_mapping,
+    rig_names,
     rig_target,
     scene_inputs,
     shape_keys,
@@ -141,12 +142,17 @@ def _what_to_leave(inputs: SceneInputs) -> str:
 
 
 def style_job(
-    exemplar: ExemplarRange, *, settings: Settings, finish: Callable[[Path], str]
+    exemplar: ExemplarRange | Path,
+    *,
+    neutral: int = -1,
+    settings: Settings,
+    finish: Callable[[Path], str],
 ) -> BackendJob:
     """Build a job in which the backend turns an exemplar into a style code.
 
     Args:
-        exemplar: The animated head, and which frames of it to read.
+        exemplar: The animated head, and which frames of it to read; or a file or folder.
+        neutral: Frame of it in which its face is at rest, counted from 0; -1 estimates it.
         settings: The preferences.
         finish: Called with the file of the style code; keeps it and says what was done.
 
@@ -158,12 +164,13 @@ def style_job(
     """
     command = paths.backend_command(settings)
     folder = backend_job.new_job_folder()
-    path = folder / "exemplar.npz"
+    path = exemplar if isinstance(exemplar, Path) else folder / "exemplar.npz"
     preferred = options.values_of(settings)
     request = StyleRequest(
         job=folder.name,
         exemplar=str(path),
         out=str(folder / "style.json"),
+        exemplar_neutral=neutral,
         checkpoint=preferred["checkpoint"],
         engine=preferred["engine"],
         device=preferred["device"],
@@ -178,7 +185,7 @@ def style_job(
         command=command,
         folder=folder,
         apply=apply,
-        prepare=_read_exemplar(exemplar, path),
+        prepare=None if isinstance(exemplar, Path) else _read_exemplar(exemplar, path),
     )
 
 
@@ -475,7 +482,16 @@ def write_head(path: Path, head: Head, companions: Sequence[Companion] = ()) -> 
 
 
 def write_exemplar(path: Path, exemplar: Exemplar) -> None:
-    """Write ``exemplar.npz``."""
+    """Write ``exemplar.npz``: weights where the head's keys tell them, else its vertices."""
+    if exemplar.weights is not None:
+        columns = [rig_names.ARKIT_NAMES.index(name) for name in exemplar.names]
+        np.savez(
+            path,
+            weights=exemplar.weights[:, columns],
+            names=np.array(exemplar.names),
+            fps=np.float64(exemplar.fps),
+        )
+        return
     np.savez(
         path,
         vertices=exemplar.vertices,

@@ -78,6 +78,24 @@ class GenerateOptions:
             "0 neutral, 1 the style, above 1 exaggerated", metavar="X", minimum=0.0, maximum=3.0
         ),
     )
+    upper_face_strength: float = field(
+        default=1.0,
+        metadata=about(
+            "part of the style's strength that brows and lids get",
+            metavar="X",
+            minimum=0.0,
+            maximum=3.0,
+        ),
+    )
+    exemplar_neutral: int = field(
+        default=-1,
+        metadata=about(
+            "frame of the exemplar in which its face is at rest, counted from 0; -1 estimates it",
+            metavar="N",
+            minimum=-1,
+            maximum=2_147_483_647,
+        ),
+    )
     decoder: Decoder = field(
         default="parallel", metadata=about("all frames in one pass, or frame after frame")
     )

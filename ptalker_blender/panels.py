@@ -185,7 +185,15 @@ class PTALKER_PT_style(HeadPanel, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         if settings.style_source == 'EXEMPLAR':
-            layout.prop(settings, "exemplar")
+            row = layout.row()
+            row.enabled = not settings.exemplar_file
+            row.prop(settings, "exemplar")
+            layout.prop(settings, "exemplar_file")
+            column = layout.column(align=True, heading="Neutral Frame")
+            column.prop(settings, "use_exemplar_neutral", text="")
+            if settings.use_exemplar_neutral:
+                column.prop(settings, "exemplar_neutral_frame")
+        if settings.style_source == 'EXEMPLAR' and not settings.exemplar_file:
             column = layout.column(align=True, heading="Frame Range")
             column.prop(settings, "use_exemplar_range", text="")
             if settings.use_exemplar_range:
@@ -195,6 +203,7 @@ class PTALKER_PT_style(HeadPanel, bpy.types.Panel):
             layout.prop(settings, "saved_style")
         if settings.style_source != 'NEUTRAL':
             layout.prop(settings, "style_strength", slider=True)
+            layout.prop(settings, "upper_face_strength", slider=True)
         self._draw_style_buttons(layout, settings)
         self._draw_emotion(layout, settings)
 

@@ -145,6 +145,27 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
         poll=_is_mesh,
         override=_OVERRIDABLE,
     )
+    exemplar_file: StringProperty(
+        name="Or Capture",
+        description="A .csv of Live Link Face, a .txt of Face Cap, an .npz of weights, or a folder "
+        "of them; used instead of the object",
+        subtype='FILE_PATH',
+        override=_OVERRIDABLE,
+    )
+    use_exemplar_neutral: BoolProperty(
+        name="Neutral Frame",
+        description="Name a frame in which the exemplar's face is at rest; otherwise its quietest "
+        "frames are taken for it",
+        default=False,
+        override=_OVERRIDABLE,
+    )
+    exemplar_neutral_frame: IntProperty(
+        name="Frame",
+        description="Frame of the scene, or of the capture counted from 0",
+        default=1,
+        min=0,
+        override=_OVERRIDABLE,
+    )
     use_exemplar_range: BoolProperty(
         name="Frame Range",
         description="Read only a part of the exemplar's animation; otherwise the scene's range",
@@ -173,6 +194,16 @@ class PTALKER_PG_head(bpy.types.PropertyGroup):
     style_strength: FloatProperty(
         name="Strength",
         description="0 is neutral, 1 the style as it is, more exaggerates it",
+        default=1.0,
+        min=0.0,
+        soft_max=1.5,
+        max=3.0,
+        subtype='FACTOR',
+        override=_OVERRIDABLE,
+    )
+    upper_face_strength: FloatProperty(
+        name="Brows and Lids",
+        description="Part of the strength that brows and lids get",
         default=1.0,
         min=0.0,
         soft_max=1.5,

@@ -62,7 +62,7 @@ class StyleSource:
     Attributes:
         kind: ``neutral``; ``named`` for a style of the checkpoint; ``file`` for a style code;
             ``exemplar`` for an animation that shows the style.
-        value: Name of the style, or path of the ``.json`` style code or the ``.npz`` exemplar;
+        value: Name of the style, or path of the ``.json`` style code or of the exemplar;
             empty for ``neutral``.
     """
 
@@ -109,11 +109,15 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleRequest:
-    """Turn the animation in ``exemplar`` (.npz) into a style code in ``out`` (.json)."""
+    """Turn the animation in ``exemplar`` into a style code in ``out`` (.json).
+
+    ``exemplar_neutral`` is as in `GenerateOptions`.
+    """
 
     job: str
     exemplar: str
     out: str
+    exemplar_neutral: int = -1
     checkpoint: str = "base"
     engine: Engine = "auto"
     device: Device = "auto"

@@ -208,6 +208,35 @@ def weights_by_name(motion: Motion, gains: Mapping[str, Mapping[str, float]]) ->
     return values
 
 
+def weights_of_keys(rig: Rig, values: Floats) -> tuple[Floats, tuple[str, ...]]:
+    """The mapping's inverse: weights of ARKit's names that values of a rig's keys stand for.
+
+    A key that takes a weight times a gain gives it back by least squares, so that several keys of
+    one weight are averaged and one key of two weights says the same of both. A viseme gives the
+    weights that it is made of.
+
+    Args:
+        rig: The rig; not one of FLAME's expressions.
+        values: ``(T, len(rig.names))`` values of its keys.
+
+    Returns:
+        ``(T, 52)`` weights of 0 and more, and the names that the rig knows.
+    """
+    gains = np.zeros((len(rig.gains), len(ARKIT_NAMES)))
+    for row, of in enumerate(rig.gains.values()):
+        for name, gain in of.items():
+            gains[row, ARKIT_NAMES.index(name)] = gain
+    weights = values[:, : len(rig.gains)] @ np.linalg.pinv(gains).T
+    known = {name for of in rig.gains.values() for name in of}
+    for column, (key, shape) in enumerate(rig.fitted.items(), len(rig.gains)):
+        scale = rig.scales.get(key, 1.0)
+        for name, weight in MOUTH_SHAPES[shape].items():
+            known.add(name)
+            weights[:, ARKIT_NAMES.index(name)] += weight * values[:, column] / (scale or 1.0)
+    names = tuple(name for name in ARKIT_NAMES if name in known)
+    return np.maximum(weights, 0.0).astype(np.float32), names
+
+
 def mouth_offsets(motion: Motion, shapes: Iterable[str]) -> Floats:
     """``(len(shapes), V, 3)`` displacements of mouth shapes, drawn with the motion's own shapes."""
     known = {name: number for number, name in enumerate(motion.names)}

@@ -65,6 +65,25 @@ def key_names(obj: Object) -> tuple[str, ...]:
     return tuple(block.name for block in keys.key_blocks if block.name not in not_theirs)
 
 
+def shown_by_keys(obj: Object) -> Rig | None:
+    """The shape keys of a mesh that say how it speaks, PTalker's own among them.
+
+    Args:
+        obj: A mesh object.
+
+    Returns:
+        By its table, else by the keys' names; None where neither tells: poses and FLAME's
+        expressions do not.
+    """
+    keys = mesh_of(obj).shape_keys
+    if keys is None:
+        return None
+    names = tuple(b.name for b in keys.key_blocks if b.name != keys.reference_key.name)
+    rows = table_rows(obj)
+    rig = key_map.rig_of(rows, names) if rows else _find_rig(names, ARKIT_NAMES)
+    return None if rig is None or rig.needs_head else rig
+
+
 def table_rows(obj: Object) -> list[Row]:
     """The rows of the artist's table; empty where the keys' names decide."""
     rows: Any = obj

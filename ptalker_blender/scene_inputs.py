@@ -40,6 +40,8 @@ MAX_EXEMPLAR_SECONDS: Final = 40
 MIN_EXEMPLAR_FRAMES: Final = 12
 AMOUNT_PATH: Final = "ptalker.emotion_amount"
 """Data path of the emotion's amount on its head."""
+EXEMPLAR_SUFFIXES: Final = (".npz", ".csv", ".txt")
+"""Of files that show a style; a folder of them does too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,11 +233,48 @@ def missing(context: Context) -> str:
             return problem
     if settings.listen == 'TEXT' and not spoken_text(settings):
         return "Type the spoken words, choose a Text data-block, or listen another way."
-    if settings.style_source == 'EXEMPLAR' and (problem := exemplar_problem(settings.exemplar)):
+    if settings.style_source == 'EXEMPLAR' and (problem := chosen_exemplar_problem(settings)):
         return problem
     if settings.style_source == 'SAVED' and not settings.saved_style:
         return "Choose a style, or speak neutrally."
     return head_motion.target_problem(settings)
+
+
+def exemplar_file(settings: Any) -> Path | None:
+    """The file or folder that shows the style; None where an object does."""
+    return Path(bpy.path.abspath(settings.exemplar_file)) if settings.exemplar_file else None
+
+
+def chosen_exemplar_problem(settings: Any) -> str:
+    """Why what the artist chose as exemplar cannot show a style; empty where it can."""
+    path = exemplar_file(settings)
+    if path is None:
+        return exemplar_problem(settings.exemplar)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in EXEMPLAR_SUFFIXES):
+        return ""
+    if not path.exists():
+        return f"The exemplar {settings.exemplar_file} does not exist. Choose another one."
+    return (
+        f'The exemplar "{path.name}" is no capture: choose a .csv of Live Link Face, a .txt of '
+        "Face Cap, an .npz, or a folder of them."
+    )
+
+
+def neutral_frame(settings: Any, scene: Scene) -> int:
+    """The frame in which the exemplar is at rest, counted from its first; -1 to estimate."""
+    if not settings.use_exemplar_neutral:
+        return -1
+    if settings.exemplar_file:
+        return int(settings.exemplar_neutral_frame)
+    frames = exemplar_frames(settings)
+    first = frames[0] if frames is not None else scene.frame_start
+    frame = int(settings.exemplar_neutral_frame) - first
+    if frame < 0:
+        raise UserError(
+            f"The exemplar's neutral frame {settings.exemplar_neutral_frame} lies before the "
+            f"frames that are read, which begin at {first}. Choose one of these."
+        )
+    return frame
 
 
 def exemplar_problem(obj: Object | None) -> str:
@@ -273,11 +312,17 @@ def choices_of(context: Context, obj: Object) -> Choices:
         The choices.
 
     Raises:
-        UserError: The saved style is gone.
+        UserError: The saved style is gone, or the neutral frame is not read.
     """
     settings, prefs = settings_of(obj), preferences.read(context)
     style, exemplar, frames = StyleSource(), None, None
+    options_read = _options_of(settings, prefs)
     if settings.style_source == 'EXEMPLAR':
+        neutral = neutral_frame(settings, scene_of(context))
+        options_read = replace(options_read, exemplar_neutral=neutral)
+    if settings.style_source == 'EXEMPLAR' and (path := exemplar_file(settings)) is not None:
+        style = StyleSource(kind="exemplar", value=str(path))
+    elif settings.style_source == 'EXEMPLAR':
         exemplar = settings.exemplar.name if settings.exemplar is not None else ""
         frames = exemplar_frames(settings)
     elif settings.style_source == 'SAVED':
@@ -293,7 +338,7 @@ def choices_of(context: Context, obj: Object) -> Choices:
         exemplar_frames=frames,
         key_target=settings.key_target,
         head_target=head_motion.target_of(settings),
-        options=_options_of(settings, prefs),
+        options=options_read,
         emotion=emotions.choose(
             settings.first_emotion,
             settings.second_emotion,

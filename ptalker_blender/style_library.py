@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,12 +28,16 @@ class StyleCode:
         model: Fingerprint of the model that the code is for.
         version: Version of the file format.
         source: Name of what the style was made from.
+        gains: ARKit name -> gain and offset, and mean and spread where they are known.
+        jaw_spread: Spread of the jaw in the known sentence; see ``docs/styles.md``.
     """
 
     code: tuple[float, ...]
     model: str
     version: int
     source: str
+    gains: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    jaw_spread: float | None = None
 
 
 def path_of(name: str) -> Path:
@@ -112,6 +117,11 @@ def load(path: Path) -> StyleCode:
             model=str(values.get("model", "")),
             version=int(values.get("format_version", 1)),
             source=str(values.get("source", "")),
+            gains={
+                str(name): tuple(float(value) for value in row)
+                for name, row in (values.get("gains") or {}).items()
+            },
+            jaw_spread=float(values["jaw_spread"]) if "jaw_spread" in values else None,
         )
         kind = values["format"]
     except (
@@ -120,7 +130,9 @@ def load(path: Path) -> StyleCode:
         raise UserError(
             f"{path.name} is not a style of PTalker ({error!s:.200}). Save the style again."
         ) from error
-    if kind != FORMAT or not style.code or not all(map(math.isfinite, style.code)):
+    numbers = [*style.code, *(value for row in style.gains.values() for value in row)]
+    has_rows = all(len(row) in (2, 4) for row in style.gains.values())
+    if kind != FORMAT or not style.code or not has_rows or not all(map(math.isfinite, numbers)):
         raise UserError(f"{path.name} is not a style of PTalker. Save the style again.")
     return style
 
@@ -139,13 +151,16 @@ def save(name: str, style: StyleCode) -> Path:
         UserError: The name cannot be used, or the file cannot be written.
     """
     path = path_of(name)
-    values = {
+    values: dict[str, object] = {
         "format": FORMAT,
         "format_version": style.version,
         "model": style.model,
         "source": style.source,
         "code": list(style.code),
     }
+    if style.jaw_spread is not None:
+        values["gains"] = {name: list(row) for name, row in style.gains.items()}
+        values["jaw_spread"] = style.jaw_spread
     return _write(path, json.dumps(values))
 
 
@@ -209,4 +224,29 @@ def blend(first: StyleCode, second: StyleCode, factor: float) -> StyleCode:
         )
     code = tuple(a + factor * (b - a) for a, b in zip(first.code, second.code, strict=True))
     source = f"{1 - factor:.0%} {first.source}, {factor:.0%} {second.source}"
-    return StyleCode(code=code, model=first.model, version=first.version, source=source)
+    version = max(first.version, second.version)
+    gains, spread = _blended_gains(first, second, factor)
+    return StyleCode(code, first.model, version, source, gains, spread)
+
+
+def _blended_gains(
+    first: StyleCode, second: StyleCode, factor: float
+) -> tuple[dict[str, tuple[float, ...]], float | None]:
+    """Gains between those of two styles; a style without them changes nothing and has no figures.
+
+    Args:
+        first: One style.
+        second: Other style.
+        factor: 0 is the first style, 1 the second.
+
+    Returns:
+        The gains, and the spread of the jaw.
+    """
+    spreads = [style.jaw_spread for style in (first, second) if style.jaw_spread is not None]
+    if not spreads:
+        return {}, None
+    gains = {}
+    for name in dict.fromkeys((*first.gains, *second.gains)):
+        a, b = (style.gains.get(name, (1.0, 0.0)) for style in (first, second))
+        gains[name] = tuple(x + factor * (y - x) for x, y in zip(a, b, strict=False))
+    return gains, spreads[0] + factor * (spreads[-1] - spreads[0])

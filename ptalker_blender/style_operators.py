@@ -37,15 +37,19 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         reason = poll_checks.backend_missing(context)
         if obj is not None and not reason:
-            reason = scene_inputs.exemplar_problem(settings_of(obj).exemplar)
+            reason = scene_inputs.chosen_exemplar_problem(settings_of(obj))
         if reason:
             cls.poll_message_set(reason)
         return obj is not None and not reason
 
     def invoke(self, context: Context, _event: Event) -> Results:
         obj = scene_inputs.find_head(context)
-        if not self.name and obj is not None and settings_of(obj).exemplar is not None:
-            self.name = settings_of(obj).exemplar.name
+        if not self.name and obj is not None:
+            settings = settings_of(obj)
+            path = scene_inputs.exemplar_file(settings)
+            exemplar = settings.exemplar
+            shown = exemplar.name if exemplar is not None else ""
+            self.name = path.stem if path is not None else shown
         return context.window_manager.invoke_props_dialog(self)
 
     def execute(self, context: Context) -> Results:
@@ -57,17 +61,19 @@ class PTALKER_OT_save_style(bpy.types.Operator):
         obj = scene_inputs.find_head(context)
         if obj is None:
             raise protocol.UserError(scene_inputs.head_problem(obj))
-        exemplar = scene_inputs.exemplar_range(
-            settings_of(obj).exemplar,
-            scene=scene_of(context),
-            frames=scene_inputs.exemplar_frames(settings_of(obj)),
+        settings, scene = settings_of(obj), scene_of(context)
+        exemplar = scene_inputs.exemplar_file(settings) or scene_inputs.exemplar_range(
+            settings.exemplar, scene=scene, frames=scene_inputs.exemplar_frames(settings)
         )
+        neutral = scene_inputs.neutral_frame(settings, scene)
 
         def finish(path: Path) -> str:
             style_library.adopt(name, path)
             return f'Saved the style "{name}".'
 
-        return lip_sync_job.style_job(exemplar, settings=preferences.read(context), finish=finish)
+        return lip_sync_job.style_job(
+            exemplar, neutral=neutral, settings=preferences.read(context), finish=finish
+        )
 
 
 class PTALKER_OT_blend_styles(bpy.types.Operator):

@@ -14,7 +14,17 @@ import sys
 from collections.abc import Callable, Sequence
 
 from backend import version
-from backend.cli import evaluate, export, face_points, generate, info, prepare, style, train
+from backend.cli import (
+    evaluate,
+    export,
+    export_curves,
+    face_points,
+    generate,
+    info,
+    prepare,
+    style,
+    train,
+)
 from backend.cli.terminal import FAILED, INTERRUPTED, one_line
 from backend.errors import Cancelled, UserError
 from backend.service.options import GenerateOptions, add_flags
@@ -87,6 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_options(add("evaluate", evaluate.run, text))
     text = "Write a model as an ONNX file, for engines without torch."
     export.add_options(add("export", export.run, text))
+    text = "Write a motion as curves for other programs: the CSV of Live Link Face."
+    export_curves.add_options(add("export-curves", export_curves.run, text))
     text = "Say what is installed: version, packages, checkpoints, styles."
     info.add_options(add("info", info.run, text))
     return parser

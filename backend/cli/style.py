@@ -14,11 +14,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--exemplar",
         required=True,
-        metavar="FILE.npz",
-        help="vertices (T, V, 3), template (V, 3), fps, topology",
+        metavar="FILE|FOLDER",
+        help="an .npz with vertices (T, V, 3), template (V, 3), fps, topology, or with weights "
+        "(T, K), names, fps; a .csv of Live Link Face; a .txt of Face Cap; or a folder",
     )
     command.add_argument("--out", required=True, metavar="FILE.json", help="style code to write")
-    add_flags(command, GenerateOptions, only=("checkpoint", "engine", "device"))
+    add_flags(command, GenerateOptions, only=("exemplar_neutral", "checkpoint", "engine", "device"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
         job="style",
         exemplar=options.exemplar,
         out=options.out,
+        exemplar_neutral=options.exemplar_neutral,
         checkpoint=options.checkpoint,
         engine=options.engine,
         device=options.device,

@@ -19,6 +19,7 @@ from backend.audio.rates import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from backend.evaluation import curve_metrics
 from backend.evaluation.clips import SpokenClip, read_clips
 from backend.evaluation.curve_metrics import closures
+from backend.evaluation.invented_people import invented_people_metrics
 from backend.evaluation.style_transfer import style_transfer_metrics, voice_style_metrics
 from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo_head
@@ -105,6 +106,8 @@ def main(arguments: EvaluateArguments) -> dict[str, Any]:
             report["styles"] = style_transfer_metrics(model, clips, mouth) | voice_style_metrics(
                 model, clips, mouth
             )
+            if predictor.engine.config.shape_kind == "solved":
+                report["styles"] |= invented_people_metrics(predictor, clips, mouth)
     finally:
         predictor.close()
     if arguments.out is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,15 +25,17 @@ from backend.audio.load import resample
 from backend.audio.rates import SAMPLE_RATE_HZ
 from backend.audio.segmentation import soften_bursts
 from backend.errors import UserError, excerpt
-from backend.heads.fit_weights import fit_weights
 from backend.heads.lip_measures import lip_curves
 from backend.heads.topology import Head, face_frame
+from backend.inference.curve_files import Curves
 from backend.inference.emotion_layer import Emotion, add_emotion
 from backend.inference.engine import Engine
 from backend.inference.engine_choice import EngineChoice, open_engine
+from backend.inference.exemplar_style import style_of_exemplar
 from backend.inference.shapes_for_head import HeadShapes
 from backend.inference.style_files import Exemplar, StyleCode, read_presets
-from backend.life.layers import LifeAmounts, add_life
+from backend.inference.style_gains import LipCurves
+from backend.life.layers import UPPER_FACE, LifeAmounts, add_life
 from backend.speech import foreign_text, recognition
 from backend.speech.held_sounds import extend_held_sounds
 from backend.speech.languages import ENGLISH, LANGUAGES, spoken_language
@@ -133,13 +135,18 @@ class Predictor:
             )
         return style
 
-    def exemplar_style(self, exemplar: Exemplar, warn: Callable[[str], None]) -> StyleCode:
-        """The style of an animation.
+    def exemplar_style(
+        self,
+        exemplar: Exemplar | Curves,
+        warn: Callable[[str], None],
+        neutral_frame: int | None = None,
+    ) -> StyleCode:
+        """The style of an animation; see `style_of_exemplar`.
 
         Args:
-            exemplar: Animation of any known head for a model of solved shapes, else of a head of
-                the model's own topology.
+            exemplar: The animation.
             warn: Called with warnings for the user.
+            neutral_frame: Frame of it in which the face is at rest; None to estimate.
 
         Returns:
             The style.
@@ -147,29 +154,9 @@ class Predictor:
         Raises:
             UserError: The animation does not fit the model, or nothing moves in it.
         """
-        seconds = len(exemplar.offsets) / exemplar.fps
-        if seconds < 3.0:
-            warn(f"The exemplar is only {seconds:.1f} s long; 5 s and more show a style better.")
-        unit_mm = face_frame(exemplar.head).unit_mm
-        reach_mm = float(np.ptp(exemplar.offsets, axis=0).max()) / unit_mm
-        if reach_mm < 1.0:
-            raise UserError(
-                f"Nothing in the exemplar moves by more than {reach_mm:.2g} mm. Choose an "
-                "animation of a speaking head."
-            )
-        rate = self._config.motion_fps
-        moved = self._in_model_terms(exemplar)
-        flat = moved.reshape(len(moved), -1)
-        times = np.arange(max(1, round(seconds * rate))) / rate
-        on_clock = motion.at_times(flat, times, rate=exemplar.fps).reshape(-1, *moved.shape[1:])
-        return StyleCode(self.engine.read_style(on_clock), self.fingerprint, "exemplar")
-
-    def _in_model_terms(self, exemplar: Exemplar) -> NDArray[np.float32]:
-        """An exemplar as weights (T, K), or for learned shapes as offsets (T, V, 3)."""
-        if self._config.shape_kind == "learned":
-            return np.asarray(exemplar.offsets @ self._shapes.to_model(exemplar.head), np.float32)
-        _, shapes = self._shapes.on(exemplar.head)
-        return fit_weights(exemplar.offsets, shapes)
+        return style_of_exemplar(
+            self.engine, self._shapes, exemplar, neutral_frame=neutral_frame, warn=warn
+        )
 
     def predict(
         self,
@@ -181,6 +168,7 @@ class Predictor:
         num_frames: int,
         style: StyleCode | None = None,
         style_strength: float = 1.0,
+        upper_face_strength: float = 1.0,
         listen: str = "auto",
         text: str = "",
         language: str = "auto",
@@ -203,6 +191,7 @@ class Predictor:
             num_frames: Frames to make; frame ``i`` shows the sound at ``lead_seconds + i / fps``.
             style: Style of the motion; None is neutral.
             style_strength: 0 is neutral, 1 the style, more exaggerates it.
+            upper_face_strength: Part of that strength which brows and lids get.
             listen: Recognition mode: ``auto``, ``words`` or ``sound``.
             text: Words that are spoken, where they are known.
             language: Code of the spoken language, or ``auto``: that of the text, else English where
@@ -257,16 +246,15 @@ class Predictor:
         def report(done: int, total: int) -> None:
             progress(Stage.ANIMATING, done / config.motion_fps, total / config.motion_fps, "s")
 
+        brow_strength = style_strength * upper_face_strength
         with _timed(taken, "animating"):
-            weights = self._generate(
-                speech, transcript, num_rows, code=self._code(style, style_strength),
-                decoder=decoder, report=report, is_cancelled=is_cancelled,
+            weights, gap_mm = self._in_style(
+                partial(
+                    self._generate, speech, transcript, num_rows,
+                    decoder=decoder, report=report, is_cancelled=is_cancelled,
+                ),
+                style, style_strength, brow_strength, partial(lip_curves, shapes=shapes, head=head),
             )  # fmt: skip
-            if config.shape_kind != "learned":
-                weights = add_variants(
-                    weights, config.shape_names, transcript.phones, fps=config.motion_fps
-                )
-            gap_mm = lip_curves(weights, shapes, head)["gap_mm"]
             times = lead_seconds + motion.frame_seconds(num_frames, fps)
             shown = transcript.between(lead_seconds, lead_seconds + float(num_frames / fps))
             weights = motion.at_times(weights, times, rate=config.motion_fps, opening=gap_mm)
@@ -277,6 +265,7 @@ class Predictor:
                 weights, config.shape_names, seen, phones=phones, fps=fps,
                 amounts=life or LifeAmounts(), face_axes=face_frame(head).axes,
             )  # fmt: skip
+            layers = _with_upper_face(layers, names, style, brow_strength)
             layers = add_emotion(
                 layers, config.shape_names, shapes, head, emotion or Emotion(),
                 samples=seen, phones=phones, fps=fps, warn=warn,
@@ -284,9 +273,7 @@ class Predictor:
             weights = layers.total()
         error_mm = 0.0
         if config.shape_kind == "learned":
-            unit_mm = face_frame(head).unit_mm
-            small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
-            weights, shapes, error_mm = small.weights, small.shapes, small.largest_error / unit_mm
+            weights, shapes, error_mm = _compacted(weights, shapes, head)
             names = tuple(map(motion.LEARNED_SHAPE_NAME.format, range(1, len(shapes) + 1)))
             layers = layers.of_speech_alone(weights)
         if speaks and float(np.ptp(gap_mm)) < 1.0 and np.abs(samples).max() > 0.01:
@@ -310,6 +297,7 @@ class Predictor:
                 "doubtful_words": doubtful_words(shown)[:200],
                 "words": " ".join(word.text for word in shown.words)[:10_000],
                 "style_strength": style_strength,
+                "upper_face_strength": upper_face_strength,
                 "topology": head.topology.name,
                 "audio_seconds": round(len(samples) / SAMPLE_RATE_HZ, 3),
                 "num_frames": num_frames,
@@ -364,6 +352,26 @@ class Predictor:
         neutral = self.engine.neutral_code
         return neutral if style is None else neutral + np.float32(strength) * (style.code - neutral)
 
+    def _in_style(
+        self,
+        generate: Callable[..., NDArray[np.float32]],
+        style: StyleCode | None,
+        strength: float,
+        brow_strength: float,
+        lips: LipCurves,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Weights in a style, brows and lids with a strength of their own, and the lips' gap."""
+        names = self._config.shape_names
+        weights = generate(code=self._code(style, strength))
+        if style is not None and brow_strength != strength and names:
+            is_upper = [name.startswith(UPPER_FACE) for name in names]
+            browed = generate(code=self._code(style, brow_strength))
+            weights = np.where(is_upper, browed, weights)
+        if style is not None and style.gains is not None:
+            rate = self._config.motion_fps
+            weights = style.gains.on_speech(weights, names, lips, rate, strength)
+        return weights, lips(weights)["gap_mm"]
+
     def _generate(
         self,
         speech: NDArray[np.float32],
@@ -380,7 +388,7 @@ class Predictor:
         if encoder.kind == "hubert":
             num_ids = math.ceil(num_rows / self._config.motion_fps * encoder.rate_hz)
         ids = phone_frames(transcript.phones, num_ids, encoder.rate_hz, source=transcript.source)
-        return self.engine.talk(
+        made = self.engine.talk(
             speech,
             ids if transcript.phones else None,
             code,
@@ -389,6 +397,17 @@ class Predictor:
             report=report,
             should_stop=is_cancelled,
         )
+        names, rate = self._config.shape_names, self._config.motion_fps
+        return add_variants(made, names, transcript.phones, fps=rate) if names else made
+
+
+def _with_upper_face(
+    layers: motion.Layers, names: Sequence[str], style: StyleCode | None, strength: float
+) -> motion.Layers:
+    """The layers with what a style says of how far brows and lids go."""
+    if style is None or style.gains is None:
+        return layers
+    return layers.with_upper_face_times(style.gains.known.of_upper_face(names, strength))
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +436,15 @@ class _Listening:
         if listen == "sound" or language != ENGLISH:
             return empty_transcript(sound)
         return recognition.recognise(sound, known, progress=report, is_cancelled=is_cancelled)
+
+
+def _compacted(
+    weights: NDArray[np.float32], shapes: NDArray[np.float32], head: Head
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Learned shapes by how much they move, without those that nothing needs; error in mm."""
+    unit_mm = face_frame(head).unit_mm
+    small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
+    return small.weights, small.shapes, small.largest_error / unit_mm
 
 
 def _told_language(spoken: str, transcript: Transcript) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import UserError, excerpt
+from backend.heads.arkit import ARKIT_NAMES, MAX_WEIGHT
 from backend.heads.mesh_files import (
     MAX_ARRAY_BYTES,
     MAX_VERTICES,
@@ -20,10 +22,19 @@ from backend.heads.mesh_files import (
     read_face_points,
 )
 from backend.heads.topology import Head, identify
-from backend.io import read_arrays, read_json, write_atomically
+from backend.inference.curve_files import SUFFIXES, Curves, read_curves
+from backend.inference.style_gains import (
+    GAIN_LIMITS,
+    OFFSET_LIMIT,
+    Figures,
+    Gains,
+    StyleGains,
+)
+from backend.io import check_path, read_arrays, read_json, write_atomically
 
 FORMAT: Final = "ptalker-style"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""Files of version 1 have no gains."""
 EXEMPLAR_SECONDS: Final = (0.5, 40.0)
 """Shorter exemplars are refused, of longer ones the first part is used."""
 
@@ -31,6 +42,10 @@ _MAX_BYTES: Final = 1 << 20
 _MAX_PRESET_BYTES: Final = 4 << 20
 _MAX_NUMBER: Final = 1000.0
 """Largest size of a number of a style code; those of trained models are below 10."""
+_GAIN_RANGES: Final = (
+    (0.0, GAIN_LIMITS[1]), (-OFFSET_LIMIT, OFFSET_LIMIT), (0.0, MAX_WEIGHT), (0.0, MAX_WEIGHT),
+)  # fmt: skip
+"""Of gain, offset, mean and spread."""
 _STILL_POINTS: Final = (
     "crown", "head_back", "ear_top_left", "ear_top_right", "temple_left", "temple_right",
     "nose_root",
@@ -45,11 +60,13 @@ class StyleCode:
         code: The code, shape ``(D,)``.
         model: Fingerprint of the model that the code is for.
         source: Name of the style or of the exemplar it was made from, for people.
+        gains: How far the articulators go beside the code; None where the code says all.
     """
 
     code: NDArray[np.float32]
     model: str
     source: str
+    gains: StyleGains | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,10 @@ class Exemplar:
     head: Head
     fps: float
 
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.offsets)
+
 
 def write_style(path: Path, style: StyleCode) -> None:
     """Write a style code.
@@ -77,15 +98,17 @@ def write_style(path: Path, style: StyleCode) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    text = json.dumps(
-        {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "model": style.model,
-            "source": style.source,
-            "code": [round(float(value), 6) for value in style.code],
-        }
-    )
+    values: dict[str, object] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": style.model,
+        "source": style.source,
+        "code": [round(float(value), 6) for value in style.code],
+    }
+    if style.gains is not None:
+        values["gains"] = _gains_as_json(style.gains)
+        values["jaw_spread"] = round(style.gains.jaw_spread, 4)
+    text = json.dumps(values)
 
     def save(file: IO[bytes]) -> None:
         file.write(text.encode("utf-8"))
@@ -114,12 +137,53 @@ def read_style(path: Path) -> StyleCode:
         source = str(data.get("source", path.stem))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f'"{name}" is not a style file ({excerpt(error)}). {remedy}') from error
-    if found != (FORMAT, FORMAT_VERSION):
+    is_known = isinstance(found[1], int) and 1 <= found[1] <= FORMAT_VERSION
+    if found[0] != FORMAT or not is_known:
         raise UserError(
             f'"{name}" has format {excerpt(found[0], 40)} {excerpt(found[1], 40)}, expected '
             f"{FORMAT} {FORMAT_VERSION}. Make the style again from its exemplar."
         )
-    return StyleCode(_parse_code(code, f'"{name}" is not a style file', remedy), model, source)
+    complaint = f'"{name}" is not a style file'
+    gains = _parse_gains(data.get("gains"), data.get("jaw_spread"), complaint)
+    return StyleCode(_parse_code(code, complaint, remedy), model, source, gains)
+
+
+def _gains_as_json(gains: StyleGains) -> dict[str, list[float]]:
+    """Gain and offset, and where they are known mean and spread, of each weight that has some."""
+    columns = (gains.known.gain, gains.known.offset, gains.figures.mean, gains.figures.spread)
+    rows = {}
+    for name, *row in zip(ARKIT_NAMES, *columns, strict=True):
+        kept = row if math.isfinite(row[2]) else row[:2]
+        if kept != [1.0, 0.0]:
+            rows[name] = [round(float(value), 4) for value in kept]
+    return rows
+
+
+def _parse_gains(stored: object, jaw_spread: object, complaint: str) -> StyleGains | None:
+    """Gains as JSON holds them, checked; None where there are none."""
+    if stored is None:
+        return None
+    remedy = "Make it again from its exemplar."
+    if not isinstance(stored, dict):
+        raise UserError(f"{complaint} (its gains have no names). {remedy}")
+    if not isinstance(jaw_spread, int | float) or not 0.0 <= jaw_spread <= MAX_WEIGHT:
+        raise UserError(f"{complaint} (its jaw_spread is no share of 1). {remedy}")
+    gains, figures = Gains.none(), np.full((2, len(ARKIT_NAMES)), np.nan)
+    for name, row in stored.items():
+        is_row = isinstance(row, list) and len(row) in (2, len(_GAIN_RANGES))
+        if name not in ARKIT_NAMES or not is_row or not all(
+            isinstance(value, int | float) and low <= value <= high
+            for value, (low, high) in zip(row, _GAIN_RANGES, strict=False)
+        ):  # fmt: skip
+            raise UserError(
+                f'{complaint} (its gain of "{excerpt(name, 40)}" must be two or four numbers of '
+                f"moderate size). {remedy}"
+            )
+        number = ARKIT_NAMES.index(name)
+        gains.gain[number], gains.offset[number] = row[:2]
+        if len(row) > 2:
+            figures[:, number] = row[2:]
+    return StyleGains(gains, Figures(*figures), float(jaw_spread))
 
 
 def _parse_code(code: object, complaint: str, remedy: str) -> NDArray[np.float32]:
@@ -131,18 +195,28 @@ def _parse_code(code: object, complaint: str, remedy: str) -> NDArray[np.float32
     return np.array(code, np.float32)
 
 
-def read_exemplar(path: Path) -> Exemplar:
+def is_exemplar(path: str) -> bool:
+    """Whether a path is that of an exemplar: curves as text, an .npz, or a folder of them."""
+    suffix = Path(path).suffix.lower()
+    return suffix in (*SUFFIXES, ".npz") or (bool(path) and os.path.isdir(path))  # noqa: PTH112
+
+
+def read_exemplar(path: Path) -> Exemplar | Curves:
     """Read an exemplar animation.
 
     Args:
-        path: The .npz file.
+        path: An .npz of a head's vertices; or curves: a .csv of Live Link Face, a .txt of Face Cap,
+            an .npz of weights, or a folder of them.
 
     Returns:
-        The first 40 s of the animation.
+        The first 40 s of a head's animation, or all of the curves.
 
     Raises:
         UserError: Missing, damaged, too short, or no animation of a head that is known.
     """
+    check_path(str(path))
+    if path.suffix.lower() in SUFFIXES or path.is_dir() or _holds_weights(path):
+        return read_curves(path)
     keys = ["template", "fps", "face_corners", "face_sizes"]
     small = read_arrays(path, keys, max_bytes=MAX_ARRAY_BYTES)
     name = excerpt(path.name)
@@ -174,6 +248,11 @@ def read_exemplar(path: Path) -> Exemplar:
     mesh = checked_mesh(name, template, small["face_corners"], small["face_sizes"])
     head = identify(*mesh, face_points=read_face_points(path))
     return Exemplar(_held_still(positions, head), head, fps)
+
+
+def _holds_weights(path: Path) -> bool:
+    """Whether an .npz holds weights over time, and not the vertices of a head."""
+    return "names" in read_arrays(path, [], optional=["names"])
 
 
 def _parse_fps(name: str, stored: NDArray[np.generic]) -> float:

@@ -31,7 +31,8 @@ Floats = NDArray[np.float64]
 
 GAZE_DEGREES: Final = {"In": 28.0, "Out": 28.0, "Up": 20.0, "Down": 26.0}
 """How far ``eyeLook*`` at weight 1 turns the eyes of heads that are solved here."""
-_UPPER_FACE: Final = ("brow", "eye")
+UPPER_FACE: Final = ("brow", "eye")
+"""What the names of brows, lids and gaze begin with."""
 _BREATH: Final = {
     "jawOpen": 0.06, "mouthLowerDownLeft": 0.035, "mouthLowerDownRight": 0.035,
     "mouthUpperUpLeft": 0.02, "mouthUpperUpRight": 0.02,
@@ -173,7 +174,7 @@ def add_life(
     is_upper = np.zeros(weights.shape[1], bool)  # learned shapes have no names
     life = np.zeros_like(weights)
     for column, name in enumerate(names):
-        is_upper[column] = name.startswith(_UPPER_FACE)
+        is_upper[column] = name.startswith(UPPER_FACE)
         if name in made.weights:
             room = 1.0 - np.clip(weights[:, column], 0.0, 1.0)
             life[:, column] = room * np.clip(made.weights[name], 0.0, 1.0)

@@ -78,6 +78,24 @@ class GenerateOptions:
             "0 neutral, 1 the style, above 1 exaggerated", metavar="X", minimum=0.0, maximum=3.0
         ),
     )
+    upper_face_strength: float = field(
+        default=1.0,
+        metadata=about(
+            "part of the style's strength that brows and lids get",
+            metavar="X",
+            minimum=0.0,
+            maximum=3.0,
+        ),
+    )
+    exemplar_neutral: int = field(
+        default=-1,
+        metadata=about(
+            "frame of the exemplar in which its face is at rest, counted from 0; -1 estimates it",
+            metavar="N",
+            minimum=-1,
+            maximum=2_147_483_647,
+        ),
+    )
     decoder: Decoder = field(
         default="parallel", metadata=about("all frames in one pass, or frame after frame")
     )
@@ -182,8 +200,9 @@ class JobFlags:
     style: str = field(
         default="neutral",
         metadata=about(
-            "a style's name, a .json style code or an .npz exemplar",
-            metavar="NAME|FILE",
+            "a style's name, a .json style code, or an exemplar: an .npz, a .csv of Live Link "
+            "Face, a .txt of Face Cap, or a folder of them",
+            metavar="NAME|FILE|FOLDER",
             path="name",
         ),
     )

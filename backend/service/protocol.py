@@ -57,8 +57,8 @@ class StyleSource:
     Attributes:
         kind: ``neutral``; ``named`` for a style of the checkpoint; ``file`` for a style code;
             ``exemplar`` for an animation that shows the style.
-        value: Name of the style, or path of the ``.json`` style code or the ``.npz`` exemplar;
-            empty for ``neutral``.
+        value: Name of the style, or path of the ``.json`` style code or of the exemplar, a file
+            or a folder; empty for ``neutral``.
     """
 
     kind: Literal["neutral", "named", "file", "exemplar"] = "neutral"
@@ -104,11 +104,15 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleRequest:
-    """Turn the animation in ``exemplar`` (.npz) into a style code in ``out`` (.json)."""
+    """Turn the animation in ``exemplar`` into a style code in ``out`` (.json).
+
+    ``exemplar_neutral`` is as in `GenerateOptions`.
+    """
 
     job: str
     exemplar: str
     out: str
+    exemplar_neutral: int = -1
     checkpoint: str = "base"
     engine: Engine = "auto"
     device: Device = "auto"

@@ -17,6 +17,7 @@ from backend import bundled
 from backend.audio.load import MAX_SECONDS
 from backend.errors import UserError, excerpt
 from backend.inference.emotion_layer import parse_emotion
+from backend.inference.style_files import is_exemplar
 from backend.io import check_output, check_path, read_text
 from backend.motion import frame_rate, num_frames
 from backend.service import options
@@ -194,15 +195,14 @@ def style_source(text: str) -> StyleSource:
     """Parse the value of the flag ``--style``.
 
     Args:
-        text: ``neutral``, the path of a ``.json`` style code or of an ``.npz`` exemplar, or the
-            name of a style of the checkpoint.
+        text: ``neutral``, the path of a ``.json`` style code or of an exemplar, see
+            `is_exemplar`, or the name of a style of the checkpoint.
 
     Returns:
         The style for a request.
     """
     if text == "neutral":
         return StyleSource()
-    suffix = Path(text).suffix.lower()
-    if suffix == ".json":
+    if Path(text).suffix.lower() == ".json":
         return StyleSource(kind="file", value=text)
-    return StyleSource(kind="exemplar" if suffix == ".npz" else "named", value=text)
+    return StyleSource(kind="exemplar" if is_exemplar(text) else "named", value=text)

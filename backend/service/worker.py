@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Protocol
@@ -33,7 +33,6 @@ from backend.service.protocol import (
     GenerateRequest,
     JobRequest,
     StyleRequest,
-    StyleSource,
 )
 from backend.service.requests import check, check_face_points_request, check_style_request
 from backend.stages import Stage
@@ -224,8 +223,9 @@ class Worker:
             inputs.head,
             fps=_frame_rate(request),
             num_frames=_num_frames(request, sound),
-            style=_style(predictor, request.style, warn),
+            style=_style(predictor, request, warn),
             style_strength=options.style_strength,
+            upper_face_strength=options.upper_face_strength,
             listen=options.listen,
             text=options.text,
             language=options.language,
@@ -268,14 +268,15 @@ class Worker:
         predictor = self.predictor(
             request.checkpoint, request.engine, request.device, warn=warnings.append
         )
-        style = predictor.exemplar_style(exemplar, warnings.append)
+        neutral_frame = _neutral_frame(request.exemplar_neutral)
+        style = predictor.exemplar_style(exemplar, warnings.append, neutral_frame)
         for text in warnings:
             reporter.warn(text)
         if reporter.is_cancelled():
             raise Cancelled
         source = Path(request.exemplar).name
-        write_style(Path(request.out), StyleCode(style.code, predictor.fingerprint, source))
-        seconds = len(exemplar.offsets) / exemplar.fps
+        write_style(Path(request.out), replace(style, source=source))
+        seconds = len(exemplar) / exemplar.fps
         return {"exemplar": source, "exemplar_seconds": round(seconds, 3), "warnings": warnings}
 
 
@@ -392,14 +393,20 @@ def _num_frames(request: GenerateRequest, sound: Sound) -> int:
     return available if request.num_frames is None else min(available, request.num_frames)
 
 
+def _neutral_frame(option: int) -> int | None:
+    return None if option < 0 else option
+
+
 def _style(
-    predictor: Predictor, source: StyleSource, warn: Callable[[str], None]
+    predictor: Predictor, request: GenerateRequest, warn: Callable[[str], None]
 ) -> StyleCode | None:
     """The style that a request names; None is neutral."""
+    source = request.style
     if source.kind == "neutral":
         return None
     if source.kind == "named":
         return predictor.named_style(source.value)
     if source.kind == "exemplar":
-        return predictor.exemplar_style(read_exemplar(Path(source.value)), warn)
+        neutral_frame = _neutral_frame(request.options.exemplar_neutral)
+        return predictor.exemplar_style(read_exemplar(Path(source.value)), warn, neutral_frame)
     return predictor.checked_style(read_style(Path(source.value)))

@@ -127,7 +127,7 @@ NO_FILES = {
     "missing": (no_file, "cannot be read: No such file|no head topology"),
     "pipe": (os.mkfifo, "is not a file"),
     "link to a pipe": (link_to_pipe, "is not a file"),
-    "folder": (Path.mkdir, "is not a file"),
+    "folder": (Path.mkdir, "is not a file|no files of curves"),
     "link to /dev/zero": (link("/dev/zero"), "is not a file"),
     "link to a terminal": (link("/dev/tty"), "is not a file|No such device|cannot be read"),
     "dangling link": (link("nowhere"), "cannot be read: No such file|no head topology"),

@@ -437,6 +437,9 @@ def request_key(request: GenerateRequest) -> str:
         if name and os.path.isfile(name):  # noqa: PTH113 - Path.is_file() can raise
             state = Path(name).stat()
             about[name] = [state.st_size, state.st_mtime_ns]
+        elif name and os.path.isdir(name):  # noqa: PTH112 - Path.is_dir() can raise
+            states = ((file.name, file.stat()) for file in sorted(Path(name).iterdir()))
+            about[name] = [[file, state.st_size, state.st_mtime_ns] for file, state in states]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 

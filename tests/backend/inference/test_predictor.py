@@ -262,7 +262,7 @@ def test_saved_styles_belong_to_one_model(predictor, tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "{}", "[]", "null",
-     '{"format": "ptalker-style", "format_version": 2, "code": [1], "model": ""}',
+     '{"format": "ptalker-style", "format_version": 3, "code": [1], "model": ""}',
      '{"format": "ptalker-style", "format_version": 1, "code": [NaN], "model": ""}',
      '{"format": "ptalker-style", "format_version": 1, "code": [[1]], "model": ""}',
      '{"format": "ptalker-style", "format_version": 1, "code": ["a"], "model": ""}',
