@@ -24,7 +24,6 @@ from .motion import Floats
 from .protocol import UserError
 from .rig_mapping import Rig
 from .scene_inputs import ExemplarRange, Head
-from .typed import mesh_of
 
 SLICE_SECONDS: Final = 0.05
 """Blender's window stands still for so long at a time."""
@@ -124,7 +123,8 @@ class ExemplarReader:
             )
         if wanted.head.is_mirrored:
             vertices = head_mesh.mirrored(vertices)
-        weights, names = None, ()
+        weights: Floats | None = None
+        names: tuple[str, ...] = ()
         if self._rig is not None and float(np.ptp(self._keys, axis=0).max()) > _MOVED_KEY:
             weights, names = rig_mapping.weights_of_keys(self._rig, self._keys)
         return Exemplar(vertices, wanted.head, wanted.fps, weights, names)
@@ -211,8 +211,8 @@ def _read_keys(obj: Object, scene: Scene, names: tuple[str, ...], row: Floats) -
         row: ``(len(names),)``, filled; 0 where a key is muted or gone.
     """
     with bpy.context.temp_override(scene=scene, view_layer=_layer_of(scene)):
-        evaluated = mesh_of(obj).shape_keys.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    blocks = evaluated.key_blocks
+        evaluated = obj.data.shape_keys.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    blocks: Any = evaluated.key_blocks
     for column, name in enumerate(names):
         block = blocks.get(name)
         row[column] = 0.0 if block is None or block.mute else block.value

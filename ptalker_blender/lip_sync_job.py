@@ -285,7 +285,7 @@ def write_motion(inputs: SceneInputs, found: Motion, *, by_name: bool = False) -
         f"{inputs.first_frame} to {last_frame}"
     )
     text += turned
-    if source := motion.RECOGNITION_MODES.get(str(found.report.get("listen"))):
+    if source := motion.followed(found.report):
         text += f", by {source}"
     if written.other_lines:
         count = len(written.other_lines)

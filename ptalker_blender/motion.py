@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .languages import LANGUAGES
 from .protocol import UserError
 
 Floats = NDArray[np.float32]
@@ -42,9 +43,26 @@ RECOGNITION_MODES: Final = {
     "sound": "the sound alone",
 }
 """What the report's ``listen`` says of the phones of a motion, and how this is told the artist."""
+_LANGUAGE_NAMES: Final = frozenset(name for _, name in LANGUAGES)
 _LEARNED: Final = re.compile(re.escape(LEARNED_SHAPE_NAME.partition("{")[0]) + r"\d+")
 FRAME_TOLERANCE: Final = 1e-4
 """Part of a frame by which a time may miss a frame and still count as on it."""
+
+
+def followed(report: Mapping[str, object]) -> str:
+    """What a motion goes by, and in which language that was heard.
+
+    Args:
+        report: What the backend tells of a motion.
+
+    Returns:
+        As of ``RECOGNITION_MODES``; empty where the report does not say.
+    """
+    source = RECOGNITION_MODES.get(str(report.get("listen")), "")
+    language = report.get("language")
+    if isinstance(language, str) and language in _LANGUAGE_NAMES:
+        return source.replace(" words", f" {language} words")
+    return source
 
 
 @dataclass(frozen=True, slots=True)

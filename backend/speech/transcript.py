@@ -22,6 +22,12 @@ RecognitionMode = Literal["sound", "words", "text"]
 _CERTAIN = 0.3
 """Certainty that one right word in fifty lacks in clear speech, and three wrong ones in ten; in
 babble of 10 dB one right word in eight, and two wrong ones in three."""
+_MIN_MEAN_CERTAINTY = 0.35
+"""Mean certainty of the words of a segment: 0.5 and more of natives, 0.4 in noise of 5 and 10 dB;
+of another language that passes for English by its phones 0.24 on average, 0.45 at most."""
+_NOT_ENGLISH = "another language, music or much noise"
+_FEWEST_WORDS = 3
+"""Words that can tell by their certainty; a single one may be rare."""
 NO_WORDS = "No English words could be recognised"
 _MIN_COVERAGE = 0.45
 """Share of the active sound that words cover: 0.75 to 1.3 of real English speech, 0.2 to 0.5 of
@@ -227,7 +233,9 @@ def _reason_to_reject(piece: Piece, active_seconds: float) -> str | None:
         return "nothing like speech" if active_seconds > 0.3 else None
     if piece.spoken_seconds < _MIN_COVERAGE * active_seconds:
         return "words found in too little of the sound"
-    return None if piece.is_confirmed else "another language, music or much noise"
+    certainty = float(np.mean([word.certainty for word in piece.words]))
+    is_guessed = len(piece.words) >= _FEWEST_WORDS and certainty < _MIN_MEAN_CERTAINTY
+    return None if piece.is_confirmed and not is_guessed else _NOT_ENGLISH
 
 
 def join_pieces(

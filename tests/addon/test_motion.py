@@ -193,3 +193,19 @@ def test_reads_the_layers_where_there_are_some(save):
 def test_refuses_layers_that_do_not_fit(save, changes, part):
     with pytest.raises(UserError, match=part):
         load(save(**layers(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        ({"listen": "words", "language": "English"}, "the recognised English words and the sound"),
+        ({"listen": "text", "language": "French"}, "the given French words and the sound"),
+        ({"listen": "sound", "language": ""}, "the sound alone"),
+        ({"listen": "text", "language": 7}, "the given words and the sound"),
+        ({"listen": "text", "language": "no\nlanguage"}, "the given words and the sound"),
+        ({"language": "French"}, ""),
+        ({"listen": ["words"]}, ""),
+    ],
+)
+def test_the_language_that_was_listened_in_is_told(report, text):
+    assert motion.followed(report) == text
