@@ -36,6 +36,7 @@ from backend.heads.topology import Head, face_frame, identify
 from backend.inference.emotion_layer import Emotion, parse_emotion
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import Exemplar, StyleCode
+from backend.life.layers import LifeAmounts
 from backend.motion import Motion
 from backend.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
 
@@ -191,7 +192,9 @@ def performed(
         style = predictor.named_style(name)
     else:
         emotion = Emotion(parse_emotion(name))
-    return predicted(predictor, clip, head, listen, style=style, emotion=emotion)
+    return predicted(
+        predictor, clip, head, listen, style=style, emotion=emotion, life=LifeAmounts()
+    )
 
 
 def film(path: Path, motions: dict[str, Motion], portrait: Portrait, clip: SpokenClip) -> None:

@@ -34,6 +34,7 @@ from backend.heads.lip_measures import MeasuredHead, measure_head, measured_demo
 from backend.heads.mesh_files import read_head
 from backend.heads.topology import identify
 from backend.inference.predictor import open_predictor
+from backend.life.layers import LifeAmounts
 
 RULES: Final = "rules from given phones"
 _SHUT_MM: Final = 0.5
@@ -144,7 +145,10 @@ def main(arguments: FiguresArguments) -> dict[str, dict[str, float]]:
         predictor = open_predictor(arguments.checkpoint, device=arguments.device)
         try:
             for mode in arguments.modes:
-                motions = [predicted(predictor, clip, mouth.head, mode).weights for clip in clips]
+                motions = [
+                    predicted(predictor, clip, mouth.head, mode, life=LifeAmounts()).weights
+                    for clip in clips
+                ]
                 found[mode] = motion_figures(motions, clips, mouth)
         finally:
             predictor.close()

@@ -29,6 +29,7 @@ from backend.inference.emotion_layer import Emotion
 from backend.inference.engine_choice import EngineChoice
 from backend.inference.predictor import Predictor, open_predictor
 from backend.inference.style_files import StyleCode
+from backend.life.layers import LifeAmounts
 from backend.model import checkpoint
 from backend.motion import Motion
 from backend.speech import recognition
@@ -36,6 +37,7 @@ from backend.speech.phones import SILENCE, Phone
 
 _log = logging.getLogger(__name__)
 RECOGNITION_MODES: Final = ("sound", "words", "text")
+STILL: Final = LifeAmounts(life=0.0)
 _CURVES: Final = ("opening_mm", "width_mm", "protrusion_mm")
 _SILENCE_EDGE_SECONDS: Final = 0.15
 _PHONE_OPENING: Final[dict[str, float]] = dict(  # noqa: C408  # 40 pairs of quotes less
@@ -147,8 +149,12 @@ def predicted(
     *,
     style: StyleCode | None = None,
     emotion: Emotion | None = None,
+    life: LifeAmounts = STILL,
 ) -> Motion:
-    """Animates a clip at 50 Hz in a recognition mode, by default in the neutral style."""
+    """Animates a clip at 50 Hz in a recognition mode, by default in the neutral style.
+
+    Speech is measured without life: a breath parts the lips, and that is no error.
+    """
     return predictor.predict(
         clip.samples,
         SAMPLE_RATE_HZ,
@@ -157,6 +163,7 @@ def predicted(
         num_frames=clip.num_frames,
         style=style,
         emotion=emotion,
+        life=life,
         listen="sound" if mode == "sound" else "words",
         text=clip.text if mode == "text" else "",
         progress=lambda *_: None,
