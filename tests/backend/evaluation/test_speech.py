@@ -110,9 +110,6 @@ def test_voice_metrics_tell_a_style_that_is_read_from_none(
     assert metrics["voice_nearer_share"] == share
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the bundled checkpoint was trained on earlier rules of articulation"
-)
 def test_the_bundled_model_reads_a_part_of_most_voices_styles(mouth):
     clips = read_clips(real_speech("PTALKER_SPEECH_VOICES", "speech-voices"), "alignment.json")
     metrics = style_transfer.voice_style_metrics(checkpoint.load(BUNDLED), clips, mouth)

