@@ -2,7 +2,6 @@
 """Evaluation on speech, and what the bundled checkpoint must do at least."""
 
 import json
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from backend.heads.arkit import CLOSED_MM
 from backend.heads.lip_measures import measured_demo_head
 from backend.model import checkpoint
 from backend.speech.phones import Phone
+from tests.backend.evaluation.recordings import real_speech
 
 ROOT = Path(__file__).parents[3]
 BUNDLED = ROOT / "backend" / "checkpoints" / "base"
@@ -43,13 +43,6 @@ PHONES = (
     Phone("AA", 1.05, 1.3),
     Phone("SIL", 1.3, 2.0),
 )
-
-
-def real_speech(variable, name):
-    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / name))
-    if not (folder / "alignment.json").is_file():
-        pytest.skip(f"no real speech in {folder}; set {variable}")
-    return folder
 
 
 @pytest.fixture(scope="module")
