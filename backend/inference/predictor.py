@@ -40,7 +40,7 @@ from backend.speech import foreign_text, recognition
 from backend.speech.held_sounds import extend_held_sounds
 from backend.speech.languages import ENGLISH, LANGUAGES, spoken_language
 from backend.speech.moonshine_phones import can_recognise, empty_transcript, fill_gaps
-from backend.speech.phones import phone_frames
+from backend.speech.phones import SILENCE, phone_frames
 from backend.speech.speech_presence import NOBODY
 from backend.speech.transcript import Transcript, doubtful_words
 from backend.stages import Stage
@@ -48,6 +48,8 @@ from backend.stages import Stage
 NEUTRAL: Final = "neutral"
 TOLERANCE_MM: Final = 0.01
 """Largest vertex error of learned shapes that are left out."""
+_PAUSE_EDGE_SECONDS: Final = 1.0
+"""So near to speech a pause is heard as it is: breaths and laughter belong to the speech."""
 
 ProgressCall = Callable[[str, float, float, str], None]
 _ENGLISH_ALONE: Final = (
@@ -240,8 +242,9 @@ class Predictor:
         for warning in (*self._shapes.warnings(head), *transcript.warnings):
             warn(warning)
         speaks = NOBODY not in transcript.warnings
-        if not speaks:  # the phones say so too, but of the sound itself a trace would be left
-            speech = self._speech_input(np.zeros_like(samples))
+        quiet = _without_pauses(samples, transcript) if speaks else np.zeros_like(samples)
+        if quiet is not samples:  # the phones say so too, but of the sound a trace would be left
+            speech = self._speech_input(quiet)
 
         def report(done: int, total: int) -> None:
             progress(Stage.ANIMATING, done / config.motion_fps, total / config.motion_fps, "s")
@@ -445,6 +448,22 @@ def _compacted(
     unit_mm = face_frame(head).unit_mm
     small = motion.compact(weights, shapes, tolerance=TOLERANCE_MM * unit_mm)
     return small.weights, small.shapes, small.largest_error / unit_mm
+
+
+def _without_pauses(samples: NDArray[np.float32], transcript: Transcript) -> NDArray[np.float32]:
+    """A sound whose phones were heard in it, without what sounds in long pauses, such as music."""
+    spans = [
+        (phone.start_seconds + _PAUSE_EDGE_SECONDS, phone.end_seconds - _PAUSE_EDGE_SECONDS)
+        for phone in (transcript.phones if transcript.mode == "sound" else ())
+        if phone.symbol == SILENCE
+    ]
+    spans = [(start, end) for start, end in spans if end > start]
+    if not spans:
+        return samples
+    is_heard = np.ones(len(samples), np.float32)
+    for start, end in spans:
+        is_heard[round(start * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)] = 0.0
+    return np.asarray(samples * is_heard, np.float32)
 
 
 def _told_language(spoken: str, transcript: Transcript) -> str:

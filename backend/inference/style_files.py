@@ -252,7 +252,8 @@ def read_exemplar(path: Path) -> Exemplar | Curves:
 
 def _holds_weights(path: Path) -> bool:
     """Whether an .npz holds weights over time, and not the vertices of a head."""
-    return "names" in read_arrays(path, [], optional=["names"])
+    found = read_arrays(path, [], optional=["names", "vertices"], max_rows=1)
+    return "names" in found and "vertices" not in found
 
 
 def _parse_fps(name: str, stored: NDArray[np.generic]) -> float:

@@ -161,7 +161,7 @@ def not_file_cases() -> list[Case]:
     for reader, (kind, name) in itertools.product(READERS, NAMES.items()):
         read, file = READERS[reader]
         if reader != "presets":  # the name of that file is the product's own
-            expected = "cannot be read|no name that a file can have|no head topology"
+            expected = "cannot be read|cannot be used|no name that a file can have|no head topology"
             case = Case(
                 f"{reader}: name of {kind}", read, name + Path(file).suffix, no_file, expected
             )

@@ -223,7 +223,7 @@ def test_in_mode_sound_a_model_follows_recognised_phones(spoken, predictor, monk
         moonshine_phones, "recognise_phones", lambda part, _: [Phone("M", 0.0, len(part) / 16000)]
     )
     shut = opening_of(predictor, sound, mouth)  # an M of 4 s
-    assert (shut < CLOSED_MM).mean() > (alone < CLOSED_MM).mean() + 0.2
+    assert shut.mean() < 0.75 * alone.mean()  # the sound itself says something else
 
 
 @needs_encoder
