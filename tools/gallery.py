@@ -111,9 +111,9 @@ def read_portrait(path: Path) -> Portrait:
     head = identify(*read_head(path), face_points=read_face_points(path))
     frame = face_frame(head)
     mouth = frame.to_face_mm(head.point("lip_lower_inner_center"))
-    face = (0.0, float(mouth[1]) * 0.8, float(mouth[2]))
+    face = (0.0, float(mouth[1]) * 0.45, float(mouth[2]))
     close_up = (0.0, float(mouth[1]) - 6.0, float(mouth[2]))
-    aims = ((face, 235.0), (close_up, 85.0))
+    aims = ((face, 270.0), (close_up, 85.0))
     name = "demo" if path == DEMO_HEAD else path.stem
     return Portrait(name, head, part_colours(head), aims)
 
