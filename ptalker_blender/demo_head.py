@@ -49,7 +49,7 @@ def add(context: Context, path: Path) -> Object:
     space = context.space_data
     if isinstance(space, bpy.types.SpaceView3D) and space.local_view is not None:
         obj.local_view_set(space, True)
-    for other in context.selected_objects:
+    for other in tuple(context.view_layer.objects.selected):
         other.select_set(False)
     obj.select_set(True)
     context.view_layer.objects.active = obj

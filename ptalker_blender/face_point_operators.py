@@ -217,7 +217,8 @@ class PTALKER_OT_transfer_face_points(bpy.types.Operator):
     def execute(self, context: Context) -> Results:
         try:
             obj = _head(context)
-            others = [o for o in context.selected_objects if o != obj and o.type == 'MESH']
+            selected = context.view_layer.objects.selected
+            others = [o for o in selected if o != obj and o.type == 'MESH']
             other = others[0] if others else None
             count = face_point_transfer.transfer(obj, other, paths.backend_root())
         except protocol.UserError as error:

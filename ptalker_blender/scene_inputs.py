@@ -164,8 +164,8 @@ def find_head(context: Context) -> Object | None:
 
 def find_character(context: Context, head: Object) -> Character:
     """The other meshes of a head's character; those that are selected besides are of it."""
-    selected = context.selected_objects if head in context.selected_objects else ()
-    return character.find(head, selected)
+    selected = tuple(context.view_layer.objects.selected)  # without a window the context has none
+    return character.find(head, selected if head in selected else ())
 
 
 def head_problem(obj: Object | None, key_target: str | None = None) -> str:

@@ -118,7 +118,7 @@ def test_properties_have_the_defaults_and_limits_of_the_options(addon, head):
                 assert prop.default == field.default
     life = {"life", "blinks", "gaze", "brows", "head_motion", "breath", "seed"}
     others = {"style_strength", "listen", "text", "language", "device", "decoder", "engine"}
-    assert found == others | life | {"emotion_from_voice"}
+    assert found == others | life | {"emotion_from_voice", "upper_face_strength"}
 
 
 def test_head_target_turns(run, sound_file, addon):

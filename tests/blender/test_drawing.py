@@ -59,7 +59,6 @@ def draw_everything(addon):
         ),
         region=types.SimpleNamespace(width=300),
         view_layer=real.view_layer,
-        selected_objects=[],
     )
     panels = addon.panels
     others = (addon.face_point_panel.PTALKER_PT_face_points, addon.life_panel.PTALKER_PT_life)
