@@ -44,11 +44,14 @@ def speaker(fake_backend, head, rig):
     return head
 
 
-def job_of(addon):
+def request_of(addon):
+    """The request of a job that is built and never sent."""
     context = bpy.context
     obj = context.active_object
     inputs = addon.scene_inputs.collect(context, obj, addon.scene_inputs.choices_of(context, obj))
-    return addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
+    job = addon.lip_sync_job.generate_job(inputs, addon.preferences.read(context))
+    job.close()
+    return job._request
 
 
 def test_an_action_on_a_rig_is_read_as_weights(speaker, rig, addon, tmp_path):
@@ -89,7 +92,7 @@ def test_a_capture_is_sent_by_its_path(speaker, addon, tmp_path):
     settings.use_exemplar_neutral = True
     settings.exemplar_neutral_frame = 12
     settings.upper_face_strength = 0.5
-    request = job_of(addon)._request
+    request = request_of(addon)
     assert (request.style.kind, request.style.value) == ("exemplar", str(path))
     assert request.options.exemplar_neutral == 12
     assert request.options.upper_face_strength == 0.5
@@ -107,7 +110,7 @@ def test_the_neutral_frame_is_counted_from_the_first_that_is_read(speaker, addon
     settings.use_exemplar_range = True
     settings.exemplar_start, settings.exemplar_end = 5, 30
     settings.exemplar_neutral_frame = 9
-    assert job_of(addon)._request.options.exemplar_neutral == 4
+    assert request_of(addon).options.exemplar_neutral == 4
     settings.exemplar_neutral_frame = 2
     with pytest.raises(addon.protocol.UserError, match="lies before"):
         addon.scene_inputs.choices_of(bpy.context, speaker)
