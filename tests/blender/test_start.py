@@ -19,7 +19,7 @@ sys.stdout.flush()
 os._exit(0)
 """
 AT_START = {
-    "compat", "face_point_click", "face_point_operators", "face_point_panel",
+    "compat", "emotions", "face_point_click", "face_point_operators", "face_point_panel",
     "job_runner", "key_map_ui", "languages", "life_panel", "operators", "panels",
     "preferences", "properties", "rig_ui", "setup_operators", "style_operators", "typed",
 }  # fmt: skip
