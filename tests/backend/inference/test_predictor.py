@@ -124,8 +124,22 @@ def test_frame_rates_show_the_same_motion(predictor, head):
     assert close.mean() > 0.6  # the others were moved onto a closure
 
 
+def test_in_mode_sound_what_sounds_in_a_long_pause_is_not_heard():
+    phones = (Phone("AA", 0.0, 1.0), Phone("SIL", 1.0, 5.0), Phone("AA", 5.0, 6.0))
+    samples = np.ones(6 * 16000, np.float32)
+    heard = predictor_module._without_pauses(samples, Transcript(phones, (), (), "sound"))
+    assert not heard[2 * 16000 : 4 * 16000].any()  # a second from speech on either side
+    assert heard[: 2 * 16000].all()
+    assert heard[4 * 16000 :].all()
+    words = Transcript(phones, (), (), "words")
+    assert predictor_module._without_pauses(samples, words) is samples
+    brief = Transcript((Phone("SIL", 0.0, 1.9),), (), (), "sound")
+    assert predictor_module._without_pauses(samples, brief) is samples
+
+
 def test_long_sound_has_no_seams(predictor, head, monkeypatch):
     monkeypatch.setattr(predictor_module, "NOBODY", "never said")  # the noise is to be followed
+    monkeypatch.setattr(predictor_module, "_without_pauses", lambda samples, _: samples)
     samples = voice(64.0)
     whole, _ = predict(predictor, head, samples, Fraction(50))
     part, _ = predict(predictor, head, samples[: 16000 * 40], Fraction(50))
