@@ -2,11 +2,10 @@
 """In the real window: points of an unknown head are found, shown, moved by a click, and used.
 
 Pictures are to be looked at; the assertions only see what a script can see.
-Run by tests/gui/run.sh. A second argument is a .blend with another head: its mesh with most
+Run by tests/gui/run.sh. An argument is a .blend with another head: its mesh with most
 vertices is taken.
 """
 
-import os
 import sys
 
 import bmesh
@@ -15,7 +14,6 @@ import gpu
 import gui  # given by the program that runs this script
 from mathutils import Vector
 
-os.environ["PTALKER_BACKEND_PYTHON"] = gui.args[0]
 PACKAGE = "bl_ext.user_default.ptalker"
 
 
@@ -59,12 +57,12 @@ def unknown_head():
     with gui.context():
         bpy.ops.ptalker.add_demo_head()
     head = bpy.context.active_object
-    if len(gui.args) > 1:
+    if gui.args:
         settings = head.ptalker
         strip, source = settings.strip_name, settings.sound_source
         sound_file = settings.sound_file
         bpy.data.objects.remove(head)
-        with bpy.data.libraries.load(gui.args[1]) as (there, here):
+        with bpy.data.libraries.load(gui.args[0]) as (there, here):
             here.objects = there.objects
         meshes = [o for o in here.objects if o is not None and o.type == 'MESH']
         for obj in meshes:
