@@ -166,7 +166,7 @@ class PTALKER_PT_words(HeadPanel, bpy.types.Panel):
         layout.prop(settings, "listen")
         layout.prop(settings, "language")
         if settings.language not in {'auto', 'en'} and settings.listen in {'AUTO', 'WORDS'}:
-            layout.label(text="Only English words are recognized: give them", icon='INFO')
+            wrapped_label(layout, context, "Only English words are recognized: give them.", 'INFO')
         if settings.listen == 'TEXT':
             row = layout.row()
             row.enabled = settings.text_block is None

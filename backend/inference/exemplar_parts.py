@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_opening, maximum_filter1d, uniform_filter1d
 
 from backend.heads.arkit import ARKIT_NAMES
+from backend.life.layers import UPPER_FACE
 
-IS_UPPER: Final = np.array([name.startswith(("brow", "eye")) for name in ARKIT_NAMES])
+IS_UPPER: Final = np.array([name.startswith(UPPER_FACE) for name in ARKIT_NAMES])
 """Which of ``ARKIT_NAMES`` are brows, lids and gaze; the rest is the mouth with cheeks and nose."""
 _SMOOTHED_SECONDS: Final = 0.2
 _STILL_SHARE: Final = 0.12
