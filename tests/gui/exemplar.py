@@ -2,10 +2,12 @@
 """In the real window: a second head takes the way of speaking of a first one. Run by run.sh.
 
 The first head speaks in a style of the library; the second one says the same twice, neutrally and
-with the first one as its exemplar, and must then move more like it. Pictures are to be looked at.
+with the first one as its exemplar, and must then move more like it. The same is then shown by a
+capture of Live Link Face, with an emotion. Pictures are to be looked at.
 """
 
 import os
+from pathlib import Path
 
 import bpy
 import gui  # given by the program that runs this script
@@ -50,6 +52,17 @@ def steps():
     ratio = np.linalg.norm(taken - wanted) / np.linalg.norm(neutral - wanted)
     print(f"GUI distance to the exemplar's motion, of the neutral one's: {ratio:.2f}")
     assert ratio < 0.6
+    speaker.ptalker.exemplar = None
+    speaker.ptalker.exemplar_file = str(write_capture(shown))
+    speaker.ptalker.first_emotion = 'JOY'
+    yield 1.5
+    gui.shot("14_capture_and_emotion.png")
+    smile = np.mean(key_curve(speaker, "mouthSmileLeft"))
+    yield from generate(speaker)
+    assert np.mean(key_curve(speaker, "mouthSmileLeft")) > smile + 0.2
+    bpy.context.scene.frame_set(1 + int(np.abs(wanted - neutral).sum(0).argmax()))
+    yield 1.0
+    gui.shot("15_by_the_capture_with_joy.png")
     print("OK")
 
 
@@ -77,12 +90,30 @@ def generate(head):
     assert job().result_kind == 'DONE', job().result_text
 
 
+def key_curve(head, name):
+    """Values of a shape at every frame of the line."""
+    scene, keys = bpy.context.scene, head.data.shape_keys
+    values = []
+    for frame in range(1, int(keys.animation_data.action.frame_range[1]) + 1):
+        scene.frame_set(frame)
+        values.append(keys.key_blocks[name].value)
+    return values
+
+
+def write_capture(head):
+    """What a head speaks, as the app Live Link Face writes it."""
+    names = [key.name for key in head.data.shape_keys.key_blocks if key.name[0].islower()]
+    curves = [key_curve(head, name) for name in names]
+    rows = ["Timecode,BlendShapeCount," + ",".join(name[0].upper() + name[1:] for name in names)]
+    for frame, values in enumerate(zip(*curves, strict=True)):
+        seconds, part = divmod(frame, 24)
+        numbers = ",".join(f"{value:.6f}" for value in values)
+        rows.append(f"00:00:{seconds:02d}:{part:02d}.000,{len(names)},{numbers}")
+    path = Path(bpy.app.tempdir) / "take.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
 def weights_of(head):
     """Values of some shapes at every frame of the line, shape ``(shapes, frames)``."""
-    scene, keys = bpy.context.scene, head.data.shape_keys
-    last = int(keys.animation_data.action.frame_range[1])
-    rows = []
-    for frame in range(1, last + 1):
-        scene.frame_set(frame)
-        rows.append([keys.key_blocks[name].value for name in SHAPES])
-    return np.array(rows).T
+    return np.array([key_curve(head, name) for name in SHAPES])
